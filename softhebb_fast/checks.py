@@ -1,0 +1,162 @@
+"""Argument checks of the public functions: every error names the argument and what came."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from softhebb_fast.reference import WTA
+
+PADDING_MODES = ("reflect", "zeros", "replicate", "circular")
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def pair(value: int | tuple[int, int], name: str, least: int = 1) -> tuple[int, int]:
+    """``value`` as (rows, columns), both at least ``least``."""
+    both = (value, value) if isinstance(value, int) else tuple(value) if _is_pair(value) else None
+    if both is None or any(isinstance(v, bool) or not isinstance(v, int) for v in both):
+        raise TypeError(f"{name} must be an int or a pair of ints; got {value!r}")
+    if min(both) < least:
+        raise ValueError(f"{name} must be at least {least}; got {value!r}")
+    return both
+
+
+def output_size(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> tuple[int, int]:
+    """Rows and columns of the convolution's output; not positive where there is none."""
+    return tuple(
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+
+
+def check_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    padding_mode: str,
+) -> None:
+    if x.dim() != 4:
+        raise ValueError(f"x must be [B, C, H, W]; got {tuple(x.shape)}")
+    if weight.dim() != 4:
+        raise ValueError(f"weight must be [K, C / groups, R, S]; got {tuple(weight.shape)}")
+    if not isinstance(groups, int) or groups < 1 or weight.shape[0] % groups:
+        raise ValueError(
+            f"groups must be a positive divisor of the {weight.shape[0]} filters; got {groups!r}"
+        )
+    if x.shape[1] != weight.shape[1] * groups:
+        raise ValueError(
+            f"x must have {weight.shape[1] * groups} channels for weight {tuple(weight.shape)} "
+            f"and groups={groups}; got {tuple(x.shape)}"
+        )
+    _check_tensors(x, weight, bias)
+    check_padding(padding, padding_mode, tuple(x.shape[2:]))
+    size = output_size(tuple(x.shape[2:]), tuple(weight.shape[2:]), stride, padding, dilation)
+    if min(size) < 1:
+        raise ValueError(
+            f"the output would be empty, {size[0]}x{size[1]}: x is {tuple(x.shape)}, the kernel "
+            f"{tuple(weight.shape[2:])}, {padding=}, {dilation=}; use a larger image or padding"
+        )
+
+
+def check_padding(padding: tuple[int, int], mode: str, size: tuple[int, int]) -> None:
+    if mode not in PADDING_MODES:
+        raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {mode!r}")
+    limit = {"reflect": -1, "circular": 0}.get(mode)
+    if limit is not None and any(p > n + limit for p, n in zip(padding, size, strict=True)):
+        least = "smaller than" if mode == "reflect" else "at most"
+        raise ValueError(
+            f"padding must be {least} the image for padding_mode={mode!r}; got {padding} "
+            f"for an image of {size[0]}x{size[1]}"
+        )
+
+
+def check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if weight.dim() != 2:
+        raise ValueError(f"weight must be [K, N]; got {tuple(weight.shape)}")
+    if x.dim() < 2 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"x must be [..., {weight.shape[1]}]; got {tuple(x.shape)}")
+    _check_tensors(x, weight, bias)
+
+
+def check_update(
+    x: Tensor,
+    y: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    padding_mode: str,
+) -> None:
+    if weight.dim() == 4:
+        check_conv2d(x, weight, None, stride, padding, dilation, groups, padding_mode)
+        size = output_size(tuple(x.shape[2:]), tuple(weight.shape[2:]), stride, padding, dilation)
+        expected = (x.shape[0], weight.shape[0], *size)
+    else:
+        check_linear(x, weight, None)
+        expected = (*x.shape[:-1], weight.shape[0])
+        if x.dim() != 2:
+            raise ValueError(f"x must be [B, {weight.shape[1]}]; got {tuple(x.shape)}")
+    for name, tensor in (("y", y), ("u", u)):
+        if tuple(tensor.shape) != expected:
+            raise ValueError(f"{name} must be {expected}; got {tuple(tensor.shape)}")
+        _check_same(tensor, name, weight)
+
+
+def check_pre_activations(u: Tensor, groups: int) -> None:
+    if u.dim() < 2:
+        raise ValueError(f"u must be [B, K, ...]; got {tuple(u.shape)}")
+    if not u.is_floating_point():
+        raise TypeError(f"u must be a floating point tensor; got {u.dtype}")
+    if not isinstance(groups, int) or groups < 1 or u.shape[1] % groups:
+        raise ValueError(f"groups must be a positive divisor of {u.shape[1]}; got {groups!r}")
+
+
+def check_competition(
+    neurons: int, t_invert: float, wta: str, rank: int, lebesgue_p: float = 2.0
+) -> None:
+    if neurons < 1:
+        raise ValueError(f"weight must hold at least one neuron a group; got {neurons}")
+    if wta not in WTA:
+        raise ValueError(f"wta must be one of {', '.join(WTA)}; got {wta!r}")
+    if not 0 < t_invert < float("inf"):
+        raise ValueError(f"t_invert must be positive and finite; got {t_invert!r}")
+    if wta == "hard_anti" and not 1 <= rank <= neurons:
+        raise ValueError(f"rank must lie in 1..{neurons}, the neurons of a group; got {rank!r}")
+    if not 1 <= lebesgue_p < float("inf"):
+        raise ValueError(f"lebesgue_p must be at least 1 and finite; got {lebesgue_p!r}")
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2
+
+
+def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if x.dtype not in DTYPES:
+        raise TypeError(f"x must be float64, float32, float16 or bfloat16; got {x.dtype}")
+    _check_same(x, "x", weight)
+    if bias is not None:
+        if tuple(bias.shape) != (weight.shape[0],):
+            raise ValueError(f"bias must be [{weight.shape[0]}]; got {tuple(bias.shape)}")
+        _check_same(bias, "bias", weight)
+
+
+def _check_same(tensor: Tensor, name: str, weight: Tensor) -> None:
+    for what in ("dtype", "device"):
+        came, expected = getattr(tensor, what), getattr(weight, what)
+        if came != expected:
+            raise TypeError(
+                f"{name} must have the {what} of weight, {expected}; got {came}. "
+                f"Convert it with {name}.to(...) or move the layer"
+            )

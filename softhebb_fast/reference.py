@@ -1,0 +1,209 @@
+"""The SoftHebb layer in plain PyTorch: literal, slow on purpose, the executable definition.
+
+For an input x, filters W and output positions p = (batch, row, column),
+
+    u[p, k] = <x_p, W_k>                          the pre-activation, which the layer returns
+    y[p, k] = s[p, k] softmax_k(t u[p, k])        the competition, s = -1 for losers ("soft_anti")
+    D[k]    = sum_p y[p, k] x_p - (sum_p y[p, k] u[p, k]) W_k
+    delta   = D / (max |D| + 1e-30)               an ascent direction: W += rate * delta
+
+Journé et al. 2023, "Hebbian Deep Learning Without Feedback" (arXiv 2209.11883), equations 1 and 2.
+Every function runs on CPU and CUDA. float64 stays float64; float32, float16 and bfloat16 inputs
+are computed in float32. The arguments are taken as valid: ``softhebb_fast.functional`` checks them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WTA = ("soft_anti", "soft", "hard", "hard_anti")
+EPSILON = 1e-30
+
+
+class SoftHebbOutput(NamedTuple):
+    """What one Hebbian forward pass gives.
+
+    Attributes:
+        u: pre-activations before the update, ``[B, K, OH, OW]`` or ``[..., K]``, in the dtype of x.
+        delta: normalised ascent direction, of the shape and dtype of the weight, ``|delta| <= 1``
+            (each group of channels is normalised by its own maximum).
+        bias_delta: the same for the bias, ``[K]``; None without a bias or for hard competitions.
+    """
+
+    u: Tensor
+    delta: Tensor
+    bias_delta: Tensor | None
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    t_invert: float,
+    wta: str,
+    delta: float,
+    rank: int,
+    padding_mode: str,
+    pre_triangle: bool,
+    lebesgue_p: float,
+) -> SoftHebbOutput:
+    """Convolution, competition and update of one batch ``x [B, C, H, W]``."""
+    x_c, w_c, b_c = (None if t is None else _accumulated(t) for t in (x, weight, bias))
+    x_c = pad(x_c, padding, padding_mode)
+    u = F.conv2d(x_c, lebesgue_weight(w_c, lebesgue_p), b_c, stride, 0, dilation, groups)
+    if pre_triangle:
+        u = F.relu(u - u.mean(dim=1, keepdim=True))
+    with torch.no_grad():
+        y = soft_wta(u, t_invert, wta, groups=groups, delta=delta, rank=rank)
+        d = hebbian_update(x_c, y, u, w_c, stride=stride, dilation=dilation, groups=groups)
+        b = None if b_c is None else bias_update(y, b_c, t_invert, wta)
+    return _as_output(x, weight, bias, u, d, b)
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    t_invert: float,
+    wta: str,
+    delta: float,
+    rank: int,
+    lebesgue_p: float,
+) -> SoftHebbOutput:
+    """Matrix product, competition and update of one batch ``x [B, N]``."""
+    x_c, w_c, b_c = (None if t is None else _accumulated(t) for t in (x, weight, bias))
+    u = F.linear(x_c, lebesgue_weight(w_c, lebesgue_p), b_c)
+    with torch.no_grad():
+        y = soft_wta(u, t_invert, wta, delta=delta, rank=rank, overwrite=True)
+        d = hebbian_update(x_c, y, u, w_c)
+        b = None if b_c is None else bias_update(y, b_c, t_invert, wta)
+    return _as_output(x, weight, bias, u, d, b)
+
+
+def pad(x: Tensor, padding: tuple[int, int], mode: str) -> Tensor:
+    """Pad rows by ``padding[0]`` and columns by ``padding[1]`` on both sides."""
+    if padding == (0, 0):
+        return x
+    rows, columns = padding
+    return F.pad(x, (columns, columns, rows, rows), "constant" if mode == "zeros" else mode)
+
+
+def lebesgue_weight(weight: Tensor, lebesgue_p: float) -> Tensor:
+    """``sign(W) |W|^(p - 1)``, which is W itself for p = 2."""
+    if lebesgue_p == 2:
+        return weight
+    return weight.sign() * weight.abs() ** (lebesgue_p - 1)
+
+
+def soft_wta(
+    u: Tensor,
+    t_invert: float,
+    wta: str,
+    *,
+    groups: int = 1,
+    delta: float = 2.0,
+    rank: int = 3,
+    overwrite: bool = False,
+) -> Tensor:
+    """The competition variable y of pre-activations ``u [B, K, ...]``, neurons in dimension 1."""
+    if groups > 1:
+        parts = u.chunk(groups, dim=1)
+        return torch.cat(
+            [
+                soft_wta(part, t_invert, wta, delta=delta, rank=rank, overwrite=overwrite)
+                for part in parts
+            ],
+            dim=1,
+        )
+    winner = u.argmax(dim=1, keepdim=True)
+    if wta == "soft":
+        return torch.softmax(t_invert * u, dim=1)
+    if wta == "soft_anti":
+        p = torch.softmax(t_invert * u, dim=1)
+        return (-p).scatter(1, winner, p.gather(1, winner))
+    y = torch.zeros_like(u).scatter(1, winner, 1.0)
+    if wta == "hard":
+        return y
+    order = u.sort(dim=1, descending=True, stable=True).indices
+    anti = order.narrow(1, rank - 1, 1)
+    if overwrite:
+        return y.scatter(1, anti, -delta)
+    return y.scatter_add(1, anti, torch.full_like(anti, -delta, dtype=u.dtype))
+
+
+def hebbian_update(
+    x: Tensor,
+    y: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """The normalised ascent direction, of the shape of ``weight``.
+
+    ``x`` is the input as the product saw it: padded ``[B, C, H, W]``, or ``[B, N]``.
+    """
+    if weight.dim() == 4:
+        yx = torch.nn.grad.conv2d_weight(x, weight.shape, y, stride, 0, dilation, groups)
+        yu = (y * u).sum(dim=(0, 2, 3)).view(-1, 1, 1, 1)
+    else:
+        yx = y.t() @ x
+        yu = (y * u).sum(dim=0).view(-1, 1)
+    d = yx - yu * weight
+    largest = d.reshape(groups, -1).abs().amax(dim=1)
+    per_neuron = largest.repeat_interleave(weight.shape[0] // groups)
+    return d / (per_neuron.view(-1, *[1] * (weight.dim() - 1)) + EPSILON)
+
+
+def bias_update(y: Tensor, bias: Tensor, t_invert: float, wta: str) -> Tensor | None:
+    """``(sum_p y - e^(t b) n) / e^(t b)`` over n positions, divided by its largest magnitude.
+
+    Hard competitions have no rule for the bias: None.
+    """
+    if wta not in ("soft", "soft_anti"):
+        return None
+    positions = y.numel() // y.shape[1]
+    prior = torch.exp(t_invert * bias)
+    d = (y.transpose(0, 1).flatten(1).sum(dim=1) - prior * positions) / prior
+    return d / (d.abs().max() + EPSILON)
+
+
+def norm_dependent_rate(
+    weight: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+) -> Tensor:
+    """``lr (| ||W_k|| - 1 | + 1e-10)^q`` for every neuron k, ``[K]``."""
+    norm = torch.linalg.vector_norm(_accumulated(weight).flatten(1), ord=lebesgue_p, dim=1)
+    return lr * ((norm - 1).abs() + 1e-10) ** lr_power
+
+
+@torch.no_grad()
+def hebbian_step_(
+    weight: Tensor, delta: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+) -> Tensor:
+    """``W += rate * delta`` in place, the rate from the norms of W before the step."""
+    rate = norm_dependent_rate(weight, lr, lr_power, lebesgue_p)
+    return weight.add_(rate.view(-1, *[1] * (weight.dim() - 1)) * delta)
+
+
+def _accumulated(t: Tensor) -> Tensor:
+    return t if t.dtype == torch.float64 else t.float()
+
+
+def _as_output(
+    x: Tensor, weight: Tensor, bias: Tensor | None, u: Tensor, d: Tensor, b: Tensor | None
+) -> SoftHebbOutput:
+    return SoftHebbOutput(
+        u.to(x.dtype), d.to(weight.dtype), None if b is None else b.to(bias.dtype)
+    )
