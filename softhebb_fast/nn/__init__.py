@@ -1,0 +1,26 @@
+"""SoftHebb layers as modules.
+
+In training mode a layer's forward computes its pre-activations u and learns from the batch without
+labels; in evaluation mode it is a plain convolution or matrix product.
+"""
+
+from softhebb_fast.nn.activations import RePU, Softmax, Triangle
+from softhebb_fast.nn.blocks import Block, SoftHebbBlock
+from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
+from softhebb_fast.nn.convert import Conversion, convert
+from softhebb_fast.nn.layer import HebbianLayer
+from softhebb_fast.nn.linear import SoftHebbLinear
+
+__all__ = [
+    "Block",
+    "Conversion",
+    "HebbianLayer",
+    "RePU",
+    "SoftHebbBlock",
+    "SoftHebbConv1d",
+    "SoftHebbConv2d",
+    "SoftHebbLinear",
+    "Softmax",
+    "Triangle",
+    "convert",
+]

@@ -1,0 +1,64 @@
+"""The activations that follow SoftHebb layers."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Triangle(nn.Module):
+    """``relu(u - mean over channels of u) ** power``, channels in dimension 1, shape kept.
+
+    The mean is taken as a constant by autograd, as in the published networks.
+
+    Source: Coates et al. 2011 (power 1); Journé et al. 2023 (arXiv 2209.11883), section 3.
+    """
+
+    def __init__(self, power: float = 1.0) -> None:
+        super().__init__()
+        self.power = _positive("power", power)
+
+    def forward(self, u: Tensor) -> Tensor:
+        return _power(F.relu(u - u.detach().mean(dim=1, keepdim=True)), self.power)
+
+    def extra_repr(self) -> str:
+        return f"power={self.power}"
+
+
+class RePU(nn.Module):
+    """The rectified power unit ``relu(u) ** power``, shape kept."""
+
+    def __init__(self, power: float = 1.0) -> None:
+        super().__init__()
+        self.power = _positive("power", power)
+
+    def forward(self, u: Tensor) -> Tensor:
+        return _power(F.relu(u), self.power)
+
+    def extra_repr(self) -> str:
+        return f"power={self.power}"
+
+
+class Softmax(nn.Module):
+    """``softmax(t_invert u)`` over dimension 1, shape kept: the published perceptron's output."""
+
+    def __init__(self, t_invert: float = 1.0) -> None:
+        super().__init__()
+        self.t_invert = _positive("t_invert", t_invert)
+
+    def forward(self, u: Tensor) -> Tensor:
+        return torch.softmax(self.t_invert * u, dim=1)
+
+    def extra_repr(self) -> str:
+        return f"t_invert={self.t_invert}"
+
+
+def _power(x: Tensor, power: float) -> Tensor:
+    return x if power == 1 else x**power
+
+
+def _positive(name: str, value: float) -> float:
+    if not value > 0:
+        raise ValueError(f"{name} must be positive; got {value!r}")
+    return value

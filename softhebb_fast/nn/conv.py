@@ -1,0 +1,192 @@
+"""SoftHebb convolutions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softhebb_fast import functional
+from softhebb_fast.checks import PADDING_MODES, check_conv2d, pair
+from softhebb_fast.functional import SoftHebbOutput
+from softhebb_fast.nn.layer import HebbianLayer, Init, check_sizes
+from softhebb_fast.reference import lebesgue_weight, pad
+
+
+class SoftHebbConv2d(HebbianLayer):
+    """A convolution that learns by soft winner-take-all Hebbian plasticity.
+
+    Input ``[B, C, H, W]``, output u ``[B, K, OH, OW]``; ``weight`` is ``[K, C / groups, R, S]``.
+    The arguments that ``functional.softhebb_conv2d`` also has mean the same here.
+
+    Args:
+        in_channels: C.
+        out_channels: K, the competing neurons.
+        kernel_size: R and S, an int or a pair; so are ``stride``, ``padding`` and ``dilation``.
+        bias: add a prior to u that soft competitions learn by a rule of their own.
+        init: how weights start: a name, a dict ``{"name": ..., ...}`` or a callable that fills the
+            weight; see ``softhebb_fast.init``.
+        radius: mean norm of a filter at the start, for the initialisations that take one.
+        lr, lr_power: base rate and exponent of ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` for
+            ``update="in_place"``; exponent 0 gives the plain rate ``lr``.
+        update: ``"grad"`` assigns the normalised ascent direction to ``weight.grad`` for an
+            optimizer with ``maximize=True`` (or a negative rate); ``"in_place"`` steps by itself.
+        generator: for random initialisation.
+
+    Raises ValueError and TypeError for arguments and inputs that do not fit, naming them.
+
+    Source: Journé et al. 2023 (arXiv 2209.11883).
+    """
+
+    r1_tolerance = 1e-2
+    bias_rate = 0.1
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        t_invert: float = 12.0,
+        *,
+        padding_mode: str = "reflect",
+        wta: str = "soft_anti",
+        bias: bool = False,
+        init: Init = "normal",
+        radius: float = 25.0,
+        lr: float | None = None,
+        lr_power: float = 0.5,
+        update: str = "grad",
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        delta: float = 2.0,
+        rank: int = 3,
+        pre_triangle: bool = False,
+        lebesgue_p: float = 2.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        check_sizes(in_channels=in_channels, out_channels=out_channels, groups=groups)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                "groups must divide in_channels and out_channels; got "
+                f"{groups=}, {in_channels=}, {out_channels=}"
+            )
+        kernel_size = pair(kernel_size, "kernel_size")
+        super().__init__(
+            (out_channels, in_channels // groups, *kernel_size),
+            out_channels // groups,
+            t_invert=t_invert,
+            wta=wta,
+            delta=delta,
+            rank=rank,
+            lebesgue_p=lebesgue_p,
+            bias=bias,
+            init=init,
+            radius=radius,
+            lr=lr,
+            lr_power=lr_power,
+            update=update,
+            backend=backend,
+            generator=generator,
+            device=device,
+            dtype=dtype,
+        )
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size, self.stride = kernel_size, pair(stride, "stride")
+        self.padding, self.dilation = pair(padding, "padding", least=0), pair(dilation, "dilation")
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(
+                f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}"
+            )
+        self.padding_mode, self.pre_triangle = padding_mode, pre_triangle
+
+    def _geometry(self) -> dict:
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "padding_mode": self.padding_mode,
+        }
+
+    def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
+        return functional.softhebb_conv2d(
+            x,
+            weight,
+            bias,
+            **self._geometry(),
+            t_invert=self.t_invert,
+            wta=self.wta,
+            delta=self.delta,
+            rank=self.rank,
+            pre_triangle=self.pre_triangle,
+            lebesgue_p=self.lebesgue_p,
+            backend=self.backend,
+        )
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        check_conv2d(x, weight, bias, **self._geometry())
+        u = F.conv2d(
+            pad(x, self.padding, self.padding_mode),
+            lebesgue_weight(weight, self.lebesgue_p),
+            bias,
+            self.stride,
+            0,
+            self.dilation,
+            self.groups,
+        )
+        return F.relu(u - u.mean(dim=1, keepdim=True)) if self.pre_triangle else u
+
+    def extra_repr(self) -> str:
+        geometry = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        for name, default in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1))):
+            if getattr(self, name) != default:
+                geometry += f", {name}={getattr(self, name)}"
+        if self.groups > 1:
+            geometry += f", groups={self.groups}"
+        if self.padding != (0, 0):
+            geometry += f", padding_mode={self.padding_mode!r}"
+        if self.pre_triangle:
+            geometry += ", pre_triangle=True"
+        return f"{geometry}, {self._options()}"
+
+
+class SoftHebbConv1d(SoftHebbConv2d):
+    """``SoftHebbConv2d`` on sequences: input ``[B, C, L]``, output u ``[B, K, OL]``.
+
+    The sequence is an image of one row: ``weight`` is ``[K, C / groups, 1, S]``. ``kernel_size``,
+    ``stride``, ``padding`` and ``dilation`` are ints; all else is as in ``SoftHebbConv2d``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        t_invert: float = 12.0,
+        **options,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            (1, kernel_size),
+            (1, stride),
+            (0, padding),
+            (1, dilation),
+            groups,
+            t_invert,
+            **options,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 3:
+            raise ValueError(f"x must be [B, C, L]; got {tuple(x.shape)}")
+        return super().forward(x.unsqueeze(2)).squeeze(2)

@@ -1,0 +1,159 @@
+"""What convolution and linear SoftHebb layers share: options, the learning step, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from softhebb_fast import functional
+from softhebb_fast.backends import BACKENDS
+from softhebb_fast.checks import check_competition
+from softhebb_fast.functional import SoftHebbOutput
+from softhebb_fast.init import initialise
+
+UPDATES = ("grad", "in_place")
+Init = str | dict | Callable[[Tensor], object]
+
+
+class HebbianLayer(nn.Module):
+    """A layer whose forward learns in training mode and is a plain product in evaluation mode."""
+
+    r1_tolerance: float
+    bias_rate: float
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        neurons_a_group: int,
+        *,
+        t_invert: float,
+        wta: str,
+        delta: float,
+        rank: int,
+        lebesgue_p: float,
+        bias: bool,
+        init: Init,
+        radius: float,
+        lr: float | None,
+        lr_power: float,
+        update: str,
+        backend: str,
+        generator: torch.Generator | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        check_competition(neurons_a_group, t_invert, wta, rank, lebesgue_p)
+        if update not in UPDATES:
+            raise ValueError(f"update must be one of {', '.join(UPDATES)}; got {update!r}")
+        if update == "in_place" and lr is None:
+            raise ValueError("lr must be given for update='in_place'; got None")
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
+        self.t_invert, self.wta, self.delta, self.rank = t_invert, wta, delta, rank
+        self.lebesgue_p, self.init, self.radius = lebesgue_p, init, radius
+        self.lr, self.lr_power, self.update, self.backend = lr, lr_power, update, backend
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(shape[0], device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weights anew; a bias starts at ``log(1 / K) / t``, a uniform prior."""
+        if self.bias is not None:
+            self.bias.fill_(-torch.tensor(float(self.weight.shape[0])).log() / self.t_invert)
+        initialise(
+            self.weight,
+            self.bias,
+            self.init,
+            radius=self.radius,
+            lebesgue_p=self.lebesgue_p,
+            generator=generator,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The pre-activations u of ``x``, from the weights as they were before this call.
+
+        In training mode, unless ``weight.requires_grad`` is False (a frozen layer), the update of
+        this batch is assigned to ``weight.grad`` (an ascent direction; ``update="grad"``) or
+        applied to the weights (``update="in_place"``). u is then differentiable in x only.
+        """
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.weight.dtype)
+        if not (self.training and self.weight.requires_grad):
+            return self._product(x, self.weight, self.bias)
+        keeps_graph = torch.is_grad_enabled() and x.requires_grad and self.update == "in_place"
+        weight = self.weight.detach().clone() if keeps_graph else self.weight.detach()
+        out = self._hebbian(x, weight, None if self.bias is None else self.bias.detach())
+        if self.update == "grad":
+            self.weight.grad = out.delta
+            if self._learns_bias(out):
+                self.bias.grad = self.bias_rate / self.t_invert * out.bias_delta
+        else:
+            self._step(out)
+        return out.u
+
+    def norms(self) -> Tensor:
+        """The Lebesgue norm of every filter, ``[K]``."""
+        return torch.linalg.vector_norm(
+            self.weight.detach().flatten(1), ord=self.lebesgue_p, dim=1, dtype=torch.float32
+        )
+
+    def convergence(self) -> tuple[float, int]:
+        """Mean distance of the norms from 1, and R1: how many neurons lie at 1.
+
+        A neuron counts within 0.01 (convolution) or 0.005 (linear), as published.
+        """
+        distance = (self.norms() - 1).abs()
+        return float(distance.mean()), int((distance < self.r1_tolerance).sum())
+
+    def learning_rates(self) -> Tensor:
+        """The rate of every neuron at the next in-place step, ``[K]``. Needs ``lr``."""
+        if self.lr is None:
+            raise ValueError("lr must be given to compute rates; this layer has lr=None")
+        return functional.norm_dependent_rate(
+            self.weight.detach(), self.lr, self.lr_power, self.lebesgue_p
+        )
+
+    @torch.no_grad()
+    def _step(self, out: SoftHebbOutput) -> None:
+        if self._learns_bias(out):
+            self.bias += self.learning_rates() * (self.bias_rate / self.t_invert) * out.bias_delta
+        functional.hebbian_step_(self.weight, out.delta, self.lr, self.lr_power, self.lebesgue_p)
+
+    def _learns_bias(self, out: SoftHebbOutput) -> bool:
+        return out.bias_delta is not None and self.bias.requires_grad
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
+        raise NotImplementedError
+
+    def _options(self) -> str:
+        parts = [f"t_invert={self.t_invert}", f"wta={self.wta!r}"]
+        if self.wta == "hard_anti":
+            parts.append(f"delta={self.delta}, rank={self.rank}")
+        if self.lebesgue_p != 2:
+            parts.append(f"lebesgue_p={self.lebesgue_p}")
+        if self.bias is not None:
+            parts.append("bias=True")
+        parts.append(f"update={self.update!r}")
+        if self.lr is not None:
+            parts.append(f"lr={self.lr}, lr_power={self.lr_power}")
+        if self.backend != "auto":
+            parts.append(f"backend={self.backend!r}")
+        return ", ".join(parts)
+
+
+def check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"{name} must be an int; got {size!r}")
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1; got {size}")

@@ -1,0 +1,89 @@
+"""The SoftHebb fully connected layer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softhebb_fast import functional
+from softhebb_fast.checks import check_linear
+from softhebb_fast.functional import SoftHebbOutput
+from softhebb_fast.nn.layer import HebbianLayer, Init, check_sizes
+from softhebb_fast.reference import lebesgue_weight
+
+
+class SoftHebbLinear(HebbianLayer):
+    """A fully connected layer that learns by soft winner-take-all Hebbian plasticity.
+
+    Input ``[..., N]``, output u ``[..., K]``; ``weight`` is ``[K, N]``. Every leading dimension
+    counts as batch. The arguments mean what they mean in ``SoftHebbConv2d``.
+
+    Source: Journé et al. 2023 (arXiv 2209.11883); Moraitis et al. 2022 (SoftHebb, eq. 5).
+    """
+
+    r1_tolerance = 5e-3
+    bias_rate = 1.0
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        t_invert: float = 12.0,
+        *,
+        wta: str = "soft_anti",
+        bias: bool = False,
+        init: Init = "normal",
+        radius: float = 25.0,
+        lr: float | None = None,
+        lr_power: float = 0.5,
+        update: str = "grad",
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        delta: float = 2.0,
+        rank: int = 3,
+        lebesgue_p: float = 2.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        check_sizes(in_features=in_features, out_features=out_features)
+        super().__init__(
+            (out_features, in_features),
+            out_features,
+            t_invert=t_invert,
+            wta=wta,
+            delta=delta,
+            rank=rank,
+            lebesgue_p=lebesgue_p,
+            bias=bias,
+            init=init,
+            radius=radius,
+            lr=lr,
+            lr_power=lr_power,
+            update=update,
+            backend=backend,
+            generator=generator,
+            device=device,
+            dtype=dtype,
+        )
+        self.in_features, self.out_features = in_features, out_features
+
+    def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
+        return functional.softhebb_linear(
+            x,
+            weight,
+            bias,
+            t_invert=self.t_invert,
+            wta=self.wta,
+            delta=self.delta,
+            rank=self.rank,
+            lebesgue_p=self.lebesgue_p,
+            backend=self.backend,
+        )
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        check_linear(x, weight, bias)
+        return F.linear(x, lebesgue_weight(weight, self.lebesgue_p), bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, {self._options()}"

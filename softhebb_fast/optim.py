@@ -1,0 +1,131 @@
+"""Learning rates: norm-dependent per neuron, decaying schedules, and the classifier's halvings.
+
+Sources: Journé et al. 2023 (arXiv 2209.11883), section 3 and appendix A; the published presets.
+Schedules are pure functions of the step, so that a resumed run needs nothing but its step count.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import MultiStepLR
+from torch.utils.hooks import RemovableHandle
+
+from softhebb_fast.functional import hebbian_step_, norm_dependent_rate
+
+__all__ = [
+    "Constant",
+    "ExponentialDecay",
+    "LinearDecay",
+    "halving_epochs",
+    "halving_schedule",
+    "hebbian_step_",
+    "norm_dependent",
+    "norm_dependent_rate",
+]
+
+
+def norm_dependent(
+    optimizer: Optimizer, lr_power: float = 0.5, lebesgue_p: float = 2.0
+) -> RemovableHandle:
+    """Make an optimizer's steps on Hebbian weights norm-dependent, neuron by neuron.
+
+    Before each step every gradient is multiplied by ``(| ||W_k|| - 1 | + 1e-10)^q``; the
+    optimizer's own ``lr`` is the base rate. Give each layer a parameter group of its own: a bias
+    takes the factors of the weight that precedes it in the group. The optimizer must ascend:
+    ``maximize=True``, or a negative ``lr`` as in the published example.
+
+    Returns a handle whose ``remove()`` ends it.
+
+    Example::
+
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.08, maximize=True)
+        norm_dependent(optimizer, lr_power=0.5)
+    """
+
+    @torch.no_grad()
+    def scale_gradients(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        for group in optimizer.param_groups:
+            factor = None
+            for p in group["params"]:
+                if p.dim() > 1:
+                    factor = norm_dependent_rate(p, 1.0, lr_power, lebesgue_p)
+                if factor is None:
+                    raise ValueError(
+                        "a group of optimizer must hold a weight before its bias; got a parameter "
+                        f"of shape {tuple(p.shape)} first"
+                    )
+                if p.grad is not None:
+                    p.grad.mul_(factor.view(-1, *[1] * (p.dim() - 1)))
+
+    return optimizer.register_step_pre_hook(scale_gradients)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same rate at every step."""
+
+    lr: float
+
+    def __call__(self, step: int) -> float:
+        return self.lr
+
+
+@dataclass(frozen=True)
+class LinearDecay:
+    """From ``lr`` at step 0 in equal decrements to 0 at ``total_steps``, and 0 from there on."""
+
+    lr: float
+    total_steps: int
+
+    def __post_init__(self) -> None:
+        _check_total(self.total_steps)
+
+    def __call__(self, step: int) -> float:
+        return self.lr * max(0.0, 1 - step / self.total_steps)
+
+
+@dataclass(frozen=True)
+class ExponentialDecay:
+    """From ``lr`` at step 0 exponentially to ``lr / divisor`` at ``total_steps``.
+
+    The published nets use ``speed=7, divisor=96``, the published perceptrons 0.4 and 100.
+    """
+
+    lr: float
+    total_steps: int
+    speed: float = 7.0
+    divisor: float = 96.0
+
+    def __post_init__(self) -> None:
+        _check_total(self.total_steps)
+        if not self.speed > 0 or not self.divisor > 0:
+            raise ValueError(
+                f"speed and divisor must be positive; got {self.speed!r} and {self.divisor!r}"
+            )
+
+    def __call__(self, step: int) -> float:
+        end = math.exp(-self.speed)
+        floor = self.lr * (1 / self.divisor - end) / (1 - end)
+        return floor + (self.lr - floor) * math.exp(-self.speed * step / self.total_steps)
+
+
+def halving_epochs(epochs: int) -> list[int]:
+    """The epochs after which the published classifier's rate is halved, for a run of ``epochs``."""
+    if epochs < 20:
+        return []
+    tenths = (5, 7.5) if epochs < 50 else (2, 3.5, 5, 6, 7, 8, 9)
+    return [int(epochs * t / 10) for t in tenths]
+
+
+def halving_schedule(optimizer: Optimizer, epochs: int) -> MultiStepLR:
+    """A scheduler that halves the rate at ``halving_epochs``; step it once after each epoch."""
+    return MultiStepLR(optimizer, milestones=halving_epochs(epochs), gamma=0.5)
+
+
+def _check_total(total_steps: int) -> None:
+    if not total_steps >= 1:
+        raise ValueError(f"total_steps must be at least 1; got {total_steps!r}")
