@@ -1,0 +1,8 @@
+"""The networks of this project."""
+
+from __future__ import annotations
+
+from .blocks import AVG, head, soft
+from .types import Preset
+
+OWN = (Preset("DemoMNIST", (soft(64, 7, 3, 1, 0.08, 0.7, AVG), head())),)
