@@ -41,15 +41,21 @@ def resolve(backend: str, device: torch.device | str) -> ModuleType:
     return _implementation(backend)
 
 
-@cache
 def choose(device_type: str) -> str:
     """The backend that ``"auto"`` stands for on a type of device; logged once at debug level."""
     candidates = PREFERENCE.get(device_type, ("reference",))
     chosen = next(name for name in candidates if why_not(name, device_type) is None)
+    if not torch.compiler.is_compiling():
+        _announce(device_type, chosen)
+    return chosen
+
+
+@cache
+def _announce(device_type: str, chosen: str) -> None:
+    candidates = PREFERENCE.get(device_type, ("reference",))
     for name in candidates[: candidates.index(chosen)]:
         _log.debug("auto passes over %s on %s: %s", name, device_type, why_not(name, device_type))
     _log.debug("auto is %s on %s", chosen, device_type)
-    return chosen
 
 
 def _check_name(backend: str) -> None:
