@@ -45,14 +45,12 @@ def check_conv2d(
     groups: int,
     padding_mode: str,
 ) -> None:
+    check_are_tensors(x=x, weight=weight, bias=bias)
     if x.dim() != 4:
         raise ValueError(f"x must be [B, C, H, W]; got {tuple(x.shape)}")
     if weight.dim() != 4:
         raise ValueError(f"weight must be [K, C / groups, R, S]; got {tuple(weight.shape)}")
-    if not isinstance(groups, int) or groups < 1 or weight.shape[0] % groups:
-        raise ValueError(
-            f"groups must be a positive divisor of the {weight.shape[0]} filters; got {groups!r}"
-        )
+    _check_groups(groups, weight.shape[0])
     if x.shape[1] != weight.shape[1] * groups:
         raise ValueError(
             f"x must have {weight.shape[1] * groups} channels for weight {tuple(weight.shape)} "
@@ -81,6 +79,7 @@ def check_padding(padding: tuple[int, int], mode: str, size: tuple[int, int]) ->
 
 
 def check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    check_are_tensors(x=x, weight=weight, bias=bias)
     if weight.dim() != 2:
         raise ValueError(f"weight must be [K, N]; got {tuple(weight.shape)}")
     if x.dim() < 2 or x.shape[-1] != weight.shape[1]:
@@ -99,6 +98,7 @@ def check_update(
     groups: int,
     padding_mode: str,
 ) -> None:
+    check_are_tensors(x=x, y=y, u=u, weight=weight)
     if weight.dim() == 4:
         check_conv2d(x, weight, None, stride, padding, dilation, groups, padding_mode)
         size = output_size(tuple(x.shape[2:]), tuple(weight.shape[2:]), stride, padding, dilation)
@@ -115,17 +115,26 @@ def check_update(
 
 
 def check_pre_activations(u: Tensor, groups: int) -> None:
+    check_are_tensors(u=u)
     if u.dim() < 2:
         raise ValueError(f"u must be [B, K, ...]; got {tuple(u.shape)}")
     if not u.is_floating_point():
         raise TypeError(f"u must be a floating point tensor; got {u.dtype}")
-    if not isinstance(groups, int) or groups < 1 or u.shape[1] % groups:
-        raise ValueError(f"groups must be a positive divisor of {u.shape[1]}; got {groups!r}")
+    _check_groups(groups, u.shape[1])
 
 
 def check_competition(
-    neurons: int, t_invert: float, wta: str, rank: int, lebesgue_p: float = 2.0
+    neurons: int,
+    t_invert: float,
+    wta: str,
+    rank: int,
+    lebesgue_p: float = 2.0,
+    delta: float = 2.0,
 ) -> None:
+    for name, value in (("t_invert", t_invert), ("lebesgue_p", lebesgue_p), ("delta", delta)):
+        _check_number(name, value)
+    if isinstance(rank, bool) or not isinstance(rank, int):
+        raise TypeError(f"rank must be an int; got {rank!r}")
     if neurons < 1:
         raise ValueError(f"weight must hold at least one neuron a group; got {neurons}")
     if wta not in WTA:
@@ -138,6 +147,37 @@ def check_competition(
         raise ValueError(f"lebesgue_p must be at least 1 and finite; got {lebesgue_p!r}")
 
 
+def check_step(weight: Tensor, delta: Tensor | None, lebesgue_p: float) -> None:
+    check_are_tensors(weight=weight, delta=delta)
+    if weight.dim() < 2:
+        raise ValueError(f"weight must have neurons in dimension 0; got {tuple(weight.shape)}")
+    if delta is not None and delta.shape != weight.shape:
+        raise ValueError(f"delta must be {tuple(weight.shape)}; got {tuple(delta.shape)}")
+    _check_number("lebesgue_p", lebesgue_p)
+    if not 1 <= lebesgue_p < float("inf"):
+        raise ValueError(f"lebesgue_p must be at least 1 and finite; got {lebesgue_p!r}")
+
+
+def check_are_tensors(**tensors: Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
+
+
+def _check_number(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+
+
+def _check_groups(groups: int, filters: int) -> None:
+    if isinstance(groups, bool) or not isinstance(groups, int):
+        raise TypeError(f"groups must be an int; got {groups!r}")
+    if groups < 1 or filters % groups:
+        raise ValueError(
+            f"groups must be a positive divisor of the {filters} filters; got {groups}"
+        )
+
+
 def _is_pair(value: object) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 2
 
@@ -145,6 +185,9 @@ def _is_pair(value: object) -> bool:
 def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     if x.dtype not in DTYPES:
         raise TypeError(f"x must be float64, float32, float16 or bfloat16; got {x.dtype}")
+    for name, tensor in (("x", x), ("weight", weight)):
+        if 0 in tensor.shape[1:]:
+            raise ValueError(f"{name} must not be empty; got {tuple(tensor.shape)}")
     _check_same(x, "x", weight)
     if bias is not None:
         if tuple(bias.shape) != (weight.shape[0],):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 from softhebb_fast import reference
 from softhebb_fast.backends import resolve
 from softhebb_fast.checks import (
+    check_are_tensors,
     check_competition,
     check_conv2d,
     check_linear,
     check_pre_activations,
+    check_step,
     check_update,
     pair,
 )
@@ -31,9 +34,6 @@ __all__ = [
     "softhebb_conv2d",
     "softhebb_linear",
 ]
-
-norm_dependent_rate = reference.norm_dependent_rate
-hebbian_step_ = reference.hebbian_step_
 
 
 def softhebb_conv2d(
@@ -85,23 +85,24 @@ def softhebb_conv2d(
     stride, padding = pair(stride, "stride"), pair(padding, "padding", least=0)
     dilation = pair(dilation, "dilation")
     check_conv2d(x, weight, bias, stride, padding, dilation, groups, padding_mode)
-    check_competition(weight.shape[0] // groups, t_invert, wta, rank, lebesgue_p)
-    return resolve(backend, x.device).conv2d(
-        x,
-        weight,
-        bias,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        t_invert=float(t_invert),
-        wta=wta,
-        delta=float(delta),
-        rank=rank,
-        padding_mode=padding_mode,
-        pre_triangle=pre_triangle,
-        lebesgue_p=float(lebesgue_p),
-    )
+    check_competition(weight.shape[0] // groups, t_invert, wta, rank, lebesgue_p, delta)
+    with _as_called(x.device):
+        return resolve(backend, x.device).conv2d(
+            x,
+            weight,
+            bias,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            t_invert=float(t_invert),
+            wta=wta,
+            delta=float(delta),
+            rank=rank,
+            padding_mode=padding_mode,
+            pre_triangle=pre_triangle,
+            lebesgue_p=float(lebesgue_p),
+        )
 
 
 def softhebb_conv1d(
@@ -118,6 +119,7 @@ def softhebb_conv1d(
 
     The options are those of ``softhebb_conv2d``, and so are the errors.
     """
+    check_are_tensors(x=x, weight=weight)
     for name, tensor in (("x", x), ("weight", weight)):
         if tensor.dim() != 3:
             raise ValueError(f"{name} must have 3 dimensions; got {tuple(tensor.shape)}")
@@ -152,18 +154,19 @@ def softhebb_linear(
     rank ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
     """
     check_linear(x, weight, bias)
-    check_competition(weight.shape[0], t_invert, wta, rank, lebesgue_p)
+    check_competition(weight.shape[0], t_invert, wta, rank, lebesgue_p, delta)
     flat = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-    out = resolve(backend, x.device).linear(
-        flat,
-        weight,
-        bias,
-        t_invert=float(t_invert),
-        wta=wta,
-        delta=float(delta),
-        rank=rank,
-        lebesgue_p=float(lebesgue_p),
-    )
+    with _as_called(x.device):
+        out = resolve(backend, x.device).linear(
+            flat,
+            weight,
+            bias,
+            t_invert=float(t_invert),
+            wta=wta,
+            delta=float(delta),
+            rank=rank,
+            lebesgue_p=float(lebesgue_p),
+        )
     return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]))
 
 
@@ -183,10 +186,16 @@ def soft_wta(
     ``overwrite`` is the linear layer's form of ``"hard_anti"``. Errors as in ``softhebb_conv2d``.
     """
     check_pre_activations(u, groups)
-    check_competition(u.shape[1] // groups, t_invert, wta, rank)
+    check_competition(u.shape[1] // groups, t_invert, wta, rank, delta=delta)
     return reference.soft_wta(
-        u, t_invert, wta, groups=groups, delta=delta, rank=rank, overwrite=overwrite
-    )
+        reference.accumulated(u),
+        t_invert,
+        wta,
+        groups=groups,
+        delta=delta,
+        rank=rank,
+        overwrite=overwrite,
+    ).to(u.dtype)
 
 
 def hebbian_update(
@@ -210,10 +219,33 @@ def hebbian_update(
     stride, padding = pair(stride, "stride"), pair(padding, "padding", least=0)
     dilation = pair(dilation, "dilation")
     check_update(x, y, u, weight, stride, padding, dilation, groups, padding_mode)
-    padded = reference.pad(x, padding, padding_mode) if weight.dim() == 4 else x
-    return reference.hebbian_update(
-        padded, y, u, weight, stride=stride, dilation=dilation, groups=groups
-    )
+    x, y, u, w = (reference.accumulated(t) for t in (x, y, u, weight))
+    padded = reference.pad(x, padding, padding_mode) if w.dim() == 4 else x
+    with _as_called(w.device):
+        d = reference.hebbian_update(
+            padded, y, u, w, stride=stride, dilation=dilation, groups=groups
+        )
+    return d.to(weight.dtype)
+
+
+def norm_dependent_rate(
+    weight: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+) -> Tensor:
+    """The rate ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` of every neuron k, ``[K]``.
+
+    Shape: weight ``[K, ...]``. float64 for a float64 weight, else float32. A neuron of norm 1 is
+    all but frozen. Errors as in ``softhebb_conv2d``. Source: Journé et al. 2023 (arXiv 2209.11883).
+    """
+    check_step(weight, None, lebesgue_p)
+    return reference.norm_dependent_rate(weight, lr, lr_power, lebesgue_p)
+
+
+def hebbian_step_(
+    weight: Tensor, delta: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+) -> Tensor:
+    """``W += norm_dependent_rate(W) * delta`` in place; returns ``weight``. delta as weight."""
+    check_step(weight, delta, lebesgue_p)
+    return reference.hebbian_step_(weight, delta, lr, lr_power, lebesgue_p)
 
 
 class CompetitionStatistics(NamedTuple):
@@ -233,11 +265,21 @@ class CompetitionStatistics(NamedTuple):
 def competition_statistics(
     u: Tensor, t_invert: float = 12.0, wta: str = "soft_anti", *, groups: int = 1
 ) -> CompetitionStatistics:
-    """Winner statistics of pre-activations ``u [B, K]`` or ``[B, K, ...]``."""
+    """Winner statistics of pre-activations ``u [B, K]`` or ``[B, K, ...]``; NaN without any."""
     check_pre_activations(u, groups)
     check_competition(u.shape[1] // groups, t_invert, wta, 1)
     soft = wta.startswith("soft")
-    p = reference.soft_wta(u, t_invert, "soft" if soft else "hard", groups=groups)
+    p = reference.soft_wta(
+        reference.accumulated(u), t_invert, "soft" if soft else "hard", groups=groups
+    )
     share = p.transpose(0, 1).flatten(1).mean(dim=1)
     top = p.unflatten(1, (groups, -1)).amax(dim=2)
     return CompetitionStatistics(share, float(top.mean()))
+
+
+def _as_called(device: torch.device) -> AbstractContextManager:
+    """Autocast off: the arguments' dtypes decide, and float32 is summed in float32."""
+    kind = device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()

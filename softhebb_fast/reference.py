@@ -31,7 +31,8 @@ class SoftHebbOutput(NamedTuple):
         u: pre-activations before the update, ``[B, K, OH, OW]`` or ``[..., K]``, in the dtype of x.
         delta: normalised ascent direction, of the shape and dtype of the weight, ``|delta| <= 1``
             (each group of channels is normalised by its own maximum).
-        bias_delta: the same for the bias, ``[K]``; None without a bias or for hard competitions.
+        bias_delta: ascent direction of the bias, ``[K]``, over its largest magnitude in all
+            groups; None without a bias or for hard competitions.
     """
 
     u: Tensor
@@ -57,7 +58,7 @@ def conv2d(
     lebesgue_p: float,
 ) -> SoftHebbOutput:
     """Convolution, competition and update of one batch ``x [B, C, H, W]``."""
-    x_c, w_c, b_c = (None if t is None else _accumulated(t) for t in (x, weight, bias))
+    x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
     x_c = pad(x_c, padding, padding_mode)
     u = F.conv2d(x_c, lebesgue_weight(w_c, lebesgue_p), b_c, stride, 0, dilation, groups)
     if pre_triangle:
@@ -81,7 +82,7 @@ def linear(
     lebesgue_p: float,
 ) -> SoftHebbOutput:
     """Matrix product, competition and update of one batch ``x [B, N]``."""
-    x_c, w_c, b_c = (None if t is None else _accumulated(t) for t in (x, weight, bias))
+    x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
     u = F.linear(x_c, lebesgue_weight(w_c, lebesgue_p), b_c)
     with torch.no_grad():
         y = soft_wta(u, t_invert, wta, delta=delta, rank=rank, overwrite=True)
@@ -184,7 +185,7 @@ def norm_dependent_rate(
     weight: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
 ) -> Tensor:
     """``lr (| ||W_k|| - 1 | + 1e-10)^q`` for every neuron k, ``[K]``."""
-    norm = torch.linalg.vector_norm(_accumulated(weight).flatten(1), ord=lebesgue_p, dim=1)
+    norm = torch.linalg.vector_norm(accumulated(weight).flatten(1), ord=lebesgue_p, dim=1)
     return lr * ((norm - 1).abs() + 1e-10) ** lr_power
 
 
@@ -197,7 +198,8 @@ def hebbian_step_(
     return weight.add_(rate.view(-1, *[1] * (weight.dim() - 1)) * delta)
 
 
-def _accumulated(t: Tensor) -> Tensor:
+def accumulated(t: Tensor) -> Tensor:
+    """``t`` in the dtype of the sums: float64 as it is, everything else in float32."""
     return t if t.dtype == torch.float64 else t.float()
 
 
