@@ -1,4 +1,4 @@
-"""Weight initialisation for SoftHebb layers, and measures of how diverse the filters are.
+"""Weight initialisation for SoftHebb layers; `diversity` reports how different the filters are.
 
 A weight is [K, C/g, R, S] (convolution) or [K, N] (linear); row k is the filter of neuron k, with
 fan-in N = (C/g)·R·S. Functions ending in `_` fill it in place without autograd and return it, like
@@ -12,12 +12,16 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from softhebb_fast.diversity import Diversity as Diversity
+from softhebb_fast.diversity import check_weight
+from softhebb_fast.diversity import distinct_filters as distinct_filters
+from softhebb_fast.diversity import diversity as diversity
 
 Init = str | Mapping[str, Any] | Callable[[Tensor], Any]
 
@@ -38,7 +42,7 @@ def normal_(
 
     Raises ValueError for a radius or p that is not positive and finite.
     """
-    _check_weight(weight)
+    check_weight(weight)
     _check_positive("radius", radius)
     _check_positive("lebesgue_p", lebesgue_p)
     moment = 2 ** (lebesgue_p / 2) * math.gamma((lebesgue_p + 1) / 2) / math.sqrt(math.pi)
@@ -59,7 +63,7 @@ def positive_(
 
     Raises ValueError for a radius or p that is not positive and finite.
     """
-    _check_weight(weight)
+    check_weight(weight)
     _check_positive("radius", radius)
     _check_positive("lebesgue_p", lebesgue_p)
     width = radius * ((lebesgue_p + 1) / _fan_in(weight)) ** (1 / lebesgue_p)
@@ -97,7 +101,7 @@ def zerO_(weight: Tensor, scale: str = "algorithm2", radius: float | None = None
 
     Raises ValueError for an unknown scale or a radius that is not positive and finite.
     """
-    _check_weight(weight)
+    check_weight(weight)
     if scale not in ZERO_SCALES:
         raise ValueError(f"scale must be one of {', '.join(ZERO_SCALES)}; got {scale=}")
     if radius is not None:
@@ -130,7 +134,7 @@ def random_binary_(
 
     Raises ValueError unless 0 <= probability <= 1.
     """
-    _check_weight(weight)
+    check_weight(weight)
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must be between 0 and 1; got {probability=}")
     if probability == 0.5:
@@ -143,7 +147,7 @@ def identity_(weight: Tensor) -> Tensor:
 
     Raises ValueError unless there are as many neurons as input channels (per group).
     """
-    _check_weight(weight)
+    check_weight(weight)
     if weight.shape[0] != weight.shape[1]:
         raise ValueError(
             "weight must have as many filters as input channels for 'identity', "
@@ -155,7 +159,7 @@ def identity_(weight: Tensor) -> Tensor:
 @torch.no_grad()
 def partial_identity_(weight: Tensor) -> Tensor:
     """Like `identity_` for any shape: the neurons beyond the last input channel are all zero."""
-    _check_weight(weight)
+    check_weight(weight)
     weight.zero_()
     _centre(weight).diagonal().fill_(1.0)
     return weight
@@ -170,7 +174,7 @@ def constant_(weight: Tensor, value: float | None = None, radius: float = 25.0) 
 
     Raises ValueError for a value that is not finite or a radius that is not positive and finite.
     """
-    _check_weight(weight)
+    check_weight(weight)
     _check_positive("radius", radius)
     if value is None:
         value = radius / math.sqrt(_fan_in(weight))
@@ -194,7 +198,7 @@ def random_bias_(
     Raises ValueError without a bias of that shape, for an unknown distribution, or a scale that
     is not positive and finite.
     """
-    _check_weight(weight)
+    check_weight(weight)
     _check_positive("scale", scale)
     samplers = {"normal": torch.randn, "uniform": torch.rand}
     if distribution not in samplers:
@@ -283,69 +287,6 @@ def per_layer(init: Init | list | tuple | Mapping[int, Init], n_layers: int) -> 
     return inits
 
 
-@dataclass(frozen=True)
-class Diversity:
-    """How different the filters of one weight are; see `diversity`."""
-
-    filters: int
-    distinct: int
-    mean_abs_cosine: float
-    rank: int
-    norm_mean: float
-    norm_min: float
-    norm_max: float
-    nonzeros: int
-    numel: int
-
-
-@torch.no_grad()
-def distinct_filters(weight: Tensor) -> int:
-    """The number of different filters, compared entry by entry without tolerance (-0 equals 0)."""
-    _check_weight(weight)
-    return torch.unique(weight.flatten(1), dim=0).shape[0]
-
-
-@torch.no_grad()
-def diversity(weight: Tensor, block: int = 1024) -> Diversity:
-    """Count, angles, rank and 2-norms of the filters of `weight`.
-
-    `mean_abs_cosine` is the mean of |cos| over the K(K-1)/2 pairs (0 without pairs); a zero
-    filter counts as orthogonal to all others. It is computed `block` filters at a time. `rank` is
-    numerical (`torch.linalg.matrix_rank`) and takes a singular value decomposition: seconds for
-    1536 filters, much longer beyond; `distinct_filters` alone is cheap.
-
-    Raises ValueError if the weight holds NaN or infinity, for which no rank exists.
-    """
-    _check_weight(weight)
-    rows = weight.detach().flatten(1)
-    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    if not rows.isfinite().all():
-        raise ValueError("weight must be finite to measure its diversity; it has NaN or infinity")
-    norms = torch.linalg.vector_norm(rows, dim=1)
-    units = rows / norms.where(norms > 0, 1).unsqueeze(1)
-    count = rows.shape[0]
-    cosines = sum(
-        (units[start : start + block] @ units[start:].T)
-        .abs_()
-        .clamp_(max=1)
-        .triu_(diagonal=1)
-        .sum(dtype=torch.float64)
-        .item()
-        for start in range(0, count, block)
-    )
-    return Diversity(
-        filters=count,
-        distinct=distinct_filters(weight),
-        mean_abs_cosine=cosines / max(count * (count - 1) // 2, 1),
-        rank=int(torch.linalg.matrix_rank(rows)),
-        norm_mean=norms.mean().item(),
-        norm_min=norms.min().item(),
-        norm_max=norms.max().item(),
-        nonzeros=int(rows.count_nonzero()),
-        numel=rows.numel(),
-    )
-
-
 def _resolve(init: Init) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The function that `init` stands for, and the options it carries."""
     if callable(init):
@@ -366,16 +307,6 @@ def _resolve(init: Init) -> tuple[Callable[..., Any], dict[str, Any]]:
             allowed = ", ".join(takes) or "no arguments"
             raise ValueError(f"init {name!r} takes {allowed}; got the unknown key {key!r}")
     return found[0], options
-
-
-def _check_weight(weight: Tensor) -> None:
-    if not isinstance(weight, Tensor) or not weight.is_floating_point():
-        got = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
-        raise TypeError(f"weight must be a floating-point tensor; got {got}")
-    if weight.dim() not in (2, 4) or weight.numel() == 0:
-        raise ValueError(
-            f"weight must be non-empty, [K, N] or [K, C/g, R, S]; got {tuple(weight.shape)}"
-        )
 
 
 def _check_positive(name: str, value: float) -> None:

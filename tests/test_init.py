@@ -343,8 +343,6 @@ def test_per_layer_forms():
         (lambda w: init.initialise(w, init={"name": "zerO", "q": 1}), "unknown key 'q'"),
         (lambda w: init.initialise(w, init={"name": "identity", "radius": 1}), "no arguments"),
         (lambda w: init.initialise(w, init={"name": "random_bias", "bias": 1}), "key 'bias'"),
-        (lambda w: init.distinct_filters(w[:0]), r"non-empty.*got \(0, 2, 3, 3\)"),
-        (lambda w: init.diversity(w.fill_(math.nan)), "NaN or infinity"),
     ],
 )
 def test_bad_values_are_named(call, message):
@@ -386,47 +384,3 @@ def test_per_layer_errors():
         init.per_layer({1: "zer0"}, 3)
     with pytest.raises(TypeError, match="got None"):
         init.per_layer(["zerO", None], 2)
-
-
-# Diversity
-
-
-@pytest.mark.parametrize("block", [1, 2, 3, 4, 100])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_diversity_of_four_filters_by_hand(block, dtype):
-    weight = torch.tensor([[1, 0], [1, 1], [0, 0], [-1, -1]], dtype=dtype)
-    found = init.diversity(weight, block)
-    assert found.mean_abs_cosine == close((2 * 0.7071068 + 1) / 6)
-    assert (found.filters, found.distinct, found.rank) == (4, 4, 2)
-    assert (found.nonzeros, found.numel) == (5, 8)
-    assert (found.norm_mean, found.norm_min, found.norm_max) == close((0.957107, 0, 1.414214))
-
-
-def test_diversity_of_the_constant_and_the_identity_start():
-    constant = init.diversity(init.constant_(torch.empty(5, 2, 3, 3)))
-    assert (constant.distinct, constant.rank, constant.numel) == (1, 1, 90)
-    assert constant.mean_abs_cosine == close(1.0)
-    identity = init.diversity(init.identity_(torch.empty(5, 5, 3, 3)))
-    assert (identity.distinct, identity.rank, identity.mean_abs_cosine) == (5, 5, 0.0)
-    assert (identity.norm_min, identity.norm_max, identity.nonzeros) == (1.0, 1.0, 5)
-
-
-def test_diversity_of_zero_on_an_rgb_layer():
-    found = init.diversity(init.zerO_(torch.empty(96, 3, 5, 5)))
-    assert (found.distinct, found.rank, found.nonzeros, found.numel) == (4, 3, 288, 7200)
-    # 24 copies of each of 4 sign patterns: 276 equal pairs in each, |cos| 1/3 across
-    assert found.mean_abs_cosine == close((4 * 276 + (4560 - 4 * 276) / 3) / 4560)
-
-
-def test_diversity_of_a_single_and_of_a_zero_filter():
-    assert init.diversity(torch.ones(1, 4)).mean_abs_cosine == 0.0
-    nothing = init.diversity(torch.zeros(3, 4))
-    assert (nothing.distinct, nothing.rank, nothing.mean_abs_cosine) == (1, 0, 0.0)
-
-
-def test_distinct_filters_has_no_tolerance():
-    weight = torch.ones(3, 2, 2, 2)
-    weight[1, 0, 0, 0] += torch.finfo(torch.float32).eps
-    assert init.distinct_filters(weight) == 2
-    assert init.distinct_filters(weight.to(memory_format=torch.channels_last)) == 2
-    assert init.distinct_filters(torch.tensor([[0.0], [-0.0]])) == 1
