@@ -117,8 +117,8 @@ def halving_epochs(epochs: int) -> list[int]:
     """The epochs after which the published classifier's rate is halved, for a run of ``epochs``."""
     if epochs < 20:
         return []
-    tenths = (5, 7.5) if epochs < 50 else (2, 3.5, 5, 6, 7, 8, 9)
-    return [int(epochs * t / 10) for t in tenths]
+    fractions = (0.5, 0.75) if epochs < 50 else (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)
+    return [int(epochs * fraction) for fraction in fractions]
 
 
 def halving_schedule(optimizer: Optimizer, epochs: int) -> MultiStepLR:

@@ -1,0 +1,110 @@
+"""What defines a training run: everything that changes its numbers, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from softhebb_fast.backends import BACKENDS
+from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, protocol
+
+MODES = ("successive", "consecutive", "simultaneous")
+CACHE_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A training run, as plain values that survive JSON.
+
+    Attributes:
+        preset: a preset's name, or layer strings as ``presets.parse_network`` takes them.
+        dataset: a name that ``data.load`` takes.
+        init: as ``models.build`` takes it.
+        mode: ``"successive"`` trains Hebbian layers one after the other, ``"consecutive"`` in one
+            pass, ``"simultaneous"`` together with the classifier.
+        unsup_epochs .. test_batch: None takes the published protocol of the data set.
+        augment: train the classifier on augmented images; None takes the published protocol.
+        limit: use only so many training (and test) images; for trials.
+        cache_dtype: dtype in which frozen features are kept.
+        cache_gib: features that need more memory are recomputed for every batch.
+
+    Raises ValueError for a value out of its range, naming it.
+    """
+
+    preset: str
+    dataset: str
+    init: Any = None
+    mode: str = "successive"
+    seed: int = 0
+    backend: str = "auto"
+    device: str = "cpu"
+    width_factor: float | None = None
+    neuron_factor: float = 1.0
+    unsup_epochs: int | None = None
+    unsup_batch: int | None = None
+    probe_epochs: int | None = None
+    probe_batch: int | None = None
+    test_batch: int | None = None
+    augment: bool | None = None
+    limit: int | None = None
+    cache_dtype: str = "float32"
+    cache_gib: float = 8.0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("mode", MODES),
+            ("backend", BACKENDS),
+            ("cache_dtype", CACHE_DTYPES),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
+                )
+        for name, least in (
+            ("seed", 0),
+            ("unsup_epochs", 0),
+            ("probe_epochs", 1),
+            ("unsup_batch", 1),
+            ("probe_batch", 1),
+            ("test_batch", 1),
+            ("limit", 1),
+            ("cache_gib", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} must be at least {least}; got {value!r}")
+
+    def resolved(self) -> RunConfig:
+        """The same run with the published protocol written into the fields left None."""
+        published = protocol(self.dataset)
+        names = ("unsup_epochs", "unsup_batch", "probe_epochs", "probe_batch", "test_batch")
+        chosen = {name: getattr(published, name) for name in (*names, "augment")}
+        return replace(self, **{k: v for k, v in chosen.items() if getattr(self, k) is None})
+
+    def network(self) -> Preset:
+        """The preset, its width and neuron factors applied.
+
+        Raises ValueError for an unknown name, layer strings that do not parse, or factors that do
+        not fit.
+        """
+        if self.preset in PRESETS or "-" not in self.preset:
+            return get_preset(
+                self.preset, width_factor=self.width_factor, neuron_factor=self.neuron_factor
+            )
+        if self.width_factor is not None or self.neuron_factor != 1:
+            raise ValueError("width_factor and neuron_factor are for presets, not layer strings")
+        return parse_network(self.preset)
+
+    def to_dict(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        known = {f.name for f in fields(cls)}
+        if unknown := set(values) - known:
+            raise ValueError(f"the configuration has unknown fields {sorted(unknown)}")
+        values = dict(values)
+        if isinstance(values.get("init"), dict) and "name" not in values["init"]:
+            values["init"] = {int(layer): init for layer, init in values["init"].items()}
+        return cls(**values)

@@ -1,0 +1,79 @@
+"""What a run records: one row an epoch, kept with the checkpoint and written as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from softhebb_fast.diversity import distinct_filters
+from softhebb_fast.files import write_atomically
+from softhebb_fast.functional import competition_statistics
+from softhebb_fast.models import evaluation_mode
+
+FILE = "metrics.csv"
+COLUMNS = (
+    "phase",
+    "layer",
+    "epoch",
+    "seconds",
+    "norm_mean",
+    "r1",
+    "winner_probability",
+    "busiest_share",
+    "distinct_filters",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
+
+Row = dict[str, Any]
+
+
+@torch.no_grad()
+def layer_metrics(block: nn.Module, x: Tensor) -> Row:
+    """The state of a Hebbian block, measured on one batch ``x`` in evaluation mode.
+
+    Mean filter norm; R1, the neurons whose norm has come to 1; the mean softmax probability of
+    the winner; the share of the busiest neuron; the number of distinct filters.
+    """
+    layer = block.layer
+    with evaluation_mode(block):
+        u = layer(x if block.norm is None else block.norm(x))
+    groups = getattr(layer, "groups", 1)
+    statistics = competition_statistics(u, layer.t_invert, layer.wta, groups=groups)
+    return {
+        "norm_mean": float(layer.norms().mean()),
+        "r1": layer.convergence()[1],
+        "winner_probability": statistics.winner_probability,
+        "busiest_share": float(statistics.share.max()),
+        "distinct_filters": distinct_filters(layer.weight),
+    }
+
+
+def write_csv(folder: Path, rows: list[Row]) -> None:
+    """Write all rows to ``folder / "metrics.csv"``, atomically; losses are means a sample,
+    accuracies per cent, seconds the time since the run began."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _rounded(value) for key, value in row.items()} for row in rows)
+    write_atomically(folder / FILE, lambda file: file.write(text.getvalue().encode()))
+
+
+def read_csv(folder: Path) -> list[Row]:
+    """The rows of ``folder / "metrics.csv"``: numbers as floats, empty cells left out."""
+    with open(folder / FILE, newline="", encoding="utf-8") as file:
+        return [
+            {k: v if k == "phase" else float(v) for k, v in row.items() if v != ""}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.7g}") if isinstance(value, float) else value

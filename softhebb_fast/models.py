@@ -1,0 +1,232 @@
+"""Networks built from presets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from softhebb_fast.checks import output_size
+from softhebb_fast.init import per_layer
+from softhebb_fast.nn import Block, RePU, SoftHebbConv2d, SoftHebbLinear, Softmax, Triangle
+from softhebb_fast.nn.layer import HebbianLayer, Init
+from softhebb_fast.presets import Layer, Pool, Preset
+
+ACTIVATIONS = {
+    "triangle": Triangle,
+    "repu": RePU,
+    "softmax": Softmax,
+    "relu": lambda _: nn.ReLU(),
+    "tanh": lambda _: nn.Tanh(),
+}
+
+
+class SoftHebbNet(nn.Module):
+    """A stack of blocks and a head: ``head(blocks(x))``.
+
+    Attributes:
+        preset: what it was built from.
+        blocks: one ``Block`` for every layer of the preset but the last.
+        head: flatten, dropout and a linear layer that gives the logits ``[B, classes]``.
+    """
+
+    def __init__(self, preset: Preset, blocks: list[Block], head: nn.Sequential) -> None:
+        super().__init__()
+        self.preset = preset
+        self.blocks = nn.ModuleList(blocks)
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+    @property
+    def hebbian_blocks(self) -> list[int]:
+        """The indices of the blocks that learn by the Hebbian rule."""
+        return [i for i, block in enumerate(self.blocks) if isinstance(block.layer, HebbianLayer)]
+
+
+def build(
+    preset: Preset,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    init: Init | list | dict | None = None,
+    backend: str = "auto",
+) -> SoftHebbNet:
+    """The network of ``preset`` for images ``(C, H, W)``, on the CPU, in float32.
+
+    Weights are drawn from torch's global generator in the order of the layers, as published.
+
+    Args:
+        init: for the Hebbian layers: one for all, a list with one each, or a dict from layer
+            number to init (see ``init.per_layer``). None is the published rule: ``"normal"``
+            for layers behind a batch norm, ``"positive"`` for the others.
+
+    Raises:
+        ValueError: images too small for the network, an unknown init or activation.
+    """
+    *body, last = preset.layers
+    hebbian = [i for i, layer in enumerate(body) if layer.hebbian]
+    inits = dict(zip(hebbian, _inits(init, [body[i] for i in hebbian]), strict=True))
+    shape, blocks = image_shape, []
+    for i, layer in enumerate(body):
+        block, shape = _block(layer, shape, inits.get(i), backend, f"layer {i} of {preset.name}")
+        blocks.append(block)
+    features = shape[0] * shape[1] * shape[2]
+    return SoftHebbNet(preset, blocks, _head(last, features, num_classes, backend))
+
+
+def _inits(init: Init | list | dict | None, layers: list[Layer]) -> list[Init]:
+    if init is None:
+        return [_published_init(layer) for layer in layers]
+    return per_layer(init, len(layers))
+
+
+def _published_init(layer: Layer) -> str:
+    return "normal" if layer.batch_norm else "positive"
+
+
+def _block(
+    layer: Layer, shape: tuple[int, int, int], init: Init | None, backend: str, where: str
+) -> tuple[Block, tuple[int, int, int]]:
+    channels, *size = shape
+    if layer.kind == "linear":
+        features = shape[0] * shape[1] * shape[2]
+        product = (
+            SoftHebbLinear(features, layer.out, **_learning(layer, init, backend))
+            if layer.hebbian
+            else nn.Linear(features, layer.out)
+        )
+        block = Block(
+            product,
+            norm=_sequence(nn.Flatten(), _dropout(layer)),
+            activation=_activation(layer),
+        )
+        return block, (layer.out, 1, 1)
+    size = _after(size, layer.kernel, layer.stride, layer.padding, layer.dilation, where)
+    geometry = (
+        channels,
+        layer.out,
+        layer.kernel,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+    )
+    if layer.hebbian:
+        options = _learning(layer, init, backend)
+        product = SoftHebbConv2d(
+            *geometry,
+            padding_mode=layer.padding_mode,
+            pre_triangle=layer.pre_triangle,
+            **options,
+        )
+    else:
+        product = nn.Conv2d(*geometry, bias=layer.bias, padding_mode=layer.padding_mode)
+    norm = nn.BatchNorm2d(channels, affine=False) if layer.batch_norm else None
+    if layer.pool is not None:
+        size = _after(size, layer.pool.kernel, layer.pool.stride, layer.pool.padding, 1, where)
+    block = Block(
+        product,
+        norm=_sequence(norm, _dropout(layer)),
+        activation=_activation(layer),
+        pool=_pool(layer.pool),
+    )
+    return block, (layer.out, *size)
+
+
+def _learning(layer: Layer, init: Init | None, backend: str) -> dict:
+    name = init.get("name") if isinstance(init, dict) else init
+    needs_bias = isinstance(name, str) and name.lower() == "random_bias"
+    return {
+        "t_invert": layer.t_invert,
+        "wta": layer.rule,
+        "delta": layer.delta,
+        "rank": layer.rank,
+        "lebesgue_p": layer.lebesgue_p,
+        "bias": layer.bias or needs_bias,
+        "init": init,
+        "radius": layer.radius,
+        "lr": layer.lr,
+        "lr_power": layer.lr_power if layer.schedule == "norm" else 0.0,
+        "update": "in_place",
+        "backend": backend,
+    }
+
+
+def _head(layer: Layer, features: int, num_classes: int, backend: str) -> nn.Sequential:
+    out = num_classes if layer.out is None else layer.out
+    if layer.kind != "linear":
+        raise ValueError(f"the last layer of a preset must be linear; got {layer.kind!r}")
+    if layer.rule == "supervised":
+        learning = _learning(layer, _published_init(layer), backend) | {"wta": "soft"}
+        linear = SoftHebbLinear(features, out, **learning)
+    elif layer.rule == "bp":
+        linear = nn.Linear(features, out)
+    else:
+        raise ValueError(
+            f"the last layer of a preset must learn from labels, 'bp' or 'supervised'; "
+            f"got {layer.rule!r}"
+        )
+    return nn.Sequential(nn.Flatten(), nn.Dropout(layer.dropout), linear)
+
+
+def _after(
+    size: list[int], kernel: int, stride: int, padding: int, dilation: int, where: str
+) -> list[int]:
+    after = output_size(tuple(size), (kernel,) * 2, (stride,) * 2, (padding,) * 2, (dilation,) * 2)
+    if min(after) < 1:
+        raise ValueError(
+            f"image_shape is too small: at {where} the map is {size[0]}x{size[1]} "
+            f"and the window {kernel}x{kernel} leaves nothing; use larger images"
+        )
+    return list(after)
+
+
+def _activation(layer: Layer) -> nn.Module | None:
+    if layer.activation is None:
+        return None
+    name, parameter = layer.activation
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {name!r}")
+    return ACTIVATIONS[name](parameter)
+
+
+def _pool(pool: Pool | None) -> nn.Module | None:
+    if pool is None:
+        return None
+    kind = nn.MaxPool2d if pool.kind == "max" else nn.AvgPool2d
+    return kind(pool.kernel, pool.stride, pool.padding)
+
+
+def _dropout(layer: Layer) -> nn.Module | None:
+    return nn.Dropout(layer.dropout) if layer.dropout else None
+
+
+def _sequence(*modules: nn.Module | None) -> nn.Module | None:
+    present = [m for m in modules if m is not None]
+    return present[0] if len(present) == 1 else nn.Sequential(*present) if present else None
+
+
+@torch.no_grad()
+def features(blocks: list[nn.Module], x: Tensor) -> Tensor:
+    """``x`` through ``blocks``, one after the other, without a graph."""
+    for block in blocks:
+        x = block(x)
+    return x
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put ``module`` into evaluation mode, and every part of it back into its own mode."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

@@ -1,0 +1,88 @@
+"""The folder of a run: its configuration, and the network it has come to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from softhebb_fast import checkpoint
+from softhebb_fast.config import RunConfig
+from softhebb_fast.data import load
+from softhebb_fast.files import write_atomically
+from softhebb_fast.metrics import Row
+from softhebb_fast.models import SoftHebbNet, build
+from softhebb_fast.probe import evaluate
+
+CONFIG_FILE = "config.json"
+
+
+@dataclass
+class Run:
+    """A run as its last checkpoint left it.
+
+    Attributes:
+        config: what was trained.
+        root: the data root it was started with.
+        net: the network, in evaluation mode.
+        rows: what was recorded.
+    """
+
+    config: RunConfig
+    root: str | None
+    net: SoftHebbNet
+    rows: list[Row]
+
+    def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:
+        """Mean loss and accuracy in per cent on the test set. Raises as ``data.load`` does."""
+        options = {"root": root or self.root, "device": self.config.device}
+        test = load(self.config.dataset, "test", limit=self.config.limit, **options)
+        return evaluate(self.net, test, self.config.test_batch)
+
+
+def load_run(folder: Path) -> Run:
+    """The run in ``folder``.
+
+    Raises FileNotFoundError if there is none or it has no checkpoint yet, ValueError if a file of
+    it is damaged or its device is not here.
+    """
+    config, root = read_config(folder)
+    saved = checkpoint.load(folder, config)
+    device = usable_device(config.device)
+    shape = tuple(saved["image_shape"])
+    net = build(config.network(), shape, saved["num_classes"], init=config.init)
+    net.load_state_dict(saved["model"])
+    return Run(config, root, net.to(device).eval(), saved["rows"])
+
+
+def write_config(folder: Path, config: RunConfig, root: str | None) -> None:
+    """Write ``folder / "config.json"``, atomically."""
+    text = json.dumps({"run": config.to_dict(), "root": root}, indent=2) + "\n"
+    write_atomically(folder / CONFIG_FILE, lambda file: file.write(text.encode()))
+
+
+def read_config(folder: Path) -> tuple[RunConfig, str | None]:
+    """The configuration of the run in ``folder``, and its data root.
+
+    Raises FileNotFoundError if there is no run, ValueError if ``config.json`` is damaged.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no run in {str(folder)!r}: {path} does not exist")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return RunConfig.from_dict(content["run"]), content["root"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the configuration {path} is damaged: {error}") from error
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name. Raises ValueError if it cannot be used here."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device must be usable here; got {name!r} ({error})") from error
+    return device

@@ -1,0 +1,230 @@
+"""The stages of a run: what is trained, on which inputs, by which rule, and what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from softhebb_fast.data.images import Augmentation
+from softhebb_fast.metrics import Row, layer_metrics
+from softhebb_fast.models import SoftHebbNet, evaluation_mode, features
+from softhebb_fast.nn import SoftHebbLinear
+from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
+from softhebb_fast.presets import Layer
+from softhebb_fast.probe import Source, evaluate, hebbian_label_step, supervised_step
+
+SAMPLE = 100  # images on which the layers' figures are measured
+
+
+@dataclass
+class Inputs:
+    """Where a stage's batches come from: ``below`` is applied to the batches of ``source``."""
+
+    source: Source
+    below: list[nn.Module]
+    augment: Augmentation | None = None
+
+
+class Stage:
+    """One part of a run: ``epochs`` passes of ``step`` over ``inputs``.
+
+    ``records`` is how often an epoch is recorded; the last time by ``end_epoch``.
+    """
+
+    phase: str
+    records = 1
+
+    def __init__(self, net: SoftHebbNet, inputs: Inputs, epochs: int, batch_size: int) -> None:
+        self.net, self.inputs = net, inputs
+        self.epochs, self.batch_size = epochs, batch_size
+
+    @property
+    def title(self) -> str:
+        raise NotImplementedError
+
+    def total_steps(self) -> float:
+        return max(1.0, self.epochs * len(self.inputs.source) / self.batch_size)
+
+    def step(self, number: int, x: Tensor, labels: Tensor) -> None:
+        """Learn from one batch, the ``number``-th of the stage."""
+        raise NotImplementedError
+
+    def record(self, epoch: float) -> list[Row]:
+        """What to record inside a pass, ``epoch`` passes (a fraction) after the beginning."""
+        return []
+
+    def end_epoch(self, epoch: int) -> list[Row]:
+        """Close the ``epoch``-th pass (from 1) and return what to record."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class HebbianStage(Stage):
+    """Hebbian blocks learn without labels: one of them, or several in the same pass."""
+
+    phase = "hebbian"
+    records = 10
+
+    def __init__(
+        self,
+        net: SoftHebbNet,
+        inputs: Inputs,
+        sample: Source,
+        trained: list[int],
+        epochs: int,
+        batch_size: int,
+    ) -> None:
+        super().__init__(net, inputs, epochs, batch_size)
+        self.sample, self.trained = sample, trained
+        net.eval()
+        for i in trained:
+            net.blocks[i].train()
+        steps = self.total_steps()
+        self.schedules = {i: _schedule(net.preset.layers[i], steps) for i in trained}
+
+    @property
+    def title(self) -> str:
+        return f"layer {', '.join(str(i + 1) for i in self.trained)}"
+
+    @torch.no_grad()
+    def step(self, number: int, x: Tensor, labels: Tensor) -> None:
+        first, last = self.trained[0], self.trained[-1]
+        for i, schedule in self.schedules.items():
+            self.net.blocks[i].layer.lr = schedule(number)
+        x = features([*self.inputs.below, *self.net.blocks[first:last]], x)
+        top = self.net.blocks[last]
+        top.layer(x if top.norm is None else top.norm(x))
+
+    def record(self, epoch: float) -> list[Row]:
+        return layer_rows(self.net, self.sample, self.trained, self.phase, epoch)
+
+    def end_epoch(self, epoch: int) -> list[Row]:
+        return self.record(epoch)
+
+
+class SupervisedStage(Stage):
+    """The classifier, and every block that learns by backpropagation, learn from labels.
+
+    With ``together`` the Hebbian blocks learn in the same pass.
+    """
+
+    def __init__(
+        self,
+        net: SoftHebbNet,
+        inputs: Inputs,
+        test: Inputs,
+        sample: Source,
+        frozen: int,
+        epochs: int,
+        batch_size: int,
+        test_batch: int,
+        together: bool = False,
+    ) -> None:
+        super().__init__(net, inputs, epochs, batch_size)
+        self.phase = "simultaneous" if together else "probe"
+        self.test, self.sample, self.test_batch = test, sample, test_batch
+        self.hebbian = net.hebbian_blocks if together else []
+        self.model = nn.Sequential(*net.blocks[frozen:], *net.head)
+        net.eval()
+        learning = [b for i, b in enumerate(net.blocks) if i not in net.hebbian_blocks]
+        learning.append(net.head)
+        for module in (*learning, *(net.blocks[i] for i in self.hebbian)):
+            module.train()
+        self.learns_labels = isinstance(net.head[-1], SoftHebbLinear)
+        if self.learns_labels:
+            net.head[-1].eval()
+        parameters = [p for m in learning for p in m.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, lr=net.preset.lr_supervised)
+        self.scheduler = halving_schedule(self.optimizer, epochs)
+        steps = self.total_steps()
+        self.schedules = {i: _schedule(net.preset.layers[i], steps) for i in self.hebbian}
+        self.label_schedule = _schedule(net.preset.layers[-1], steps)
+        self._clear()
+
+    @property
+    def title(self) -> str:
+        return "all layers" if self.hebbian else "classifier"
+
+    def step(self, number: int, x: Tensor, labels: Tensor) -> None:
+        for i, schedule in self.schedules.items():
+            self.net.blocks[i].layer.lr = schedule(number)
+        x = features(self.inputs.below, x)
+        if self.learns_labels:
+            loss, correct = hebbian_label_step(self.model, self.label_schedule(number), x, labels)
+        else:
+            loss, correct = supervised_step(self.model, self.optimizer, x, labels)
+        self.loss += loss
+        self.correct += correct
+        self.seen += len(labels)
+
+    def end_epoch(self, epoch: int) -> list[Row]:
+        self.scheduler.step()
+        row: Row = {
+            "phase": self.phase,
+            "epoch": epoch,
+            "train_loss": float(self.loss) / max(self.seen, 1),
+            "train_accuracy": 100 * float(self.correct) / max(self.seen, 1),
+        }
+        cheap = not self.test.below
+        if cheap or epoch in (1, self.epochs) or epoch % 10 == 0:
+            model = nn.Sequential(*self.test.below, *self.model)
+            loss, accuracy = evaluate(model, self.test.source, self.test_batch)
+            row |= {"test_loss": loss, "test_accuracy": accuracy}
+        self._clear()
+        layers = layer_rows(self.net, self.sample, self.hebbian, self.phase, epoch)
+        return [*layers, row]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "loss": self.loss,
+            "correct": self.correct,
+            "seen": self.seen,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.loss = state["loss"].to(self.loss.device)
+        self.correct = state["correct"].to(self.correct.device)
+        self.seen = state["seen"]
+
+    def _clear(self) -> None:
+        device = self.inputs.source.device
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.seen = 0
+
+
+@torch.no_grad()
+def layer_rows(
+    net: SoftHebbNet, sample: Source, blocks: list[int], phase: str, epoch: float
+) -> list[Row]:
+    """The figures of Hebbian blocks, measured on the first images of ``sample``."""
+    x, _ = sample.batch(slice(0, SAMPLE))
+    rows, below = [], 0
+    with evaluation_mode(net):
+        for i in blocks:
+            x, below = features(list(net.blocks[below:i]), x), i
+            row = {"phase": phase, "layer": i + 1, "epoch": epoch}
+            rows.append(row | layer_metrics(net.blocks[i], x))
+    return rows
+
+
+def _schedule(layer: Layer, total_steps: float) -> Callable[[int], float]:
+    if layer.schedule == "linear":
+        return LinearDecay(layer.lr, total_steps)
+    if layer.schedule == "exponential":
+        speed, divisor = (7.0, 96.0) if layer.kind == "conv" else (0.4, 100.0)
+        return ExponentialDecay(layer.lr, total_steps, speed, divisor)
+    return Constant(layer.lr)
