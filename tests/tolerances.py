@@ -1,0 +1,74 @@
+"""Every tolerance of the tests with its reason, and the comparisons that use them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+# Relative to the larger of 1 and the largest magnitude expected; |delta| is at most 1.
+TOLERANCES = {
+    # rounding is 1e-16; sums of some hundred terms and a softmax at t = 96 stay below this
+    "float64": 1e-12,
+    # some training steps of a deep net, each magnifying what rounding did to the one before
+    "float64_steps": 1e-9,
+    # sums of up to some thousand products, each rounded to 6e-8
+    "float32_u": 2e-6,
+    # the errors of u times t = 12, summed over positions that partly cancel
+    "float32_delta": 1e-5,
+    # sums as in float32 and one rounding of the result to 11 bits
+    "float16": 5e-4,
+    # the same to 8 bits
+    "bfloat16": 4e-3,
+    # two float32 pre-activations nearer than this may rank either way
+    "float32_band": 1e-5,
+}
+
+
+def tolerance(dtype: torch.dtype, what: str) -> float:
+    """The tolerance of an output in ``dtype``; ``what`` is ``"u"`` or ``"delta"``."""
+    name = str(dtype).removeprefix("torch.")
+    return TOLERANCES[f"{name}_{what}" if dtype == torch.float32 else name]
+
+
+def assert_close(actual: Tensor, expected: Tensor, tol: float) -> None:
+    """Same shape, NaN and inf in the same places, the rest within ``tol`` of its scale."""
+    actual, expected = actual.detach().double().cpu(), expected.detach().double().cpu()
+    finite = expected[expected.isfinite()]
+    scale = max(1.0, float(finite.abs().max()) if finite.numel() else 1.0)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tol * scale, equal_nan=True)
+
+
+def assert_outputs_close(actual, expected, dtype: torch.dtype | None = None) -> None:
+    """u, delta and bias_delta within the tolerances of ``dtype``, by default that of ``actual``."""
+    dtype = dtype or actual.u.dtype
+    assert_close(actual.u, expected.u, tolerance(dtype, "u"))
+    assert_close(actual.delta, expected.delta, tolerance(dtype, "delta"))
+    assert (actual.bias_delta is None) == (expected.bias_delta is None)
+    if expected.bias_delta is not None:
+        assert_close(actual.bias_delta, expected.bias_delta, tolerance(dtype, "delta"))
+
+
+def literal(values: float | list[float]) -> object:
+    """Numbers worked by hand, to compare a float32 result with by ``==``."""
+    return pytest.approx(values, rel=TOLERANCES["float32_u"])
+
+
+def boundary_band(
+    u: Tensor, tol: float = TOLERANCES["float32_band"], *, groups: int = 1, rank: int = 1
+) -> Tensor:
+    """Positions where rounding may change who wins: ``[B, ...]``, True inside the band.
+
+    ``u [B, K, ...]`` are exact pre-activations. A position lies in the band if, in any group, two
+    neighbours among its first ``rank + 1`` neurons in descending order differ by less than
+    ``tol`` times the larger of 1 and their magnitude. ``rank`` is that of ``"hard_anti"``.
+    """
+    top = u.unflatten(1, (groups, -1)).sort(dim=2, descending=True).values[:, :, : rank + 1]
+    gap = top[:, :, :-1] - top[:, :, 1:]
+    near = gap < tol * top[:, :, :-1].abs().clamp(min=1)
+    return near.flatten(1, 2).any(dim=1)
+
+
+def clear_of_band(x: Tensor, u: Tensor, **band) -> Tensor:
+    """The samples of the batch ``x`` that have no position in the band of ``u``."""
+    return x[~boundary_band(u, **band).unsqueeze(-1).flatten(1).any(dim=1)]
