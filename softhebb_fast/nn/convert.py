@@ -15,6 +15,7 @@ from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
 
 CONV_ATTRIBUTES = ("weight", "in_channels", "out_channels", "kernel_size", "stride", "t_invert")
+DECIDED = {"bias", "init", "generator", "device", "dtype"}
 
 
 @dataclass
@@ -44,42 +45,60 @@ def convert(
 
     Suitable are ``nn.Conv2d``, ``nn.Linear``, and any module with the attributes of the published
     example's convolution (``weight``, ``in_channels``, ``out_channels``, ``kernel_size``,
-    ``stride``, ``t_invert``). In evaluation mode the model computes what it did. A bias is kept
-    and frozen. The last ``nn.Linear`` is taken to be the classifier and left, unless ``head``.
+    ``stride``, ``t_invert``). In evaluation mode the model computes what it did. Parameters are
+    passed on, not copied: optimizers and shared weights stay valid, and a layer used in several
+    places is one layer still. A bias is kept and frozen. The last ``nn.Linear`` is taken to be
+    the classifier and left, unless ``head``.
 
     Args:
-        exclude: qualified names of layers to leave alone.
+        exclude: qualified names of modules to leave alone, with all that they contain.
         options: for the new layers, for example ``t_invert`` or ``update``.
 
-    Raises ValueError if ``exclude`` names a layer that ``model`` does not have.
+    Raises ValueError if ``exclude`` names a module that ``model`` does not have, or ``options``
+    hold what the replaced layers decide; that and every error of the new layers leave ``model`` as
+    it was.
     """
-    modules = dict(model.named_modules())
-    exclude = set(exclude)
-    if unknown := exclude - set(modules):
-        raise ValueError(f"exclude must name layers of model; got {sorted(unknown)}")
-    linears = [name for name, m in modules.items() if type(m) is nn.Linear]
+    if decided := sorted(DECIDED.intersection(options)):
+        raise ValueError(f"options must not hold what the layers keep; got {', '.join(decided)}")
+    places = dict(model.named_modules(remove_duplicate=False))
+    exclude = {exclude} if isinstance(exclude, str) else set(exclude)
+    if unknown := exclude - set(places):
+        raise ValueError(f"exclude must name modules of model; got {sorted(unknown)}")
+    excluded = {m for name, m in places.items() if _is_inside(name, exclude)}
+    linears = [m for m in places.values() if type(m) is nn.Linear]
     classifier = None if head or not linears else linears[-1]
-    result = Conversion(model)
-    for name, module in modules.items():
-        if isinstance(module, HebbianLayer) or not _holds_a_product(module):
+    result, new = Conversion(model), {}
+    for name, module in places.items():
+        if _is_inside(name, result.converted) or not _holds_a_product(module):
             continue
-        if name in exclude:
+        if module in excluded:
             reason = "excluded"
-        elif name == classifier:
+        elif module is classifier:
             reason = "the last linear layer, taken to be the classifier"
         else:
             reason = _unsuitable(module)
         if reason is not None:
             result.left[name] = reason
             continue
+        new[module] = _converted(module, options)
         result.converted.append(name)
-        result.model = _replace(result.model, name, _converted(module, options))
+    for name in result.converted:
+        layer = new[places[name]]
+        if layer.bias is not None:
+            layer.bias.requires_grad_(False)
+        result.model = _replace(result.model, name, layer)
     return result
+
+
+def _is_inside(name: str, outer: Iterable[str]) -> bool:
+    return any(not o or name == o or name.startswith(f"{o}.") for o in outer)
 
 
 def _holds_a_product(module: nn.Module) -> bool:
     kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear)
-    return isinstance(module, kinds) or _is_example_layer(module)
+    return not isinstance(module, HebbianLayer) and (
+        isinstance(module, kinds) or _is_example_layer(module)
+    )
 
 
 def _is_example_layer(module: nn.Module) -> bool:
@@ -89,29 +108,31 @@ def _is_example_layer(module: nn.Module) -> bool:
 def _unsuitable(module: nn.Module) -> str | None:
     if parametrize.is_parametrized(module):
         return "its weight is parametrized"
-    if isinstance(getattr(module, "weight", None), nn.parameter.UninitializedParameter):
+    if isinstance(module.weight, nn.parameter.UninitializedParameter):
         return "it is lazy and has not seen an input"
-    if _is_example_layer(module) and not isinstance(module, nn.modules.conv._ConvNd):
-        return None if module.weight.dim() == 4 else "its weight does not have 4 dimensions"
-    if type(module) not in (nn.Conv2d, nn.Linear):
-        return f"{type(module).__name__} has no SoftHebb counterpart"
-    if isinstance(module, nn.Conv2d):
-        if module.padding_mode not in PADDING_MODES:
-            return f"padding_mode {module.padding_mode!r} is not supported"
-        if _padding(module) is None:
-            return f"padding {module.padding!r} is not symmetric for this kernel"
+    if _is_example_layer(module):
+        if module.weight.dim() != 4:
+            return "its weight does not have 4 dimensions"
+    elif type(module) not in (nn.Conv2d, nn.Linear):
+        return f"{type(module).__name__} is neither nn.Conv2d nor nn.Linear"
+    if type(module) is nn.Linear:
+        return None
+    if _padding_mode(module) not in PADDING_MODES:
+        return f"padding_mode {module.padding_mode!r} is not supported"
+    if _padding(module) is None:
+        return "its padding is not the same on both sides"
     return None
 
 
 def _converted(module: nn.Module, options: dict) -> HebbianLayer:
     weight, bias = module.weight, getattr(module, "bias", None)
-    place = {"device": weight.device, "dtype": weight.dtype, "bias": bias is not None}
-    options = {**place, **options, "init": _keep}
+    bias = bias if isinstance(bias, torch.Tensor) else None
+    options = {**options, "bias": bias is not None, "device": "meta"}
     if weight.dim() == 2:
         layer = SoftHebbLinear(module.in_features, module.out_features, **options)
     else:
-        options = {"t_invert": getattr(module, "t_invert", 12.0), **options}
-        options = {"padding_mode": getattr(module, "padding_mode", "reflect"), **options}
+        if hasattr(module, "t_invert"):
+            options = {"t_invert": float(module.t_invert), **options}
         layer = SoftHebbConv2d(
             module.in_channels,
             module.out_channels,
@@ -120,20 +141,16 @@ def _converted(module: nn.Module, options: dict) -> HebbianLayer:
             _padding(module),
             getattr(module, "dilation", 1),
             getattr(module, "groups", 1),
-            **options,
+            **{"padding_mode": _padding_mode(module), **options},
         )
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.weight.requires_grad_(weight.requires_grad)
-        if bias is not None:
-            layer.bias.copy_(bias)
-            layer.bias.requires_grad_(False)
-    layer.init = "normal"
+    layer.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight)
+    if bias is not None:
+        layer.bias = bias if isinstance(bias, nn.Parameter) else nn.Parameter(bias)
     return layer.train(module.training)
 
 
-def _keep(weight: torch.Tensor) -> None:
-    """The initialisation of a layer that is about to be given weights."""
+def _padding_mode(module: nn.Module) -> str:
+    return getattr(module, "padding_mode", "reflect")
 
 
 def _padding(module: nn.Module) -> int | tuple[int, int] | None:

@@ -12,6 +12,7 @@ from softhebb_fast.backends import BACKENDS
 from softhebb_fast.checks import check_competition
 from softhebb_fast.functional import SoftHebbOutput
 from softhebb_fast.init import initialise
+from softhebb_fast.reference import accumulated
 
 UPDATES = ("grad", "in_place")
 Init = str | dict | Callable[[Tensor], object]
@@ -45,11 +46,13 @@ class HebbianLayer(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        check_competition(neurons_a_group, t_invert, wta, rank, lebesgue_p)
+        check_competition(neurons_a_group, t_invert, wta, rank, lebesgue_p, delta)
         if update not in UPDATES:
             raise ValueError(f"update must be one of {', '.join(UPDATES)}; got {update!r}")
         if update == "in_place" and lr is None:
             raise ValueError("lr must be given for update='in_place'; got None")
+        if lr is not None and not lr >= 0:
+            raise ValueError(f"lr must not be negative, the layer ascends by itself; got {lr!r}")
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
         self.t_invert, self.wta, self.delta, self.rank = t_invert, wta, delta, rank
@@ -81,9 +84,10 @@ class HebbianLayer(nn.Module):
 
         In training mode, unless ``weight.requires_grad`` is False (a frozen layer), the update of
         this batch is assigned to ``weight.grad`` (an ascent direction; ``update="grad"``) or
-        applied to the weights (``update="in_place"``). u is then differentiable in x only.
+        applied to the weights (``update="in_place"``). u is then differentiable in x only, and
+        autocast does not lower the precision; in evaluation mode both are as in a plain layer.
         """
-        if torch.is_autocast_enabled(x.device.type):
+        if _autocasts(x.device.type):
             x = x.to(self.weight.dtype)
         if not (self.training and self.weight.requires_grad):
             return self._product(x, self.weight, self.bias)
@@ -91,18 +95,17 @@ class HebbianLayer(nn.Module):
         weight = self.weight.detach().clone() if keeps_graph else self.weight.detach()
         out = self._hebbian(x, weight, None if self.bias is None else self.bias.detach())
         if self.update == "grad":
-            self.weight.grad = out.delta
+            self.weight.grad = _ordinary(out.delta)
             if self._learns_bias(out):
-                self.bias.grad = self.bias_rate / self.t_invert * out.bias_delta
+                self.bias.grad = _ordinary(self.bias_rate / self.t_invert * out.bias_delta)
         else:
             self._step(out)
         return out.u
 
     def norms(self) -> Tensor:
-        """The Lebesgue norm of every filter, ``[K]``."""
-        return torch.linalg.vector_norm(
-            self.weight.detach().flatten(1), ord=self.lebesgue_p, dim=1, dtype=torch.float32
-        )
+        """The Lebesgue norm of every filter, ``[K]``: float64 for float64 weights, else float32."""
+        weight = accumulated(self.weight.detach()).flatten(1)
+        return torch.linalg.vector_norm(weight, ord=self.lebesgue_p, dim=1)
 
     def convergence(self) -> tuple[float, int]:
         """Mean distance of the norms from 1, and R1: how many neurons lie at 1.
@@ -157,3 +160,15 @@ def check_sizes(**sizes: int) -> None:
             raise TypeError(f"{name} must be an int; got {size!r}")
         if size < 1:
             raise ValueError(f"{name} must be at least 1; got {size}")
+
+
+def _autocasts(kind: str) -> bool:
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def _ordinary(gradient: Tensor) -> Tensor:
+    """A copy that an optimizer may change outside inference mode, if made inside it."""
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return gradient
+    with torch.inference_mode(False), torch.no_grad():
+        return gradient.clone()
