@@ -8,7 +8,7 @@ from types import ModuleType
 
 import torch
 
-from softhebb_fast import reference
+from softhebb_fast import cpp, reference
 
 BACKENDS = ("auto", "reference", "cpp", "triton")
 PREFERENCE = {"cpu": ("cpp", "reference"), "cuda": ("triton", "reference")}
@@ -20,7 +20,9 @@ _NOT_YET = "this version of softhebb_fast does not contain it"
 def why_not(backend: str, device: torch.device | str) -> str | None:
     """The reason why ``backend`` cannot run on ``device``, or None if it can."""
     _check_name(backend)
-    return None if backend in ("auto", "reference") else _NOT_YET
+    if backend in ("auto", "reference"):
+        return None
+    return cpp.why_not(torch.device(device).type) if backend == "cpp" else _NOT_YET
 
 
 def resolve(backend: str, device: torch.device | str) -> ModuleType:
@@ -64,4 +66,4 @@ def _check_name(backend: str) -> None:
 
 
 def _implementation(name: str) -> ModuleType:
-    return {"reference": reference}[name]
+    return {"reference": reference, "cpp": cpp}[name]

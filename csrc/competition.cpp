@@ -1,0 +1,121 @@
+#include <algorithm>
+
+#include "kernels.h"
+#include "lanes.h"
+#include "target.h"
+#include "vector_math.h"
+
+namespace softhebb {
+namespace {
+
+template <typename T>
+SOFTHEBB_INLINE void mean_of(const T* u, int64_t line, int64_t neurons, int64_t n, T* mean) {
+  for (int64_t j = 0; j < n; ++j) mean[j] = T(0);
+  for (int64_t k = 0; k < neurons; ++k) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) mean[j] += u[k * line + j];
+  }
+  const T count = static_cast<T>(neurons);
+  for (int64_t j = 0; j < n; ++j) mean[j] /= count;
+}
+
+template <typename T>
+SOFTHEBB_INLINE void prepare_strip_body(const PrepareStrip<T>& a) {
+  T mean[kStrip];
+  if (a.bias) {
+    for (int64_t k = 0; k < a.neurons; ++k) {
+      const T bias = a.bias[k];
+#pragma omp simd
+      for (int64_t j = 0; j < a.positions; ++j) a.u[k * a.line + j] += bias;
+    }
+  }
+  if (a.rectify) {
+    mean_of(a.u, a.line, a.neurons, a.positions, mean);
+    for (int64_t k = 0; k < a.neurons; ++k) {
+#pragma omp simd
+      for (int64_t j = 0; j < a.positions; ++j) {
+        const T v = a.u[k * a.line + j] - mean[j];
+        a.u[k * a.line + j] = v < T(0) ? T(0) : v;
+      }
+    }
+  }
+  if (a.mean) mean_of(a.u, a.line, a.neurons, a.positions, a.mean);
+}
+
+// N is the number of positions if it is known, 0 if not: full strips keep their state in registers.
+template <typename T, int64_t N>
+SOFTHEBB_INLINE void find_winners_of(const FindWinners<T>& a) {
+  const int64_t n = N ? N : a.positions;
+  T best[kStrip];
+  int32_t winner[kStrip];
+  for (int64_t j = 0; j < n; ++j) best[j] = a.u[j], winner[j] = 0;
+  for (int64_t k = 1; k < a.neurons; ++k) {
+    const T* u = a.u + k * a.line;
+    const int32_t neuron = static_cast<int32_t>(k);
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+      const bool better = !(u[j] <= best[j]) & (best[j] == best[j]);
+      best[j] = better ? u[j] : best[j];
+      winner[j] = better ? neuron : winner[j];
+    }
+  }
+  std::copy_n(best, n, a.largest);
+  std::copy_n(winner, n, a.winner);
+}
+
+template <typename T>
+SOFTHEBB_INLINE void find_winners_body(const FindWinners<T>& a) {
+  a.positions == kStrip ? find_winners_of<T, kStrip>(a) : find_winners_of<T, 0>(a);
+}
+
+template <typename T, int64_t N>
+SOFTHEBB_INLINE void soft_strip_of(const SoftStrip<T>& a) {
+  const int64_t n = N ? N : a.positions;
+  T highest[kStrip], part[kStrip], sum[kStrip];
+  for (int64_t j = 0; j < n; ++j) highest[j] = a.t * a.largest[j], part[j] = sum[j] = T(0);
+  for (int64_t k = 0; k < a.neurons; ++k) {
+    const T* u = a.u + k * a.line;
+    T* y = a.y + k * a.y_line;
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+      y[j] = vexp(a.t * u[j] - highest[j]);
+      part[j] += y[j];
+    }
+    if (k % 32 == 31 || k == a.neurons - 1) {  // short sums first: less rounding
+      for (int64_t j = 0; j < n; ++j) sum[j] += part[j], part[j] = T(0);
+    }
+  }
+  for (int64_t j = 0; j < n; ++j) sum[j] = (a.anti ? T(-1) : T(1)) / sum[j];
+  for (int64_t k = 0; k < a.neurons; ++k) {
+    T* y = a.y + k * a.y_line;
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) y[j] *= sum[j];
+  }
+  for (int64_t j = 0; a.anti && j < n; ++j) {
+    T& y = a.y[a.winner[j] * a.y_line + j];
+    y = -y;
+  }
+}
+
+template <typename T>
+SOFTHEBB_INLINE void soft_strip_body(const SoftStrip<T>& a) {
+  a.positions == kStrip ? soft_strip_of<T, kStrip>(a) : soft_strip_of<T, 0>(a);
+}
+
+template <typename T>
+SOFTHEBB_INLINE void sum_strip_body(const SumStrip<T>& a) {
+  for (int64_t k = 0; k < a.neurons; ++k) {
+    const T* y = a.y + k * a.y_line;
+    if (a.sum_y) a.sum_y[k] += lane_sum(y, a.positions);
+    if (a.sum_yu) a.sum_yu[k] += lane_dot(y, a.u + k * a.line, a.positions);
+  }
+}
+
+}  // namespace
+
+SOFTHEBB_KERNEL(prepare_strip, PrepareStrip)
+SOFTHEBB_KERNEL(find_winners, FindWinners)
+SOFTHEBB_KERNEL(soft_strip, SoftStrip)
+SOFTHEBB_KERNEL(sum_strip, SumStrip)
+
+}  // namespace softhebb

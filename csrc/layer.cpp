@@ -1,0 +1,379 @@
+#include "layer.h"
+
+#include <ATen/Dispatch.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/zeros.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "kernels.h"
+#include "plan.h"
+#include "tasks.h"
+
+namespace softhebb {
+namespace {
+
+int64_t slices_of(int64_t size, int64_t about) { return std::max<int64_t>(1, (size + about - 1) / about); }
+
+// A matrix over memory that somebody else owns.
+template <typename T>
+struct View {
+  T* data;
+  int64_t line, step;
+
+  T* at(int64_t i, int64_t j) const { return data + i * line + j * step; }
+  View block(int64_t i, int64_t j) const { return {at(i, j), line, step}; }
+  View transposed() const { return {data, step, line}; }
+  at::Tensor tensor(int64_t rows, int64_t columns) const {
+    return at::from_blob(const_cast<std::remove_const_t<T>*>(data), {rows, columns}, {line, step},
+                         at::TensorOptions().dtype(c10::CppTypeToScalarType<std::remove_const_t<T>>::value));
+  }
+};
+
+// c [m, n] = a [m, k] b [k, n], or c += a b.
+template <typename T>
+void multiply(View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n, int64_t k, bool add) {
+  at::Tensor out = c.tensor(m, n);
+  const at::Tensor left = a.tensor(m, k), right = b.tensor(k, n);
+  add ? at::addmm_out(out, out, left, right) : at::mm_out(out, left, right);
+}
+
+template <typename T>
+View<const T> constant(View<T> v) { return {v.data, v.line, v.step}; }
+
+template <typename in_t, typename T>
+class Pass {
+ public:
+  Pass(const Geometry& g, const Competition& c, const at::Tensor& x, const at::Tensor& weight,
+       const at::Tensor& bias, const Wanted& wanted)
+      : g_(g), c_(c), wanted_(wanted), plan_(g, sizeof(T), wanted.pooled.defined()),
+        x_(x.const_data_ptr<in_t>()), weight_{weight.const_data_ptr<T>(), g.patch(), 1},
+        bias_(bias.defined() ? bias.const_data_ptr<T>() : nullptr), update_(wanted.update),
+        options_(weight.options()) {}
+
+  void run() {
+    const int64_t rows = g_.batch * g_.out_height;
+    allocate();
+    for (panel_row_ = 0; panel_row_ < rows; panel_row_ += plan_.panel_rows) {
+      panel_rows_ = std::min(plan_.panel_rows, rows - panel_row_);
+      tiles_ = (panel_rows_ + plan_.tile_rows - 1) / plan_.tile_rows;
+      plan_.small ? run_small() : run_large(panel_row_ + panel_rows_ == rows);
+      if (wanted_.pooled.defined()) pool();
+    }
+    if (update_) finish();
+  }
+
+ private:
+  struct Tile {
+    int64_t row, rows, positions, first;  // first position, counted inside the panel
+  };
+
+  Tile tile(int64_t i) const {
+    const int64_t row = i * plan_.tile_rows;
+    const int64_t rows = std::min(plan_.tile_rows, panel_rows_ - row);
+    return {panel_row_ + row, rows, rows * g_.out_width, row * g_.out_width};
+  }
+
+  // Linear layers on the dtype of accumulation read x where it lies.
+  bool direct() const {
+    return std::is_same_v<in_t, T> && g_.is_linear() &&
+           (g_.x_stride[0] == 1 || g_.x_stride[1] == 1);
+  }
+
+  static int64_t padded(int64_t line) { return line % 256 == 0 ? line + 16 : line; }
+
+  void allocate() {
+    const int64_t width = g_.out_width, patches = g_.groups * g_.patch();
+    const int64_t panel = padded(plan_.panel_rows * width), tile = padded(plan_.tile_rows * width);
+    const int64_t workers = plan_.small ? at::get_num_threads() : 1;
+    const int64_t line = plan_.small ? tile : panel;
+    if (!direct()) x_buffer_ = at::empty({workers, patches, line}, options_);
+    y_buffer_ = at::empty({workers, g_.filters, line}, options_);
+    if (wanted_.pooled.defined()) {
+      u_buffer_ = at::empty({1, g_.filters, panel}, options_);
+      mean_ = at::empty({panel}, options_);
+    } else if (update_ && update_->sum_yu.defined()) {
+      u_buffer_ = at::empty({workers, g_.filters, line}, options_);
+    }
+    if (update_ && plan_.small) sums_ = at::zeros({plan_.lanes, g_.filters, g_.patch()}, options_);
+    if (update_ && !plan_.small && g_.batch == 0) update_->yx.zero_();
+  }
+
+  static View<T> slot(const at::Tensor& buffer, int64_t i) {
+    return {buffer.data_ptr<T>() + i * buffer.stride(0), buffer.stride(1), 1};
+  }
+
+  // Patches of a tile [patch elements, positions], and where its u and y go.
+  struct Place {
+    View<const T> x;
+    View<T> u, y;
+  };
+
+  Place place(const Tile& t, int64_t worker) const {
+    const int64_t column = plan_.small ? 0 : t.first, i = plan_.small ? worker : 0;
+    const View<T> y = slot(y_buffer_, i).block(0, column);
+    View<T> u = y;
+    if (wanted_.pooled.defined()) {
+      u = slot(u_buffer_, 0).block(0, t.first);
+    } else if (u_buffer_.defined()) {
+      u = slot(u_buffer_, i).block(0, column);
+    }
+    if constexpr (std::is_same_v<in_t, T>) {
+      if (direct()) return {{x_ + t.row * g_.x_stride[0], g_.x_stride[1], g_.x_stride[0]}, u, y};
+    }
+    return {constant(slot(x_buffer_, i).block(0, column)), u, y};
+  }
+
+  void gather_tile(const Tile& t, const Place& p) const {
+    if (!direct()) gather(x_, g_, t.row, t.rows, const_cast<T*>(p.x.data), p.x.line);
+  }
+
+  // u of the neurons [begin, end) of every group.
+  void multiply_tile(const Tile& t, const Place& p, int64_t begin, int64_t end) const {
+    const int64_t share = g_.group_filters(), patch = g_.patch();
+    for (int64_t group = 0; group < g_.groups; ++group) {
+      const int64_t k = group * share + begin;
+      multiply<T>(p.u.block(k, 0), weight_.block(k, 0), p.x.block(group * patch, 0), end - begin,
+                  t.positions, patch, false);
+    }
+  }
+
+  void compete(const Tile& t, const Place& p, T* sums) const {
+    T largest[kStrip];
+    int32_t winner[kStrip];
+    const int64_t share = g_.group_filters(), line = p.u.line;
+    for (int64_t j = 0; j < t.positions; j += kStrip) {
+      const int64_t n = std::min(kStrip, t.positions - j);
+      T* u = p.u.at(0, j);
+      T* mean = wanted_.pooled.defined() && wanted_.epilogue->centre ? mean_.template data_ptr<T>() + t.first + j
+                                                             : nullptr;
+      prepare_strip<T>({u, line, g_.filters, n, bias_, c_.pre_triangle, mean});
+      if (wanted_.u.defined()) write_u(t.row * g_.out_width + j, u, line, n);
+      if (!update_) continue;
+      for (int64_t group = 0; group < g_.groups; ++group) {
+        const T* group_u = u + group * share * line;
+        T* y = p.y.at(group * share, j);
+        find_winners<T>({group_u, line, share, n, largest, winner});
+        if (c_.soft()) {
+          soft_strip<T>({group_u, y, line, share, n, static_cast<T>(c_.t), c_.anti(), largest, winner, p.y.line});
+        } else {
+          hard_strip(group_u, line, y, p.y.line, n, winner);
+        }
+      }
+      if (sums) {
+        sum_strip<T>({p.y.at(0, j), u, p.y.line, line, g_.filters, n,
+                      update_->sum_y.defined() ? sums : nullptr,
+                      update_->sum_yu.defined() ? sums + g_.filters : nullptr});
+      }
+    }
+  }
+
+  // The winner gets 1; "hard_anti" takes delta from the neuron of the given rank, ties by index.
+  void hard_strip(const T* u, int64_t line, T* y, int64_t y_line, int64_t n, const int32_t* winner) const {
+    const int64_t share = g_.group_filters();
+    std::vector<int32_t> order(c_.anti() ? share : 0);
+    std::vector<int32_t> losers(c_.anti() ? n : 0);
+    for (size_t j = 0; j < losers.size(); ++j) {
+      const auto before = [&](int32_t a, int32_t b) {
+        const T va = u[a * line + j], vb = u[b * line + j];
+        const bool nan_a = va != va, nan_b = vb != vb;
+        if (nan_a || nan_b) return nan_a && nan_b ? a < b : nan_a;
+        return va != vb ? va > vb : a < b;
+      };
+      std::iota(order.begin(), order.end(), 0);
+      std::nth_element(order.begin(), order.begin() + (c_.rank - 1), order.end(), before);
+      losers[j] = order[c_.rank - 1];
+    }
+    for (int64_t k = 0; k < share; ++k) std::fill_n(y + k * y_line, n, T(0));
+    for (int64_t j = 0; j < n; ++j) y[winner[j] * y_line + j] = T(1);
+    for (size_t j = 0; j < losers.size(); ++j) {
+      T& loser = y[losers[j] * y_line + j];
+      loser = (c_.overwrite ? T(0) : loser) - static_cast<T>(c_.delta);
+    }
+  }
+
+  // A strip of u, whose first position is counted over the batch, in the caller's layout.
+  void write_u(int64_t position, const T* u, int64_t line, int64_t n) const {
+    const at::Tensor& out = wanted_.u;
+    in_t* to = out.data_ptr<in_t>();
+    const int64_t plane = g_.plane(), step = out.stride(3), channel = out.stride(1);
+    constexpr int64_t kBlock = 16;
+    for (int64_t done = 0; done < n;) {
+      const int64_t image = (position + done) / plane, offset = (position + done) % plane;
+      const int64_t run = std::min(n - done, plane - offset);
+      in_t* start = to + image * out.stride(0) + offset * step;
+      for (int64_t k = 0; k < g_.filters; k += kBlock) {
+        const int64_t last = std::min(k + kBlock, g_.filters);
+        if (step == 1) {
+          for (int64_t i = k; i < last; ++i) {
+            const T* from = u + i * line + done;
+            in_t* run_to = start + i * channel;
+            for (int64_t j = 0; j < run; ++j) run_to[j] = static_cast<in_t>(from[j]);
+          }
+        } else {
+          for (int64_t j = 0; j < run; ++j) {
+            for (int64_t i = k; i < last; ++i) {
+              start[i * channel + j * step] = static_cast<in_t>(u[i * line + done + j]);
+            }
+          }
+        }
+      }
+      done += run;
+    }
+  }
+
+  // Where a tile leaves its sums of y and of y u; reduced in the order of tiles.
+  void prepare_tile_sums() {
+    if (update_ && (update_->sum_y.defined() || update_->sum_yu.defined())) {
+      tile_sums_ = at::zeros({tiles_, 2, g_.filters}, options_);
+    }
+  }
+
+  T* sums_of(int64_t tile) const {
+    return tile_sums_.defined() ? tile_sums_.template data_ptr<T>() + tile * 2 * g_.filters : nullptr;
+  }
+
+  void collect_tile_sums() {
+    if (!tile_sums_.defined()) return;
+    const at::Tensor sums = tile_sums_.sum(0);
+    if (update_->sum_y.defined()) update_->sum_y.add_(sums[0]);
+    if (update_->sum_yu.defined()) update_->sum_yu.add_(sums[1]);
+  }
+
+  void run_small() {
+    const int64_t share = g_.group_filters(), patch = g_.patch(), lanes = std::min(plan_.lanes, tiles_);
+    prepare_tile_sums();
+    for_each_task(lanes, [&](int64_t lane, int64_t worker) {
+      for (int64_t i = lane * tiles_ / lanes; i < (lane + 1) * tiles_ / lanes; ++i) {
+        const Tile t = tile(i);
+        const Place p = place(t, worker);
+        gather_tile(t, p);
+        multiply_tile(t, p, 0, share);
+        compete(t, p, sums_of(i));
+        if (!update_) continue;
+        const View<T> sums = slot(sums_, lane);
+        for (int64_t group = 0; group < g_.groups; ++group) {
+          multiply<T>(sums.block(group * share, 0), constant(p.y.block(group * share, 0)),
+                      p.x.block(group * patch, 0).transposed(), share, patch, t.positions, true);
+        }
+      }
+    });
+    collect_tile_sums();
+  }
+
+  void run_large(bool last) {
+    const int64_t share = g_.group_filters(), patch = g_.patch();
+    prepare_tile_sums();
+    const int64_t parts = tiles_ >= kEnoughTasks ? 1 : std::min(slices_of(kEnoughTasks, tiles_), slices_of(share, 128));
+    if (parts == 1) {
+      for_each_task(tiles_, [&](int64_t i, int64_t) {
+        const Tile t = tile(i);
+        const Place p = place(t, 0);
+        gather_tile(t, p);
+        multiply_tile(t, p, 0, share);
+        compete(t, p, sums_of(i));
+      });
+    } else {
+      for_each_task(tiles_, [&](int64_t i, int64_t) { gather_tile(tile(i), place(tile(i), 0)); });
+      for_each_task(tiles_ * parts, [&](int64_t task, int64_t) {
+        const Tile t = tile(task / parts);
+        const int64_t part = task % parts;
+        multiply_tile(t, place(t, 0), part * share / parts, (part + 1) * share / parts);
+      });
+      for_each_task(tiles_, [&](int64_t i, int64_t) { compete(tile(i), place(tile(i), 0), sums_of(i)); });
+    }
+    collect_tile_sums();
+    if (!update_) return;
+    const Tile whole{panel_row_, panel_rows_, panel_rows_ * g_.out_width, 0};
+    const Place p = place(whole, 0);
+    const View<T> yx{update_->yx.data_ptr<T>(), patch, 1};
+    const int64_t by_neuron = share >= 512 ? slices_of(share, 192) : 1;
+    const int64_t by_patch = by_neuron == 1 ? slices_of(patch, 216) : 1;
+    const int64_t tasks = by_neuron * by_patch;
+    measured_ = last && by_patch == 1;
+    for_each_task(g_.groups * tasks, [&](int64_t task, int64_t) {
+      const int64_t group = task / tasks, row = task % tasks / by_patch, column = task % by_patch;
+      const int64_t k = group * share + row * share / by_neuron;
+      const int64_t k_end = group * share + (row + 1) * share / by_neuron;
+      const int64_t begin = column * patch / by_patch, end = (column + 1) * patch / by_patch;
+      multiply<T>(yx.block(k, begin), constant(p.y.block(k, 0)),
+                  p.x.block(group * patch + begin, 0).transposed(), k_end - k, end - begin,
+                  whole.positions, panel_row_ > 0);
+      if (measured_) update_->measure(k, k_end);
+    });
+  }
+
+  void pool() {
+    const int64_t plane = g_.plane(), images = panel_rows_ / g_.out_height;
+    const int64_t out_height = wanted_.pooled.size(2), out_width = wanted_.pooled.size(3);
+    const int64_t first = panel_row_ / g_.out_height, size = out_height * out_width;
+    const View<T> u = slot(u_buffer_, 0);
+    const T* mean = wanted_.epilogue->centre ? mean_.template const_data_ptr<T>() : nullptr;
+    in_t* out = wanted_.pooled.data_ptr<in_t>();
+    constexpr int64_t kNeurons = 32;
+    const int64_t blocks = slices_of(g_.filters, kNeurons);
+    for_each_task(images * blocks, [&](int64_t task, int64_t) {
+      MapPool<T> pool_map(*wanted_.epilogue, g_.out_height, g_.out_width, out_height, out_width);
+      std::vector<T> pooled(std::is_same_v<in_t, T> ? 0 : size);
+      const int64_t image = task / blocks, k = task % blocks * kNeurons;
+      for (int64_t i = k; i < std::min(k + kNeurons, g_.filters); ++i) {
+        in_t* to = out + ((first + image) * g_.filters + i) * size;
+        const T* of_image = mean ? mean + image * plane : nullptr;
+        if constexpr (std::is_same_v<in_t, T>) {
+          pool_map(u.at(i, image * plane), of_image, to);
+        } else {
+          pool_map(u.at(i, image * plane), of_image, pooled.data());
+          std::copy(pooled.begin(), pooled.end(), to);
+        }
+      }
+    });
+  }
+
+  void finish() {
+    if (plan_.small) {
+      T* yx = update_->yx.data_ptr<T>();
+      const T* sums = sums_.template const_data_ptr<T>();
+      const int64_t size = g_.filters * g_.patch();
+      for (int64_t i = 0; i < size; ++i) {
+        T sum = 0;
+        for (int64_t lane = 0; lane < plan_.lanes; ++lane) sum += sums[lane * size + i];
+        yx[i] = sum;
+      }
+    }
+    if (!measured_) update_->measure_all();
+  }
+
+  static constexpr int64_t kEnoughTasks = 8;
+
+  const Geometry& g_;
+  const Competition& c_;
+  const Wanted& wanted_;
+  const Plan plan_;
+  const in_t* x_;
+  const View<const T> weight_;
+  const T* bias_;
+  Update* update_;
+  at::TensorOptions options_;
+  at::Tensor x_buffer_, y_buffer_, u_buffer_, mean_, sums_, tile_sums_;
+  int64_t panel_row_ = 0, panel_rows_ = 0, tiles_ = 0;
+  bool measured_ = false;
+};
+
+}  // namespace
+
+void run_layer(const Geometry& g, const Competition& competition, const at::Tensor& x,
+               const at::Tensor& weight, const at::Tensor& bias, const Wanted& wanted) {
+  switch (x.scalar_type()) {
+    case at::kDouble: return Pass<double, double>(g, competition, x, weight, bias, wanted).run();
+    case at::kHalf: return Pass<at::Half, float>(g, competition, x, weight, bias, wanted).run();
+    case at::kBFloat16: return Pass<at::BFloat16, float>(g, competition, x, weight, bias, wanted).run();
+    default: return Pass<float, float>(g, competition, x, weight, bias, wanted).run();
+  }
+}
+
+}  // namespace softhebb

@@ -1,0 +1,280 @@
+// The operators and their CPU implementations. Fake kernels and autograd are in ops.py.
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/pow.h>
+#include <ATen/ops/sign.h>
+#include <torch/csrc/autograd/VariableTypeUtils.h>
+#include <torch/library.h>
+
+#include "denormals.h"
+#include "layer.h"
+
+namespace softhebb {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+using OptionalTensor = const std::optional<Tensor>&;
+using String = c10::string_view;
+
+Tensor accumulated(const Tensor& t) {
+  return t.scalar_type() == at::kDouble ? t : t.to(at::kFloat);
+}
+
+Tensor as_image(const Tensor& x) { return x.unsqueeze(2).unsqueeze(3); }
+
+int64_t pooled_size(int64_t size, const Epilogue& e, int axis) {
+  return (size + 2 * e.padding[axis] - e.kernel[axis]) / e.stride[axis] + 1;
+}
+
+// A call of one operator: its arguments in the form that the kernels take, checked.
+class Call {
+ public:
+  Call(const Tensor& x, const Tensor& weight, OptionalTensor bias, IntArrayRef stride,
+       IntArrayRef padding, IntArrayRef dilation, int64_t groups, String padding_mode,
+       Competition competition, double lebesgue_p)
+      : x_(x), weight_(weight), bias_(bias.value_or(Tensor())), competition_(std::move(competition)),
+        geometry_(geometry(stride, padding, dilation, groups, std::string(padding_mode))) {
+    TORCH_CHECK(competition_.wta != "hard_anti" ||
+                    (competition_.rank >= 1 && competition_.rank <= geometry_.group_filters()),
+                "rank must lie in 1..", geometry_.group_filters(), "; got ", competition_.rank);
+    rows_ = accumulated(weight).contiguous().view({weight.size(0), geometry_.patch()});
+    product_ = lebesgue_p == 2 ? rows_ : rows_.sign() * rows_.abs().pow(lebesgue_p - 1);
+    if (bias_.defined()) bias_rows_ = accumulated(bias_).contiguous();
+  }
+
+  void want_u() {
+    wanted_.u = at::empty({geometry_.batch, geometry_.filters, geometry_.out_height,
+                           geometry_.out_width},
+                          x_.options(), x_.suggest_memory_format());
+  }
+
+  void want_pooled(const Epilogue& e) {
+    for (int axis = 0; axis < 2; ++axis) {
+      TORCH_CHECK(e.kernel[axis] > 0 && e.stride[axis] > 0 && e.padding[axis] >= 0 &&
+                      2 * e.padding[axis] <= e.kernel[axis],
+                  "pool_padding must be at most half of pool_kernel; got ", e.padding[axis], " and ",
+                  e.kernel[axis]);
+    }
+    const int64_t height = pooled_size(geometry_.out_height, e, 0);
+    const int64_t width = pooled_size(geometry_.out_width, e, 1);
+    TORCH_CHECK(height > 0 && width > 0, "the pooled map would be empty, ", height, "x", width);
+    wanted_.epilogue = e;
+    wanted_.pooled = at::empty({geometry_.batch, geometry_.filters, height, width}, x_.options());
+  }
+
+  void want_update() {
+    update_.emplace(rows_, product_, bias_rows_, geometry_.groups, geometry_.positions(),
+                    competition_.pre_triangle);
+    wanted_.update = &*update_;
+  }
+
+  void run() { run_layer(geometry_, competition_, x_, product_, bias_rows_, wanted_); }
+
+  Tensor u() const { return wanted_.u; }
+  Tensor pooled() const { return wanted_.pooled; }
+  Tensor delta() { return update_->delta().view(weight_.sizes()).to(weight_.scalar_type()); }
+
+  Tensor bias_delta() const {
+    if (!bias_.defined() || !competition_.soft()) return at::empty({0}, weight_.options());
+    return update_->bias_delta(competition_.t).to(bias_.scalar_type());
+  }
+
+  void step_(const Rate& rate) {
+    update_->step_(rate);
+    if (!rows_.is_alias_of(weight_)) weight_.copy_(rows_.view(weight_.sizes()));
+  }
+
+ private:
+  Geometry geometry(IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups,
+                    const std::string& mode) const {
+    TORCH_CHECK(x_.dim() == 4 && weight_.dim() == 4, "x and weight must have 4 dimensions; got ",
+                x_.sizes(), " and ", weight_.sizes());
+    TORCH_CHECK(at::isFloatingType(x_.scalar_type()) && x_.scalar_type() == weight_.scalar_type(),
+                "x and weight must have one floating point dtype; got ", x_.scalar_type(), " and ",
+                weight_.scalar_type());
+    TORCH_CHECK(weight_.is_cpu() && (!bias_.defined() || bias_.is_cpu()),
+                "weight and bias must be on the CPU, as x is");
+    TORCH_CHECK(groups >= 1 && weight_.size(0) % groups == 0 && weight_.size(0) > 0 &&
+                    x_.size(1) == weight_.size(1) * groups,
+                "x ", x_.sizes(), " does not fit weight ", weight_.sizes(), " in ", groups, " groups");
+    TORCH_CHECK(!bias_.defined() || (bias_.dim() == 1 && bias_.size(0) == weight_.size(0)),
+                "bias must be [", weight_.size(0), "]; got ", bias_.sizes());
+    Window w;
+    for (int axis = 0; axis < 2; ++axis) {
+      w.stride[axis] = stride[axis], w.padding[axis] = padding[axis], w.dilation[axis] = dilation[axis];
+      const int64_t size = x_.size(2 + axis), taps = weight_.size(2 + axis);
+      const int64_t most = mode == "reflect" ? size - 1 : mode == "circular" ? size : INT32_MAX;
+      TORCH_CHECK(w.stride[axis] > 0 && w.dilation[axis] > 0 && w.padding[axis] >= 0 &&
+                      w.padding[axis] <= most && taps > 0 && size > 0 && size < INT32_MAX &&
+                      size + 2 * w.padding[axis] > w.dilation[axis] * (taps - 1),
+                  "stride ", stride, ", padding ", padding, ", dilation ", dilation, " with ", mode,
+                  " padding do not fit x ", x_.sizes(), " and weight ", weight_.sizes());
+    }
+    return Geometry(x_, weight_, w, groups, mode);
+  }
+
+  const Tensor x_, weight_, bias_;
+  const Competition competition_;
+  const Geometry geometry_;
+  Tensor rows_, product_, bias_rows_;
+  Wanted wanted_;
+  std::optional<Update> update_;
+};
+
+Competition competition(double t, String wta, double delta, int64_t rank, bool overwrite,
+                        bool pre_triangle) {
+  const std::string name(wta);
+  TORCH_CHECK(name == "soft_anti" || name == "soft" || name == "hard" || name == "hard_anti",
+              "wta must be soft_anti, soft, hard or hard_anti; got ", name);
+  return {t, name, delta, rank, overwrite, pre_triangle};
+}
+
+Epilogue epilogue(bool centre, double power, String pool, IntArrayRef kernel, IntArrayRef stride,
+                  IntArrayRef padding) {
+  TORCH_CHECK(power > 0, "power must be positive; got ", power);
+  TORCH_CHECK(pool == "max" || pool == "avg", "pool must be max or avg; got ", pool);
+  return {centre, power, pool == "max", {kernel[0], kernel[1]}, {stride[0], stride[1]},
+          {padding[0], padding[1]}};
+}
+
+#define CONV_PARAMETERS                                                                         \
+  IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups, double t_invert, \
+      String wta, double delta, int64_t rank, String padding_mode, bool pre_triangle,           \
+      double lebesgue_p
+#define CONV_CALL                                                                               \
+  Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode,                   \
+            competition(t_invert, wta, delta, rank, false, pre_triangle), lebesgue_p)
+#define LINEAR_PARAMETERS double t_invert, String wta, double delta, int64_t rank, double lebesgue_p
+#define LINEAR_CALL                                                                             \
+  Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros",            \
+            competition(t_invert, wta, delta, rank, true, false), lebesgue_p)
+#define BLOCK_PARAMETERS                                                                        \
+  bool centre, double power, String pool, IntArrayRef pool_kernel, IntArrayRef pool_stride,     \
+      IntArrayRef pool_padding
+#define BLOCK_EPILOGUE epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding)
+
+std::tuple<Tensor, Tensor, Tensor> conv_update(const Tensor& x, const Tensor& weight,
+                                               OptionalTensor bias, CONV_PARAMETERS) {
+  CONV_CALL;
+  call.want_u();
+  call.want_update();
+  call.run();
+  return {call.u(), call.delta(), call.bias_delta()};
+}
+
+std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
+                                      double lr, double lr_power, CONV_PARAMETERS) {
+  CONV_CALL;
+  call.want_u();
+  call.want_update();
+  call.run();
+  call.step_({lr, lr_power, lebesgue_p});
+  return {call.u(), call.bias_delta()};
+}
+
+std::tuple<Tensor, Tensor, Tensor> linear_update(const Tensor& x, const Tensor& weight,
+                                                 OptionalTensor bias, LINEAR_PARAMETERS) {
+  LINEAR_CALL;
+  call.want_u();
+  call.want_update();
+  call.run();
+  return {call.u().view({x.size(0), weight.size(0)}), call.delta().view(weight.sizes()),
+          call.bias_delta()};
+}
+
+std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
+                                        double lr, double lr_power, LINEAR_PARAMETERS) {
+  LINEAR_CALL;
+  call.want_u();
+  call.want_update();
+  call.run();
+  call.step_({lr, lr_power, lebesgue_p});
+  return {call.u().view({x.size(0), weight.size(0)}), call.bias_delta()};
+}
+
+Tensor block_forward(const Tensor& x, const Tensor& weight, OptionalTensor bias, CONV_PARAMETERS,
+                     BLOCK_PARAMETERS) {
+  CONV_CALL;
+  call.want_pooled(BLOCK_EPILOGUE);
+  call.run();
+  return call.pooled();
+}
+
+std::tuple<Tensor, Tensor, Tensor> block_update(const Tensor& x, const Tensor& weight,
+                                                OptionalTensor bias, CONV_PARAMETERS,
+                                                BLOCK_PARAMETERS) {
+  CONV_CALL;
+  call.want_pooled(BLOCK_EPILOGUE);
+  call.want_update();
+  call.run();
+  return {call.pooled(), call.delta(), call.bias_delta()};
+}
+
+std::tuple<Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
+                                       double lr, double lr_power, CONV_PARAMETERS,
+                                       BLOCK_PARAMETERS) {
+  CONV_CALL;
+  call.want_pooled(BLOCK_EPILOGUE);
+  call.want_update();
+  call.run();
+  call.step_({lr, lr_power, lebesgue_p});
+  return {call.pooled(), call.bias_delta()};
+}
+
+// Autograd must know that the second argument, the weight, has changed.
+void tell_autograd(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
+                   torch::jit::Stack* stack) {
+  const Tensor weight = torch::jit::peek(*stack, 1, op.schema().arguments().size()).toTensor();
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    op.redispatchBoxed(keys & c10::after_ADInplaceOrView_keyset, stack);
+  }
+  torch::autograd::increment_version(weight);
+}
+
+}  // namespace
+}  // namespace softhebb
+
+#define CONV_OPTIONS                                                                        \
+  "int[2] stride, int[2] padding, int[2] dilation, int groups, float t_invert, str wta, "   \
+  "float delta, int rank, str padding_mode, bool pre_triangle, float lebesgue_p"
+#define LINEAR_OPTIONS "float t_invert, str wta, float delta, int rank, float lebesgue_p"
+#define BLOCK_OPTIONS                                                                       \
+  "bool centre, float power, str pool, int[2] pool_kernel, int[2] pool_stride, "            \
+  "int[2] pool_padding"
+
+TORCH_LIBRARY(softhebb_fast, m) {
+  m.def("conv_update(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS
+        ") -> (Tensor, Tensor, Tensor)");
+  m.def("conv_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float lr_power, "
+        CONV_OPTIONS ") -> (Tensor, Tensor)");
+  m.def("linear_update(Tensor x, Tensor weight, Tensor? bias, " LINEAR_OPTIONS
+        ") -> (Tensor, Tensor, Tensor)");
+  m.def("linear_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float lr_power, "
+        LINEAR_OPTIONS ") -> (Tensor, Tensor)");
+  m.def("block_forward(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS ", " BLOCK_OPTIONS
+        ") -> Tensor");
+  m.def("block_update(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS ", " BLOCK_OPTIONS
+        ") -> (Tensor, Tensor, Tensor)");
+  m.def("block_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float lr_power, "
+        CONV_OPTIONS ", " BLOCK_OPTIONS ") -> (Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(softhebb_fast, CPU, m) {
+  m.impl("conv_update", softhebb::conv_update);
+  m.impl("conv_step_", softhebb::conv_step_);
+  m.impl("linear_update", softhebb::linear_update);
+  m.impl("linear_step_", softhebb::linear_step_);
+  m.impl("block_forward", softhebb::block_forward);
+  m.impl("block_update", softhebb::block_update);
+  m.impl("block_step_", softhebb::block_step_);
+}
+
+TORCH_LIBRARY_IMPL(softhebb_fast, ADInplaceOrView, m) {
+  for (const char* name : {"conv_step_", "linear_step_", "block_step_"}) {
+    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&softhebb::tell_autograd>());
+  }
+}

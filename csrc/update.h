@@ -1,0 +1,39 @@
+// From the sums over positions to the normalised direction, or to the step along it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace softhebb {
+
+struct Rate {
+  double lr, power, lebesgue_p;
+};
+
+// Owns the sums of one pass; measure() may run on any rows as soon as their sums are complete.
+class Update {
+ public:
+  // weight [K, patch] is what decays, product_weight what u was computed with.
+  Update(at::Tensor weight, at::Tensor product_weight, at::Tensor bias, int64_t groups,
+         int64_t positions, bool direct);
+
+  at::Tensor yx;      // [K, patch], written by the pass
+  at::Tensor sum_y;   // [K], if a bias wants it
+  at::Tensor sum_yu;  // [K], if u is not linear in the weight; else from <W, yx>
+
+  void measure(int64_t begin, int64_t end);  // neurons whose yx is complete
+  void measure_all();
+  at::Tensor delta();                        // [K, patch]
+  void step_(const Rate& rate);              // weight += rate * delta
+  at::Tensor bias_delta(double t) const;     // [K]
+
+ private:
+  template <typename T>
+  void measure_rows(int64_t begin, int64_t end);
+  template <typename T>
+  void write_rows(const at::Tensor& out, const Rate* rate);
+
+  at::Tensor weight_, product_weight_, bias_, yu_, square_, largest_;
+  int64_t groups_, positions_;
+};
+
+}  // namespace softhebb

@@ -1,0 +1,69 @@
+"""Builds the optional C++ extension; everything else is in pyproject.toml.
+
+SOFTHEBB_FAST_BUILD=auto (default) falls back to pure Python with a warning, 0 never builds,
+1 fails loudly. The extension is compiled against the torch that is installed, so the build must
+see it: ``pip install --no-build-isolation .``
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from setuptools import setup
+
+BUILD = os.environ.get("SOFTHEBB_FAST_BUILD", "auto")
+SANITIZE = os.environ.get("SOFTHEBB_FAST_SANITIZE", "")  # for the tests, "address,undefined"
+SOURCES = sorted(str(path) for path in Path("csrc").glob("*.cpp"))
+
+if BUILD not in ("auto", "0", "1"):
+    raise SystemExit(f"SOFTHEBB_FAST_BUILD must be auto, 0 or 1; got {BUILD!r}")
+
+
+def skip(reason):
+    if BUILD == "1":
+        raise SystemExit(f"SOFTHEBB_FAST_BUILD=1, but the extension cannot be built: {reason}")
+    warnings.warn(f"installing softhebb_fast without its C++ kernels: {reason}", stacklevel=2)
+
+
+def extension():
+    """Arguments of setup() that build the extension."""
+    import torch
+    from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+    class Build(BuildExtension):
+        def run(self):
+            try:
+                super().run()
+            except Exception as error:
+                skip(f"{type(error).__name__}: {error}")
+
+    openmp = "OpenMP" in torch.__config__.parallel_info() and sys.platform == "linux"
+    flags = ["-O3", "-std=c++20", "-fvisibility=hidden", "-fopenmp-simd", "-fno-math-errno"]
+    flags += ["-fno-trapping-math", "-Wall"]
+    links = []
+    if openmp:
+        flags, links = [*flags, "-fopenmp"], ["-fopenmp"]
+    if SANITIZE:
+        sanitize = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=undefined", "-g", "-O1"]
+        flags, links = [*flags, *sanitize], [*links, *sanitize]
+    module = CppExtension(
+        "softhebb_fast._C",
+        SOURCES,
+        extra_compile_args=flags,
+        extra_link_args=links,
+        depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
+    )
+    return {
+        "ext_modules": [module],
+        "cmdclass": {"build_ext": Build.with_options(no_python_abi_suffix=True)},
+    }
+
+
+arguments = {}
+if BUILD != "0":
+    try:
+        arguments = extension()
+    except ImportError as error:
+        skip(f"{error}; install torch, then run pip with --no-build-isolation")
+setup(**arguments)

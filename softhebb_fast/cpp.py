@@ -1,0 +1,141 @@
+"""The backend "cpp": fused native kernels on CPU tensors.
+
+``conv2d`` and ``linear`` are those of ``softhebb_fast.reference``. Beyond them: the steps, which
+update the weight in place, and the blocks, where activation and pooling are part of the pass and
+u is never stored. Arguments are taken as valid: ``softhebb_fast.functional`` checks them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from softhebb_fast import ops
+from softhebb_fast.reference import SoftHebbOutput
+
+
+class Epilogue(NamedTuple):
+    """What follows u in a block: ``relu(u - mean over channels) ** power``, then pooling.
+
+    Attributes:
+        centre: subtract the mean (Triangle); False for RePU and ReLU.
+        power: positive exponent.
+        pool: ``"max"`` or ``"avg"``, padding counted in the average, sizes rounded down.
+        kernel, stride, padding: of the pooling; 1, 1 and 0 for none.
+    """
+
+    centre: bool = True
+    power: float = 1.0
+    pool: str = "max"
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+
+def why_not(device_type: str) -> str | None:
+    """The reason why this backend cannot run on a type of device, or None if it can."""
+    if device_type != "cpu":
+        return "its kernels are for CPU tensors"
+    return ops.MISSING
+
+
+def fuses(x: Tensor, weight: Tensor) -> bool:
+    """Whether the steps and blocks serve: a CPU tensor, the extension, no gradient wanted."""
+    if why_not(x.device.type) is not None or x.dtype != weight.dtype:
+        return False
+    return not (torch.is_grad_enabled() and x.requires_grad)
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHebbOutput:
+    """Convolution, competition and update of one batch ``x [B, C, H, W]``.
+
+    ``options`` are the keyword arguments of ``reference.conv2d``, all of them.
+    """
+    return _output(ops.call.conv_update(x, weight, bias, **options), bias, options["wta"])
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHebbOutput:
+    """Matrix product, competition and update of one batch ``x [B, N]``.
+
+    ``options`` are the keyword arguments of ``reference.linear``, all of them.
+    """
+    return _output(ops.call.linear_update(x, weight, bias, **options), bias, options["wta"])
+
+
+@torch.no_grad()
+def conv2d_step_(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
+) -> tuple[Tensor, Tensor | None]:
+    """``conv2d`` and ``reference.hebbian_step_`` in one: changes ``weight``, gives u and bias_delta.
+
+    The rates come from the norms before the step. ``options`` are those of ``conv2d``.
+    """
+    u, b = ops.call.conv_step_(x, weight, bias, lr, lr_power, **options)
+    return u, _bias_delta(b, bias, options["wta"])
+
+
+@torch.no_grad()
+def linear_step_(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
+) -> tuple[Tensor, Tensor | None]:
+    """``linear`` and ``reference.hebbian_step_`` in one, as ``conv2d_step_``."""
+    u, b = ops.call.linear_step_(x, weight, bias, lr, lr_power, **options)
+    return u, _bias_delta(b, bias, options["wta"])
+
+
+@torch.no_grad()
+def block_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
+) -> Tensor:
+    """The pooled activation ``[B, K, PH, PW]`` of a block that does not learn.
+
+    ``options`` are those of ``conv2d``; what concerns competition has no effect.
+    """
+    return ops.call.block_forward(x, weight, bias, **options, **_pooling(epilogue))
+
+
+@torch.no_grad()
+def block_update(
+    x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """``conv2d`` with the pooled activation instead of u: that, delta and bias_delta."""
+    out, delta, b = ops.call.block_update(x, weight, bias, **options, **_pooling(epilogue))
+    return out, delta, _bias_delta(b, bias, options["wta"])
+
+
+@torch.no_grad()
+def block_step_(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    epilogue: Epilogue,
+    *,
+    lr: float,
+    lr_power: float,
+    **options,
+) -> tuple[Tensor, Tensor | None]:
+    """``conv2d_step_`` with the pooled activation instead of u: that and bias_delta."""
+    out, b = ops.call.block_step_(x, weight, bias, lr, lr_power, **options, **_pooling(epilogue))
+    return out, _bias_delta(b, bias, options["wta"])
+
+
+def _pooling(e: Epilogue) -> dict:
+    return {
+        "centre": e.centre,
+        "power": e.power,
+        "pool": e.pool,
+        "pool_kernel": e.kernel,
+        "pool_stride": e.stride,
+        "pool_padding": e.padding,
+    }
+
+
+def _output(out: tuple[Tensor, ...], bias: Tensor | None, wta: str) -> SoftHebbOutput:
+    u, delta, bias_delta = out
+    return SoftHebbOutput(u, delta.detach(), _bias_delta(bias_delta.detach(), bias, wta))
+
+
+def _bias_delta(bias_delta: Tensor, bias: Tensor | None, wta: str) -> Tensor | None:
+    return None if bias is None or not wta.startswith("soft") else bias_delta

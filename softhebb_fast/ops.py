@@ -1,0 +1,231 @@
+"""The operators ``torch.ops.softhebb_fast.*``: loaded from the C++ extension or defined in Python.
+
+The extension brings the schemas and the CPU kernels. Without it the same operators are defined on
+the reference, so that code that calls them runs anywhere. Fake kernels and autograd are here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._prims_common import suggest_memory_format
+
+from softhebb_fast import reference
+from softhebb_fast.checks import output_size
+
+CONV = (
+    "int[2] stride, int[2] padding, int[2] dilation, int groups, float t_invert, str wta, "
+    "float delta, int rank, str padding_mode, bool pre_triangle, float lebesgue_p"
+)
+LINEAR = "float t_invert, str wta, float delta, int rank, float lebesgue_p"
+BLOCK = (
+    "bool centre, float power, str pool, int[2] pool_kernel, int[2] pool_stride, "
+    "int[2] pool_padding"
+)
+READ = "Tensor x, Tensor weight, Tensor? bias"
+WRITE = "Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float lr_power"
+SCHEMAS = {
+    "conv_update": f"({READ}, {CONV}) -> (Tensor, Tensor, Tensor)",
+    "conv_step_": f"({WRITE}, {CONV}) -> (Tensor, Tensor)",
+    "linear_update": f"({READ}, {LINEAR}) -> (Tensor, Tensor, Tensor)",
+    "linear_step_": f"({WRITE}, {LINEAR}) -> (Tensor, Tensor)",
+    "block_forward": f"({READ}, {CONV}, {BLOCK}) -> Tensor",
+    "block_update": f"({READ}, {CONV}, {BLOCK}) -> (Tensor, Tensor, Tensor)",
+    "block_step_": f"({WRITE}, {CONV}, {BLOCK}) -> (Tensor, Tensor)",
+}
+CONV_NAMES = tuple(part.split()[-1] for part in CONV.split(", "))
+PRE_TRIANGLE = CONV_NAMES.index("pre_triangle")
+LINEAR_NAMES = tuple(part.split()[-1] for part in LINEAR.split(", "))
+
+
+def _load() -> str | None:
+    """Load the extension; the reason why it is missing, or None."""
+    path = Path(__file__).with_name("_C.so")
+    if not path.exists():
+        return (
+            "the C++ extension was not built; install with a C++ compiler present and "
+            "SOFTHEBB_FAST_BUILD=1 pip install --no-build-isolation"
+        )
+    try:
+        torch.ops.load_library(path)
+    except OSError as error:
+        return f"the C++ extension does not load, build it anew for this torch: {error}"
+    return None
+
+
+def _conv_update(x, weight, bias, *options):
+    out = reference.conv2d(x, weight, bias, **dict(zip(CONV_NAMES, _pairs(options), strict=True)))
+    return out.u, out.delta, _or_empty(out.bias_delta, weight)
+
+
+def _linear_update(x, weight, bias, *options):
+    out = reference.linear(x, weight, bias, **dict(zip(LINEAR_NAMES, options, strict=True)))
+    return out.u, out.delta, _or_empty(out.bias_delta, weight)
+
+
+def _conv_step_(x, weight, bias, lr, lr_power, *options):
+    u, delta, bias_delta = _conv_update(x, weight, bias, *options)
+    reference.hebbian_step_(weight, delta, lr, lr_power, options[-1])
+    return u, bias_delta
+
+
+def _linear_step_(x, weight, bias, lr, lr_power, *options):
+    u, delta, bias_delta = _linear_update(x, weight, bias, *options)
+    reference.hebbian_step_(weight, delta, lr, lr_power, options[-1])
+    return u, bias_delta
+
+
+def _block_forward(x, weight, bias, *options):
+    conv, block = options[: len(CONV_NAMES)], options[len(CONV_NAMES) :]
+    return _epilogue(_pre_activations(x, weight, bias, *conv), *block)
+
+
+def _block_update(x, weight, bias, *options):
+    conv, block = options[: len(CONV_NAMES)], options[len(CONV_NAMES) :]
+    u, delta, bias_delta = _conv_update(x, weight, bias, *conv)
+    return _epilogue(u, *block), delta, bias_delta
+
+
+def _block_step_(x, weight, bias, lr, lr_power, *options):
+    conv, block = options[: len(CONV_NAMES)], options[len(CONV_NAMES) :]
+    u, bias_delta = _conv_step_(x, weight, bias, lr, lr_power, *conv)
+    return _epilogue(u, *block), bias_delta
+
+
+def _epilogue(u, centre, power, pool, kernel, stride, padding):
+    a = F.relu(u - u.mean(dim=1, keepdim=True) if centre else u) ** power
+    pooling = F.max_pool2d if pool == "max" else F.avg_pool2d
+    return pooling(a, kernel, stride, padding)
+
+
+def _pre_activations(x, weight, bias, *options) -> Tensor:
+    u = _product(x, weight, *options)
+    u = u if bias is None else u + bias.view(-1, 1, 1)
+    return F.relu(u - u.mean(dim=1, keepdim=True)) if options[PRE_TRIANGLE] else u
+
+
+def _product(x, weight, stride, padding, dilation, groups, *rest) -> Tensor:
+    *_, padding_mode, _, lebesgue_p = rest
+    padded = reference.pad(x, tuple(padding), padding_mode)
+    wt = reference.lebesgue_weight(weight, lebesgue_p)
+    return F.conv2d(padded, wt, None, stride, 0, dilation, groups)
+
+
+def _pairs(options):
+    return (tuple(v) if isinstance(v, (list, tuple)) else v for v in options)
+
+
+def _or_empty(bias_delta: Tensor | None, weight: Tensor) -> Tensor:
+    return weight.new_empty(0) if bias_delta is None else bias_delta
+
+
+def _fake_u(x, weight, stride, padding, dilation) -> Tensor:
+    size = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    shape = (x.shape[0], weight.shape[0], *size)
+    return torch.empty(
+        shape, dtype=x.dtype, device=x.device, memory_format=suggest_memory_format(x)
+    )
+
+
+def _fake_pooled(x, weight, stride, padding, dilation, kernel, pool_stride, pool_padding) -> Tensor:
+    size = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    pooled = output_size(size, kernel, pool_stride, pool_padding, (1, 1))
+    return x.new_empty((x.shape[0], weight.shape[0], *pooled))
+
+
+def _fake_delta(weight: Tensor) -> Tensor:
+    return torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+
+
+def _fake_bias_delta(weight, bias, wta) -> Tensor:
+    learns = bias is not None and wta in ("soft", "soft_anti")
+    return weight.new_empty(bias.shape[0] if learns else 0)
+
+
+def _fake_conv_update(x, weight, bias, stride, padding, dilation, groups, t_invert, wta, *_):
+    u = _fake_u(x, weight, stride, padding, dilation)
+    return u, _fake_delta(weight), _fake_bias_delta(weight, bias, wta)
+
+
+def _fake_conv_step_(x, weight, bias, lr, lr_power, stride, padding, dilation, g, t, wta, *_):
+    return _fake_u(x, weight, stride, padding, dilation), _fake_bias_delta(weight, bias, wta)
+
+
+def _fake_linear_update(x, weight, bias, t_invert, wta, *_):
+    u = x.new_empty(x.shape[0], weight.shape[0])
+    return u, _fake_delta(weight), _fake_bias_delta(weight, bias, wta)
+
+
+def _fake_linear_step_(x, weight, bias, lr, lr_power, t_invert, wta, *_):
+    return x.new_empty(x.shape[0], weight.shape[0]), _fake_bias_delta(weight, bias, wta)
+
+
+def _fake_block_forward(x, weight, bias, stride, padding, dilation, *options):
+    return _fake_pooled(x, weight, stride, padding, dilation, *options[-3:])
+
+
+def _fake_block_update(x, weight, bias, stride, padding, dilation, groups, t, wta, *options):
+    out = _fake_pooled(x, weight, stride, padding, dilation, *options[-3:])
+    return out, _fake_delta(weight), _fake_bias_delta(weight, bias, wta)
+
+
+def _fake_block_step_(x, weight, bias, lr, lr_power, *options):
+    stride, padding, dilation, _, _, wta, *_ = options
+    out = _fake_pooled(x, weight, stride, padding, dilation, *options[-3:])
+    return out, _fake_bias_delta(weight, bias, wta)
+
+
+def _save(ctx, inputs, output):
+    x, weight, _, *ctx.options = inputs
+    ctx.save_for_backward(x, weight, output[0])
+
+
+def _conv_gradients(ctx, grad_u, *_):
+    if ctx.options[PRE_TRIANGLE]:
+        grad_u = grad_u * (ctx.saved_tensors[2] > 0)
+        grad_u = grad_u - grad_u.mean(dim=1, keepdim=True)
+    return _gradients(ctx, grad_u, lambda x, weight: _product(x, weight, *ctx.options))
+
+
+def _linear_gradients(ctx, grad_u, *_):
+    def product(x, weight):
+        return F.linear(x, reference.lebesgue_weight(weight, ctx.options[-1]))
+
+    return _gradients(ctx, grad_u, product)
+
+
+def _gradients(ctx, grad_u, product):
+    """Gradients of x, weight and bias: the product is linear in x, its graph is built here."""
+    needed = [i for i in (0, 1) if ctx.needs_input_grad[i]]
+    grads = dict.fromkeys(range(3 + len(ctx.options)))
+    if needed:
+        with torch.enable_grad():
+            leaves = [t.detach().requires_grad_() for t in ctx.saved_tensors[:2]]
+            found = torch.autograd.grad(product(*leaves), [leaves[i] for i in needed], grad_u)
+        grads |= zip(needed, found, strict=True)
+    if ctx.needs_input_grad[2]:
+        grads[2] = grad_u.transpose(0, 1).flatten(1).sum(dim=1)
+    return tuple(grads.values())
+
+
+MISSING = _load()
+
+_library = torch.library.Library("softhebb_fast", "FRAGMENT")
+for _name, _schema in SCHEMAS.items():
+    if MISSING is not None:
+        _library.define(_name + _schema)
+        _library.impl(_name, globals()[f"_{_name}"], "CompositeExplicitAutograd")
+    torch.library.register_fake(
+        f"softhebb_fast::{_name}", globals()[f"_fake_{_name}"], lib=_library
+    )
+torch.library.register_autograd(
+    "softhebb_fast::conv_update", _conv_gradients, setup_context=_save, lib=_library
+)
+torch.library.register_autograd(
+    "softhebb_fast::linear_update", _linear_gradients, setup_context=_save, lib=_library
+)
+
+call = torch.ops.softhebb_fast
