@@ -35,10 +35,14 @@ def load(folder: Path, config: RunConfig | None = None) -> dict[str, Any]:
     path = folder / FILE
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint: {path} does not exist")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"the checkpoint {path} is damaged: {error}") from error
+    with open(path, "rb") as file:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f"the checkpoint {path} is damaged ({type(error).__name__}); "
+                "remove it to start the run over"
+            ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"the checkpoint {path} is not of format {FORMAT}, which this reads")
     if config is not None:

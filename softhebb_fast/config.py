@@ -11,6 +11,16 @@ from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, pr
 
 MODES = ("successive", "consecutive", "simultaneous")
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
+LEAST = {
+    "seed": 0,
+    "unsup_epochs": 0,
+    "probe_epochs": 1,
+    "unsup_batch": 1,
+    "probe_batch": 1,
+    "test_batch": 1,
+    "limit": 1,
+    "cache_gib": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class RunConfig:
         cache_dtype: dtype in which frozen features are kept.
         cache_gib: features that need more memory are recomputed for every batch.
 
-    Raises ValueError for a value out of its range, naming it.
+    Raises ValueError or TypeError for a value out of its range or of another kind, naming it.
     """
 
     preset: str
@@ -61,19 +71,19 @@ class RunConfig:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
                 )
-        for name, least in (
-            ("seed", 0),
-            ("unsup_epochs", 0),
-            ("probe_epochs", 1),
-            ("unsup_batch", 1),
-            ("probe_batch", 1),
-            ("test_batch", 1),
-            ("limit", 1),
-            ("cache_gib", 0),
-        ):
+        for name, least in LEAST.items():
             value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise ValueError(f"{name} must be at least {least}; got {value!r}")
+            if value is not None or name in ("seed", "cache_gib"):
+                _check_number(name, value, least)
+        for name in ("preset", "dataset"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a string; got {getattr(self, name)!r}")
+        try:
+            json.dumps(self.init)
+        except TypeError:
+            raise TypeError(
+                f"init must be of plain values, which can be kept in a file; got {self.init!r}"
+            ) from None
 
     def resolved(self) -> RunConfig:
         """The same run with the published protocol written into the fields left None."""
@@ -108,3 +118,12 @@ class RunConfig:
         if isinstance(values.get("init"), dict) and "name" not in values["init"]:
             values["init"] = {int(layer): init for layer, init in values["init"].items()}
         return cls(**values)
+
+
+def _check_number(name: str, value: Any, least: float) -> None:
+    kinds = int if isinstance(least, int) else int | float
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        text = "a whole number" if kinds is int else "a number"
+        raise TypeError(f"{name} must be {text}; got {value!r}")
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least:g}; got {value!r}")

@@ -107,6 +107,11 @@ def _block(
             activation=_activation(layer),
         )
         return block, (layer.out, 1, 1)
+    if layer.padding_mode == "reflect" and layer.padding >= min(size):
+        raise ValueError(
+            f"image_shape is too small: at {where} the map is {size[0]}x{size[1]} and cannot be "
+            f"reflected by padding={layer.padding}; use larger images"
+        )
     size = _after(size, layer.kernel, layer.stride, layer.padding, layer.dilation, where)
     geometry = (
         channels,

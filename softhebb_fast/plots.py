@@ -158,16 +158,23 @@ class _unpadded:
     """Take the padding of convolutions and pools away for a while."""
 
     def __init__(self, stack: list[nn.Module]) -> None:
-        parts = [part for block in stack for part in (block.layer, block.pool) if part is not None]
-        self.saved = [(part, part.padding) for part in parts]
+        self.layers = [
+            (block.layer, block.layer.padding, block.layer.padding_mode) for block in stack
+        ]
+        self.pools = [(block.pool, block.pool.padding) for block in stack if block.pool is not None]
 
     def __enter__(self) -> None:
-        for part, padding in self.saved:
-            part.padding = (0, 0) if isinstance(padding, tuple) else 0
+        for layer, _, _ in self.layers:
+            # nn.Conv2d would go on padding in another mode than this.
+            layer.padding, layer.padding_mode = (0, 0), "zeros"
+        for pool, _ in self.pools:
+            pool.padding = 0
 
     def __exit__(self, *_: object) -> None:
-        for part, padding in self.saved:
-            part.padding = padding
+        for layer, padding, mode in self.layers:
+            layer.padding, layer.padding_mode = padding, mode
+        for pool, padding in self.pools:
+            pool.padding = padding
 
 
 def _as_images(weight: Tensor) -> Tensor | None:

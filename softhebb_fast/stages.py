@@ -167,7 +167,8 @@ class SupervisedStage(Stage):
         self.seen += len(labels)
 
     def end_epoch(self, epoch: int) -> list[Row]:
-        self.scheduler.step()
+        if not self.learns_labels:
+            self.scheduler.step()
         row: Row = {
             "phase": self.phase,
             "epoch": epoch,

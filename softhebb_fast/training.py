@@ -63,6 +63,7 @@ class Trainer:
         self.checkpoint_seconds = checkpoint_seconds
         self.stop_requested = False
         preset = config.network()
+        self.augment = published_augmentation(config.dataset) if config.augment else None
         device = usable_device(config.device)
         resolve(config.backend, device)
         self.root = None if root is None else str(root)
@@ -170,8 +171,7 @@ class Trainer:
     def _supervised(self, frozen: int, together: bool = False) -> Stage:
         config = self.config
         if config.augment:
-            augment = published_augmentation(config.dataset)
-            inputs = Inputs(self.train_set, list(self.net.blocks[:frozen]), augment)
+            inputs = Inputs(self.train_set, list(self.net.blocks[:frozen]), self.augment)
         else:
             inputs = self._inputs(self.train_set, frozen)
         return SupervisedStage(

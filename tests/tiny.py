@@ -1,0 +1,51 @@
+"""Small runs on real images, for the tests of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softhebb_fast.config import RunConfig
+from softhebb_fast.data import load, sources
+from softhebb_fast.reporter import Reporter
+from softhebb_fast.training import Trainer
+from tests.test_data.writers import idx_bytes
+
+# Two Hebbian layers of 5 and 19 neurons, 10 and then 2 x 5 steps.
+CONFIG = {
+    "preset": "3SoftHebbCnnCIFAR",
+    "dataset": "mnist",
+    "neuron_factor": 0.05,
+    "limit": 160,
+    "unsup_batch": 16,
+    "probe_batch": 32,
+    "probe_epochs": 2,
+}
+
+
+def write_mnist_subset(root: Path, count: int = 300) -> Path:
+    """A data root with the first ``count`` images of each split of MNIST; returns ``root``."""
+    raw = root / sources.SOURCES["mnist"].folder
+    raw.mkdir(parents=True)
+    for split, files in sources.IDX_FILES.items():
+        part = load("mnist", split, root=sources.EMBEDDED, download=False, limit=count)
+        for file, tensor in zip(files, (part.images[:, 0], part.labels), strict=True):
+            (raw / file).write_bytes(idx_bytes(tensor.numpy()))
+    return root
+
+
+def trainer(out: Path, root: Path, reporter: Reporter | None = None, **changes: Any) -> Trainer:
+    return Trainer(RunConfig(**CONFIG | changes), out, root=root, reporter=reporter)
+
+
+def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    """The names of the entries that differ in any bit."""
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
