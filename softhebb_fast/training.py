@@ -228,7 +228,8 @@ class Trainer:
                 self.reporter.advance(len(labels))
                 if self.batch in recorded:
                     self._record(stage.record(self.epoch + self.batch / per_epoch))
-                self._save_if_due(stage)
+                if self.batch < per_epoch:
+                    self._save_if_due(stage)
             self.epoch, self.batch = self.epoch + 1, 0
             self._record(stage.end_epoch(self.epoch))
             self._save(stage.state_dict())

@@ -371,7 +371,8 @@ def test_a_perceptron_learns_digits_without_labels(tmp_path):
     assert 0.95 < learned["layers"][0]["norm_mean"] < 1.2
 
 
-# As above: mean norm 1.00 to 1.03, accuracy 89.1 to 89.9 %; random filters give 88.4 to 91.5 %.
+# As above: mean norm 1.00 to 1.01, accuracy 88.6 to 90.8 %; random filters give 85.4 to 91.2 %, so
+# that on so few digits the accuracy shows that nothing is lost, and the norms that it learns.
 def test_a_small_net_learns_digits(tmp_path):
     summary = trainer(
         tmp_path,
