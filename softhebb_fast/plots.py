@@ -13,6 +13,7 @@ from softhebb_fast.metrics import Row
 from softhebb_fast.models import SoftHebbNet, evaluation_mode
 
 COLUMNS = 12
+NEARLY_BLACK = 1e-4
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -38,9 +39,9 @@ def filter_grid(filters: Tensor, title: str) -> Figure:
         if i >= len(filters):
             continue
         if filters.shape[1] == 3:
-            axis.imshow((filters[i].permute(1, 2, 0) + 1) / 2)
+            axis.imshow((filters[i].permute(1, 2, 0).numpy() + 1) / 2)
         else:
-            axis.imshow(filters[i].mean(dim=0), cmap="RdBu_r", vmin=-1, vmax=1)
+            axis.imshow(filters[i].mean(dim=0).numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
     return figure
 
 
@@ -49,20 +50,26 @@ def receptive_fields(
 ) -> Tensor:
     """What each neuron of a convolutional block responds to most, ``[len(neurons), C, F, F]``.
 
-    Gradient ascent on one pre-activation from a black image of the size of the receptive field,
-    projected onto the unit ball, through the blocks below without their padding.
+    Gradient ascent on one pre-activation from a nearly black image of the size of the receptive
+    field, projected onto the unit ball, through the blocks below without their padding.
 
     Source: Journé et al. 2023 (arXiv 2209.11883), figure 2.
 
-    Raises ValueError if ``block`` is not convolutional.
+    Raises ValueError if ``block`` is not convolutional or has no such neurons.
     """
     stack = [net.blocks[i] for i in range(block + 1)]
     if not all(hasattr(part.layer, "kernel_size") for part in stack):
         raise ValueError(f"block must be convolutional up to its bottom; got block {block}")
+    if not all(0 <= neuron < stack[-1].layer.out_channels for neuron in neurons):
+        raise ValueError(
+            f"neurons must lie in 0..{stack[-1].layer.out_channels - 1}; got {neurons}"
+        )
     size = receptive_field_size(net, block)
     device = next(net.parameters()).device
     channels = stack[0].layer.in_channels
-    x = torch.zeros(len(neurons), channels, size, size, device=device, requires_grad=True)
+    # At exactly black every Triangle of a net without batch norm would be flat.
+    start = torch.full((len(neurons), channels, size, size), NEARLY_BLACK, device=device)
+    x = start.requires_grad_()
     index = torch.tensor(neurons, device=device).view(-1, 1)
     with evaluation_mode(net), _unpadded(stack):
         for _ in range(steps):
