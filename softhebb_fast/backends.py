@@ -43,6 +43,12 @@ def resolve(backend: str, device: torch.device | str) -> ModuleType:
     return _implementation(backend)
 
 
+def serves(name: str, backend: str, device: torch.device) -> bool:
+    """Whether the choice ``backend`` (a name or ``"auto"``) means ``name`` on ``device``."""
+    chosen = choose(device.type) if backend == "auto" else backend
+    return chosen == name and why_not(name, device) is None
+
+
 def choose(device_type: str) -> str:
     """The backend that ``"auto"`` stands for on a type of device; logged once at debug level."""
     candidates = PREFERENCE.get(device_type, ("reference",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.reference import WTA
 
 PADDING_MODES = ("reflect", "zeros", "replicate", "circular")
@@ -75,6 +76,25 @@ def check_padding(padding: tuple[int, int], mode: str, size: tuple[int, int]) ->
         raise ValueError(
             f"padding must be {least} the image for padding_mode={mode!r}; got {padding} "
             f"for an image of {size[0]}x{size[1]}"
+        )
+
+
+def check_epilogue(epilogue: Epilogue, size: tuple[int, int]) -> None:
+    """An activation and a pooling that fit a map of ``size``."""
+    if epilogue.pool not in ("max", "avg"):
+        raise ValueError(f"epilogue.pool must be 'max' or 'avg'; got {epilogue.pool!r}")
+    if not epilogue.power > 0:
+        raise ValueError(f"epilogue.power must be positive; got {epilogue.power!r}")
+    kernel, stride = pair(epilogue.kernel, "kernel"), pair(epilogue.stride, "stride")
+    padding = pair(epilogue.padding, "padding", least=0)
+    if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+        raise ValueError(
+            f"epilogue.padding must be at most half the kernel {kernel}; got {padding}"
+        )
+    if min(output_size(size, kernel, stride, padding, (1, 1))) < 1:
+        raise ValueError(
+            f"the pooled map would be empty: the map is {size[0]}x{size[1]}, "
+            f"epilogue.kernel {kernel}, epilogue.padding {padding}"
         )
 
 

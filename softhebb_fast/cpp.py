@@ -7,31 +7,12 @@ u is never stored. Arguments are taken as valid: ``softhebb_fast.functional`` ch
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from softhebb_fast import ops
+from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.reference import SoftHebbOutput
-
-
-class Epilogue(NamedTuple):
-    """What follows u in a block: ``relu(u - mean over channels) ** power``, then pooling.
-
-    Attributes:
-        centre: subtract the mean (Triangle); False for RePU and ReLU.
-        power: positive exponent.
-        pool: ``"max"`` or ``"avg"``, padding counted in the average, sizes rounded down.
-        kernel, stride, padding: of the pooling; 1, 1 and 0 for none.
-    """
-
-    centre: bool = True
-    power: float = 1.0
-    pool: str = "max"
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
 
 
 def why_not(device_type: str) -> str | None:
@@ -68,7 +49,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHeb
 def conv2d_step_(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
 ) -> tuple[Tensor, Tensor | None]:
-    """``conv2d`` and ``reference.hebbian_step_`` in one: changes ``weight``, gives u and bias_delta.
+    """``conv2d`` and ``reference.hebbian_step_`` in one: u and bias_delta; changes ``weight``.
 
     The rates come from the norms before the step. ``options`` are those of ``conv2d``.
     """

@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softhebb_fast.epilogue import Epilogue
+
 WTA = ("soft_anti", "soft", "hard", "hard_anti")
 EPSILON = 1e-30
 
@@ -89,6 +91,59 @@ def linear(
         d = hebbian_update(x_c, y, u, w_c)
         b = None if b_c is None else bias_update(y, b_c, t_invert, wta)
     return _as_output(x, weight, bias, u, d, b)
+
+
+@torch.no_grad()
+def conv2d_step_(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
+) -> tuple[Tensor, Tensor | None]:
+    """``conv2d``, then ``hebbian_step_``: u and the direction of the bias."""
+    out = conv2d(x, weight, bias, **options)
+    hebbian_step_(weight, out.delta, lr, lr_power, options["lebesgue_p"])
+    return out.u, out.bias_delta
+
+
+@torch.no_grad()
+def linear_step_(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
+) -> tuple[Tensor, Tensor | None]:
+    """``linear``, then ``hebbian_step_``: u and the direction of the bias."""
+    out = linear(x, weight, bias, **options)
+    hebbian_step_(weight, out.delta, lr, lr_power, options["lebesgue_p"])
+    return out.u, out.bias_delta
+
+
+@torch.no_grad()
+def block_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
+) -> Tensor:
+    """The epilogue of ``conv2d``'s u."""
+    return epilogue.apply(accumulated(conv2d(x, weight, bias, **options).u)).to(x.dtype)
+
+
+@torch.no_grad()
+def block_update(
+    x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The epilogue of ``conv2d``'s u, delta and the direction of the bias."""
+    out = conv2d(x, weight, bias, **options)
+    return epilogue.apply(accumulated(out.u)).to(x.dtype), out.delta, out.bias_delta
+
+
+@torch.no_grad()
+def block_step_(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    epilogue: Epilogue,
+    *,
+    lr: float,
+    lr_power: float,
+    **options,
+) -> tuple[Tensor, Tensor | None]:
+    """``conv2d_step_`` with the epilogue of u instead of u."""
+    u, bias_delta = conv2d_step_(x, weight, bias, lr=lr, lr_power=lr_power, **options)
+    return epilogue.apply(accumulated(u)).to(x.dtype), bias_delta
 
 
 def pad(x: Tensor, padding: tuple[int, int], mode: str) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from softhebb_fast import functional
+from softhebb_fast import functional, reference
 from softhebb_fast.functional import (
     competition_statistics,
     hebbian_step_,
@@ -209,7 +209,7 @@ def test_autocast_changes_nothing(name, device):
 
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
-@pytest.mark.parametrize("wta", functional.reference.WTA)
+@pytest.mark.parametrize("wta", reference.WTA)
 def test_conv2d_compiles_as_one_graph(wta, backend, device):
     options = {"wta": wta, "padding": 1, "stride": 2, "groups": 2, "backend": backend}
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from softhebb_fast.nn.activations import Triangle
-from softhebb_fast.nn.conv import SoftHebbConv2d
+from softhebb_fast import functional
+from softhebb_fast.backends import serves
+from softhebb_fast.functional import Epilogue
+from softhebb_fast.functional.precision import autocasts
+from softhebb_fast.nn.activations import RePU, Triangle
+from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 
 
 class Block(nn.Module):
-    """``pool(activation(layer(norm(x))))``; every part but the layer may be None."""
+    """``pool(activation(layer(norm(x))))``; every part but the layer may be None.
+
+    Where a native backend computes a ``SoftHebbConv2d`` and no gradient is wanted, layer,
+    activation and pool are one pass (``functional.softhebb_block``).
+    """
 
     def __init__(
         self,
@@ -23,10 +32,28 @@ class Block(nn.Module):
         self.norm, self.layer, self.activation, self.pool = norm, layer, activation, pool
 
     def forward(self, x: Tensor) -> Tensor:
-        for part in (self.norm, self.layer, self.activation, self.pool):
+        if self.norm is not None:
+            x = self.norm(x)
+        epilogue = self._epilogue()
+        if epilogue is not None and _fuses(self.layer, x):
+            return _fused(self.layer, x, epilogue)
+        for part in (self.layer, self.activation, self.pool):
             if part is not None:
                 x = part(x)
         return x
+
+    def _epilogue(self) -> Epilogue | None:
+        """Activation and pool in the form that a fused pass takes, or None if it cannot."""
+        if self.activation is None or _hooked(self.layer, self.activation, self.pool):
+            return None
+        if type(self.activation) in (Triangle, RePU):
+            centre = isinstance(self.activation, Triangle)
+            epilogue = Epilogue(centre, float(self.activation.power))
+        elif type(self.activation) is nn.ReLU:
+            epilogue = Epilogue(centre=False)
+        else:
+            return None
+        return epilogue if self.pool is None else _with_pool(epilogue, self.pool)
 
 
 class SoftHebbBlock(Block):
@@ -62,3 +89,49 @@ class SoftHebbBlock(Block):
             activation=Triangle() if activation is None else activation,
             pool=pool,
         )
+
+
+def _with_pool(epilogue: Epilogue, pool: nn.Module) -> Epilogue | None:
+    kind = {nn.MaxPool2d: "max", nn.AvgPool2d: "avg"}.get(type(pool))
+    if kind is None or pool.ceil_mode:
+        return None
+    if kind == "max" and (pool.dilation not in (1, (1, 1)) or pool.return_indices):
+        return None
+    if kind == "avg" and (not pool.count_include_pad or pool.divisor_override is not None):
+        return None
+    sizes = {"kernel": pool.kernel_size, "stride": pool.stride, "padding": pool.padding}
+    pairs = {name: (n, n) if isinstance(n, int) else tuple(n) for name, n in sizes.items()}
+    return epilogue._replace(pool=kind, **pairs)
+
+
+def _fuses(layer: nn.Module, x: Tensor) -> bool:
+    if not isinstance(layer, SoftHebbConv2d) or isinstance(layer, SoftHebbConv1d):
+        return False
+    if not serves("cpp", layer.backend, x.device) or autocasts(x.device):
+        return False
+    wants_graph = x.requires_grad or (not layer.learns and layer.weight.requires_grad)
+    return not (torch.is_grad_enabled() and wants_graph)
+
+
+def _fused(layer: SoftHebbConv2d, x: Tensor, epilogue: Epilogue) -> Tensor:
+    weight, bias = layer.detached()
+    options = layer.options()
+    if not layer.learns:
+        return functional.softhebb_block(x, weight, epilogue, bias, **options).out
+    if layer.update == "grad":
+        out = functional.softhebb_block(x, weight, epilogue, bias, update="delta", **options)
+        layer.assign(out.delta, out.bias_delta)
+        return out.out
+    rates = None if bias is None else layer.learning_rates()
+    base = {"lr": layer.lr, "lr_power": layer.lr_power}
+    out = functional.softhebb_block(x, weight, epilogue, bias, update="in_place", **base, **options)
+    layer.step_bias_(rates, out.bias_delta)
+    return out.out
+
+
+def _hooked(*modules: nn.Module | None) -> bool:
+    """Whether somebody listens to a module, and would not hear of a fused pass."""
+    return any(
+        m is not None and (m._forward_hooks or m._forward_pre_hooks or m._backward_hooks)
+        for m in modules
+    )

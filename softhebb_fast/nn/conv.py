@@ -8,7 +8,7 @@ from torch import Tensor
 
 from softhebb_fast import functional
 from softhebb_fast.checks import PADDING_MODES, check_conv2d, pair
-from softhebb_fast.functional import SoftHebbOutput
+from softhebb_fast.functional import SoftHebbOutput, Step
 from softhebb_fast.nn.layer import HebbianLayer, Init, check_sizes
 from softhebb_fast.reference import lebesgue_weight, pad
 
@@ -113,20 +113,25 @@ class SoftHebbConv2d(HebbianLayer):
             "padding_mode": self.padding_mode,
         }
 
-    def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
-        return functional.softhebb_conv2d(
-            x,
-            weight,
-            bias,
+    def options(self) -> dict:
+        """The arguments of ``functional.softhebb_conv2d`` that say how this layer computes."""
+        return {
             **self._geometry(),
-            t_invert=self.t_invert,
-            wta=self.wta,
-            delta=self.delta,
-            rank=self.rank,
-            pre_triangle=self.pre_triangle,
-            lebesgue_p=self.lebesgue_p,
-            backend=self.backend,
-        )
+            "t_invert": self.t_invert,
+            "wta": self.wta,
+            "delta": self.delta,
+            "rank": self.rank,
+            "pre_triangle": self.pre_triangle,
+            "lebesgue_p": self.lebesgue_p,
+            "backend": self.backend,
+        }
+
+    def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
+        return functional.softhebb_conv2d(x, weight, bias, **self.options())
+
+    def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Step:
+        rates = {"lr": self.lr, "lr_power": self.lr_power}
+        return functional.softhebb_conv2d_step_(x, weight, bias, **rates, **self.options())
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         check_conv2d(x, weight, bias, **self._geometry())

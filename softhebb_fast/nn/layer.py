@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from softhebb_fast import functional
 from softhebb_fast.backends import BACKENDS
 from softhebb_fast.checks import check_competition
-from softhebb_fast.functional import SoftHebbOutput
+from softhebb_fast.functional import SoftHebbOutput, Step
+from softhebb_fast.functional.precision import autocasts
 from softhebb_fast.init import initialise
 from softhebb_fast.reference import accumulated
 
@@ -87,20 +88,44 @@ class HebbianLayer(nn.Module):
         applied to the weights (``update="in_place"``). u is then differentiable in x only, and
         autocast does not lower the precision; in evaluation mode both are as in a plain layer.
         """
-        if _autocasts(x.device.type):
+        if autocasts(x.device):
             x = x.to(self.weight.dtype)
-        if not (self.training and self.weight.requires_grad):
+        if not self.learns:
             return self._product(x, self.weight, self.bias)
-        keeps_graph = torch.is_grad_enabled() and x.requires_grad and self.update == "in_place"
-        weight = self.weight.detach().clone() if keeps_graph else self.weight.detach()
-        out = self._hebbian(x, weight, None if self.bias is None else self.bias.detach())
+        weight, bias = self.detached()
         if self.update == "grad":
-            self.weight.grad = _ordinary(out.delta)
-            if self._learns_bias(out):
-                self.bias.grad = _ordinary(self.bias_rate / self.t_invert * out.bias_delta)
+            out = self._hebbian(x, weight, bias)
+            self.assign(out.delta, out.bias_delta)
+            return out.u
+        rates = None if self.bias is None else self.learning_rates()
+        if torch.is_grad_enabled() and x.requires_grad:
+            out = self._hebbian(x, weight.clone(), bias)
+            functional.hebbian_step_(weight, out.delta, self.lr, self.lr_power, self.lebesgue_p)
         else:
-            self._step(out)
+            out = self._hebbian_step_(x, weight, bias)
+        self.step_bias_(rates, out.bias_delta)
         return out.u
+
+    @property
+    def learns(self) -> bool:
+        """Whether a forward learns: in training mode, unless the weight is frozen."""
+        return self.training and self.weight.requires_grad
+
+    def detached(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias, outside any graph."""
+        return self.weight.detach(), None if self.bias is None else self.bias.detach()
+
+    def assign(self, delta: Tensor, bias_delta: Tensor | None) -> None:
+        """Hand an update to an optimizer, as the gradients of weight and bias."""
+        self.weight.grad = _ordinary(delta)
+        if bias_delta is not None and self.bias.requires_grad:
+            self.bias.grad = _ordinary(self.bias_rate / self.t_invert * bias_delta)
+
+    @torch.no_grad()
+    def step_bias_(self, rates: Tensor | None, bias_delta: Tensor | None) -> None:
+        """Step the bias in place by the neurons' ``rates``, if it learns."""
+        if bias_delta is not None and self.bias.requires_grad:
+            self.bias += rates * (self.bias_rate / self.t_invert) * bias_delta
 
     def norms(self) -> Tensor:
         """The Lebesgue norm of every filter, ``[K]``: float64 for float64 weights, else float32."""
@@ -123,19 +148,13 @@ class HebbianLayer(nn.Module):
             self.weight.detach(), self.lr, self.lr_power, self.lebesgue_p
         )
 
-    @torch.no_grad()
-    def _step(self, out: SoftHebbOutput) -> None:
-        if self._learns_bias(out):
-            self.bias += self.learning_rates() * (self.bias_rate / self.t_invert) * out.bias_delta
-        functional.hebbian_step_(self.weight, out.delta, self.lr, self.lr_power, self.lebesgue_p)
-
-    def _learns_bias(self, out: SoftHebbOutput) -> bool:
-        return out.bias_delta is not None and self.bias.requires_grad
-
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         raise NotImplementedError
 
     def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
+        raise NotImplementedError
+
+    def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Step:
         raise NotImplementedError
 
     def _options(self) -> str:
@@ -160,10 +179,6 @@ def check_sizes(**sizes: int) -> None:
             raise TypeError(f"{name} must be an int; got {size!r}")
         if size < 1:
             raise ValueError(f"{name} must be at least 1; got {size}")
-
-
-def _autocasts(kind: str) -> bool:
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _ordinary(gradient: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from softhebb_fast import functional
 from softhebb_fast.checks import check_linear
-from softhebb_fast.functional import SoftHebbOutput
+from softhebb_fast.functional import SoftHebbOutput, Step
 from softhebb_fast.nn.layer import HebbianLayer, Init, check_sizes
 from softhebb_fast.reference import lebesgue_weight
 
@@ -68,18 +68,23 @@ class SoftHebbLinear(HebbianLayer):
         )
         self.in_features, self.out_features = in_features, out_features
 
+    def options(self) -> dict:
+        """The arguments of ``functional.softhebb_linear`` that say how this layer computes."""
+        return {
+            "t_invert": self.t_invert,
+            "wta": self.wta,
+            "delta": self.delta,
+            "rank": self.rank,
+            "lebesgue_p": self.lebesgue_p,
+            "backend": self.backend,
+        }
+
     def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
-        return functional.softhebb_linear(
-            x,
-            weight,
-            bias,
-            t_invert=self.t_invert,
-            wta=self.wta,
-            delta=self.delta,
-            rank=self.rank,
-            lebesgue_p=self.lebesgue_p,
-            backend=self.backend,
-        )
+        return functional.softhebb_linear(x, weight, bias, **self.options())
+
+    def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Step:
+        rates = {"lr": self.lr, "lr_power": self.lr_power}
+        return functional.softhebb_linear_step_(x, weight, bias, **rates, **self.options())
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         check_linear(x, weight, bias)

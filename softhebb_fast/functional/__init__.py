@@ -1,0 +1,41 @@
+"""The public functions: arguments checked, shapes documented, backend chosen."""
+
+from softhebb_fast.epilogue import Epilogue
+from softhebb_fast.functional.layers import (
+    Block,
+    Step,
+    softhebb_block,
+    softhebb_conv1d,
+    softhebb_conv2d,
+    softhebb_conv2d_step_,
+    softhebb_linear,
+    softhebb_linear_step_,
+)
+from softhebb_fast.functional.pieces import (
+    CompetitionStatistics,
+    competition_statistics,
+    hebbian_step_,
+    hebbian_update,
+    norm_dependent_rate,
+    soft_wta,
+)
+from softhebb_fast.reference import SoftHebbOutput
+
+__all__ = [
+    "Block",
+    "CompetitionStatistics",
+    "Epilogue",
+    "SoftHebbOutput",
+    "Step",
+    "competition_statistics",
+    "hebbian_step_",
+    "hebbian_update",
+    "norm_dependent_rate",
+    "soft_wta",
+    "softhebb_block",
+    "softhebb_conv1d",
+    "softhebb_conv2d",
+    "softhebb_conv2d_step_",
+    "softhebb_linear",
+    "softhebb_linear_step_",
+]
