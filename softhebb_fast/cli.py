@@ -73,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"softhebb-fast: {stop}", file=sys.stderr)
         return INTERRUPTED
+    except KeyboardInterrupt:
+        print("softhebb-fast: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except (ValueError, TypeError, OSError) as error:
         print(f"softhebb-fast: error: {error}", file=sys.stderr)
         return 2
@@ -80,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(options: argparse.Namespace) -> int:
     config = RunConfig(**{name: getattr(options, name) for name in _CONFIG_OPTIONS})
-    out = options.out or Path("runs") / f"{_slug(config.preset)}-{config.dataset}-{config.seed}"
+    name = f"{_slug(config.preset)}-{Path(config.dataset).name}-{config.seed}"
+    out = options.out or Path("runs") / name
     return _run(lambda **extra: Trainer(config, out, root=options.data, **extra), options)
 
 

@@ -75,6 +75,8 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None or name in ("seed", "cache_gib"):
                 _check_number(name, value, least)
+        if self.seed >= 2**64:
+            raise ValueError(f"seed must be below 2**64; got {self.seed}")
         for name in ("preset", "dataset"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a string; got {getattr(self, name)!r}")

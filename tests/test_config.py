@@ -53,6 +53,7 @@ def test_unknown_fields_are_refused():
         ("backend", "cuda", "backend must be one of auto, reference, cpp, triton; got 'cuda'"),
         ("cache_dtype", "float64", "cache_dtype must be one of float32, bfloat16, float16"),
         ("seed", -1, "seed must be at least 0; got -1"),
+        ("seed", 2**64, r"seed must be below 2\*\*64; got 18446744073709551616"),
         ("unsup_epochs", -1, "unsup_epochs must be at least 0; got -1"),
         ("probe_epochs", 0, "probe_epochs must be at least 1; got 0"),
         ("unsup_batch", 0, "unsup_batch must be at least 1; got 0"),
