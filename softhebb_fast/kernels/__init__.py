@@ -1,0 +1,109 @@
+"""The backend "triton": the SoftHebb layer in Triton kernels, for CUDA and ROCm tensors.
+
+Four launches a layer and step: forward, plasticity, and two to apply the update. Nothing waits for
+the device, no allocation depends on data, and every sum has a fixed order. Loads are widest where
+x and weight are both ``torch.channels_last``. Arguments are taken as valid:
+``softhebb_fast.functional`` checks them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from softhebb_fast.kernels import launch
+from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
+from softhebb_fast.kernels.launch import Rule
+from softhebb_fast.reference import SoftHebbOutput
+
+__all__ = ["conv2d", "conv2d_step_", "linear", "linear_step_"]
+
+
+@torch.no_grad()
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHebbOutput:
+    """Convolution, competition and update of one batch ``x [B, C, H, W]``.
+
+    float32, float16 or bfloat16. ``options`` are the keyword arguments of ``reference.conv2d``,
+    all of them.
+    """
+    G, rule = _conv2d(x, weight, **options)
+    delta = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+    u, bias_delta = _learn(x, weight, bias, G, rule, delta)
+    return SoftHebbOutput(u, delta, bias_delta)
+
+
+@torch.no_grad()
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHebbOutput:
+    """Matrix product, competition and update of one batch ``x [B, N]``.
+
+    ``options`` are the keyword arguments of ``reference.linear``, all of them.
+    """
+    rule = Rule(**options, overwrite=True)
+    delta = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+    u, bias_delta = _learn(x, weight, bias, linear_geometry(x, weight), rule, delta)
+    return SoftHebbOutput(u.flatten(1), delta, bias_delta)
+
+
+@torch.no_grad()
+def conv2d_step_(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
+) -> tuple[Tensor, Tensor | None]:
+    """``conv2d`` and ``reference.hebbian_step_`` in one: changes ``weight``.
+
+    Gives u and bias_delta. The rates come from the norms before the step; ``options`` are those
+    of ``conv2d``.
+    """
+    G, rule = _conv2d(x, weight, **options)
+    return _learn(x, weight, bias, G, rule, None, lr, lr_power)
+
+
+@torch.no_grad()
+def linear_step_(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
+) -> tuple[Tensor, Tensor | None]:
+    """``linear`` and ``reference.hebbian_step_`` in one, as ``conv2d_step_``."""
+    rule = Rule(**options, overwrite=True)
+    u, bias_delta = _learn(x, weight, bias, linear_geometry(x, weight), rule, None, lr, lr_power)
+    return u.flatten(1), bias_delta
+
+
+def _conv2d(
+    x: Tensor,
+    weight: Tensor,
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    padding_mode: str,
+    **rule,
+) -> tuple[Geometry, Rule]:
+    return (
+        conv2d_geometry(x, weight, stride, padding, dilation, groups, padding_mode),
+        Rule(**rule),
+    )
+
+
+def _learn(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    G: Geometry,
+    rule: Rule,
+    delta: Tensor | None,
+    lr: float = 0.0,
+    lr_power: float = 0.5,
+) -> tuple[Tensor, Tensor | None]:
+    """u and bias_delta; the update goes into ``delta`` or, where that is None, onto the weight."""
+    launch.check_dtype(x)
+    bias_delta = None if bias is None or rule.hard else torch.empty_like(bias)
+    if x.numel() == 0:
+        for empty in (delta, bias_delta):
+            if empty is not None:
+                empty.zero_()
+        return x.new_empty((x.shape[0], G.neurons, G.OH, G.OW)), bias_delta
+    competed = launch.forward(x, weight, bias, G, rule)
+    gathered = launch.plasticity(x, bias, competed, G, rule)
+    positions = x.shape[0] * G.pixels
+    launch.apply(weight, bias, gathered, positions, G, rule, delta, bias_delta, lr, lr_power)
+    return competed.u, bias_delta

@@ -1,0 +1,114 @@
+"""Launch configurations: a short list a kernel, chosen by shape, precision and architecture."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+
+from softhebb_fast.kernels.geometry import Geometry
+
+
+class Config(NamedTuple):
+    """Tile sizes (positions, neurons, patch elements), warps and pipeline stages."""
+
+    BM: int
+    BN: int
+    BP: int
+    warps: int
+    stages: int
+
+    @property
+    def tiles(self) -> dict[str, int]:
+        return {"BM": self.BM, "BN": self.BN, "BP": self.BP}
+
+
+# (kernel, precision): configurations from the smallest problem to the largest; the first that
+# fills half of a large GPU's multiprocessors with its successor is not passed over.
+TABLE = {
+    ("forward", "16"): (Config(64, 128, 64, 4, 3), Config(128, 128, 64, 8, 3)),
+    ("forward", "tf32"): (Config(64, 128, 32, 4, 3), Config(128, 128, 32, 8, 3)),
+    ("forward", "tf32x3"): (Config(64, 64, 16, 4, 3), Config(64, 128, 32, 8, 3)),
+    ("forward", "ieee"): (Config(64, 64, 16, 4, 2),),
+    ("plasticity", "16"): (Config(32, 128, 128, 8, 3),),
+    ("plasticity", "tf32"): (Config(32, 128, 128, 8, 3),),
+    ("plasticity", "tf32x3"): (Config(16, 64, 128, 8, 2),),
+    ("plasticity", "ieee"): (Config(16, 64, 64, 4, 2),),
+}
+
+
+def architecture(device: torch.device) -> int:
+    """Compute capability times ten; 0 on AMD. Tensors elsewhere stand for an H100."""
+    if device.type != "cuda":
+        return 90
+    if torch.version.hip is not None:
+        return 0
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def precision(dtype: torch.dtype) -> str:
+    """How products of ``dtype`` are taken: ``ieee``, ``tf32`` or ``tf32x3``.
+
+    ``SOFTHEBB_FAST_PRECISION`` names it; else float32 follows
+    ``torch.backends.cuda.matmul.fp32_precision``. 16-bit products are exact in any case.
+    """
+    if dtype != torch.float32:
+        return "ieee"
+    chosen = os.environ.get("SOFTHEBB_FAST_PRECISION")
+    if chosen is None:
+        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+    if chosen not in ("ieee", "tf32", "tf32x3"):
+        raise ValueError(f"SOFTHEBB_FAST_PRECISION must be ieee, tf32 or tf32x3; got {chosen!r}")
+    return chosen
+
+
+def forward(G: Geometry, positions: int, dtype: torch.dtype) -> Config:
+    return _fitted(_row("forward", dtype), G)
+
+
+def plasticity(G: Geometry, positions: int, dtype: torch.dtype) -> Config:
+    return _fitted(_row("plasticity", dtype), G)
+
+
+def turned(G: Geometry, dtype: torch.dtype, arch: int) -> bool:
+    """Whether the product over positions is one of wgmma or tcgen05 in tf32."""
+    matrix = dtype == torch.float32 and precision(dtype) != "ieee"
+    return arch >= 90 and matrix and G.CHANNELS_LAST and G.C % 8 == 0
+
+
+def splits(G: Geometry, positions: int, config: Config) -> int:
+    """Ranges of positions: enough programs to fill a large GPU, each with a loop worth having."""
+    programs = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
+    steps = -(-positions // config.BM)
+    return max(1, min(-(-132 // programs), steps // 4, 64))
+
+
+def project(G: Geometry) -> Config:
+    columns = _cover(G.P, 1024)
+    return Config(0, max(1, 2048 // columns) if columns < 1024 else 1, columns, 4, 1)
+
+
+def apply(G: Geometry) -> Config:
+    columns = _cover(G.P, 512)
+    return Config(0, max(1, 2048 // columns), columns, 4, 1)
+
+
+def compete(G: Geometry) -> Config:
+    neurons = _cover(G.K, 1 << 20)
+    return Config(max(1, 4096 // neurons), neurons, 0, 4 if neurons <= 4096 else 8, 1)
+
+
+def _row(kernel: str, dtype: torch.dtype) -> Config:
+    return TABLE[kernel, precision(dtype) if dtype == torch.float32 else "16"][0]
+
+
+def _fitted(config: Config, G: Geometry) -> Config:
+    """The configuration with its tile cut down to what the layer fills."""
+    return config._replace(BN=_cover(G.K, config.BN), BP=_cover(G.P, config.BP))
+
+
+def _cover(n: int, limit: int) -> int:
+    """The least power of two from 16 on that holds n, or ``limit``."""
+    return min(limit, max(16, 1 << (n - 1).bit_length()))

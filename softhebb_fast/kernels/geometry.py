@@ -1,0 +1,121 @@
+"""The geometry of a layer, known when a kernel is compiled: sizes, strides, order of the taps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._prims_common import suggest_memory_format
+
+
+class Geometry(NamedTuple):
+    """Everything about a layer but its batch. Sizes and strides count elements.
+
+    A patch is numbered ``p = (c, r, s)``, or ``(r, s, c)`` where the channels of x are contiguous
+    (``CHANNELS_LAST``): in both cases neighbours in p are neighbours in memory as far as possible.
+    """
+
+    GROUPS: int
+    K: int  # neurons of a group
+    C: int  # channels of a group
+    R: int
+    S: int
+    H: int
+    W: int
+    OH: int
+    OW: int
+    STRIDE_Y: int
+    STRIDE_X: int
+    PAD_Y: int
+    PAD_X: int
+    DILATION_Y: int
+    DILATION_X: int
+    PADDING: str
+    XB: int
+    XC: int
+    XY: int
+    XX: int
+    WK: int
+    WC: int
+    WR: int
+    WS: int
+    CHANNELS_LAST: bool  # of x: decides the order of p
+    U_CHANNELS_LAST: bool
+    WEIGHT_LINEAR: bool  # the weight is dense in the order of p
+    WIDE: bool  # some tensor needs 64-bit offsets
+
+    @property
+    def P(self) -> int:
+        return self.C * self.R * self.S
+
+    @property
+    def pixels(self) -> int:
+        return self.OH * self.OW
+
+    @property
+    def neurons(self) -> int:
+        return self.GROUPS * self.K
+
+
+def conv2d_geometry(
+    x: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    padding_mode: str,
+) -> Geometry:
+    """Geometry of ``x [B, C, H, W]`` under ``weight [K, C / groups, R, S]``."""
+    _, _, height, width = x.shape
+    neurons, channels, rows, columns = weight.shape
+    out_h, out_w = (
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(
+            (height, width), (rows, columns), stride, padding, dilation, strict=True
+        )
+    )
+    last = x.stride(1) == 1
+    taps = rows * columns
+    order = (taps * channels, 1, columns * channels, channels)
+    if not last:
+        order = (taps * channels, taps, columns, 1)
+    outputs = x.shape[0] * neurons * out_h * out_w
+    return Geometry(
+        groups,
+        neurons // groups,
+        channels,
+        rows,
+        columns,
+        height,
+        width,
+        out_h,
+        out_w,
+        *stride,
+        *padding,
+        *dilation,
+        padding_mode if any(padding) else "none",
+        *x.stride(),
+        *weight.stride(),
+        last,
+        suggest_memory_format(x) == torch.channels_last,
+        _matches(weight, order),
+        max(outputs, _span(x), _span(weight)) >= 2**31,
+    )
+
+
+def linear_geometry(x: Tensor, weight: Tensor) -> Geometry:
+    """Geometry of ``x [B, N]`` under ``weight [K, N]``: a convolution of 1x1 images."""
+    return conv2d_geometry(
+        x[:, :, None, None], weight[:, :, None, None], (1, 1), (0, 0), (1, 1), 1, "none"
+    )
+
+
+def _matches(tensor: Tensor, strides: tuple[int, ...]) -> bool:
+    sizes = tensor.shape
+    return all(n == 1 or a == b for n, a, b in zip(sizes, tensor.stride(), strides, strict=True))
+
+
+def _span(tensor: Tensor) -> int:
+    return 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))

@@ -1,0 +1,188 @@
+"""From tensors to launches: what is allocated, which kernels run, in which order."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from softhebb_fast.kernels import configs
+from softhebb_fast.kernels.apply import apply_kernel, project_kernel
+from softhebb_fast.kernels.compete import compete_kernel
+from softhebb_fast.kernels.configs import Config
+from softhebb_fast.kernels.forward import forward_kernel
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.plasticity import plasticity_kernel
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class Rule(NamedTuple):
+    """The competition and the product, as the public functions name them."""
+
+    wta: str
+    t_invert: float
+    delta: float
+    rank: int
+    lebesgue_p: float
+    pre_triangle: bool = False
+    overwrite: bool = False
+
+    @property
+    def scale(self) -> float:
+        return self.t_invert / math.log(2)
+
+    @property
+    def hard(self) -> bool:
+        return self.wta.startswith("hard")
+
+
+class Competed(NamedTuple):
+    """u and what the competition leaves for plasticity: statistics ``[GROUPS, TILES, M]``."""
+
+    u: Tensor
+    u_low: Tensor | None
+    top: Tensor | None
+    win: Tensor
+    anti: Tensor | None
+    lse: Tensor
+    tiles: int
+
+
+class Gathered(NamedTuple):
+    """yx ``[SPLITS, K, P]`` and, where needed, the sums of y and y u ``[SPLITS, 2, K]``."""
+
+    yx: Tensor
+    sums: Tensor | None
+    splits: int
+
+
+def launch(kernel, grid: tuple[int, ...], args: tuple, constants: dict, config: Config) -> None:
+    device = next(a.device for a in args if isinstance(a, Tensor))
+    guard = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+    with guard:
+        kernel[grid](*args, **constants, num_warps=config.warps, num_stages=config.stages)
+
+
+def check_dtype(x: Tensor) -> None:
+    if x.dtype not in DTYPES:
+        raise TypeError(
+            f"x must be float32, float16 or bfloat16 for backend='triton'; got {x.dtype}. "
+            "Use backend='reference' for float64"
+        )
+
+
+def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) -> Competed:
+    """u and its statistics: one launch, two with pre_triangle or ``"hard_anti"``."""
+    batch, M = x.shape[0], x.shape[0] * G.pixels
+    chosen = configs.precision(x.dtype)
+    config = configs.forward(G, M, x.dtype)
+    apart = rule.pre_triangle or rule.wta == "hard_anti"
+    tiles = 1 if apart else -(-G.K // config.BN)
+    layout = torch.channels_last if G.U_CHANNELS_LAST else torch.contiguous_format
+    shape = (batch, G.neurons, G.OH, G.OW)
+    u = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    u_low = None if x.dtype == torch.float32 else torch.empty_like(u)
+    top = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32) if tiles > 1 else None
+    win = x.new_empty((G.GROUPS, tiles, M), dtype=torch.int32)
+    anti = torch.empty_like(win) if rule.wta == "hard_anti" else None
+    lse = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32)
+    launch(
+        forward_kernel,
+        (-(-M // config.BM) * -(-G.K // config.BN), G.GROUPS),
+        (x, w, bias, u, u_low, top, win, lse, M, rule.scale, rule.lebesgue_p),
+        {
+            "G": G,
+            "P": G.P,
+            "LEBESGUE": rule.lebesgue_p != 2,
+            "COMPETE": not apart,
+            "PRECISION": chosen,
+            **config.tiles,
+        },
+        config,
+    )
+    if apart:
+        config = configs.compete(G)
+        launch(
+            compete_kernel,
+            (-(-M // config.BM),),
+            (u, u_low, win, anti, lse, M, rule.scale, rule.rank),
+            {
+                "G": G,
+                "PRE_TRIANGLE": rule.pre_triangle,
+                "RANK": anti is not None,
+                "BM": config.BM,
+                "BN": config.BN,
+            },
+            config,
+        )
+    return Competed(u, u_low, top, win, anti, lse, tiles)
+
+
+def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: Rule) -> Gathered:
+    """yx, split over ranges of positions: one launch."""
+    M = x.shape[0] * G.pixels
+    chosen = configs.precision(x.dtype)
+    arch = configs.architecture(x.device)
+    config = configs.plasticity(G, M, x.dtype)
+    splits = configs.splits(G, M, config)
+    yx = x.new_empty((splits, G.neurons, G.P), dtype=torch.float32)
+    summed = bias is not None or rule.pre_triangle
+    sums = x.new_empty((splits, 2, G.neurons), dtype=torch.float32) if summed else None
+    launch(
+        plasticity_kernel,
+        (-(-G.K // config.BN) * -(-G.P // config.BP), splits, G.GROUPS),
+        (x, c.u, c.u_low, c.top, c.win, c.anti, c.lse, yx, sums, M, rule.scale, rule.delta),
+        {
+            "G": G,
+            "P": G.P,
+            "WTA": rule.wta,
+            "OVERWRITE": rule.overwrite,
+            "TILES": c.tiles,
+            "SPLITS": splits,
+            "PRECISION": chosen,
+            "TURNED": configs.turned(G, x.dtype, arch),
+            **config.tiles,
+        },
+        config,
+    )
+    return Gathered(yx, sums, splits)
+
+
+def apply(
+    w: Tensor,
+    bias: Tensor | None,
+    gathered: Gathered,
+    positions: int,
+    G: Geometry,
+    rule: Rule,
+    delta: Tensor | None,
+    bias_delta: Tensor | None,
+    lr: float = 0.0,
+    lr_power: float = 0.5,
+) -> None:
+    """``D / max |D|`` into ``delta``; where that is None, the step on ``w``: two launches."""
+    yx, sums, splits = gathered
+    config = configs.project(G)
+    parts = -(-G.K // config.BN)
+    yu, rate = (w.new_empty((G.neurons,), dtype=torch.float32) for _ in range(2))
+    largest = w.new_empty((G.GROUPS, parts), dtype=torch.float32)
+    constants = {"G": G, "P": G.P, "SPLITS": splits}
+    launch(
+        project_kernel,
+        (parts, G.GROUPS),
+        (yx, sums, w, yu, rate, largest, lr, lr_power, rule.lebesgue_p),
+        {**constants, "LEBESGUE": rule.lebesgue_p != 2, "BN": config.BN, "BP": config.BP},
+        config,
+    )
+    config = configs.apply(G)
+    launch(
+        apply_kernel,
+        (-(-G.K // config.BN), -(-G.P // config.BP), G.GROUPS),
+        (yx, sums, w, bias, yu, rate, largest, delta, bias_delta, positions, rule.scale),
+        {**constants, "PARTS": parts, "BN": config.BN, "BP": config.BP},
+        config,
+    )

@@ -1,0 +1,220 @@
+"""What the kernels share: where a patch lies, which neurons a tile holds, what won there.
+
+Inside kernels b_ is a tile, o_ an offset, m_ a mask, i_ a program index; capitals are constants.
+``G`` is the layer's ``Geometry``. Exponentials are base 2: ``scale = t log2(e)`` and every
+log-sum-exp is in units of log2.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def source(o, N: tl.constexpr, MODE: tl.constexpr):
+    """The coordinate inside an image of size N that coordinate ``o`` shows, and if there is one."""
+    m = o == o
+    if MODE == "zeros":
+        m = (o >= 0) & (o < N)
+    elif MODE == "reflect":
+        o = tl.maximum(o, -o)
+        o = tl.minimum(o, 2 * (N - 1) - o)
+    elif MODE == "replicate":
+        o = tl.minimum(tl.maximum(o, 0), N - 1)
+    elif MODE == "circular":
+        o = tl.where(o < 0, o + N, tl.where(o < N, o, o - N))
+    return o, m
+
+
+@triton.jit
+def taps(o_p, G: tl.constexpr):
+    """Channel, row and column of the patch element ``o_p``."""
+    if G.CHANNELS_LAST:
+        o_t = o_p // G.C
+        o_c = o_p % G.C
+        o_r = o_t // G.S
+        o_s = o_t % G.S
+    else:
+        o_t = o_p // G.S
+        o_s = o_p % G.S
+        o_c = o_t // G.R
+        o_r = o_t % G.R
+    return o_c, o_r, o_s
+
+
+@triton.jit
+def patch_elements(x, i_g, o_m, M, o_p, G: tl.constexpr, P: tl.constexpr, BP: tl.constexpr):
+    """Elements ``o_p`` of the patches ``o_m``, which broadcast; zero outside."""
+    o_b = o_m // (G.OH * G.OW)
+    o_i = o_m % (G.OH * G.OW)
+    if G.WIDE:
+        o_b = o_b.to(tl.int64)
+    o_c, o_r, o_s = taps(o_p, G)
+    o_y = (o_i // G.OW) * G.STRIDE_Y - G.PAD_Y + o_r * G.DILATION_Y
+    o_x = (o_i % G.OW) * G.STRIDE_X - G.PAD_X + o_s * G.DILATION_X
+    o_y, m_y = source(o_y, G.H, G.PADDING)
+    o_x, m_x = source(o_x, G.W, G.PADDING)
+    o = o_b * G.XB + o_y * G.XY + o_x * G.XX + (o_c + i_g * G.C) * G.XC
+    m = m_y & m_x & (o_m < M)
+    if P % BP != 0:
+        m &= o_p < P
+    if len(o.shape) == 3:  # spread the lanes, see load_patches
+        o = tl.max_contiguous(o, [1, 2, 1])
+    return tl.load(x + o, mask=m, other=0.0)
+
+
+@triton.jit
+def load_patches(
+    x,
+    i_g,
+    o_m,
+    M,
+    i_p,
+    G: tl.constexpr,
+    P: tl.constexpr,
+    BP: tl.constexpr,
+    TURNED: tl.constexpr,
+):
+    """Patches ``o_m``, elements from ``i_p`` on: ``[BM, BP]``, zero outside.
+
+    Lanes run along the channels where they are contiguous, else along the row of the image. TURNED
+    is for a product over positions that wants them contiguous in shared memory, as wgmma does in
+    tf32: four lanes read the 32 bytes of eight channels and eight lanes as many positions, so that
+    the transposed copies meet no bank twice.
+    """
+    if not G.CHANNELS_LAST:
+        o_p = i_p + tl.arange(0, BP)
+        b_x = tl.trans(patch_elements(x, i_g, o_m[None, :], M, o_p[:, None], G, P, BP))
+    elif TURNED:
+        o_p = i_p + tl.arange(0, BP // 8)[:, None, None] * 8 + tl.arange(0, 8)[None, :, None]
+        b_x = patch_elements(x, i_g, o_m[None, None, :], M, o_p, G, P, BP)  # [BP / 8, 8, BM]
+        b_x = tl.trans(tl.reshape(b_x, (BP, o_m.shape[0])))
+    else:
+        o_p = i_p + tl.arange(0, BP)
+        b_x = patch_elements(x, i_g, o_m[:, None], M, o_p[None, :], G, P, BP)
+    return b_x
+
+
+@triton.jit
+def weight_offsets(i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr):
+    """Offsets and mask of the weights of neurons ``o_k``, elements ``o_p``."""
+    o_k = i_g * G.K + o_k
+    if G.WIDE:
+        o_k = o_k.to(tl.int64)
+    if G.WEIGHT_LINEAR:
+        o = (o_k * P)[:, None] + o_p[None, :]
+    else:
+        o_c, o_r, o_s = taps(o_p, G)
+        o = (o_k * G.WK)[:, None] + (o_c * G.WC + o_r * G.WR + o_s * G.WS)[None, :]
+    m = (o_k < (i_g + 1) * G.K)[:, None] & (o_p < P)[None, :]
+    return o, m
+
+
+@triton.jit
+def contiguous_offsets(i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr):
+    """Offsets as ``weight_offsets`` in a contiguous tensor of the weight's shape."""
+    o_n = ((i_g * G.K + o_k).to(tl.int64) * P)[:, None]
+    if G.CHANNELS_LAST:
+        o_c, o_r, o_s = taps(o_p, G)
+        o = o_n + ((o_c * G.R + o_r) * G.S + o_s)[None, :]
+    else:
+        o = o_n + o_p[None, :]
+    return o
+
+
+@triton.jit
+def lebesgue(b_w, lebesgue_p, LEBESGUE: tl.constexpr):
+    """``sign(W) |W|^(p - 1)``; W itself where LEBESGUE is false."""
+    if LEBESGUE:
+        b_w = b_w.to(tl.float32)
+        b_a = tl.abs(b_w)
+        b_e = tl.exp2((lebesgue_p - 1) * tl.log2(tl.where(b_a > 0, b_a, 1.0)))
+        b_w = tl.where(b_a > 0, tl.where(b_w > 0, b_e, -b_e), 0.0)
+    return b_w
+
+
+@triton.jit
+def u_offsets(i_g, o_m, o_k, G: tl.constexpr):
+    """Offsets of u at positions ``o_m`` and neurons ``o_k``, which broadcast."""
+    if G.WIDE:
+        o_m = o_m.to(tl.int64)
+    o_k = i_g * G.K + o_k
+    if G.U_CHANNELS_LAST:
+        o = o_m * (G.GROUPS * G.K) + o_k
+    else:
+        N: tl.constexpr = G.OH * G.OW
+        o = (o_m // N) * (G.GROUPS * G.K * N) + o_m % N + o_k * N
+    return o
+
+
+@triton.jit
+def load_u(u, u_low, o, m, other):
+    """u in float32: the tensor itself, and for 16-bit types what its rounding left over."""
+    b_u = tl.load(u + o, mask=m, other=other).to(tl.float32)
+    if u_low is not None:
+        b_u += tl.load(u_low + o, mask=m, other=0.0).to(tl.float32)
+    return b_u
+
+
+@triton.jit
+def store_u(u, u_low, o, m, b_u):
+    b_h = b_u.to(u.dtype.element_ty)
+    tl.store(u + o, b_h, mask=m)
+    if u_low is not None:
+        tl.store(u_low + o, (b_u - b_h.to(tl.float32)).to(u.dtype.element_ty), mask=m)
+
+
+@triton.jit
+def statistics(b_u, scale):
+    """Largest u of every row of ``b_u [BM, BN]``, its first column, and the log-sum-exp."""
+    b_top, b_win = tl.max(b_u, axis=1, return_indices=True)
+    b_sum = tl.sum(tl.exp2((b_u - b_top[:, None]) * scale), axis=1)
+    return b_top, b_win, b_top * scale + tl.log2(b_sum)
+
+
+@triton.jit
+def load_statistics(top, win, lse, i_g, o_m, M, TILES: tl.constexpr, HARD: tl.constexpr):
+    """Winner and log-sum-exp of positions ``o_m``, merged over the TILES of neurons.
+
+    Positions past the end have the winner -1 and the log-sum-exp inf, and so y = 0.
+    """
+    m_m = o_m < M
+    o = i_g * TILES * M + o_m
+    b_win = tl.load(win + o, mask=m_m, other=-1)
+    b_lse = tl.zeros(o_m.shape, tl.float32)
+    if not HARD:
+        b_lse = tl.load(lse + o, mask=m_m, other=float("inf"))
+    if TILES > 1:
+        b_top = tl.load(top + o, mask=m_m, other=0.0)
+        b_big = b_lse
+        for i_t in tl.static_range(1, TILES):
+            b_t = tl.load(top + o + i_t * M, mask=m_m, other=0.0)
+            b_w = tl.load(win + o + i_t * M, mask=m_m, other=-1)
+            b_win = tl.where(b_t > b_top, b_w, b_win)
+            b_top = tl.maximum(b_top, b_t)
+            if not HARD:
+                b_big = tl.maximum(b_big, tl.load(lse + o + i_t * M, mask=m_m, other=0.0))
+        if not HARD:
+            b_sum = tl.exp2(b_lse - b_big)
+            for i_t in tl.static_range(1, TILES):
+                b_sum += tl.exp2(tl.load(lse + o + i_t * M, mask=m_m, other=0.0) - b_big)
+            b_lse = b_big + tl.log2(tl.where(m_m, b_sum, 1.0))
+    return b_win, b_lse
+
+
+@triton.jit
+def competition(
+    b_u, m_win, m_anti, b_lse, scale, delta, WTA: tl.constexpr, OVERWRITE: tl.constexpr
+):
+    """The competition variable y; everything broadcasts. ``b_u`` matters to soft ones only."""
+    if WTA == "soft":
+        b_y = tl.exp2(b_u * scale - b_lse)
+    elif WTA == "soft_anti":
+        b_e = tl.exp2(b_u * scale - b_lse)
+        b_y = tl.where(m_win, b_e, -b_e)
+    else:
+        b_y = tl.where(m_win, 1.0, 0.0)
+        if WTA == "hard_anti":
+            b_y = tl.where(m_anti, -delta if OVERWRITE else b_y - delta, b_y)
+    return b_y

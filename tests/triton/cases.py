@@ -1,0 +1,89 @@
+"""Small odd layers that together reach every branch of the kernels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CONV = {
+    "stride": (1, 1),
+    "padding": (1, 1),
+    "dilation": (1, 1),
+    "groups": 1,
+    "t_invert": 1.0,
+    "wta": "soft_anti",
+    "delta": 2.0,
+    "rank": 3,
+    "padding_mode": "reflect",
+    "pre_triangle": False,
+    "lebesgue_p": 2.0,
+}
+
+
+class Case(NamedTuple):
+    x: tuple[int, ...] = (2, 3, 7, 6)
+    w: tuple[int, ...] = (21, 3, 3, 3)
+    options: dict = {}  # noqa: RUF012
+    bias: bool = False
+    layout: str = "contiguous"
+
+    @property
+    def conv(self) -> dict:
+        return CONV | self.options
+
+    def tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+        torch.manual_seed(len(str(self)))
+        x, w = torch.randn(self.x), torch.randn(self.w) / 3
+        x, w = _LAYOUTS[self.layout](x.to(dtype)), w.to(dtype)
+        if self.layout == "channels_last":
+            w = w.to(memory_format=torch.channels_last)
+        bias = torch.randn(self.w[0]).to(dtype) / 8 if self.bias else None
+        return x, w, bias
+
+
+_LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+    "mixed": lambda x: x.to(memory_format=torch.channels_last),
+    "sliced": lambda x: torch.cat([x, x], dim=3)[..., : x.shape[3]],
+}
+WIDE = {"x": (2, 32, 5, 4), "w": (20, 32, 3, 3)}
+
+CASES = {
+    "soft_anti": Case(),
+    "soft": Case(options={"wta": "soft", "t_invert": 3.0}),
+    "hard": Case(options={"wta": "hard"}),
+    "hard_anti": Case(options={"wta": "hard_anti"}),
+    "hard_anti-rank1": Case(options={"wta": "hard_anti", "rank": 1}),
+    "zeros": Case(options={"padding_mode": "zeros", "padding": (2, 1)}),
+    "replicate": Case(options={"padding_mode": "replicate", "padding": (2, 1)}),
+    "circular": Case(options={"padding_mode": "circular", "padding": (2, 1)}),
+    "unpadded": Case(options={"padding": (0, 0)}),
+    "strided": Case(options={"stride": (2, 1), "dilation": (1, 2), "padding": (0, 2)}),
+    "bias": Case(bias=True),
+    "bias-soft": Case(bias=True, options={"wta": "soft"}),
+    "bias-hard": Case(bias=True, options={"wta": "hard"}),
+    "pre_triangle": Case(options={"pre_triangle": True}),
+    "pre_triangle-groups": Case(
+        w=(24, 1, 3, 3), options={"pre_triangle": True, "groups": 3, "wta": "hard_anti"}
+    ),
+    "lebesgue": Case(options={"lebesgue_p": 3.0, "t_invert": 0.2}),
+    "lebesgue-1.5": Case(options={"lebesgue_p": 1.5}),
+    "groups": Case(w=(24, 1, 3, 3), options={"groups": 3}),
+    "one-neuron": Case(w=(1, 3, 3, 3)),
+    "one-position": Case(x=(1, 3, 3, 3), options={"padding": (0, 0)}),
+    "gray": Case(x=(3, 1, 7, 7), w=(33, 1, 5, 5), options={"padding": (2, 2)}),
+    "tiles": Case(w=(150, 3, 3, 3)),
+    "tiles-hard": Case(w=(150, 3, 3, 3), options={"wta": "hard"}),
+    "tiles-hard_anti": Case(w=(150, 3, 3, 3), options={"wta": "hard_anti"}),
+    "channels_last": Case(**WIDE, layout="channels_last"),
+    "channels_last-groups": Case(
+        x=(2, 32, 5, 4), w=(20, 16, 3, 3), options={"groups": 2}, layout="channels_last"
+    ),
+    "channels_last-odd": Case(layout="channels_last"),
+    "mixed": Case(**WIDE, layout="mixed"),
+    "sliced": Case(layout="sliced"),
+    "splits": Case(x=(3, 2, 17, 13), w=(18, 2, 3, 3)),
+}

@@ -1,0 +1,52 @@
+"""Fixtures of the kernel tests. This file alone knows where the PTX emulator lies."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+FOLDER = os.environ.get(
+    "SOFTHEBB_FAST_EMULATOR", Path(__file__).parents[2].parent / "shared" / "gpu"
+)
+
+
+@pytest.fixture(scope="session")
+def emulator() -> ModuleType:
+    """The PTX emulator, or a skip that says what is missing."""
+    pytest.importorskip("triton")
+    path = Path(FOLDER, "ptx_emulator.py")
+    if not path.exists():
+        pytest.skip(f"no PTX emulator at {path}; name its folder in SOFTHEBB_FAST_EMULATOR")
+    spec = importlib.util.spec_from_file_location("ptx_emulator", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    _teach_pairs_of_16_bits(module)
+    return module
+
+
+def _teach_pairs_of_16_bits(module: ModuleType) -> None:
+    """Add the ``.s16x2`` and ``.u16x2`` instructions, which LLVM emits for Hopper."""
+    known = module.Machine.step
+
+    def step(self, op, mods, ops, mask, text):
+        kind = next((m for m in mods if m in ("s16x2", "u16x2")), None)
+        if kind is None:
+            return known(self, op, mods, ops, mask, text)
+        result = np.zeros(self.T, np.uint32)
+        for shift in (np.uint32(0), np.uint32(16)):
+            parts = [
+                ((self.raw(o, 32) >> shift) & np.uint32(0xFFFF)).astype(np.uint16) for o in ops[1:]
+            ]
+            parts = [p.view(np.int16) if kind[0] == "s" else p for p in parts]
+            value = self.arith(op, parts, kind[:3], mods)
+            result |= value.astype(np.uint16).astype(np.uint32) << shift
+        return self.put(ops[0], result, "b32", mask)
+
+    module.Machine.step = step

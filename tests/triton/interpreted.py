@@ -1,0 +1,173 @@
+"""The kernels in Triton's interpreter against the definition. Run by ``test_interpreter``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from softhebb_fast import kernels, reference
+from softhebb_fast.kernels import configs
+from tests.tolerances import (
+    TOLERANCES,
+    assert_close,
+    assert_outputs_close,
+    boundary_band,
+    tolerance,
+)
+from tests.triton import interpreter_fix  # noqa: F401
+from tests.triton.cases import CASES, CONV, Case
+
+TF32 = 2e-3  # both operands rounded to 10 bits: 1e-3, of some hundred products of random sign
+SMALL = configs.Config(16, 16, 16, 4, 1)
+LINEAR = {k: CONV[k] for k in ("t_invert", "wta", "delta", "rank", "lebesgue_p")}
+
+
+@pytest.fixture(autouse=True)
+def _unwritten_shows():
+    """Deterministic mode fills new memory with NaN, so that what a kernel leaves out shows."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def delta_tolerance(dtype):
+    """In 16 bits y is rounded as an operand of the second product."""
+    return tolerance(dtype, "delta") * (1 if dtype == torch.float32 else 2)
+
+
+def expected(x, w, bias, options):
+    exact = [None if t is None else t.double() for t in (x, w, bias)]
+    return reference.conv2d(*exact, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, torch.float32) for name in CASES]
+    + [(name, torch.float16) for name in ("hard_anti", "channels_last", "lebesgue")]
+    + [(name, torch.bfloat16) for name in ("soft_anti", "tiles", "bias-soft", "pre_triangle")],
+)
+def test_conv2d(name, dtype):
+    case = CASES[name]
+    x, w, bias = case.tensors(dtype)
+    want = expected(x, w, bias, case.conv)
+    got = kernels.conv2d(x, w, bias, **case.conv)
+    assert (got.u.dtype, got.delta.dtype) == (x.dtype, w.dtype)
+    assert_close(got.u, want.u, tolerance(dtype, "u"))
+    assert_close(got.delta, want.delta, delta_tolerance(dtype))
+    assert (got.bias_delta is None) == (want.bias_delta is None)
+    if bias is not None and want.bias_delta is not None:
+        assert_close(got.bias_delta, want.bias_delta, delta_tolerance(dtype))
+
+
+@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "turned"])
+def test_many_small_tiles_and_splits(wta, layout, monkeypatch):
+    """Partial statistics of three tiles, two ranges of positions, several steps a loop."""
+    monkeypatch.setattr(configs, "forward", lambda G, M, dtype: SMALL)
+    monkeypatch.setattr(configs, "plasticity", lambda G, M, dtype: SMALL)
+    monkeypatch.setattr(configs, "splits", lambda G, M, config: 2)
+    monkeypatch.setattr(configs, "turned", lambda G, dtype, arch: layout == "turned")
+    layout = "contiguous" if layout == "contiguous" else "channels_last"
+    case = Case((2, 8, 6, 3), (39, 8, 3, 2), {"wta": wta}, True, layout)
+    x, w, bias = case.tensors(torch.float32)
+    got = kernels.conv2d(x, w, bias, **case.conv)
+    assert_outputs_close(got, expected(x, w, bias, case.conv))
+
+
+def test_tf32(monkeypatch):
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32")
+    case = CASES["channels_last"]
+    x, w, _ = case.tensors(torch.float32)
+    got = kernels.conv2d(x, w, None, **case.conv)
+    want = expected(x, w, None, case.conv)
+    error = (got.u - want.u).abs().max()
+    assert 1e-5 < error < TF32 * want.u.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("name", ["soft_anti", "bias", "groups", "lebesgue", "pre_triangle"])
+def test_step_is_update_then_hebbian_step(name, layout, dtype):
+    case = CASES[name]._replace(layout=layout)
+    x, w, bias = case.tensors(dtype)
+    want = expected(x, w, bias, case.conv)
+    stepped = w.double().contiguous()
+    reference.hebbian_step_(stepped, want.delta, 0.3, 0.5, case.conv["lebesgue_p"])
+    u, bias_delta = kernels.conv2d_step_(x, w, bias, lr=0.3, lr_power=0.5, **case.conv)
+    assert_outputs_close(
+        reference.SoftHebbOutput(u, w, bias_delta), want._replace(delta=stepped), dtype
+    )
+
+
+@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("rank", [1, 3])
+def test_linear(wta, rank):
+    torch.manual_seed(0)
+    x, w, bias = torch.randn(37, 45), torch.randn(19, 45) / 6, torch.randn(19) / 8
+    options = LINEAR | {"wta": wta, "rank": rank}
+    got = kernels.linear(x, w, bias, **options)
+    assert_outputs_close(
+        got, reference.linear(x.double(), w.double(), bias.double(), **options), x.dtype
+    )
+
+
+def test_linear_step_of_a_sliced_weight():
+    torch.manual_seed(0)
+    x, whole = torch.randn(37, 45), torch.randn(19, 90) / 6
+    w = whole[:, ::2]
+    want = reference.linear(x.double(), w.double(), None, **LINEAR)
+    stepped = w.double().clone()
+    reference.hebbian_step_(stepped, want.delta, 0.3)
+    between = whole[:, 1::2].clone()
+    u, _ = kernels.linear_step_(x, w, None, lr=0.3, lr_power=0.5, **LINEAR)
+    assert_close(u, want.u, TOLERANCES["float32_u"])
+    assert_close(w, stepped, TOLERANCES["float32_delta"])
+    assert torch.equal(whole[:, 1::2], between)
+
+
+def test_exact_ties_go_to_the_first_neuron_across_tiles(monkeypatch):
+    monkeypatch.setattr(configs, "forward", lambda G, M, dtype: SMALL)
+    x, w, _ = CASES["soft_anti"].tensors(torch.float32)
+    w = w[:1].repeat(40, 1, 1, 1)
+    options = CASES["soft_anti"].conv
+    delta = kernels.conv2d(x, w, None, **options).delta
+    assert_close(delta, expected(x, w, None, options).delta, TOLERANCES["float32_delta"])
+    assert torch.equal(delta[1:], delta[1:2].expand_as(delta[1:]))
+    assert not torch.equal(delta[0], delta[1])
+
+
+@pytest.mark.parametrize("wta", reference.WTA)
+def test_empty_batch(wta):
+    x, w, bias = torch.randn(0, 3, 7, 6), torch.randn(4, 3, 3, 3), torch.randn(4)
+    got = kernels.conv2d(x, w, bias, **CONV | {"wta": wta})
+    assert got.u.shape == (0, 4, 7, 6)
+    assert not got.delta.any()
+
+
+def test_all_zero_weights_do_not_make_nan():
+    x, w = torch.randn(2, 3, 7, 6), torch.zeros(4, 3, 3, 3)
+    got = kernels.conv2d(x, w, None, **CONV | {"wta": "soft", "lebesgue_p": 1.5})
+    assert torch.isfinite(got.delta).all()
+
+
+def test_large_pre_activations():
+    """exp(t u) would overflow; the softmax is a one-hot."""
+    x, w, _ = CASES["soft_anti"].tensors(torch.float32)
+    options = CONV | {"wta": "soft", "t_invert": 1e4}
+    want = expected(x, w, None, options)
+    assert not boundary_band(want.u).any()
+    assert_outputs_close(kernels.conv2d(x, w, None, **options), want)
+
+
+@pytest.mark.parametrize("wta", ["soft", "soft_anti"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_inf_show(wta, value):
+    x, w, _ = CASES["soft_anti"].tensors(torch.float32)
+    x[0, 0, 3, 3] = value
+    assert kernels.conv2d(x, w, None, **CONV | {"wta": wta}).delta.isnan().any()
+
+
+def test_float64_is_refused():
+    x, w = torch.randn(1, 1, 3, 3).double(), torch.randn(1, 1, 3, 3).double()
+    with pytest.raises(TypeError, match=r"x must be float32, float16 or bfloat16.*float64"):
+        kernels.conv2d(x, w, None, **CONV)
