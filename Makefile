@@ -1,0 +1,54 @@
+# `make demo` learns MNIST without labels and prints where the pictures are; `make test` runs the
+# tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
+# GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= 2.13.0
+EXTRAS ?= dev
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q
+CPU_TORCH := "torch==$(TORCH)+cpu"
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+OUT ?= runs/demo
+DEMO_OPTIONS ?= --probe-epochs 20
+
+# A CPU build, found beside the default index or on PyTorch's own, is a tenth of the size.
+ifeq ($(shell nvidia-smi -L >/dev/null 2>&1 && echo yes),yes)
+INSTALL_TORCH = $(PIP) "torch==$(TORCH)"
+else
+INSTALL_TORCH = $(PIP) $(CPU_TORCH) 2>/dev/null || \
+	$(PIP) --extra-index-url $(CPU_INDEX) $(CPU_TORCH) 2>/dev/null || \
+	$(PIP) "torch==$(TORCH)"
+endif
+
+.PHONY: help setup demo test test-slow lint clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml setup.py $(wildcard csrc/*)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) "setuptools>=77" wheel ninja
+	$(BIN)/python -c "import torch" 2>/dev/null || $(INSTALL_TORCH)
+	$(PIP) --no-build-isolation -e ".[$(EXTRAS)]"
+	touch $@
+
+demo: setup
+	$(if $(filter runs/%,$(OUT)),rm -rf $(OUT))
+	$(BIN)/softhebb-fast train DemoMNIST --out $(OUT) $(DEMO_OPTIONS)
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf build dist *.egg-info $(VENV)
