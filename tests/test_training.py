@@ -275,9 +275,13 @@ def test_unlabelled_images_teach_the_hebbian_layers(tmp_path):
     folder = tmp_path / "stl10_binary"
     for part in ("X", "y"):
         (folder / f"test_{part}.bin").write_bytes((folder / f"train_{part}.bin").read_bytes())
+    unlabelled = folder / "unlabeled_X.bin"
+    unlabelled.write_bytes(unlabelled.read_bytes()[: 2 * 3 * 96 * 96])
     options = {"preset": "DemoMNIST", "dataset": "stl10", "unsup_batch": 2}
     run, _ = watched(tmp_path / "run", tmp_path, **options)
     assert run.unsup_set.split == "unlabeled"
+    assert (len(run.unsup_set), len(run.train_set)) == (2, 4)
+    assert int(run.net.blocks[0].norm.num_batches_tracked) == 1
     assert run.config.augment
     assert (
         trainer(tmp_path / "none", tmp_path, unsup_epochs=0, **options).unsup_set.split == "train"
@@ -301,6 +305,14 @@ def decaying(speed: float, divisor: float, steps: int) -> list[float]:
     for _ in range(steps):
         rates.append((rates[-1] - floor) * math.exp(-speed / steps) + floor)
     return rates
+
+
+def test_only_the_block_that_learns_is_in_training_mode():
+    stage = hebbian_stage("norm")
+    assert stage.net.blocks[0].layer.training
+    assert stage.net.blocks[0].norm.training
+    others = (stage.net, stage.net.head, stage.net.blocks[1], *stage.net.blocks[1].modules())
+    assert not any(part.training for part in others)
 
 
 @pytest.mark.parametrize(
