@@ -19,7 +19,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from softhebb_fast.kernels import launch
+from softhebb_fast.kernels import configs, launch
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TARGETS = {
@@ -28,6 +28,7 @@ TARGETS = {
     "sm_100a": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
+ARCHITECTURES = {"sm_80": 80, "sm_90a": 90, "sm_100a": 100, "gfx942": 0}
 SM = {"sm_80": (167936, 64), "sm_90a": (233472, 64), "sm_100a": (233472, 64)}  # bytes, warps
 POINTERS = {
     torch.float32: "*fp32",
@@ -78,19 +79,20 @@ class Launch(NamedTuple):
 
 
 @contextmanager
-def launches_go_to(run: Callable[[Launch], None]) -> Iterator[None]:
-    """Hand every launch to ``run`` and keep it from the device."""
-    kept = launch.launch
+def launches_go_to(run: Callable[[Launch], object], target: str) -> Iterator[None]:
+    """Configure for ``target``, hand every launch to ``run`` and keep it from the device."""
+    kept = launch.launch, configs.architecture
     launch.launch = lambda *args: run(Launch(*args))
+    configs.architecture = lambda device: ARCHITECTURES[target]
     try:
         yield
     finally:
-        launch.launch = kept
+        launch.launch, configs.architecture = kept
 
 
-def record(call: Callable[[], object]) -> list[Launch]:
+def record(call: Callable[[], object], target: str) -> list[Launch]:
     found: list[Launch] = []
-    with launches_go_to(found.append):
+    with launches_go_to(found.append, target):
         call()
     return found
 
