@@ -71,25 +71,27 @@ SOFTHEBB_INLINE void find_winners_body(const FindWinners<T>& a) {
 template <typename T, int64_t N>
 SOFTHEBB_INLINE void soft_strip_of(const SoftStrip<T>& a) {
   const int64_t n = N ? N : a.positions;
-  T highest[kStrip], part[kStrip], sum[kStrip];
-  for (int64_t j = 0; j < n; ++j) highest[j] = a.t * a.largest[j], part[j] = sum[j] = T(0);
+  const T t = a.t;
+  T highest[kStrip], part[kStrip], scale[kStrip];
+  for (int64_t j = 0; j < n; ++j) highest[j] = t * a.largest[j], part[j] = scale[j] = T(0);
   for (int64_t k = 0; k < a.neurons; ++k) {
     const T* u = a.u + k * a.line;
     T* y = a.y + k * a.y_line;
 #pragma omp simd
     for (int64_t j = 0; j < n; ++j) {
-      y[j] = vexp(a.t * u[j] - highest[j]);
-      part[j] += y[j];
+      const T e = vexp(t * u[j] - highest[j]);
+      y[j] = e;
+      part[j] += e;
     }
     if (k % 32 == 31 || k == a.neurons - 1) {  // short sums first: less rounding
-      for (int64_t j = 0; j < n; ++j) sum[j] += part[j], part[j] = T(0);
+      for (int64_t j = 0; j < n; ++j) scale[j] += part[j], part[j] = T(0);
     }
   }
-  for (int64_t j = 0; j < n; ++j) sum[j] = (a.anti ? T(-1) : T(1)) / sum[j];
+  for (int64_t j = 0; j < n; ++j) scale[j] = (a.anti ? T(-1) : T(1)) / scale[j];
   for (int64_t k = 0; k < a.neurons; ++k) {
     T* y = a.y + k * a.y_line;
 #pragma omp simd
-    for (int64_t j = 0; j < n; ++j) y[j] *= sum[j];
+    for (int64_t j = 0; j < n; ++j) y[j] *= scale[j];
   }
   for (int64_t j = 0; a.anti && j < n; ++j) {
     T& y = a.y[a.winner[j] * a.y_line + j];

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "geometry.h"
+#include "kernels.h"
 
 namespace softhebb {
 namespace {
@@ -13,14 +14,10 @@ int32_t source(int64_t i, int64_t size, const std::string& mode) {
   return static_cast<int32_t>(i < 0 ? i + size : i - size);
 }
 
-std::vector<int32_t> sources(int64_t taps, int64_t outputs, int64_t size, const Window& w, int axis,
-                             const std::string& mode) {
-  std::vector<int32_t> table(taps * outputs);
-  for (int64_t tap = 0; tap < taps; ++tap) {
-    for (int64_t o = 0; o < outputs; ++o) {
-      const int64_t i = o * w.stride[axis] + tap * w.dilation[axis] - w.padding[axis];
-      table[tap * outputs + o] = source(i, size, mode);
-    }
+std::vector<int32_t> padded(int64_t size, int64_t padding, const std::string& mode) {
+  std::vector<int32_t> table(size + 2 * padding);
+  for (size_t i = 0; i < table.size(); ++i) {
+    table[i] = source(static_cast<int64_t>(i) - padding, size, mode);
   }
   return table;
 }
@@ -29,26 +26,51 @@ int64_t out_size(int64_t size, int64_t taps, const Window& w, int axis) {
   return (size + 2 * w.padding[axis] - w.dilation[axis] * (taps - 1) - 1) / w.stride[axis] + 1;
 }
 
+// Rows [first, first + count) of one padded channel, in the dtype of accumulation.
 template <typename in_t, typename T>
-void gather_channels_last(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to,
+void pad_channel(const in_t* channel, const Geometry& g, int64_t first, int64_t count, T* to) {
+  const int64_t width = g.padded_column.size(), edge = g.window.padding[1], step = g.x_stride[3];
+  for (int64_t q = first; q < first + count; ++q, to += width) {
+    if (g.padded_row[q] < 0) {
+      std::fill_n(to, width, T(0));
+      continue;
+    }
+    const in_t* row = channel + g.padded_row[q] * g.x_stride[2];
+    const auto element = [&](int64_t i) {
+      const int32_t x = g.padded_column[i];
+      return x < 0 ? T(0) : static_cast<T>(row[x * step]);
+    };
+    for (int64_t i = 0; i < edge; ++i) to[i] = element(i);
+    T* inner = to + edge;
+    if (step == 1) {
+      for (int64_t i = 0; i < g.width; ++i) inner[i] = static_cast<T>(row[i]);
+    } else {
+      for (int64_t i = 0; i < g.width; ++i) inner[i] = static_cast<T>(row[i * step]);
+    }
+    for (int64_t i = edge + g.width; i < width; ++i) to[i] = element(i);
+  }
+}
+
+// Output rows [oy, oy + count) of one image whose channels lie next to each other.
+template <typename in_t, typename T>
+void gather_channels_last(const in_t* image, const Geometry& g, int64_t oy, int64_t count, T* to,
                           int64_t line) {
   constexpr int64_t kBlock = 16;
   const int64_t taps = g.rows * g.columns;
   for (int64_t c = 0; c < g.channels; c += kBlock) {
     const int64_t n = std::min(kBlock, g.channels - c);
     for (int64_t tap = 0; tap < taps; ++tap) {
-      const int32_t* rows = g.source_row.data() + tap / g.columns * g.out_height;
-      const int32_t* columns = g.source_column.data() + tap % g.columns * g.out_width;
+      const int64_t top = tap / g.columns * g.window.dilation[0];
+      const int64_t left = tap % g.columns * g.window.dilation[1];
       T* lines = to + (c * taps + tap) * line;
-      for (int64_t i = row; i < row + count; ++i) {
-        const in_t* image = x + i / g.out_height * g.x_stride[0] + c;
-        const int32_t iy = rows[i % g.out_height];
+      for (int64_t i = oy; i < oy + count; ++i) {
+        const int32_t y = g.padded_row[top + i * g.window.stride[0]];
         for (int64_t ox = 0; ox < g.out_width; ++ox, ++lines) {
-          const int32_t ix = columns[ox];
-          if (iy < 0 || ix < 0) {
+          const int32_t x = g.padded_column[left + ox * g.window.stride[1]];
+          if (y < 0 || x < 0) {
             for (int64_t k = 0; k < n; ++k) lines[k * taps * line] = T(0);
           } else {
-            const in_t* from = image + iy * g.x_stride[2] + ix * g.x_stride[3];
+            const in_t* from = image + y * g.x_stride[2] + x * g.x_stride[3] + c;
             for (int64_t k = 0; k < n; ++k) lines[k * taps * line] = static_cast<T>(from[k]);
           }
         }
@@ -59,58 +81,36 @@ void gather_channels_last(const in_t* x, const Geometry& g, int64_t row, int64_t
 
 }  // namespace
 
-Geometry::Geometry(const at::Tensor& x, const at::Tensor& weight, const Window& window,
-                   int64_t groups_, const std::string& mode)
+Geometry::Geometry(const at::Tensor& x, const at::Tensor& weight, const Window& w, int64_t groups_,
+                   const std::string& mode)
     : batch(x.size(0)), channels(x.size(1)), height(x.size(2)), width(x.size(3)),
       filters(weight.size(0)), rows(weight.size(2)), columns(weight.size(3)), groups(groups_),
-      out_height(out_size(height, rows, window, 0)), out_width(out_size(width, columns, window, 1)),
-      x_stride{x.stride(0), x.stride(1), x.stride(2), x.stride(3)},
-      source_row(sources(rows, out_height, height, window, 0, mode)),
-      source_column(sources(columns, out_width, width, window, 1, mode)),
-      run_begin(columns), run_end(columns) {
-  for (int64_t s = 0; s < columns; ++s) {
-    const int32_t* column = source_column.data() + s * out_width;
-    const int64_t first = s * window.dilation[1] - window.padding[1];
-    const int64_t begin = std::clamp<int64_t>(-first, 0, out_width);
-    const int64_t end = std::clamp<int64_t>(width - first, begin, out_width);
-    const bool adjacent = window.stride[1] == 1 && x_stride[3] == 1 && end > begin && column[begin] >= 0;
-    run_begin[s] = static_cast<int32_t>(adjacent ? begin : out_width);
-    run_end[s] = static_cast<int32_t>(adjacent ? end : out_width);
-  }
-}
+      out_height(out_size(height, rows, w, 0)), out_width(out_size(width, columns, w, 1)),
+      x_stride{x.stride(0), x.stride(1), x.stride(2), x.stride(3)}, window(w),
+      padded_row(padded(height, w.padding[0], mode)),
+      padded_column(padded(width, w.padding[1], mode)) {}
 
 template <typename in_t, typename T>
 void gather(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to, int64_t line) {
-  if (g.x_stride[1] == 1 && g.x_stride[3] != 1 && g.channels > 1) {
-    return gather_channels_last(x, g, row, count, to, line);
-  }
-  const int64_t taps = g.rows * g.columns, step = g.x_stride[3];
-  for (int64_t p = 0; p < g.channels * taps; ++p, to += line) {
-    const int64_t s = p % g.columns;
-    const int32_t* rows = g.source_row.data() + p / g.columns % g.rows * g.out_height;
-    const int32_t* columns = g.source_column.data() + s * g.out_width;
-    const int64_t begin = g.run_begin[s], end = g.run_end[s];
-    const in_t* channel = x + p / taps * g.x_stride[1];
-    int64_t image = row / g.out_height, oy = row % g.out_height;
-    T* out = to;
-    for (int64_t i = 0; i < count; ++i, out += g.out_width) {
-      const int32_t iy = rows[oy];
-      if (iy < 0) {
-        std::fill_n(out, g.out_width, T(0));
-      } else {
-        const in_t* from = channel + image * g.x_stride[0] + iy * g.x_stride[2];
-        const auto element = [&](int64_t ox) {
-          return columns[ox] < 0 ? T(0) : static_cast<T>(from[columns[ox] * step]);
-        };
-        for (int64_t ox = 0; ox < begin; ++ox) out[ox] = element(ox);
-        if (begin < end) {
-          const in_t* run = from + columns[begin];
-          for (int64_t ox = begin; ox < end; ++ox) out[ox] = static_cast<T>(run[ox - begin]);
-        }
-        for (int64_t ox = end; ox < g.out_width; ++ox) out[ox] = element(ox);
+  const bool channels_last = g.x_stride[1] == 1 && g.x_stride[3] != 1 && g.channels > 1;
+  const int64_t stride = g.window.stride[0], reach = (g.rows - 1) * g.window.dilation[0];
+  const int64_t width = g.padded_column.size(), taps = g.rows * g.columns;
+  std::vector<T> channel(channels_last ? 0 : g.padded_row.size() * width);
+  for (const int64_t end = row + count; row < end;) {
+    const int64_t oy = row % g.out_height, rows = std::min(end - row, g.out_height - oy);
+    const in_t* image = x + row / g.out_height * g.x_stride[0];
+    if (channels_last) {
+      gather_channels_last(image, g, oy, rows, to, line);
+    } else {
+      for (int64_t c = 0; c < g.channels; ++c) {
+        const int64_t padded_rows = (rows - 1) * stride + reach + 1;
+        pad_channel(image + c * g.x_stride[1], g, oy * stride, padded_rows, channel.data());
+        spread_channel<T>({channel.data(), to + c * taps * line, width, line, g.rows, g.columns,
+                           rows, g.out_width, g.window});
       }
-      if (++oy == g.out_height) oy = 0, ++image;
     }
+    row += rows;
+    to += rows * g.out_width;
   }
 }
 

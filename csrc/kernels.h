@@ -8,6 +8,21 @@ namespace softhebb {
 
 constexpr int64_t kStrip = 64;
 
+struct Window {
+  int64_t stride[2], padding[2], dilation[2];
+};
+
+// Every tap's view of a padded channel, [out_rows, out_width], one tap a line.
+template <typename T>
+struct SpreadChannel {
+  const T* from;
+  T* to;
+  int64_t width, line, rows, columns, out_rows, out_width;
+  Window window;
+};
+template <typename T>
+void spread_channel(const SpreadChannel<T>& a);
+
 // u += bias, u = relu(u - mean over all neurons), and that mean, each if asked.
 template <typename T>
 struct PrepareStrip {
@@ -36,12 +51,11 @@ template <typename T>
 struct SoftStrip {
   const T* u;
   T* y;
-  int64_t line, neurons, positions;
+  int64_t line, y_line, neurons, positions;
   T t;
   bool anti;
   const T* largest;
   const int32_t* winner;
-  int64_t y_line;
 };
 template <typename T>
 void soft_strip(const SoftStrip<T>& a);
@@ -96,27 +110,27 @@ struct DeltaRow {
 template <typename T>
 void delta_row(const DeltaRow<T>& a);
 
-// out = relu(u - mean)^power, mean may be null.
+// Pools relu(u - mean)^power of one map [height, width], mean a map too or null.
 template <typename T>
-struct ActivateRow {
+struct PoolMap {
   const T* u;
   const T* mean;
-  T* out;
-  int64_t size;
+  T* out;  // [out_height, out_width]
+  T* scratch;  // pool_scratch() elements
+  int64_t height, width, out_height, out_width;
+  int64_t kernel[2], stride[2], padding[2];
   T power;
+  bool largest;  // else the average, padding counted
 };
 template <typename T>
-void activate_row(const ActivateRow<T>& a);
+void pool_map(const PoolMap<T>& a);
 
-// Folds a row into another: largest (NaN stays) or sum, element by element.
-template <typename T>
-struct FoldRow {
-  const T* from;
-  T* to;
-  int64_t size, from_step;
-  bool largest;
-};
-template <typename T>
-void fold_row(const FoldRow<T>& a);
+constexpr int64_t kWide = 16;
+inline int64_t pool_row(int64_t width, int64_t padding, int64_t kernel) {
+  return (width + 2 * padding + kernel) / kWide * kWide + 2 * kWide;
+}
+inline int64_t pool_scratch(int64_t height, int64_t width, int64_t padding, int64_t kernel) {
+  return height * width + kWide + 2 * pool_row(width, padding, kernel);
+}
 
 }  // namespace softhebb

@@ -63,12 +63,14 @@ class Pass {
       panel_rows_ = std::min(plan_.panel_rows, rows - panel_row_);
       tiles_ = (panel_rows_ + plan_.tile_rows - 1) / plan_.tile_rows;
       plan_.small ? run_small() : run_large(panel_row_ + panel_rows_ == rows);
-      if (wanted_.pooled.defined()) pool();
+      if (pools() && !plan_.pool_in_tile) pool_panel();
     }
     if (update_) finish();
   }
 
  private:
+  bool pools() const { return wanted_.pooled.defined(); }
+
   struct Tile {
     int64_t row, rows, positions, first;  // first position, counted inside the panel
   };
@@ -94,9 +96,9 @@ class Pass {
     const int64_t line = plan_.small ? tile : panel;
     if (!direct()) x_buffer_ = at::empty({workers, patches, line}, options_);
     y_buffer_ = at::empty({workers, g_.filters, line}, options_);
-    if (wanted_.pooled.defined()) {
+    if (pools() && wanted_.epilogue->centre) mean_ = at::empty({panel}, options_);
+    if (pools() && !plan_.pool_in_tile) {
       u_buffer_ = at::empty({1, g_.filters, panel}, options_);
-      mean_ = at::empty({panel}, options_);
     } else if (update_ && update_->sum_yu.defined()) {
       u_buffer_ = at::empty({workers, g_.filters, line}, options_);
     }
@@ -118,7 +120,7 @@ class Pass {
     const int64_t column = plan_.small ? 0 : t.first, i = plan_.small ? worker : 0;
     const View<T> y = slot(y_buffer_, i).block(0, column);
     View<T> u = y;
-    if (wanted_.pooled.defined()) {
+    if (pools() && !plan_.pool_in_tile) {
       u = slot(u_buffer_, 0).block(0, t.first);
     } else if (u_buffer_.defined()) {
       u = slot(u_buffer_, i).block(0, column);
@@ -143,16 +145,21 @@ class Pass {
     }
   }
 
+  // Turns u of a tile into what is wanted of it, and into y if the layer learns.
   void compete(const Tile& t, const Place& p, T* sums) const {
-    T largest[kStrip];
-    int32_t winner[kStrip];
-    const int64_t share = g_.group_filters(), line = p.u.line;
+    const int64_t line = p.u.line;
     for (int64_t j = 0; j < t.positions; j += kStrip) {
       const int64_t n = std::min(kStrip, t.positions - j);
-      T* u = p.u.at(0, j);
-      T* mean = wanted_.pooled.defined() && wanted_.epilogue->centre ? mean_.template data_ptr<T>() + t.first + j
-                                                             : nullptr;
-      prepare_strip<T>({u, line, g_.filters, n, bias_, c_.pre_triangle, mean});
+      T* mean = mean_.defined() ? mean_.template data_ptr<T>() + t.first + j : nullptr;
+      prepare_strip<T>({p.u.at(0, j), line, g_.filters, n, bias_, c_.pre_triangle, mean});
+    }
+    if (plan_.pool_in_tile) pool(p.u, t.first, t.row / g_.out_height, t.rows / g_.out_height, 0, g_.filters);
+    T largest[kStrip];
+    int32_t winner[kStrip];
+    const int64_t share = g_.group_filters();
+    for (int64_t j = 0; j < t.positions; j += kStrip) {
+      const int64_t n = std::min(kStrip, t.positions - j);
+      const T* u = p.u.at(0, j);
       if (wanted_.u.defined()) write_u(t.row * g_.out_width + j, u, line, n);
       if (!update_) continue;
       for (int64_t group = 0; group < g_.groups; ++group) {
@@ -160,7 +167,7 @@ class Pass {
         T* y = p.y.at(group * share, j);
         find_winners<T>({group_u, line, share, n, largest, winner});
         if (c_.soft()) {
-          soft_strip<T>({group_u, y, line, share, n, static_cast<T>(c_.t), c_.anti(), largest, winner, p.y.line});
+          soft_strip<T>({group_u, y, line, p.y.line, share, n, static_cast<T>(c_.t), c_.anti(), largest, winner});
         } else {
           hard_strip(group_u, line, y, p.y.line, n, winner);
         }
@@ -308,29 +315,36 @@ class Pass {
     });
   }
 
-  void pool() {
-    const int64_t plane = g_.plane(), images = panel_rows_ / g_.out_height;
-    const int64_t out_height = wanted_.pooled.size(2), out_width = wanted_.pooled.size(3);
-    const int64_t first = panel_row_ / g_.out_height, size = out_height * out_width;
-    const View<T> u = slot(u_buffer_, 0);
-    const T* mean = wanted_.epilogue->centre ? mean_.template const_data_ptr<T>() : nullptr;
-    in_t* out = wanted_.pooled.data_ptr<in_t>();
-    constexpr int64_t kNeurons = 32;
-    const int64_t blocks = slices_of(g_.filters, kNeurons);
-    for_each_task(images * blocks, [&](int64_t task, int64_t) {
-      MapPool<T> pool_map(*wanted_.epilogue, g_.out_height, g_.out_width, out_height, out_width);
-      std::vector<T> pooled(std::is_same_v<in_t, T> ? 0 : size);
-      const int64_t image = task / blocks, k = task % blocks * kNeurons;
-      for (int64_t i = k; i < std::min(k + kNeurons, g_.filters); ++i) {
-        in_t* to = out + ((first + image) * g_.filters + i) * size;
-        const T* of_image = mean ? mean + image * plane : nullptr;
-        if constexpr (std::is_same_v<in_t, T>) {
-          pool_map(u.at(i, image * plane), of_image, to);
-        } else {
-          pool_map(u.at(i, image * plane), of_image, pooled.data());
-          std::copy(pooled.begin(), pooled.end(), to);
-        }
+  // Pools neurons [begin, end) of whole images: u holds them from position `first` of the panel.
+  void pool(View<T> u, int64_t first, int64_t image, int64_t images, int64_t begin, int64_t end) const {
+    const Epilogue& e = *wanted_.epilogue;
+    const int64_t height = wanted_.pooled.size(2), width = wanted_.pooled.size(3);
+    const int64_t size = height * width, plane = g_.plane();
+    const T* mean = mean_.defined() ? mean_.template const_data_ptr<T>() + first : nullptr;
+    std::vector<T> scratch(pool_scratch(g_.out_height, g_.out_width, e.padding[1], e.kernel[1]));
+    std::vector<T> pooled(std::is_same_v<in_t, T> ? 0 : size);
+    for (int64_t i = 0; i < images; ++i) {
+      in_t* out = wanted_.pooled.data_ptr<in_t>() + (image + i) * g_.filters * size;
+      for (int64_t k = begin; k < end; ++k) {
+        T* to = pooled.data();
+        if constexpr (std::is_same_v<in_t, T>) to = out + k * size;
+        pool_map<T>({u.at(k, i * plane), mean ? mean + i * plane : nullptr, to, scratch.data(),
+                     g_.out_height, g_.out_width, height, width,
+                     {e.kernel[0], e.kernel[1]}, {e.stride[0], e.stride[1]},
+                     {e.padding[0], e.padding[1]}, static_cast<T>(e.power), e.largest});
+        if constexpr (!std::is_same_v<in_t, T>) std::copy(pooled.begin(), pooled.end(), out + k * size);
       }
+    }
+  }
+
+  void pool_panel() const {
+    constexpr int64_t kNeurons = 32;
+    const int64_t blocks = slices_of(g_.filters, kNeurons), images = panel_rows_ / g_.out_height;
+    const View<T> u = slot(u_buffer_, 0);
+    for_each_task(images * blocks, [&](int64_t task, int64_t) {
+      const int64_t i = task / blocks, begin = task % blocks * kNeurons, first = i * g_.plane();
+      pool(u.block(0, first), first, panel_row_ / g_.out_height + i, 1, begin,
+           std::min(begin + kNeurons, g_.filters));
     });
   }
 

@@ -26,7 +26,8 @@ Tensor accumulated(const Tensor& t) {
 Tensor as_image(const Tensor& x) { return x.unsqueeze(2).unsqueeze(3); }
 
 int64_t pooled_size(int64_t size, const Epilogue& e, int axis) {
-  return (size + 2 * e.padding[axis] - e.kernel[axis]) / e.stride[axis] + 1;
+  const int64_t room = size + 2 * e.padding[axis] - e.kernel[axis];
+  return room < 0 ? 0 : room / e.stride[axis] + 1;
 }
 
 // A call of one operator: its arguments in the form that the kernels take, checked.

@@ -12,20 +12,22 @@ namespace softhebb {
 // tiles and multiply it in slices of neurons or of patch elements.
 struct Plan {
   bool small;
-  int64_t tile_rows, panel_rows, lanes;
+  bool pool_in_tile;  // tiles are whole images, which their pooling needs
+  int64_t tile_rows, panel_rows, lanes = 16;
 
-  Plan(const Geometry& g, int64_t element_size, bool whole_images) {
+  Plan(const Geometry& g, int64_t element_size, bool pools) {
     const int64_t rows = g.batch * g.out_height, width = g.out_width;
-    const int64_t weights = g.filters * g.patch();
-    const int64_t patches = g.groups * g.patch();
+    const int64_t weights = g.filters * g.patch(), patches = g.groups * g.patch();
     small = weights <= 1 << 16;
-    lanes = 16;
+    pool_in_tile = pools && g.plane() <= 2048;
     const int64_t target = small ? 512 : weights <= 1 << 20 ? 256 : 160;
-    tile_rows = std::clamp<int64_t>(target / width, 1, std::max<int64_t>(rows, 1));
-    const int64_t held = (small ? 0 : patches + g.filters) + (whole_images ? g.filters : 0);
+    const int64_t unit = pool_in_tile ? g.out_height : 1;  // rows that stay together
+    tile_rows = std::max<int64_t>(target / (unit * width), 1) * unit;
+    tile_rows = std::clamp<int64_t>(tile_rows, 1, std::max<int64_t>(rows, 1));
+    const int64_t held = (small ? 0 : patches + g.filters) + (pools && !pool_in_tile ? g.filters : 0);
     const int64_t most = held ? kPanelBytes / (held * element_size * width) : rows;
     panel_rows = std::max(most / tile_rows, int64_t{1}) * tile_rows;
-    if (whole_images) panel_rows = std::max(panel_rows / g.out_height, int64_t{1}) * g.out_height;
+    if (pools) panel_rows = std::max(panel_rows / g.out_height, int64_t{1}) * g.out_height;
     panel_rows = std::min(panel_rows, rows);
   }
 

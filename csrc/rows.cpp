@@ -1,10 +1,10 @@
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "kernels.h"
 #include "lanes.h"
 #include "target.h"
-#include "vector_math.h"
 
 namespace softhebb {
 namespace {
@@ -15,17 +15,19 @@ SOFTHEBB_INLINE void dot_row_body(const DotRow<T>& a) {
   *a.square = lane_dot(a.w, a.w, a.size);
 }
 
+// Magnitudes are compared as the integers of their bits, which rank alike, NaN above infinity.
 template <typename T>
 SOFTHEBB_INLINE void largest_row_body(const LargestRow<T>& a) {
-  T largest = 0;
-  int32_t nan = 0;
-#pragma omp simd reduction(max : largest) reduction(| : nan)
+  using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  constexpr Bits kMagnitude = std::numeric_limits<Bits>::max();
+  const T *w = a.w, *yx = a.yx, yu = a.yu;
+  Bits largest = 0;
+#pragma omp simd reduction(max : largest)
   for (int64_t i = 0; i < a.size; ++i) {
-    const T d = std::abs(a.yx[i] - a.yu * a.w[i]);
-    nan |= d != d;
-    largest = largest < d ? d : largest;
+    const Bits bits = __builtin_bit_cast(Bits, yx[i] - yu * w[i]) & kMagnitude;
+    largest = largest < bits ? bits : largest;
   }
-  *a.largest = nan ? std::numeric_limits<T>::quiet_NaN() : largest;
+  *a.largest = __builtin_bit_cast(T, largest);
 }
 
 template <typename T>
@@ -40,64 +42,39 @@ SOFTHEBB_INLINE void delta_row_body(const DeltaRow<T>& a) {
   }
 }
 
-template <typename T>
-SOFTHEBB_INLINE T centred(const ActivateRow<T>& a, int64_t i) {
-  return a.mean ? a.u[i] - a.mean[i] : a.u[i];
-}
-
-template <typename T>
-SOFTHEBB_INLINE void activate_row_body(const ActivateRow<T>& a) {
-  if (a.power == T(1)) {
+// N is the width of the output if it is a common one, 0 if not.
+template <typename T, int64_t N>
+SOFTHEBB_INLINE void spread_rows(const SpreadChannel<T>& a, const T* from, T* to) {
+  const int64_t width = N ? N : a.out_width, step = N ? 1 : a.window.stride[1];
+  for (int64_t oy = 0; oy < a.out_rows; ++oy, to += width) {
+    const T* row = from + oy * a.window.stride[0] * a.width;
 #pragma omp simd
-    for (int64_t i = 0; i < a.size; ++i) {
-      const T v = centred(a, i);
-      a.out[i] = v < T(0) ? T(0) : v;
-    }
-  } else if (a.power == T(2)) {
-#pragma omp simd
-    for (int64_t i = 0; i < a.size; ++i) {
-      const T v = centred(a, i);
-      a.out[i] = v < T(0) ? T(0) : v * v;
-    }
-  } else if (a.power == T(0.5)) {
-#pragma omp simd
-    for (int64_t i = 0; i < a.size; ++i) {
-      const T v = centred(a, i);
-      a.out[i] = std::sqrt(v < T(0) ? T(0) : v);
-    }
-  } else {
-#pragma omp simd
-    for (int64_t i = 0; i < a.size; ++i) a.out[i] = rectified_power(centred(a, i), a.power);
+    for (int64_t ox = 0; ox < width; ++ox) to[ox] = row[ox * step];
   }
 }
 
 template <typename T>
-SOFTHEBB_INLINE void fold(const FoldRow<T>& a, int64_t step) {
-  if (a.largest) {
-#pragma omp simd
-    for (int64_t i = 0; i < a.size; ++i) {
-      const T v = a.from[i * step];
-      a.to[i] = (v <= a.to[i]) | (a.to[i] != a.to[i]) ? a.to[i] : v;
+SOFTHEBB_INLINE void spread_channel_body(const SpreadChannel<T>& a) {
+  const int64_t width = a.window.stride[1] == 1 ? a.out_width : 0;
+  T* to = a.to;
+  for (int64_t r = 0; r < a.rows; ++r) {
+    for (int64_t s = 0; s < a.columns; ++s, to += a.line) {
+      const T* from = a.from + r * a.window.dilation[0] * a.width + s * a.window.dilation[1];
+      switch (width) {
+        case 8: spread_rows<T, 8>(a, from, to); break;
+        case 16: spread_rows<T, 16>(a, from, to); break;
+        case 32: spread_rows<T, 32>(a, from, to); break;
+        default: spread_rows<T, 0>(a, from, to);
+      }
     }
-  } else {
-#pragma omp simd
-    for (int64_t i = 0; i < a.size; ++i) a.to[i] += a.from[i * step];
   }
-}
-
-template <typename T>
-SOFTHEBB_INLINE void fold_row_body(const FoldRow<T>& a) {
-  if (a.from_step == 1) return fold(a, 1);
-  if (a.from_step == 2) return fold(a, 2);
-  fold(a, a.from_step);
 }
 
 }  // namespace
 
+SOFTHEBB_KERNEL(spread_channel, SpreadChannel)
 SOFTHEBB_KERNEL(dot_row, DotRow)
 SOFTHEBB_KERNEL(largest_row, LargestRow)
 SOFTHEBB_KERNEL(delta_row, DeltaRow)
-SOFTHEBB_KERNEL(activate_row, ActivateRow)
-SOFTHEBB_KERNEL(fold_row, FoldRow)
 
 }  // namespace softhebb

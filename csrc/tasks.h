@@ -8,6 +8,7 @@
 #include <atomic>
 
 #include "denormals.h"
+#include "serial_blas.h"
 
 namespace softhebb {
 
@@ -18,6 +19,7 @@ void for_each_task(int64_t tasks, const F& run) {
   std::atomic<int64_t> next_task{0}, next_worker{0};
   at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
     FlushDenormals flush;
+    SerialBlas serial;
     at::AutoDispatchBelowADInplaceOrView below_autograd;
     const int64_t worker = next_worker++;
     for (int64_t task = next_task++; task < tasks; task = next_task++) run(task, worker);

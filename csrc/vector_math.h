@@ -10,12 +10,15 @@
 
 namespace softhebb {
 
-// Results below the smallest normal number are 0: no denormals come from here.
+// Clamped to [0, 2.4e38]; below the smallest normal number the result is 0, so that no denormals
+// come from here.
 SOFTHEBB_INLINE float vexp(float x) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const float shifted = x * 1.44269504088896341f + kRound;
+  const float least = x < -88.0f ? -88.0f : x;
+  const float clamped = least > 88.37f ? 88.37f : least;
+  const float shifted = clamped * 1.44269504088896341f + kRound;
   const float n = shifted - kRound;
-  const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  const float r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
@@ -24,9 +27,7 @@ SOFTHEBB_INLINE float vexp(float x) {
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
   const uint32_t exponent = __builtin_bit_cast(uint32_t, shifted) - 0x4B400000u + 127u;
-  const float scaled = p * __builtin_bit_cast(float, exponent << 23);
-  const float low = x < -87.3f ? 0.0f : scaled;
-  return x > 88.0f ? std::numeric_limits<float>::infinity() : low;
+  return p * __builtin_bit_cast(float, exponent << 23);
 }
 
 SOFTHEBB_INLINE double vexp(double x) { return std::exp(x); }
@@ -52,11 +53,13 @@ SOFTHEBB_INLINE float vlog(float x) {
 
 // relu(x)^q for q > 0; NaN and infinity pass through.
 SOFTHEBB_INLINE float rectified_power(float x, float q) {
-  const bool tiny = x < std::numeric_limits<float>::min();
-  const bool huge = !(x <= std::numeric_limits<float>::max());
-  const float power = vexp(q * vlog(x));
-  const float finite = tiny ? 0.0f : power;
-  return huge ? x : finite;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const float least = x < std::numeric_limits<float>::min() ? std::numeric_limits<float>::min() : x;
+  const float exponent = q * vlog(least);
+  const float power = vexp(exponent);
+  const float bounded = exponent > 88.37f ? kInfinity : power;
+  const float finite = x < std::numeric_limits<float>::min() ? 0.0f : bounded;
+  return x < kInfinity ? finite : x;
 }
 
 SOFTHEBB_INLINE double rectified_power(double x, double q) { return x < 0 ? 0 : std::pow(x, q); }

@@ -153,5 +153,7 @@ def test_without_the_extension_the_operators_run_on_the_reference(tmp_path):
         x, weight, bias = inputs()
         out = getattr(torch.ops.softhebb_fast, name)(x, weight, bias, **options)
         out = (out,) if isinstance(out, torch.Tensor) else out
-        for actual, expected in zip((*out, weight), torch.load(tmp_path / f"{name}.pt")):
+        for actual, expected in zip(
+            (*out, weight), torch.load(tmp_path / f"{name}.pt"), strict=True
+        ):
             torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)

@@ -1,0 +1,147 @@
+"""Time one unsupervised training step on the CPU: published, tuned eager, compiled, native.
+
+    python -m benchmarks.cpu_step --threads 2 --csv benchmarks/results/cpu_step.csv
+
+Variants run interleaved in one process; a row gives the median and the 20 % and 80 % quantiles.
+No time is reported unless the native step first agrees with the published algorithm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import gc
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.baselines import STEPS, Layer, Net, gate, products
+
+NETS: dict[str, tuple[tuple[int, ...], tuple[Layer, ...]]] = {
+    "cifar10": (
+        (3, 32, 32),
+        (
+            Layer((96, 3, 5, 5), 2, 1.0, 0.08, 0.7, "max", 4, 2, 1),
+            Layer((384, 96, 3, 3), 1, 0.65, 0.005, 1.4, "max", 4, 2, 1),
+            Layer((1536, 384, 3, 3), 1, 0.25, 0.01, 1.0, "avg", 2, 2, 0),
+        ),
+    ),
+    "mnist-conv128": ((1, 28, 28), (Layer((128, 1, 3, 3), 1, 1.0, 0.08, 1.0, "max", 2, 2, 0),)),
+    "mnist-mlp2000": ((784,), (Layer((2000, 784), 0, 10.0, 0.045, 1.0),)),
+}
+CASES = (("cifar10", 10), ("cifar10", 100), ("mnist-conv128", 32), ("mnist-mlp2000", 32))
+FIELDS = [
+    "net",
+    "batch",
+    "variant",
+    "threads",
+    "median_ms",
+    "q20_ms",
+    "q80_ms",
+    "repeats",
+    "over_native",
+    "commit",
+    "date",
+    "torch",
+    "cpu",
+    "machine",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--cases", nargs="*", default=[f"{net}:{batch}" for net, batch in CASES])
+    parser.add_argument("--skip", nargs="*", default=[], help="variants to leave out")
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = []
+    for case in options.cases:
+        name, batch = case.split(":")
+        rows += run(name, int(batch), options)
+    if options.csv:
+        write(options.csv, rows)
+
+
+def run(name: str, batch: int, options: argparse.Namespace) -> list[dict]:
+    shape, layers = NETS[name]
+    x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
+    gate(layers, x)
+    variants: dict[str, Callable[[], object]] = {}
+    for variant, step in STEPS.items():
+        if variant not in options.skip:
+            variants[variant] = step(Net(layers), x)
+    variants |= products(layers, batch)
+    print(f"{name} batch {batch}: extra memory of the native step {extra_memory(layers, x)} MiB")
+    times = interleaved(variants, options.repeats)
+    native = times["native"][1]
+    about = facts()
+    rows = []
+    for variant, (low, median, high) in times.items():
+        print(f"  {variant:20} {median:9.2f} ms  [{low:.2f}, {high:.2f}]  {median / native:6.2f}x")
+        values = (name, batch, variant, options.threads, *(f"{t:.3f}" for t in (median, low, high)))
+        row = (*values, options.repeats, f"{median / native:.3f}", *about)
+        rows.append(dict(zip(FIELDS, row, strict=True)))
+    return rows
+
+
+def interleaved(variants: dict[str, Callable], repeats: int) -> dict[str, tuple[float, ...]]:
+    times = {name: [] for name in variants}
+    for turn in range(repeats + 2):
+        for name, step in variants.items():
+            torch.set_flush_denormal(name not in ("published", "native"))
+            begin = time.perf_counter()
+            step()
+            if turn >= 2:
+                times[name].append((time.perf_counter() - begin) * 1e3)
+    torch.set_flush_denormal(False)
+    quantiles = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
+    return {
+        name: tuple(torch.tensor(t, dtype=torch.float64).quantile(quantiles).tolist())
+        for name, t in times.items()
+    }
+
+
+def extra_memory(layers: tuple[Layer, ...], x: torch.Tensor) -> int:
+    """MiB by which the largest resident size grows in a native step, results included."""
+    step = STEPS["native"](Net(layers), x)
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+
+
+def facts() -> tuple[str, ...]:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text().splitlines()
+        cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), cpu)
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    capability = torch.backends.cpu.get_cpu_capability()
+    return commit, date, torch.__version__, cpu, f"{platform.system()} {capability}"
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main()
