@@ -29,7 +29,10 @@ def project_kernel(
     BN: tl.constexpr,
     BP: tl.constexpr,
 ):
-    """Sum the SPLITS of yx in place, in their order; yu and rate ``[K]``, largest |D| a program."""
+    """Sum the SPLITS of yx in place, in their order; yu ``[K]``, largest |D| a program.
+
+    The rates ``[K]``, if asked, come from the norms of the weights as they are.
+    """
     i_n = tl.program_id(0)
     i_g = tl.program_id(1)
     o_k = i_n * BN + tl.arange(0, BN)
@@ -57,10 +60,11 @@ def project_kernel(
         b_dot = tl.zeros((BN,), tl.float32)
         for i_s in range(SPLITS):
             b_dot += tl.load(sums + (2 * i_s + 1) * N + o_n, mask=m_k, other=0.0)
-    b_norm = tl.exp2(tl.log2(b_norm) / lebesgue_p) if LEBESGUE else tl.sqrt(b_norm)
     tl.store(yu + o_n, b_dot, mask=m_k)
-    b_rate = lr * tl.exp2(lr_power * tl.log2(tl.abs(b_norm - 1.0) + 1e-10))
-    tl.store(rate + o_n, b_rate, mask=m_k)
+    if rate is not None:
+        b_norm = tl.exp2(tl.log2(b_norm) / lebesgue_p) if LEBESGUE else tl.sqrt(b_norm)
+        b_rate = lr * tl.exp2(lr_power * tl.log2(tl.abs(b_norm - 1.0) + 1e-10))
+        tl.store(rate + o_n, b_rate, mask=m_k)
     tl.debug_barrier()
     b_max = tl.zeros((BN, BP), tl.float32)
     for i_p in range(0, P, BP):

@@ -168,7 +168,8 @@ def apply(
     yx, sums, splits = gathered
     config = configs.project(G)
     parts = -(-G.K // config.BN)
-    yu, rate = (w.new_empty((G.neurons,), dtype=torch.float32) for _ in range(2))
+    yu = w.new_empty((G.neurons,), dtype=torch.float32)
+    rate = torch.empty_like(yu) if delta is None else None
     largest = w.new_empty((G.GROUPS, parts), dtype=torch.float32)
     constants = {"G": G, "P": G.P, "SPLITS": splits}
     launch(

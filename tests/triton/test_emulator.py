@@ -5,6 +5,8 @@ Every launch is checked for races in shared memory and for accesses outside its 
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -12,8 +14,9 @@ pytest.importorskip("triton")
 
 from benchmarks.offline import Launch, launches_go_to
 from softhebb_fast import kernels, reference
-from tests.tolerances import assert_close, tolerance
-from tests.triton.cases import CASES, WIDE, Case
+from softhebb_fast.kernels import configs
+from tests.tolerances import assert_close, assert_outputs_close, tolerance
+from tests.triton.cases import CASES, CONV, WIDE, Case
 
 TARGETS = ("sm_80", "sm_90a")
 # of tf32 products: operands cut to 10 bits, some hundred products of random sign
@@ -28,20 +31,26 @@ RUNS = {
     "bfloat16": ("bfloat16", Case(**WIDE, layout="channels_last", bias=True)),
     "float16-contiguous": ("float16", CASES["zeros"]),
 }
+# whole tiles of neurons, so that every lane has one
+LINES = {
+    "tf32": ("tf32", Case((2, 32, 5, 4), (64, 32, 3, 3), layout="channels_last")),
+    "ieee-hard_anti": ("ieee", Case(w=(64, 3, 3, 3), options={"wta": "hard_anti"})),
+}
 
 
 @pytest.fixture
 def emulated(emulator, monkeypatch):
     """Calls a function with every launch emulated; gives its result and the reports."""
 
-    def run(target, precision, call):
+    def run(target, precision, call, **options):
         reports = []
         torch.use_deterministic_algorithms(True, warn_only=True)  # unwritten memory is NaN
         monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
 
         def emulate(launch: Launch):
             args = launch.source()[1]
-            reports.append(emulator.run(launch.compile(target), launch.grid, args, stats=True))
+            report = emulator.run(launch.compile(target), launch.grid, args, **options)
+            reports.append(report | {"kernel": launch.name})
 
         try:
             with launches_go_to(emulate, target):
@@ -52,24 +61,29 @@ def emulated(emulator, monkeypatch):
     return run
 
 
+def tensors(name):
+    """x, w and bias of a run, its options, and the precision of its float32 products."""
+    precision, case = RUNS[name]
+    narrow = "float" in precision
+    dtype = getattr(torch, precision) if narrow else torch.float32
+    return *case.tensors(dtype), case.conv, "ieee" if narrow else precision
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", RUNS)
 def test_conv2d(emulated, name, target):
-    precision, case = RUNS[name]
-    dtype = getattr(torch, precision) if "float" in precision else torch.float32
-    x, w, bias = case.tensors(dtype)
-    precision = "ieee" if "float" in precision else precision
-    got, reports = emulated(target, precision, lambda: kernels.conv2d(x, w, bias, **case.conv))
+    x, w, bias, options, precision = tensors(name)
+    got, reports = emulated(target, precision, lambda: kernels.conv2d(x, w, bias, **options))
     exact = [None if t is None else t.double() for t in (x, w, bias)]
-    want = reference.conv2d(*exact, **case.conv)
-    rough = precision == "tf32"
+    want = reference.conv2d(*exact, **options)
+    dtype, rough = x.dtype, precision == "tf32"
     assert_close(got.u, want.u, TF32 if rough else tolerance(dtype, "u"))
     if rough:  # what follows from the u at hand
-        want = update_from(got.u, *exact, case.conv)
+        want = update_from(got.u, *exact, options)
     loose = {torch.float32: TF32 if rough else tolerance(dtype, "delta")}
     assert_close(got.delta, want.delta, loose.get(dtype, 2 * tolerance(dtype, "delta")))
     assert [r["races"] for r in reports] == [{}] * len(reports)
-    assert len(reports) == 4 + (case.conv["wta"] == "hard_anti" or case.conv["pre_triangle"])
+    assert len(reports) == 4 + (options["wta"] == "hard_anti" or options["pre_triangle"])
 
 
 def update_from(u, x, w, bias, options):
@@ -82,3 +96,123 @@ def update_from(u, x, w, bias, options):
         x, y, u.double(), w, stride=options["stride"], groups=options["groups"]
     )
     return reference.SoftHebbOutput(u, delta, None)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_step_in_place(emulated, target):
+    x, w, bias, options, _ = tensors("ieee")
+    want = w.double().contiguous()
+    delta = reference.conv2d(x.double(), w.double(), bias.double(), **options).delta
+    reference.hebbian_step_(want, delta, 0.3, 0.5)
+    step = {"lr": 0.3, "lr_power": 0.5}
+    _, reports = emulated(
+        target, "ieee", lambda: kernels.conv2d_step_(x, w, bias, **step, **options)
+    )
+    assert_close(w, want, tolerance(x.dtype, "delta"))
+    assert [r["races"] for r in reports] == [{}] * 4
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_linear(emulated, target):
+    torch.manual_seed(0)
+    x, w = torch.randn(37, 45), torch.randn(19, 45) / 6
+    options = {k: CONV[k] for k in ("t_invert", "wta", "delta", "rank", "lebesgue_p")}
+    got, reports = emulated(target, "tf32x3", lambda: kernels.linear(x, w, None, **options))
+    assert_outputs_close(got, reference.linear(x.double(), w.double(), None, **options))
+    assert [r["races"] for r in reports] == [{}] * 4
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", LINES)
+def test_every_line_of_ptx_runs(emulated, name, target, monkeypatch):
+    """With a range of positions that is empty, and with an infinite weight in every neuron."""
+    precision, case = LINES[name]
+    x, w, bias = case.tensors(torch.float32)
+    infinite = w.clone()
+    infinite[:, 0, 0, 0] = float("inf")
+    monkeypatch.setattr(configs, "splits", lambda G, M, config: 5)
+    step = {"lr": 0.1, "lr_power": 0.5, **case.conv}
+    missed = None
+    for weight in (w, infinite):
+        _, reports = emulated(
+            target, precision, lambda w=weight: kernels.conv2d_step_(x, w, bias, **step)
+        )
+        found = [set(r["not_run"]) for r in reports]
+        missed = found if missed is None else [a & b for a, b in zip(missed, found, strict=True)]
+    assert missed == [set()] * len(missed)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_order_of_programs_does_not_change_a_bit(emulated, target):
+    x, w, bias, options, precision = tensors("bfloat16")
+    first, second = (
+        emulated(target, precision, lambda: kernels.conv2d(x, w, bias, **options), batch=n)[0]
+        for n in (1, 32)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_tensor_one_element_short_faults(emulator, target, monkeypatch):
+    x, w, bias, options, precision = tensors("bfloat16")
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
+    tried, passed = [], []
+
+    def shorten(launch: Launch):
+        compiled, args = launch.compile(target), launch.source()[1]
+        for i, short in enumerate(args):
+            if isinstance(short, torch.Tensor):
+                cut = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+                storage = cut[i].untyped_storage()
+                storage.resize_(storage.nbytes() - short.element_size())
+                tried.append((launch.name, i))
+                try:
+                    emulator.run(compiled, launch.grid, cut)
+                except emulator.Fault as fault:
+                    found = "out-of-bounds" in str(fault) and f"arg{i}" in str(fault)
+                else:
+                    found = False
+                if not found:
+                    passed.append((launch.name, i))
+        emulator.run(compiled, launch.grid, args)
+
+    with launches_go_to(shorten, target):
+        kernels.conv2d(x, w, bias, **options)
+    assert len(tried) > 25
+    assert passed == [("apply", 1)]  # of ``sums``, whose second half the kernel before it read
+
+
+MUTATIONS = {
+    "wait": (r"(cp\.async\.wait_group\s+)\d+", r"\g<1>9"),
+    "barrier": (r"bar\.sync[^;]*;", ""),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kernel", ["forward", "plasticity"])
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_broken_kernel_is_caught(emulator, target, kernel, mutation, monkeypatch):
+    """Negative controls: without its barriers or its waits a kernel must be found out."""
+    x, w, bias, options, precision = tensors("tf32")
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
+    caught = []
+
+    def mutate(launch: Launch):
+        compiled, args = launch.compile(target), launch.source()[1]
+        if launch.name == kernel:
+            ptx, changes = re.subn(*MUTATIONS[mutation], compiled.asm["ptx"])
+            cut = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+            report = emulator.run(compiled, launch.grid, cut, ptx=ptx)
+            emulator.run(compiled, launch.grid, args)
+            same = all(
+                torch.equal(a, b)
+                for a, b in zip(args, cut, strict=True)
+                if isinstance(a, torch.Tensor)
+            )
+            caught.append(changes > 0 and (bool(report["races"]) or not same))
+        else:
+            emulator.run(compiled, launch.grid, args)
+
+    with launches_go_to(mutate, target):
+        kernels.conv2d(x, w, bias, **options)
+    assert caught == [True]
