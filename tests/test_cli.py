@@ -342,6 +342,15 @@ def test_info(capsys, monkeypatch, tmp_path):
     assert "data sets: the environment variable SOFTHEBB_FAST_DATA must be an existing" in text
 
 
+def test_the_command_flushes_denormals(capsys):
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor cannot flush denormals")
+    tiny = torch.full((8,), 1e-39)
+    assert (tiny * 0.5).all()
+    call(capsys, "presets")
+    assert not (tiny * 0.5).any()
+
+
 def test_no_command_shows_the_help(capsys):
     code, text, _ = call(capsys)
     assert code == 2

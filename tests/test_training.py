@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from softhebb_fast import checkpoint, metrics
+from softhebb_fast import checkpoint, metrics, training
 from softhebb_fast.config import RunConfig
-from softhebb_fast.data import load, sources
+from softhebb_fast.data import load, permutation, sources
 from softhebb_fast.models import build
 from softhebb_fast.presets import Preset, get_preset
 from softhebb_fast.reporter import Reporter
@@ -115,6 +115,18 @@ def test_simultaneous_training_changes_all_at_once(tmp_path, root):
     assert changed(watcher.states[0][1], watcher.states[1][1]) == own(0) | own(1) | HEAD
     assert {row["phase"] for row in run.rows} == {"simultaneous"}
     assert int(run.net.blocks[1].norm.num_batches_tracked) == 10
+
+
+def test_every_epoch_has_an_order_of_its_own(tmp_path, root, monkeypatch):
+    drawn = []
+
+    def spy(n, seed, epoch):
+        drawn.append((n, seed, epoch))
+        return permutation(n, seed, epoch)
+
+    monkeypatch.setattr(training, "permutation", spy)
+    watched(tmp_path, root, seed=4)
+    assert drawn == [(160, 4, 0), (160, 4, 0), (160, 4, 0), (160, 4, 1)]
 
 
 def test_what_is_recorded(tmp_path, root):
