@@ -96,7 +96,7 @@ TABLES = {
         ("soft_anti", 128, 3, 2, 1, True, tri(0.7), AVG, 1, 0.07, 0.4, 25),
     ],
     "DemoMNIST": [
-        ("soft_anti", 64, 7, 3, 1, True, tri(0.7), AVG, 1, 0.08, 0.5, 25),
+        ("soft_anti", 64, 7, 3, 1, True, tri(1), AVG, 3, 0.2, 0.5, 25),
     ],
 }
 
