@@ -12,17 +12,17 @@ import triton.language as tl
 
 
 @triton.jit
-def source(o, N: tl.constexpr, MODE: tl.constexpr):
+def source(o, N: tl.constexpr, G: tl.constexpr):
     """The coordinate inside an image of size N that coordinate ``o`` shows, and if there is one."""
     m = o == o
-    if MODE == "zeros":
+    if G.PADDING == "zeros":
         m = (o >= 0) & (o < N)
-    elif MODE == "reflect":
+    elif G.PADDING == "reflect":
         o = tl.maximum(o, -o)
         o = tl.minimum(o, 2 * (N - 1) - o)
-    elif MODE == "replicate":
+    elif G.PADDING == "replicate":
         o = tl.minimum(tl.maximum(o, 0), N - 1)
-    elif MODE == "circular":
+    elif G.PADDING == "circular":
         o = tl.where(o < 0, o + N, tl.where(o < N, o, o - N))
     return o, m
 
@@ -44,7 +44,17 @@ def taps(o_p, G: tl.constexpr):
 
 
 @triton.jit
-def patch_elements(x, i_g, o_m, M, o_p, G: tl.constexpr, P: tl.constexpr, BP: tl.constexpr):
+def patch_elements(
+    x,
+    i_g,
+    o_m,
+    M,
+    o_p,
+    G: tl.constexpr,
+    P: tl.constexpr,
+    BP: tl.constexpr,
+    TURNED: tl.constexpr = False,
+):
     """Elements ``o_p`` of the patches ``o_m``, which broadcast; zero outside."""
     o_b = o_m // (G.OH * G.OW)
     o_i = o_m % (G.OH * G.OW)
@@ -53,13 +63,13 @@ def patch_elements(x, i_g, o_m, M, o_p, G: tl.constexpr, P: tl.constexpr, BP: tl
     o_c, o_r, o_s = taps(o_p, G)
     o_y = (o_i // G.OW) * G.STRIDE_Y - G.PAD_Y + o_r * G.DILATION_Y
     o_x = (o_i % G.OW) * G.STRIDE_X - G.PAD_X + o_s * G.DILATION_X
-    o_y, m_y = source(o_y, G.H, G.PADDING)
-    o_x, m_x = source(o_x, G.W, G.PADDING)
+    o_y, m_y = source(o_y, G.H, G)
+    o_x, m_x = source(o_x, G.W, G)
     o = o_b * G.XB + o_y * G.XY + o_x * G.XX + (o_c + i_g * G.C) * G.XC
     m = m_y & m_x & (o_m < M)
     if P % BP != 0:
         m &= o_p < P
-    if len(o.shape) == 3:  # spread the lanes, see load_patches
+    if TURNED:  # spread the lanes, see load_patches
         o = tl.max_contiguous(o, [1, 2, 1])
     return tl.load(x + o, mask=m, other=0.0)
 
@@ -88,7 +98,7 @@ def load_patches(
         b_x = tl.trans(patch_elements(x, i_g, o_m[None, :], M, o_p[:, None], G, P, BP))
     elif TURNED:
         o_p = i_p + tl.arange(0, BP // 8)[:, None, None] * 8 + tl.arange(0, 8)[None, :, None]
-        b_x = patch_elements(x, i_g, o_m[None, None, :], M, o_p, G, P, BP)  # [BP / 8, 8, BM]
+        b_x = patch_elements(x, i_g, o_m[None, None, :], M, o_p, G, P, BP, True)  # [BP / 8, 8, BM]
         b_x = tl.trans(tl.reshape(b_x, (BP, o_m.shape[0])))
     else:
         o_p = i_p + tl.arange(0, BP)
