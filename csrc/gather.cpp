@@ -26,28 +26,29 @@ int64_t out_size(int64_t size, int64_t taps, const Window& w, int axis) {
   return (size + 2 * w.padding[axis] - w.dilation[axis] * (taps - 1) - 1) / w.stride[axis] + 1;
 }
 
+template <int64_t N, typename in_t, typename T>
+void copy_row(const in_t* __restrict from, int64_t step, int64_t size, T* __restrict to) {
+  const int64_t n = N ? N : size, every = N ? 1 : step;
+  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(from[i * every]);
+}
+
 // Rows [first, first + count) of one padded channel, in the dtype of accumulation.
-template <typename in_t, typename T>
+template <int64_t N, typename in_t, typename T>
 void pad_channel(const in_t* channel, const Geometry& g, int64_t first, int64_t count, T* to) {
   const int64_t width = g.padded_column.size(), edge = g.window.padding[1], step = g.x_stride[3];
+  const int32_t *row_of = g.padded_row.data(), *column_of = g.padded_column.data();
   for (int64_t q = first; q < first + count; ++q, to += width) {
-    if (g.padded_row[q] < 0) {
+    if (row_of[q] < 0) {
       std::fill_n(to, width, T(0));
       continue;
     }
-    const in_t* row = channel + g.padded_row[q] * g.x_stride[2];
-    const auto element = [&](int64_t i) {
-      const int32_t x = g.padded_column[i];
-      return x < 0 ? T(0) : static_cast<T>(row[x * step]);
-    };
-    for (int64_t i = 0; i < edge; ++i) to[i] = element(i);
-    T* inner = to + edge;
-    if (step == 1) {
-      for (int64_t i = 0; i < g.width; ++i) inner[i] = static_cast<T>(row[i]);
-    } else {
-      for (int64_t i = 0; i < g.width; ++i) inner[i] = static_cast<T>(row[i * step]);
+    const in_t* row = channel + row_of[q] * g.x_stride[2];
+    copy_row<N>(row, step, g.width, to + edge);
+    for (int64_t i = 0; i < edge; ++i) {
+      const int32_t left = column_of[i], right = column_of[width - 1 - i];
+      to[i] = left < 0 ? T(0) : static_cast<T>(row[left * step]);
+      to[width - 1 - i] = right < 0 ? T(0) : static_cast<T>(row[right * step]);
     }
-    for (int64_t i = edge + g.width; i < width; ++i) to[i] = element(i);
   }
 }
 
@@ -95,6 +96,11 @@ void gather(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to,
   const bool channels_last = g.x_stride[1] == 1 && g.x_stride[3] != 1 && g.channels > 1;
   const int64_t stride = g.window.stride[0], reach = (g.rows - 1) * g.window.dilation[0];
   const int64_t width = g.padded_column.size(), taps = g.rows * g.columns;
+  const int64_t common = g.x_stride[3] == 1 ? g.width : 0;
+  const auto pad = common == 8    ? pad_channel<8, in_t, T>
+      : common == 16 ? pad_channel<16, in_t, T>
+      : common == 32 ? pad_channel<32, in_t, T>
+                     : pad_channel<0, in_t, T>;
   std::vector<T> channel(channels_last ? 0 : g.padded_row.size() * width);
   for (const int64_t end = row + count; row < end;) {
     const int64_t oy = row % g.out_height, rows = std::min(end - row, g.out_height - oy);
@@ -104,7 +110,7 @@ void gather(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to,
     } else {
       for (int64_t c = 0; c < g.channels; ++c) {
         const int64_t padded_rows = (rows - 1) * stride + reach + 1;
-        pad_channel(image + c * g.x_stride[1], g, oy * stride, padded_rows, channel.data());
+        pad(image + c * g.x_stride[1], g, oy * stride, padded_rows, channel.data());
         spread_channel<T>({channel.data(), to + c * taps * line, width, line, g.rows, g.columns,
                            rows, g.out_width, g.window});
       }

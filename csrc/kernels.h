@@ -129,8 +129,9 @@ constexpr int64_t kWide = 16;
 inline int64_t pool_row(int64_t width, int64_t padding, int64_t kernel) {
   return (width + 2 * padding + kernel) / kWide * kWide + 2 * kWide;
 }
-inline int64_t pool_scratch(int64_t height, int64_t width, int64_t padding, int64_t kernel) {
-  return height * width + kWide + 2 * pool_row(width, padding, kernel);
+inline int64_t pool_scratch(int64_t height, int64_t width, int64_t out_height, int64_t padding,
+                            int64_t kernel) {
+  return height * width + kWide + out_height * pool_row(width, padding, kernel);
 }
 
 }  // namespace softhebb

@@ -1,10 +1,7 @@
 #include "layer.h"
 
 #include <ATen/Dispatch.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 
@@ -12,6 +9,7 @@
 #include <numeric>
 
 #include "kernels.h"
+#include "matrix.h"
 #include "plan.h"
 #include "tasks.h"
 
@@ -19,32 +17,6 @@ namespace softhebb {
 namespace {
 
 int64_t slices_of(int64_t size, int64_t about) { return std::max<int64_t>(1, (size + about - 1) / about); }
-
-// A matrix over memory that somebody else owns.
-template <typename T>
-struct View {
-  T* data;
-  int64_t line, step;
-
-  T* at(int64_t i, int64_t j) const { return data + i * line + j * step; }
-  View block(int64_t i, int64_t j) const { return {at(i, j), line, step}; }
-  View transposed() const { return {data, step, line}; }
-  at::Tensor tensor(int64_t rows, int64_t columns) const {
-    return at::from_blob(const_cast<std::remove_const_t<T>*>(data), {rows, columns}, {line, step},
-                         at::TensorOptions().dtype(c10::CppTypeToScalarType<std::remove_const_t<T>>::value));
-  }
-};
-
-// c [m, n] = a [m, k] b [k, n], or c += a b.
-template <typename T>
-void multiply(View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n, int64_t k, bool add) {
-  at::Tensor out = c.tensor(m, n);
-  const at::Tensor left = a.tensor(m, k), right = b.tensor(k, n);
-  add ? at::addmm_out(out, out, left, right) : at::mm_out(out, left, right);
-}
-
-template <typename T>
-View<const T> constant(View<T> v) { return {v.data, v.line, v.step}; }
 
 template <typename in_t, typename T>
 class Pass {
@@ -128,7 +100,7 @@ class Pass {
     if constexpr (std::is_same_v<in_t, T>) {
       if (direct()) return {{x_ + t.row * g_.x_stride[0], g_.x_stride[1], g_.x_stride[0]}, u, y};
     }
-    return {constant(slot(x_buffer_, i).block(0, column)), u, y};
+    return {slot(x_buffer_, i).block(0, column), u, y};
   }
 
   void gather_tile(const Tile& t, const Place& p) const {
@@ -140,8 +112,8 @@ class Pass {
     const int64_t share = g_.group_filters(), patch = g_.patch();
     for (int64_t group = 0; group < g_.groups; ++group) {
       const int64_t k = group * share + begin;
-      multiply<T>(p.u.block(k, 0), weight_.block(k, 0), p.x.block(group * patch, 0), end - begin,
-                  t.positions, patch, false);
+      multiply_in_cache(p.u.block(k, 0), weight_.block(k, 0), p.x.block(group * patch, 0),
+                        end - begin, t.positions, patch);
     }
   }
 
@@ -265,7 +237,7 @@ class Pass {
         if (!update_) continue;
         const View<T> sums = slot(sums_, lane);
         for (int64_t group = 0; group < g_.groups; ++group) {
-          multiply<T>(sums.block(group * share, 0), constant(p.y.block(group * share, 0)),
+          multiply<T>(sums.block(group * share, 0), p.y.block(group * share, 0),
                       p.x.block(group * patch, 0).transposed(), share, patch, t.positions, true);
         }
       }
@@ -299,8 +271,8 @@ class Pass {
     const Tile whole{panel_row_, panel_rows_, panel_rows_ * g_.out_width, 0};
     const Place p = place(whole, 0);
     const View<T> yx{update_->yx.data_ptr<T>(), patch, 1};
-    const int64_t by_neuron = share >= 512 ? slices_of(share, 192) : 1;
-    const int64_t by_patch = by_neuron == 1 ? slices_of(patch, 216) : 1;
+    const int64_t by_neuron = share >= 512 ? slices_of(share, 384) : 1;
+    const int64_t by_patch = by_neuron == 1 ? slices_of(patch, 288) : 1;
     const int64_t tasks = by_neuron * by_patch;
     measured_ = last && by_patch == 1;
     for_each_task(g_.groups * tasks, [&](int64_t task, int64_t) {
@@ -308,7 +280,7 @@ class Pass {
       const int64_t k = group * share + row * share / by_neuron;
       const int64_t k_end = group * share + (row + 1) * share / by_neuron;
       const int64_t begin = column * patch / by_patch, end = (column + 1) * patch / by_patch;
-      multiply<T>(yx.block(k, begin), constant(p.y.block(k, 0)),
+      multiply<T>(yx.block(k, begin), p.y.block(k, 0),
                   p.x.block(group * patch + begin, 0).transposed(), k_end - k, end - begin,
                   whole.positions, panel_row_ > 0);
       if (measured_) update_->measure(k, k_end);
@@ -321,7 +293,7 @@ class Pass {
     const int64_t height = wanted_.pooled.size(2), width = wanted_.pooled.size(3);
     const int64_t size = height * width, plane = g_.plane();
     const T* mean = mean_.defined() ? mean_.template const_data_ptr<T>() + first : nullptr;
-    std::vector<T> scratch(pool_scratch(g_.out_height, g_.out_width, e.padding[1], e.kernel[1]));
+    std::vector<T> scratch(pool_scratch(g_.out_height, g_.out_width, height, e.padding[1], e.kernel[1]));
     std::vector<T> pooled(std::is_same_v<in_t, T> ? 0 : size);
     for (int64_t i = 0; i < images; ++i) {
       in_t* out = wanted_.pooled.data_ptr<in_t>() + (image + i) * g_.filters * size;
