@@ -1,6 +1,6 @@
 """Compile the launches of a layer for GPUs that are not here, and read what came out.
 
-Nothing runs: a layer is called on the CPU with its launches recorded, every launch is compiled for
+Nothing runs: a layer is called with its launches recorded, every launch is compiled for
 a target, and the machine code is disassembled with the tools that Triton ships.
 """
 

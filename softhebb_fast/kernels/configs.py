@@ -68,6 +68,11 @@ def forward(G: Geometry, positions: int, dtype: torch.dtype) -> Config:
     return _fitted(_row("forward", dtype), G)
 
 
+def run(G: Geometry, config: Config) -> int:
+    """Tiles of neurons a program takes one after the other: six statistics a position at most."""
+    return -(-G.K // (6 * config.BN))
+
+
 def plasticity(G: Geometry, positions: int, dtype: torch.dtype) -> Config:
     return _fitted(_row("plasticity", dtype), G)
 

@@ -36,36 +36,55 @@ def forward_kernel(
     BM: tl.constexpr,
     BN: tl.constexpr,
     BP: tl.constexpr,
+    RUN: tl.constexpr,
 ):
-    """A tile of u ``[BM, BN]`` a program, and its statistics ``[GROUPS, TILES, M]`` if asked."""
-    TILES: tl.constexpr = (G.K + BN - 1) // BN
+    """RUN tiles of u ``[BM, BN]`` a program, and their statistics ``[GROUPS, TILES, M]`` if asked.
+
+    A layer of many neurons takes longer runs, so that plasticity merges only a few statistics.
+    """
+    TILES: tl.constexpr = (G.K + BN * RUN - 1) // (BN * RUN)
     i_m = tl.program_id(0) // TILES
     i_n = tl.program_id(0) % TILES
     i_g = tl.program_id(1)
     o_m = i_m * BM + tl.arange(0, BM)
-    o_k = i_n * BN + tl.arange(0, BN)
-    b_u = tl.zeros((BM, BN), tl.float32)
-    for i_p in range(0, P, BP):
-        o_p = i_p + tl.arange(0, BP)
-        o_w, m_w = weight_offsets(i_g, o_k, o_p, G, P)
-        b_w = tl.load(w + o_w, mask=m_w, other=0.0)  # [BN, BP]
-        b_x = load_patches(x, i_g, o_m, M, i_p, G, P, BP, False)  # [BM, BP]
-        if LEBESGUE:  # in 16 bits the power needs a second term, as u does
-            b_e = lebesgue(b_w, lebesgue_p, LEBESGUE)
-            b_w = b_e.to(b_x.dtype)
-            if u_low is not None:
-                b_l = (b_e - b_w.to(tl.float32)).to(b_x.dtype)
-                b_u = tl.dot(b_x, tl.trans(b_l), b_u, input_precision=PRECISION)
-        b_u = tl.dot(b_x, tl.trans(b_w), b_u, input_precision=PRECISION)
-    if bias is not None:
-        b_u += tl.load(bias + i_g * G.K + o_k, mask=o_k < G.K, other=0.0).to(tl.float32)[None, :]
-    m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
-    store_u(u, u_low, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
+    b_top = tl.full((BM,), -float("inf"), tl.float32)
+    b_win = tl.zeros((BM,), tl.int32)
+    b_lse = tl.full((BM,), -float("inf"), tl.float32)
+    for i_t in range(RUN):
+        i_k = (i_n * RUN + i_t) * BN
+        o_k = i_k + tl.arange(0, BN)
+        b_u = tl.zeros((BM, BN), tl.float32)
+        for i_p in range(0, P, BP):
+            o_p = i_p + tl.arange(0, BP)
+            o_w, m_w = weight_offsets(i_g, o_k, o_p, G, P)
+            b_w = tl.load(w + o_w, mask=m_w, other=0.0)  # [BN, BP]
+            b_x = load_patches(x, i_g, o_m, M, i_p, G, P, BP, False)  # [BM, BP]
+            if LEBESGUE:  # in 16 bits the power needs a second term, as u does
+                b_e = lebesgue(b_w, lebesgue_p, LEBESGUE)
+                b_w = b_e.to(b_x.dtype)
+                if u_low is not None:
+                    b_l = (b_e - b_w.to(tl.float32)).to(b_x.dtype)
+                    b_u = tl.dot(b_x, tl.trans(b_l), b_u, input_precision=PRECISION)
+            b_u = tl.dot(b_x, tl.trans(b_w), b_u, input_precision=PRECISION)
+        m_k = o_k < G.K
+        if bias is not None:
+            b_b = tl.load(bias + i_g * G.K + o_k, mask=m_k, other=0.0)
+            b_u += b_b.to(tl.float32)[None, :]
+        m = (o_m < M)[:, None] & m_k[None, :]
+        store_u(u, u_low, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
+        if COMPETE:
+            b_u = tl.where(m_k[None, :], b_u, -float("inf"))
+            b_t, b_w, b_l = statistics(b_u, scale)
+            if RUN == 1:
+                b_top, b_win, b_lse = b_t, b_w + i_k, b_l
+            elif i_k < G.K:
+                b_win = tl.where(b_t > b_top, b_w + i_k, b_win)
+                b_top = tl.maximum(b_top, b_t)
+                b_big = tl.maximum(b_lse, b_l)
+                b_lse = b_big + tl.log2(tl.exp2(b_lse - b_big) + tl.exp2(b_l - b_big))
     if COMPETE:
-        b_u = tl.where((o_k < G.K)[None, :], b_u, -float("inf"))
-        b_top, b_win, b_lse = statistics(b_u, scale)
         o = (i_g * TILES + i_n) * M + o_m
-        tl.store(win + o, i_n * BN + b_win, mask=o_m < M)
+        tl.store(win + o, b_win, mask=o_m < M)
         tl.store(lse + o, b_lse, mask=o_m < M)
         if TILES > 1:
             tl.store(top + o, b_top, mask=o_m < M)

@@ -81,7 +81,9 @@ def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) 
     chosen = configs.precision(x.dtype)
     config = configs.forward(G, M, x.dtype)
     apart = rule.pre_triangle or rule.wta == "hard_anti"
-    tiles = 1 if apart else -(-G.K // config.BN)
+    run = configs.run(G, config)
+    parts = -(-G.K // (config.BN * run))
+    tiles = 1 if apart else parts
     layout = torch.channels_last if G.U_CHANNELS_LAST else torch.contiguous_format
     shape = (batch, G.neurons, G.OH, G.OW)
     u = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
@@ -92,7 +94,7 @@ def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) 
     lse = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32)
     launch(
         forward_kernel,
-        (-(-M // config.BM) * -(-G.K // config.BN), G.GROUPS),
+        (-(-M // config.BM) * parts, G.GROUPS),
         (x, w, bias, u, u_low, top, win, lse, M, rule.scale, rule.lebesgue_p),
         {
             "G": G,
@@ -100,6 +102,7 @@ def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) 
             "LEBESGUE": rule.lebesgue_p != 2,
             "COMPETE": not apart,
             "PRECISION": chosen,
+            "RUN": run,
             **config.tiles,
         },
         config,

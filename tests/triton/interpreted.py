@@ -74,6 +74,17 @@ def test_many_small_tiles_and_splits(wta, layout, monkeypatch):
     assert_outputs_close(got, expected(x, w, bias, case.conv))
 
 
+@pytest.mark.parametrize("wta", ["soft", "hard"])
+@pytest.mark.parametrize("run", [2, 4])
+def test_runs_of_tiles(wta, run, monkeypatch):
+    """Five tiles of neurons in runs: the last run is part empty, and the winner may be anywhere."""
+    monkeypatch.setattr(configs, "forward", lambda G, M, dtype: SMALL)
+    monkeypatch.setattr(configs, "run", lambda G, config: run)
+    case = CASES["soft_anti"]._replace(w=(70, 3, 3, 3), options={"wta": wta})
+    x, w, _ = case.tensors(torch.float32)
+    assert_outputs_close(kernels.conv2d(x, w, None, **case.conv), expected(x, w, None, case.conv))
+
+
 def test_tf32(monkeypatch):
     monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32")
     case = CASES["channels_last"]
