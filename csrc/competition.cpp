@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <numeric>
+#include <vector>
 
 #include "kernels.h"
 #include "lanes.h"
@@ -119,5 +121,32 @@ SOFTHEBB_KERNEL(prepare_strip, PrepareStrip)
 SOFTHEBB_KERNEL(find_winners, FindWinners)
 SOFTHEBB_KERNEL(soft_strip, SoftStrip)
 SOFTHEBB_KERNEL(sum_strip, SumStrip)
+
+template <typename T>
+void hard_strip(const HardStrip<T>& a) {
+  int32_t ranked[kStrip];
+  std::vector<int32_t> order(a.rank ? a.neurons : 0);
+  for (int64_t j = 0; a.rank && j < a.positions; ++j) {
+    const auto before = [&](int32_t i, int32_t k) {
+      const T ui = a.u[i * a.line + j], uk = a.u[k * a.line + j];
+      const bool nan_i = ui != ui, nan_k = uk != uk;
+      if (nan_i || nan_k) return nan_i && nan_k ? i < k : nan_i;
+      return ui != uk ? ui > uk : i < k;
+    };
+    std::iota(order.begin(), order.end(), 0);
+    std::nth_element(order.begin(), order.begin() + (a.rank - 1), order.end(), before);
+    ranked[j] = order[a.rank - 1];
+  }
+  for (int64_t k = 0; k < a.neurons; ++k) std::fill_n(a.y + k * a.y_line, a.positions, T(0));
+  for (int64_t j = 0; j < a.positions; ++j) {
+    a.y[a.winner[j] * a.y_line + j] = T(1);
+    if (!a.rank) continue;
+    T& y = a.y[ranked[j] * a.y_line + j];
+    y = (a.overwrite ? T(0) : y) - a.delta;
+  }
+}
+
+template void hard_strip(const HardStrip<float>&);
+template void hard_strip(const HardStrip<double>&);
 
 }  // namespace softhebb

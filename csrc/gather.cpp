@@ -84,10 +84,18 @@ void gather_channels_last(const in_t* image, const Geometry& g, int64_t oy, int6
 
 Geometry::Geometry(const at::Tensor& x, const at::Tensor& weight, const Window& w, int64_t groups_,
                    const std::string& mode)
-    : batch(x.size(0)), channels(x.size(1)), height(x.size(2)), width(x.size(3)),
-      filters(weight.size(0)), rows(weight.size(2)), columns(weight.size(3)), groups(groups_),
-      out_height(out_size(height, rows, w, 0)), out_width(out_size(width, columns, w, 1)),
-      x_stride{x.stride(0), x.stride(1), x.stride(2), x.stride(3)}, window(w),
+    : batch(x.size(0)),
+      channels(x.size(1)),
+      height(x.size(2)),
+      width(x.size(3)),
+      filters(weight.size(0)),
+      rows(weight.size(2)),
+      columns(weight.size(3)),
+      groups(groups_),
+      out_height(out_size(height, rows, w, 0)),
+      out_width(out_size(width, columns, w, 1)),
+      x_stride{x.stride(0), x.stride(1), x.stride(2), x.stride(3)},
+      window(w),
       padded_row(padded(height, w.padding[0], mode)),
       padded_column(padded(width, w.padding[1], mode)) {}
 
@@ -98,9 +106,9 @@ void gather(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to,
   const int64_t width = g.padded_column.size(), taps = g.rows * g.columns;
   const int64_t common = g.x_stride[3] == 1 ? g.width : 0;
   const auto pad = common == 8    ? pad_channel<8, in_t, T>
-      : common == 16 ? pad_channel<16, in_t, T>
-      : common == 32 ? pad_channel<32, in_t, T>
-                     : pad_channel<0, in_t, T>;
+                   : common == 16 ? pad_channel<16, in_t, T>
+                   : common == 32 ? pad_channel<32, in_t, T>
+                                  : pad_channel<0, in_t, T>;
   std::vector<T> channel(channels_last ? 0 : g.padded_row.size() * width);
   for (const int64_t end = row + count; row < end;) {
     const int64_t oy = row % g.out_height, rows = std::min(end - row, g.out_height - oy);

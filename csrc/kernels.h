@@ -28,9 +28,9 @@ template <typename T>
 struct PrepareStrip {
   T* u;
   int64_t line, neurons, positions;
-  const T* bias;        // [neurons] or null
-  bool rectify;         // replace u by relu(u - mean)
-  T* mean;              // [positions] or null: the mean of what u is in the end
+  const T* bias;  // [neurons] or null
+  bool rectify;   // replace u by relu(u - mean)
+  T* mean;        // [positions] or null: the mean of what u is in the end
 };
 template <typename T>
 void prepare_strip(const PrepareStrip<T>& a);
@@ -59,6 +59,20 @@ struct SoftStrip {
 };
 template <typename T>
 void soft_strip(const SoftStrip<T>& a);
+
+// y = 1 for the winner, less delta for the neuron of the given rank (0 for none), ties by index.
+template <typename T>
+struct HardStrip {
+  const T* u;
+  T* y;
+  int64_t line, y_line, neurons, positions;
+  const int32_t* winner;
+  int64_t rank;
+  T delta;
+  bool overwrite;  // that neuron gets -delta, even if it is the winner
+};
+template <typename T>
+void hard_strip(const HardStrip<T>& a);
 
 // sum_y[k] += sum y[k], sum_yu[k] += sum y[k] u[k], each if not null.
 template <typename T>
@@ -115,7 +129,7 @@ template <typename T>
 struct PoolMap {
   const T* u;
   const T* mean;
-  T* out;  // [out_height, out_width]
+  T* out;      // [out_height, out_width]
   T* scratch;  // pool_scratch() elements
   int64_t height, width, out_height, out_width;
   int64_t kernel[2], stride[2], padding[2];

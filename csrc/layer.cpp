@@ -5,27 +5,32 @@
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 
-#include <cmath>
-#include <numeric>
-
 #include "kernels.h"
 #include "matrix.h"
+#include "outputs.h"
 #include "plan.h"
 #include "tasks.h"
 
 namespace softhebb {
 namespace {
 
-int64_t slices_of(int64_t size, int64_t about) { return std::max<int64_t>(1, (size + about - 1) / about); }
+int64_t slices_of(int64_t size, int64_t about) {
+  return std::max<int64_t>(1, (size + about - 1) / about);
+}
 
 template <typename in_t, typename T>
 class Pass {
  public:
   Pass(const Geometry& g, const Competition& c, const at::Tensor& x, const at::Tensor& weight,
        const at::Tensor& bias, const Wanted& wanted)
-      : g_(g), c_(c), wanted_(wanted), plan_(g, sizeof(T), wanted.pooled.defined()),
-        x_(x.const_data_ptr<in_t>()), weight_{weight.const_data_ptr<T>(), g.patch(), 1},
-        bias_(bias.defined() ? bias.const_data_ptr<T>() : nullptr), update_(wanted.update),
+      : g_(g),
+        c_(c),
+        wanted_(wanted),
+        plan_(g, sizeof(T), wanted.pooled.defined()),
+        x_(x.const_data_ptr<in_t>()),
+        weight_{weight.const_data_ptr<T>(), g.patch(), 1},
+        bias_(bias.defined() ? bias.const_data_ptr<T>() : nullptr),
+        update_(wanted.update),
         options_(weight.options()) {}
 
   void run() {
@@ -125,23 +130,28 @@ class Pass {
       T* mean = mean_.defined() ? mean_.template data_ptr<T>() + t.first + j : nullptr;
       prepare_strip<T>({p.u.at(0, j), line, g_.filters, n, bias_, c_.pre_triangle, mean});
     }
-    if (plan_.pool_in_tile) pool(p.u, t.first, t.row / g_.out_height, t.rows / g_.out_height, 0, g_.filters);
+    if (plan_.pool_in_tile)
+      pool(p.u, t.first, t.row / g_.out_height, t.rows / g_.out_height, 0, g_.filters);
     T largest[kStrip];
     int32_t winner[kStrip];
     const int64_t share = g_.group_filters();
     for (int64_t j = 0; j < t.positions; j += kStrip) {
       const int64_t n = std::min(kStrip, t.positions - j);
       const T* u = p.u.at(0, j);
-      if (wanted_.u.defined()) write_u(t.row * g_.out_width + j, u, line, n);
+      if (wanted_.u.defined()) {
+        write_u<in_t, T>(wanted_.u, t.row * g_.out_width + j, {const_cast<T*>(u), line, 1}, n);
+      }
       if (!update_) continue;
       for (int64_t group = 0; group < g_.groups; ++group) {
         const T* group_u = u + group * share * line;
         T* y = p.y.at(group * share, j);
         find_winners<T>({group_u, line, share, n, largest, winner});
         if (c_.soft()) {
-          soft_strip<T>({group_u, y, line, p.y.line, share, n, static_cast<T>(c_.t), c_.anti(), largest, winner});
+          soft_strip<T>({group_u, y, line, p.y.line, share, n, static_cast<T>(c_.t), c_.anti(),
+                         largest, winner});
         } else {
-          hard_strip(group_u, line, y, p.y.line, n, winner);
+          hard_strip<T>({group_u, y, line, p.y.line, share, n, winner, c_.anti() ? c_.rank : 0,
+                         static_cast<T>(c_.delta), c_.overwrite});
         }
       }
       if (sums) {
@@ -149,60 +159,6 @@ class Pass {
                       update_->sum_y.defined() ? sums : nullptr,
                       update_->sum_yu.defined() ? sums + g_.filters : nullptr});
       }
-    }
-  }
-
-  // The winner gets 1; "hard_anti" takes delta from the neuron of the given rank, ties by index.
-  void hard_strip(const T* u, int64_t line, T* y, int64_t y_line, int64_t n, const int32_t* winner) const {
-    const int64_t share = g_.group_filters();
-    std::vector<int32_t> order(c_.anti() ? share : 0);
-    std::vector<int32_t> losers(c_.anti() ? n : 0);
-    for (size_t j = 0; j < losers.size(); ++j) {
-      const auto before = [&](int32_t a, int32_t b) {
-        const T va = u[a * line + j], vb = u[b * line + j];
-        const bool nan_a = va != va, nan_b = vb != vb;
-        if (nan_a || nan_b) return nan_a && nan_b ? a < b : nan_a;
-        return va != vb ? va > vb : a < b;
-      };
-      std::iota(order.begin(), order.end(), 0);
-      std::nth_element(order.begin(), order.begin() + (c_.rank - 1), order.end(), before);
-      losers[j] = order[c_.rank - 1];
-    }
-    for (int64_t k = 0; k < share; ++k) std::fill_n(y + k * y_line, n, T(0));
-    for (int64_t j = 0; j < n; ++j) y[winner[j] * y_line + j] = T(1);
-    for (size_t j = 0; j < losers.size(); ++j) {
-      T& loser = y[losers[j] * y_line + j];
-      loser = (c_.overwrite ? T(0) : loser) - static_cast<T>(c_.delta);
-    }
-  }
-
-  // A strip of u, whose first position is counted over the batch, in the caller's layout.
-  void write_u(int64_t position, const T* u, int64_t line, int64_t n) const {
-    const at::Tensor& out = wanted_.u;
-    in_t* to = out.data_ptr<in_t>();
-    const int64_t plane = g_.plane(), step = out.stride(3), channel = out.stride(1);
-    constexpr int64_t kBlock = 16;
-    for (int64_t done = 0; done < n;) {
-      const int64_t image = (position + done) / plane, offset = (position + done) % plane;
-      const int64_t run = std::min(n - done, plane - offset);
-      in_t* start = to + image * out.stride(0) + offset * step;
-      for (int64_t k = 0; k < g_.filters; k += kBlock) {
-        const int64_t last = std::min(k + kBlock, g_.filters);
-        if (step == 1) {
-          for (int64_t i = k; i < last; ++i) {
-            const T* from = u + i * line + done;
-            in_t* run_to = start + i * channel;
-            for (int64_t j = 0; j < run; ++j) run_to[j] = static_cast<in_t>(from[j]);
-          }
-        } else {
-          for (int64_t j = 0; j < run; ++j) {
-            for (int64_t i = k; i < last; ++i) {
-              start[i * channel + j * step] = static_cast<in_t>(u[i * line + done + j]);
-            }
-          }
-        }
-      }
-      done += run;
     }
   }
 
@@ -214,7 +170,8 @@ class Pass {
   }
 
   T* sums_of(int64_t tile) const {
-    return tile_sums_.defined() ? tile_sums_.template data_ptr<T>() + tile * 2 * g_.filters : nullptr;
+    return tile_sums_.defined() ? tile_sums_.template data_ptr<T>() + tile * 2 * g_.filters
+                                : nullptr;
   }
 
   void collect_tile_sums() {
@@ -225,7 +182,8 @@ class Pass {
   }
 
   void run_small() {
-    const int64_t share = g_.group_filters(), patch = g_.patch(), lanes = std::min(plan_.lanes, tiles_);
+    const int64_t share = g_.group_filters(), patch = g_.patch(),
+                  lanes = std::min(plan_.lanes, tiles_);
     prepare_tile_sums();
     for_each_task(lanes, [&](int64_t lane, int64_t worker) {
       for (int64_t i = lane * tiles_ / lanes; i < (lane + 1) * tiles_ / lanes; ++i) {
@@ -248,7 +206,9 @@ class Pass {
   void run_large(bool last) {
     const int64_t share = g_.group_filters(), patch = g_.patch();
     prepare_tile_sums();
-    const int64_t parts = tiles_ >= kEnoughTasks ? 1 : std::min(slices_of(kEnoughTasks, tiles_), slices_of(share, 128));
+    const int64_t parts = tiles_ >= kEnoughTasks
+                              ? 1
+                              : std::min(slices_of(kEnoughTasks, tiles_), slices_of(share, 128));
     if (parts == 1) {
       for_each_task(tiles_, [&](int64_t i, int64_t) {
         const Tile t = tile(i);
@@ -264,7 +224,8 @@ class Pass {
         const int64_t part = task % parts;
         multiply_tile(t, place(t, 0), part * share / parts, (part + 1) * share / parts);
       });
-      for_each_task(tiles_, [&](int64_t i, int64_t) { compete(tile(i), place(tile(i), 0), sums_of(i)); });
+      for_each_task(tiles_,
+                    [&](int64_t i, int64_t) { compete(tile(i), place(tile(i), 0), sums_of(i)); });
     }
     collect_tile_sums();
     if (!update_) return;
@@ -288,24 +249,13 @@ class Pass {
   }
 
   // Pools neurons [begin, end) of whole images: u holds them from position `first` of the panel.
-  void pool(View<T> u, int64_t first, int64_t image, int64_t images, int64_t begin, int64_t end) const {
-    const Epilogue& e = *wanted_.epilogue;
-    const int64_t height = wanted_.pooled.size(2), width = wanted_.pooled.size(3);
-    const int64_t size = height * width, plane = g_.plane();
+  void pool(View<T> u, int64_t first, int64_t image, int64_t images, int64_t begin,
+            int64_t end) const {
     const T* mean = mean_.defined() ? mean_.template const_data_ptr<T>() + first : nullptr;
-    std::vector<T> scratch(pool_scratch(g_.out_height, g_.out_width, height, e.padding[1], e.kernel[1]));
-    std::vector<T> pooled(std::is_same_v<in_t, T> ? 0 : size);
     for (int64_t i = 0; i < images; ++i) {
-      in_t* out = wanted_.pooled.data_ptr<in_t>() + (image + i) * g_.filters * size;
-      for (int64_t k = begin; k < end; ++k) {
-        T* to = pooled.data();
-        if constexpr (std::is_same_v<in_t, T>) to = out + k * size;
-        pool_map<T>({u.at(k, i * plane), mean ? mean + i * plane : nullptr, to, scratch.data(),
-                     g_.out_height, g_.out_width, height, width,
-                     {e.kernel[0], e.kernel[1]}, {e.stride[0], e.stride[1]},
-                     {e.padding[0], e.padding[1]}, static_cast<T>(e.power), e.largest});
-        if constexpr (!std::is_same_v<in_t, T>) std::copy(pooled.begin(), pooled.end(), out + k * size);
-      }
+      const int64_t at = i * g_.plane();
+      write_pooled<in_t, T>(wanted_.pooled, *wanted_.epilogue, image + i, u.block(0, at),
+                            mean ? mean + at : nullptr, g_.out_height, g_.out_width, begin, end);
     }
   }
 
@@ -355,10 +305,14 @@ class Pass {
 void run_layer(const Geometry& g, const Competition& competition, const at::Tensor& x,
                const at::Tensor& weight, const at::Tensor& bias, const Wanted& wanted) {
   switch (x.scalar_type()) {
-    case at::kDouble: return Pass<double, double>(g, competition, x, weight, bias, wanted).run();
-    case at::kHalf: return Pass<at::Half, float>(g, competition, x, weight, bias, wanted).run();
-    case at::kBFloat16: return Pass<at::BFloat16, float>(g, competition, x, weight, bias, wanted).run();
-    default: return Pass<float, float>(g, competition, x, weight, bias, wanted).run();
+    case at::kDouble:
+      return Pass<double, double>(g, competition, x, weight, bias, wanted).run();
+    case at::kHalf:
+      return Pass<at::Half, float>(g, competition, x, weight, bias, wanted).run();
+    case at::kBFloat16:
+      return Pass<at::BFloat16, float>(g, competition, x, weight, bias, wanted).run();
+    default:
+      return Pass<float, float>(g, competition, x, weight, bias, wanted).run();
   }
 }
 

@@ -17,7 +17,7 @@ struct Competition {
   std::string wta;
   double delta;
   int64_t rank;
-  bool overwrite;     // the linear layer's "hard_anti"
+  bool overwrite;  // the linear layer's "hard_anti"
   bool pre_triangle;
 
   bool soft() const { return wta[0] == 's'; }

@@ -31,7 +31,8 @@ bool has_micro_kernels() {
 
 #else
 
-void micro_kernel(View<float>, View<const float>, View<const float>, int64_t, int64_t, int64_t, bool) {}
+void micro_kernel(View<float>, View<const float>, View<const float>, int64_t, int64_t, int64_t,
+                  bool) {}
 bool has_micro_kernels() { return false; }
 
 #endif
@@ -44,8 +45,8 @@ int64_t part_of(int64_t size, int64_t most) {
 
 }  // namespace
 
-void multiply_in_cache(View<float> c, View<const float> a, View<const float> b, int64_t m, int64_t n,
-                       int64_t k) {
+void multiply_in_cache(View<float> c, View<const float> a, View<const float> b, int64_t m,
+                       int64_t n, int64_t k) {
   if (b.step != 1 || !has_micro_kernels()) return multiply<float>(c, a, b, m, n, k, false);
   const int64_t rows = part_of(m, 384), columns = part_of(n, 256);
   const int64_t depth = part_of(k, (int64_t{1} << 17) / columns);  // half a MiB of b

@@ -29,7 +29,8 @@ at::Tensor as_tensor(const View<T>& v, int64_t rows, int64_t columns) {
 
 // c [m, n] = a [m, k] b [k, n], or c += a b.
 template <typename T>
-void multiply(View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n, int64_t k, bool add) {
+void multiply(View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n, int64_t k,
+              bool add) {
   at::Tensor out = as_tensor(c, m, n);
   const at::Tensor left = as_tensor(a, m, k), right = as_tensor(b, k, n);
   add ? at::addmm_out(out, out, left, right) : at::mm_out(out, left, right);
@@ -37,8 +38,8 @@ void multiply(View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n,
 
 // c = a b with small c and b, rows of all three contiguous: in blocks that stay in cache, without
 // the copies that BLAS makes of its operands, where oneDNN's micro-kernels run (AVX-512).
-void multiply_in_cache(View<float> c, View<const float> a, View<const float> b, int64_t m, int64_t n,
-                       int64_t k);
+void multiply_in_cache(View<float> c, View<const float> a, View<const float> b, int64_t m,
+                       int64_t n, int64_t k);
 void multiply_in_cache(View<double> c, View<const double> a, View<const double> b, int64_t m,
                        int64_t n, int64_t k);
 

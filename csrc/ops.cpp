@@ -36,7 +36,10 @@ class Call {
   Call(const Tensor& x, const Tensor& weight, OptionalTensor bias, IntArrayRef stride,
        IntArrayRef padding, IntArrayRef dilation, int64_t groups, String padding_mode,
        Competition competition, double lebesgue_p)
-      : x_(x), weight_(weight), bias_(bias.value_or(Tensor())), competition_(std::move(competition)),
+      : x_(x),
+        weight_(weight),
+        bias_(bias.value_or(Tensor())),
+        competition_(std::move(competition)),
         geometry_(geometry(stride, padding, dilation, groups, std::string(padding_mode))) {
     TORCH_CHECK(competition_.wta != "hard_anti" ||
                     (competition_.rank >= 1 && competition_.rank <= geometry_.group_filters()),
@@ -47,17 +50,17 @@ class Call {
   }
 
   void want_u() {
-    wanted_.u = at::empty({geometry_.batch, geometry_.filters, geometry_.out_height,
-                           geometry_.out_width},
-                          x_.options(), x_.suggest_memory_format());
+    wanted_.u =
+        at::empty({geometry_.batch, geometry_.filters, geometry_.out_height, geometry_.out_width},
+                  x_.options(), x_.suggest_memory_format());
   }
 
   void want_pooled(const Epilogue& e) {
     for (int axis = 0; axis < 2; ++axis) {
       TORCH_CHECK(e.kernel[axis] > 0 && e.stride[axis] > 0 && e.padding[axis] >= 0 &&
                       2 * e.padding[axis] <= e.kernel[axis],
-                  "pool_padding must be at most half of pool_kernel; got ", e.padding[axis], " and ",
-                  e.kernel[axis]);
+                  "pool_padding must be at most half of pool_kernel; got ", e.padding[axis],
+                  " and ", e.kernel[axis]);
     }
     const int64_t height = pooled_size(geometry_.out_height, e, 0);
     const int64_t width = pooled_size(geometry_.out_width, e, 1);
@@ -100,12 +103,14 @@ class Call {
                 "weight and bias must be on the CPU, as x is");
     TORCH_CHECK(groups >= 1 && weight_.size(0) % groups == 0 && weight_.size(0) > 0 &&
                     x_.size(1) == weight_.size(1) * groups,
-                "x ", x_.sizes(), " does not fit weight ", weight_.sizes(), " in ", groups, " groups");
+                "x ", x_.sizes(), " does not fit weight ", weight_.sizes(), " in ", groups,
+                " groups");
     TORCH_CHECK(!bias_.defined() || (bias_.dim() == 1 && bias_.size(0) == weight_.size(0)),
                 "bias must be [", weight_.size(0), "]; got ", bias_.sizes());
     Window w;
     for (int axis = 0; axis < 2; ++axis) {
-      w.stride[axis] = stride[axis], w.padding[axis] = padding[axis], w.dilation[axis] = dilation[axis];
+      w.stride[axis] = stride[axis], w.padding[axis] = padding[axis],
+      w.dilation[axis] = dilation[axis];
       const int64_t size = x_.size(2 + axis), taps = weight_.size(2 + axis);
       const int64_t most = mode == "reflect" ? size - 1 : mode == "circular" ? size : INT32_MAX;
       TORCH_CHECK(w.stride[axis] > 0 && w.dilation[axis] > 0 && w.padding[axis] >= 0 &&
@@ -137,23 +142,27 @@ Epilogue epilogue(bool centre, double power, String pool, IntArrayRef kernel, In
                   IntArrayRef padding) {
   TORCH_CHECK(power > 0, "power must be positive; got ", power);
   TORCH_CHECK(pool == "max" || pool == "avg", "pool must be max or avg; got ", pool);
-  return {centre, power, pool == "max", {kernel[0], kernel[1]}, {stride[0], stride[1]},
+  return {centre,
+          power,
+          pool == "max",
+          {kernel[0], kernel[1]},
+          {stride[0], stride[1]},
           {padding[0], padding[1]}};
 }
 
-#define CONV_PARAMETERS                                                                         \
+#define CONV_PARAMETERS                                                                           \
   IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups, double t_invert, \
-      String wta, double delta, int64_t rank, String padding_mode, bool pre_triangle,           \
+      String wta, double delta, int64_t rank, String padding_mode, bool pre_triangle,             \
       double lebesgue_p
-#define CONV_CALL                                                                               \
-  Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode,                   \
+#define CONV_CALL                                                             \
+  Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode, \
             competition(t_invert, wta, delta, rank, false, pre_triangle), lebesgue_p)
 #define LINEAR_PARAMETERS double t_invert, String wta, double delta, int64_t rank, double lebesgue_p
-#define LINEAR_CALL                                                                             \
-  Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros",            \
+#define LINEAR_CALL                                                                  \
+  Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros", \
             competition(t_invert, wta, delta, rank, true, false), lebesgue_p)
-#define BLOCK_PARAMETERS                                                                        \
-  bool centre, double power, String pool, IntArrayRef pool_kernel, IntArrayRef pool_stride,     \
+#define BLOCK_PARAMETERS                                                                    \
+  bool centre, double power, String pool, IntArrayRef pool_kernel, IntArrayRef pool_stride, \
       IntArrayRef pool_padding
 #define BLOCK_EPILOGUE epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding)
 
@@ -239,29 +248,32 @@ void tell_autograd(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
 }  // namespace
 }  // namespace softhebb
 
-#define CONV_OPTIONS                                                                        \
-  "int[2] stride, int[2] padding, int[2] dilation, int groups, float t_invert, str wta, "   \
+#define CONV_OPTIONS                                                                      \
+  "int[2] stride, int[2] padding, int[2] dilation, int groups, float t_invert, str wta, " \
   "float delta, int rank, str padding_mode, bool pre_triangle, float lebesgue_p"
 #define LINEAR_OPTIONS "float t_invert, str wta, float delta, int rank, float lebesgue_p"
-#define BLOCK_OPTIONS                                                                       \
-  "bool centre, float power, str pool, int[2] pool_kernel, int[2] pool_stride, "            \
+#define BLOCK_OPTIONS                                                            \
+  "bool centre, float power, str pool, int[2] pool_kernel, int[2] pool_stride, " \
   "int[2] pool_padding"
 
 TORCH_LIBRARY(softhebb_fast, m) {
   m.def("conv_update(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS
         ") -> (Tensor, Tensor, Tensor)");
-  m.def("conv_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float lr_power, "
-        CONV_OPTIONS ") -> (Tensor, Tensor)");
+  m.def(
+      "conv_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
+      "lr_power, " CONV_OPTIONS ") -> (Tensor, Tensor)");
   m.def("linear_update(Tensor x, Tensor weight, Tensor? bias, " LINEAR_OPTIONS
         ") -> (Tensor, Tensor, Tensor)");
-  m.def("linear_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float lr_power, "
-        LINEAR_OPTIONS ") -> (Tensor, Tensor)");
+  m.def(
+      "linear_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
+      "lr_power, " LINEAR_OPTIONS ") -> (Tensor, Tensor)");
   m.def("block_forward(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS ", " BLOCK_OPTIONS
         ") -> Tensor");
   m.def("block_update(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS ", " BLOCK_OPTIONS
         ") -> (Tensor, Tensor, Tensor)");
-  m.def("block_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float lr_power, "
-        CONV_OPTIONS ", " BLOCK_OPTIONS ") -> (Tensor, Tensor)");
+  m.def(
+      "block_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
+      "lr_power, " CONV_OPTIONS ", " BLOCK_OPTIONS ") -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(softhebb_fast, CPU, m) {

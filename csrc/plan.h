@@ -24,7 +24,8 @@ struct Plan {
     const int64_t unit = pool_in_tile ? g.out_height : 1;  // rows that stay together
     tile_rows = std::max<int64_t>(target / (unit * width), 1) * unit;
     tile_rows = std::clamp<int64_t>(tile_rows, 1, std::max<int64_t>(rows, 1));
-    const int64_t held = (small ? 0 : patches + g.filters) + (pools && !pool_in_tile ? g.filters : 0);
+    const int64_t held =
+        (small ? 0 : patches + g.filters) + (pools && !pool_in_tile ? g.filters : 0);
     const int64_t most = held ? kPanelBytes / (held * element_size * width) : rows;
     panel_rows = std::max(most / tile_rows, int64_t{1}) * tile_rows;
     if (pools) panel_rows = std::max(panel_rows / g.out_height, int64_t{1}) * g.out_height;

@@ -70,7 +70,8 @@ SOFTHEBB_INLINE void fold_rows(const T* from, int64_t step, int64_t count, T* to
     T folded[kWide] = {};
     for (int64_t row = 0; row < count; ++row) {
 #pragma omp simd
-      for (int64_t l = 0; l < kWide; ++l) folded[l] = Fold::fold(folded[l], from[row * step + i + l]);
+      for (int64_t l = 0; l < kWide; ++l)
+        folded[l] = Fold::fold(folded[l], from[row * step + i + l]);
     }
 #pragma omp simd
     for (int64_t l = 0; l < kWide; ++l) to[i + l] = folded[l];

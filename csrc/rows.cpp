@@ -61,10 +61,17 @@ SOFTHEBB_INLINE void spread_channel_body(const SpreadChannel<T>& a) {
     for (int64_t s = 0; s < a.columns; ++s, to += a.line) {
       const T* from = a.from + r * a.window.dilation[0] * a.width + s * a.window.dilation[1];
       switch (width) {
-        case 8: spread_rows<T, 8>(a, from, to); break;
-        case 16: spread_rows<T, 16>(a, from, to); break;
-        case 32: spread_rows<T, 32>(a, from, to); break;
-        default: spread_rows<T, 0>(a, from, to);
+        case 8:
+          spread_rows<T, 8>(a, from, to);
+          break;
+        case 16:
+          spread_rows<T, 16>(a, from, to);
+          break;
+        case 32:
+          spread_rows<T, 32>(a, from, to);
+          break;
+        default:
+          spread_rows<T, 0>(a, from, to);
       }
     }
   }

@@ -22,31 +22,31 @@ inline int cpu_level() {
 
 }  // namespace softhebb
 
-#define SOFTHEBB_KERNEL(name, Arguments)                                                     \
-  template <typename T>                                                                      \
-  __attribute__((target("arch=x86-64-v4"))) void name##_v4(const Arguments<T>& a) {          \
-    name##_body<T>(a);                                                                       \
-  }                                                                                          \
-  template <typename T>                                                                      \
-  __attribute__((target("arch=x86-64-v3"))) void name##_v3(const Arguments<T>& a) {          \
-    name##_body<T>(a);                                                                       \
-  }                                                                                          \
-  template <typename T>                                                                      \
-  void name(const Arguments<T>& a) {                                                         \
-    const int level = cpu_level();                                                           \
-    level == 4 ? name##_v4<T>(a) : level == 3 ? name##_v3<T>(a) : name##_body<T>(a);         \
-  }                                                                                          \
-  template void name<float>(const Arguments<float>&);                                        \
+#define SOFTHEBB_KERNEL(name, Arguments)                                             \
+  template <typename T>                                                              \
+  __attribute__((target("arch=x86-64-v4"))) void name##_v4(const Arguments<T>& a) {  \
+    name##_body<T>(a);                                                               \
+  }                                                                                  \
+  template <typename T>                                                              \
+  __attribute__((target("arch=x86-64-v3"))) void name##_v3(const Arguments<T>& a) {  \
+    name##_body<T>(a);                                                               \
+  }                                                                                  \
+  template <typename T>                                                              \
+  void name(const Arguments<T>& a) {                                                 \
+    const int level = cpu_level();                                                   \
+    level == 4 ? name##_v4<T>(a) : level == 3 ? name##_v3<T>(a) : name##_body<T>(a); \
+  }                                                                                  \
+  template void name<float>(const Arguments<float>&);                                \
   template void name<double>(const Arguments<double>&);
 
 #else
 
-#define SOFTHEBB_KERNEL(name, Arguments)                                                     \
-  template <typename T>                                                                      \
-  void name(const Arguments<T>& a) {                                                         \
-    name##_body<T>(a);                                                                       \
-  }                                                                                          \
-  template void name<float>(const Arguments<float>&);                                        \
+#define SOFTHEBB_KERNEL(name, Arguments)              \
+  template <typename T>                               \
+  void name(const Arguments<T>& a) {                  \
+    name##_body<T>(a);                                \
+  }                                                   \
+  template void name<float>(const Arguments<float>&); \
   template void name<double>(const Arguments<double>&);
 
 #endif

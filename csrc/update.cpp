@@ -19,7 +19,9 @@ namespace {
 constexpr double kEpsilon = 1e-30;
 
 // About 32k weights a task: enough to outweigh the scheduling, few enough to share out.
-int64_t rows_a_task(int64_t size) { return std::max<int64_t>(1, (int64_t{1} << 15) / std::max<int64_t>(size, 1)); }
+int64_t rows_a_task(int64_t size) {
+  return std::max<int64_t>(1, (int64_t{1} << 15) / std::max<int64_t>(size, 1));
+}
 
 template <typename F>
 void for_row_blocks(int64_t rows, int64_t size, const F& run) {
@@ -40,8 +42,11 @@ double norm_of(const T* w, int64_t size, double p) {
 
 Update::Update(at::Tensor weight, at::Tensor product_weight, at::Tensor bias, int64_t groups,
                int64_t positions, bool direct)
-    : weight_(std::move(weight)), product_weight_(std::move(product_weight)),
-      bias_(std::move(bias)), groups_(groups), positions_(positions) {
+    : weight_(std::move(weight)),
+      product_weight_(std::move(product_weight)),
+      bias_(std::move(bias)),
+      groups_(groups),
+      positions_(positions) {
   const auto options = weight_.options();
   const int64_t neurons = weight_.size(0);
   yx = at::empty(weight_.sizes(), options);
@@ -72,9 +77,8 @@ void Update::measure_rows(int64_t begin, int64_t end) {
 }
 
 void Update::measure(int64_t begin, int64_t end) {
-  AT_DISPATCH_FLOATING_TYPES(weight_.scalar_type(), "measure", [&] {
-    measure_rows<scalar_t>(begin, end);
-  });
+  AT_DISPATCH_FLOATING_TYPES(weight_.scalar_type(), "measure",
+                             [&] { measure_rows<scalar_t>(begin, end); });
 }
 
 void Update::measure_all() {
@@ -103,23 +107,22 @@ void Update::write_rows(const at::Tensor& out, const Rate* rate) {
         lr = static_cast<T>(rate->lr * std::pow(std::abs(norm - 1) + 1e-10, rate->power));
       }
       const T whole = largest[k / share] + static_cast<T>(kEpsilon);
-      delta_row<T>({w + k * size, sums + k * size, to + k * size, size, yu[k], whole, lr, rate != nullptr});
+      delta_row<T>(
+          {w + k * size, sums + k * size, to + k * size, size, yu[k], whole, lr, rate != nullptr});
     }
   });
 }
 
 at::Tensor Update::delta() {
   at::Tensor out = at::empty_like(weight_);
-  AT_DISPATCH_FLOATING_TYPES(weight_.scalar_type(), "delta", [&] {
-    write_rows<scalar_t>(out, nullptr);
-  });
+  AT_DISPATCH_FLOATING_TYPES(weight_.scalar_type(), "delta",
+                             [&] { write_rows<scalar_t>(out, nullptr); });
   return out;
 }
 
 void Update::step_(const Rate& rate) {
-  AT_DISPATCH_FLOATING_TYPES(weight_.scalar_type(), "step_", [&] {
-    write_rows<scalar_t>(weight_, &rate);
-  });
+  AT_DISPATCH_FLOATING_TYPES(weight_.scalar_type(), "step_",
+                             [&] { write_rows<scalar_t>(weight_, &rate); });
 }
 
 at::Tensor Update::bias_delta(double t) const {

@@ -22,9 +22,9 @@ class Update {
 
   void measure(int64_t begin, int64_t end);  // neurons whose yx is complete
   void measure_all();
-  at::Tensor delta();                        // [K, patch]
-  void step_(const Rate& rate);              // weight += rate * delta
-  at::Tensor bias_delta(double t) const;     // [K]
+  at::Tensor delta();                     // [K, patch]
+  void step_(const Rate& rate);           // weight += rate * delta
+  at::Tensor bias_delta(double t) const;  // [K]
 
  private:
   template <typename T>
