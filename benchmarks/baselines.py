@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast import cpp
+from softhebb_fast import fused
 
 LR_POWER = 0.5
 
@@ -120,8 +120,8 @@ def native_block(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     competition = dict(t_invert=layer.t, wta="soft_anti", delta=2.0, rank=3, lebesgue_p=2.0)
     step = dict(lr=layer.lr, lr_power=LR_POWER)
     if layer.is_linear:
-        return cpp.linear_step_(x, weight, None, **step, **competition)[0]
-    epilogue = cpp.Epilogue(
+        return fused.linear_step_(x, weight, None, **step, **competition)[0]
+    epilogue = fused.Epilogue(
         True,
         layer.power,
         layer.pool,
@@ -134,7 +134,7 @@ def native_block(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
         groups=1,
         padding_mode="reflect",
     )
-    return cpp.block_step_(
+    return fused.block_step_(
         x, weight, None, epilogue, **step, **competition, **geometry, pre_triangle=False
     )[0]
 

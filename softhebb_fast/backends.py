@@ -8,33 +8,36 @@ from types import ModuleType
 
 import torch
 
-from softhebb_fast import cpp, reference
+from softhebb_fast import fused, reference
 
 BACKENDS = ("auto", "reference", "cpp", "triton")
 PREFERENCE = {"cpu": ("cpp", "reference"), "cuda": ("triton", "reference")}
 
 _log = logging.getLogger(__name__)
-_NOT_YET = "this version of softhebb_fast does not contain it"
 
 
-def why_not(backend: str, device: torch.device | str) -> str | None:
-    """The reason why ``backend`` cannot run on ``device``, or None if it can."""
+def why_not(
+    backend: str, device: torch.device | str, dtype: torch.dtype | None = None
+) -> str | None:
+    """The reason why ``backend`` cannot run there, or None if it can."""
     _check_name(backend)
     if backend in ("auto", "reference"):
         return None
-    return cpp.why_not(torch.device(device).type) if backend == "cpp" else _NOT_YET
+    return fused.why_not(backend, torch.device(device).type, dtype)
 
 
-def resolve(backend: str, device: torch.device | str) -> ModuleType:
-    """The implementation of ``backend`` on ``device``: a module with ``conv2d`` and ``linear``.
+def resolve(
+    backend: str, device: torch.device | str, dtype: torch.dtype | None = None
+) -> ModuleType:
+    """The implementation of ``backend``: a module with the functions of ``reference``.
 
     Raises:
         ValueError: unknown backend.
         RuntimeError: a backend chosen by name that cannot run here, with the reason.
     """
     if backend == "auto":
-        return _implementation(choose(torch.device(device).type))
-    reason = why_not(backend, device)
+        return _implementation(choose(torch.device(device).type, dtype))
+    reason = why_not(backend, device, dtype)
     if reason is not None:
         raise RuntimeError(
             f"backend={backend!r} cannot run on device {torch.device(device).type!r}: {reason}. "
@@ -49,21 +52,24 @@ def serves(name: str, backend: str, device: torch.device) -> bool:
     return chosen == name and why_not(name, device) is None
 
 
-def choose(device_type: str) -> str:
-    """The backend that ``"auto"`` stands for on a type of device; logged once at debug level."""
+def choose(device_type: str, dtype: torch.dtype | None = None) -> str:
+    """What ``"auto"`` stands for; logged once for every type of device, at debug level."""
     candidates = PREFERENCE.get(device_type, ("reference",))
-    chosen = next(name for name in candidates if why_not(name, device_type) is None)
+    chosen = next(name for name in candidates if why_not(name, device_type, dtype) is None)
     if not torch.compiler.is_compiling():
-        _announce(device_type, chosen)
+        _announce(device_type, dtype, chosen)
     return chosen
 
 
 @cache
-def _announce(device_type: str, chosen: str) -> None:
-    candidates = PREFERENCE.get(device_type, ("reference",))
-    for name in candidates[: candidates.index(chosen)]:
-        _log.debug("auto passes over %s on %s: %s", name, device_type, why_not(name, device_type))
-    _log.debug("auto is %s on %s", chosen, device_type)
+def _announce(device_type: str, dtype: torch.dtype | None, chosen: str) -> None:
+    where = device_type if dtype is None else f"{device_type}, {dtype}"
+    for name in PREFERENCE.get(device_type, ()):
+        if name == chosen:
+            break
+        reason = why_not(name, device_type, dtype)
+        _log.debug("auto passes over %s on %s: %s", name, where, reason)
+    _log.debug("auto is %s on %s", chosen, where)
 
 
 def _check_name(backend: str) -> None:
@@ -72,4 +78,4 @@ def _check_name(backend: str) -> None:
 
 
 def _implementation(name: str) -> ModuleType:
-    return {"reference": reference, "cpp": cpp}[name]
+    return reference if name == "reference" else fused

@@ -1,11 +1,14 @@
 """The operators ``torch.ops.softhebb_fast.*``: loaded from the C++ extension or defined in Python.
 
 The extension brings the schemas and the CPU kernels. Without it the same operators are defined on
-the reference, so that code that calls them runs anywhere. Fake kernels and autograd are here.
+the reference, so that code that calls them runs anywhere. The Triton kernels are their CUDA (and
+ROCm) implementation. Fake kernels and autograd are here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -15,6 +18,7 @@ from torch._prims_common import suggest_memory_format
 
 from softhebb_fast import reference
 from softhebb_fast.checks import output_size
+from softhebb_fast.epilogue import Epilogue
 
 CONV = (
     "int[2] stride, int[2] padding, int[2] dilation, int groups, float t_invert, str wta, "
@@ -37,6 +41,7 @@ SCHEMAS = {
     "block_step_": f"({WRITE}, {CONV}, {BLOCK}) -> (Tensor, Tensor)",
 }
 CONV_NAMES = tuple(part.split()[-1] for part in CONV.split(", "))
+FUNCTIONS = {"conv_update": "conv2d", "conv_step_": "conv2d_step_", "linear_update": "linear"}
 PRE_TRIANGLE = CONV_NAMES.index("pre_triangle")
 LINEAR_NAMES = tuple(part.split()[-1] for part in LINEAR.split(", "))
 
@@ -56,55 +61,24 @@ def _load() -> str | None:
     return None
 
 
-def _conv_update(x, weight, bias, *options):
-    out = reference.conv2d(x, weight, bias, **dict(zip(CONV_NAMES, _pairs(options), strict=True)))
-    return out.u, out.delta, _or_empty(out.bias_delta, weight)
+def on(module: str, name: str) -> Callable:
+    """The operator ``name`` on a module that has the functions of ``reference``.
 
+    The module is imported at the first call, so that Triton is not before it is needed.
+    """
+    names = LINEAR_NAMES if name.startswith("linear") else CONV_NAMES
+    names = ("lr", "lr_power", *names) if name.endswith("_step_") else names
+    function = FUNCTIONS.get(name, name)
 
-def _linear_update(x, weight, bias, *options):
-    out = reference.linear(x, weight, bias, **dict(zip(LINEAR_NAMES, options, strict=True)))
-    return out.u, out.delta, _or_empty(out.bias_delta, weight)
+    def operator(x, weight, bias, *values):
+        options = dict(zip(names, _pairs(values), strict=False))
+        epilogue = (Epilogue(*_pairs(values[len(names) :])),) if name.startswith("block") else ()
+        out = getattr(import_module(module), function)(x, weight, bias, *epilogue, **options)
+        if isinstance(out, Tensor):
+            return out
+        return tuple(weight.new_empty(0) if t is None else t for t in out)
 
-
-def _conv_step_(x, weight, bias, lr, lr_power, *options):
-    u, delta, bias_delta = _conv_update(x, weight, bias, *options)
-    reference.hebbian_step_(weight, delta, lr, lr_power, options[-1])
-    return u, bias_delta
-
-
-def _linear_step_(x, weight, bias, lr, lr_power, *options):
-    u, delta, bias_delta = _linear_update(x, weight, bias, *options)
-    reference.hebbian_step_(weight, delta, lr, lr_power, options[-1])
-    return u, bias_delta
-
-
-def _block_forward(x, weight, bias, *options):
-    conv, block = options[: len(CONV_NAMES)], options[len(CONV_NAMES) :]
-    return _epilogue(_pre_activations(x, weight, bias, *conv), *block)
-
-
-def _block_update(x, weight, bias, *options):
-    conv, block = options[: len(CONV_NAMES)], options[len(CONV_NAMES) :]
-    u, delta, bias_delta = _conv_update(x, weight, bias, *conv)
-    return _epilogue(u, *block), delta, bias_delta
-
-
-def _block_step_(x, weight, bias, lr, lr_power, *options):
-    conv, block = options[: len(CONV_NAMES)], options[len(CONV_NAMES) :]
-    u, bias_delta = _conv_step_(x, weight, bias, lr, lr_power, *conv)
-    return _epilogue(u, *block), bias_delta
-
-
-def _epilogue(u, centre, power, pool, kernel, stride, padding):
-    a = F.relu(u - u.mean(dim=1, keepdim=True) if centre else u) ** power
-    pooling = F.max_pool2d if pool == "max" else F.avg_pool2d
-    return pooling(a, kernel, stride, padding)
-
-
-def _pre_activations(x, weight, bias, *options) -> Tensor:
-    u = _product(x, weight, *options)
-    u = u if bias is None else u + bias.view(-1, 1, 1)
-    return F.relu(u - u.mean(dim=1, keepdim=True)) if options[PRE_TRIANGLE] else u
+    return operator
 
 
 def _product(x, weight, stride, padding, dilation, groups, *rest) -> Tensor:
@@ -116,10 +90,6 @@ def _product(x, weight, stride, padding, dilation, groups, *rest) -> Tensor:
 
 def _pairs(options):
     return (tuple(v) if isinstance(v, (list, tuple)) else v for v in options)
-
-
-def _or_empty(bias_delta: Tensor | None, weight: Tensor) -> Tensor:
-    return weight.new_empty(0) if bias_delta is None else bias_delta
 
 
 def _fake_u(x, weight, stride, padding, dilation) -> Tensor:
@@ -217,7 +187,8 @@ _library = torch.library.Library("softhebb_fast", "FRAGMENT")
 for _name, _schema in SCHEMAS.items():
     if MISSING is not None:
         _library.define(_name + _schema)
-        _library.impl(_name, globals()[f"_{_name}"], "CompositeExplicitAutograd")
+        _library.impl(_name, on("softhebb_fast.reference", _name), "CompositeExplicitAutograd")
+    _library.impl(_name, on("softhebb_fast.kernels", _name), "CUDA")
     torch.library.register_fake(
         f"softhebb_fast::{_name}", globals()[f"_fake_{_name}"], lib=_library
     )

@@ -213,6 +213,7 @@ def hebbian_update(
     """
     if weight.dim() == 4:
         yx = torch.nn.grad.conv2d_weight(x, weight.shape, y, stride, 0, dilation, groups)
+        yx = yx.contiguous()
         yu = (y * u).sum(dim=(0, 2, 3)).view(-1, 1, 1, 1)
     else:
         yx = y.t() @ x

@@ -100,6 +100,35 @@ def test_fused_module_equals_its_parts(backend, name, update):
         assert_close(own.double(), other.double(), TOL)
 
 
+@pytest.mark.skipif(why_not("cpp", "cpu") is not None, reason=str(why_not("cpp", "cpu")))
+def test_what_is_fused(monkeypatch):
+    calls = []
+    whole = functional.softhebb_block
+    monkeypatch.setattr(
+        functional, "softhebb_block", lambda *a, **k: calls.append(1) or whole(*a, **k)
+    )
+    block = SoftHebbBlock(2, 7, 3, lr=0.1, update="in_place")
+    x = torch.randn(3, 2, 8, 8)
+
+    def fused(**changes) -> bool:
+        calls.clear()
+        copied = copy.deepcopy(block)
+        for name, value in changes.items():
+            setattr(copied.layer, name, value)
+        copied(x)
+        return bool(calls)
+
+    assert fused()
+    assert not fused(backend="reference")
+    assert not fused(training=False), "the weight wants a gradient"
+    block.layer.weight.requires_grad_(False)
+    assert fused(training=False)
+    x.requires_grad_()
+    assert not fused()
+    with torch.no_grad():
+        assert fused()
+
+
 def test_wanted_gradients_reach_input_and_weight():
     block = SoftHebbBlock(2, 7, 3, pool=nn.MaxPool2d(2)).eval()
     x = torch.randn(3, 2, 8, 8, requires_grad=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 
-from softhebb_fast import cpp, ops, reference
+from softhebb_fast import fused, ops, reference
 from tests import oracle
 from tests.strategies import Case, conv_cases, linear_cases
 from tests.tolerances import (
@@ -48,7 +48,7 @@ def test_conv2d_is_the_oracle(case: Case):
     x, weight, bias = case.tensors()
     expected = oracle.conv2d(x, weight, bias, **case.options)
     assume(expected.condition < 1e3)
-    assert_outputs_close(cpp.conv2d(x, weight, bias, **case.options), expected)
+    assert_outputs_close(fused.conv2d(x, weight, bias, **case.options), expected)
 
 
 @settings(max_examples=200)
@@ -57,7 +57,7 @@ def test_linear_is_the_oracle(case: Case):
     x, weight, bias = case.tensors()
     expected = oracle.linear(x, weight, bias, **case.options)
     assume(expected.condition < 1e3)
-    assert_outputs_close(cpp.linear(x, weight, bias, **case.options), expected)
+    assert_outputs_close(fused.linear(x, weight, bias, **case.options), expected)
 
 
 @settings(max_examples=200)
@@ -70,7 +70,7 @@ def test_float32_is_the_oracle_outside_the_band(case: Case):
     assume(len(x))
     expected = oracle.conv2d(x, weight, bias, **case.options)
     assume(expected.condition < 10 and case.options["t_invert"] <= 12)
-    assert_outputs_close(cpp.conv2d(x, weight, bias, **case.options), expected)
+    assert_outputs_close(fused.conv2d(x, weight, bias, **case.options), expected)
 
 
 PUBLISHED = {
@@ -89,7 +89,7 @@ def test_published_shapes(name, wta):
     x, weight = layer(shape, weight_shape)
     options = OPTIONS | dict(padding=(pad, pad), wta=wta)
     exact = reference.conv2d(x.double(), weight.double(), None, **options)
-    out = cpp.conv2d(x, weight, None, **options)
+    out = fused.conv2d(x, weight, None, **options)
     plain = reference.conv2d(x, weight, None, **options)
     assert_close(out.u, exact.u, tolerance(torch.float32, "u"))
     drift = (plain.delta - exact.delta).abs().max()
@@ -105,7 +105,7 @@ def test_sizes_at_the_edges_of_tiles_and_strips(positions, neurons):
     x, weight = layer((1, 2, 1, positions), (neurons, 2, 1, 1), torch.float64)
     options = OPTIONS | dict(padding=(0, 0))
     expected = oracle.conv2d(x, weight, **options)
-    assert_outputs_close(cpp.conv2d(x, weight, None, **options), expected)
+    assert_outputs_close(fused.conv2d(x, weight, None, **options), expected)
 
 
 @pytest.mark.parametrize("neurons", [255, 300, 512, 700])
@@ -114,7 +114,7 @@ def test_sizes_at_the_edges_of_tiles_and_strips(positions, neurons):
 def test_sizes_at_the_edges_of_slices(neurons, inputs, batch):
     x, weight = layer((batch, inputs), (neurons, inputs), torch.float64)
     expected = reference.linear(x, weight, None, **LINEAR)
-    assert_outputs_close(cpp.linear(x, weight, None, **LINEAR), expected)
+    assert_outputs_close(fused.linear(x, weight, None, **LINEAR), expected)
 
 
 def test_several_panels_add_up():
@@ -122,28 +122,28 @@ def test_several_panels_add_up():
     bias = torch.randn(160, dtype=torch.float64)
     options = OPTIONS | dict(pre_triangle=True)
     expected = reference.conv2d(x, weight, bias, **options)
-    assert_outputs_close(cpp.conv2d(x, weight, bias, **options), expected)
+    assert_outputs_close(fused.conv2d(x, weight, bias, **options), expected)
 
 
 def test_many_groups():
     x, weight = layer((3, 12, 9, 9), (24, 1, 3, 3), torch.float64)
     options = OPTIONS | dict(groups=12, wta="hard_anti")
     expected = oracle.conv2d(x, weight, **options)
-    assert_outputs_close(cpp.conv2d(x, weight, None, **options), expected)
+    assert_outputs_close(fused.conv2d(x, weight, None, **options), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_summed_in_float32(dtype):
     x, weight = layer((2, 8, 12, 12), (48, 8, 3, 3), dtype)
     bias = torch.full((48,), -3.0, dtype=dtype)
-    out = cpp.conv2d(x, weight, bias, **OPTIONS)
-    expected = cpp.conv2d(x.float(), weight.float(), bias.float(), **OPTIONS)
+    out = fused.conv2d(x, weight, bias, **OPTIONS)
+    expected = fused.conv2d(x.float(), weight.float(), bias.float(), **OPTIONS)
     assert out.u.dtype == out.delta.dtype == out.bias_delta.dtype == dtype
     assert torch.equal(out.u, expected.u.to(dtype))
     assert torch.equal(out.delta, expected.delta.to(dtype))
     assert torch.equal(out.bias_delta, expected.bias_delta.to(dtype))
-    out = cpp.linear(x.flatten(1), weight.new_ones(5, 8 * 144), None, **LINEAR)
-    expected = cpp.linear(x.flatten(1).float(), torch.ones(5, 8 * 144), None, **LINEAR)
+    out = fused.linear(x.flatten(1), weight.new_ones(5, 8 * 144), None, **LINEAR)
+    expected = fused.linear(x.flatten(1).float(), torch.ones(5, 8 * 144), None, **LINEAR)
     assert torch.equal(out.u, expected.u.to(dtype))
 
 
@@ -160,15 +160,15 @@ def layouts(x):
 @pytest.mark.parametrize("neurons", [7, 300])
 def test_layouts_give_the_same_bits(neurons):
     x, weight = layer((2, 18, 9, 11), (neurons, 18, 3, 3))
-    expected = cpp.conv2d(x, weight, None, **OPTIONS)
+    expected = fused.conv2d(x, weight, None, **OPTIONS)
     for name, view in layouts(x):
-        out = cpp.conv2d(view, weight, None, **OPTIONS)
+        out = fused.conv2d(view, weight, None, **OPTIONS)
         assert torch.equal(out.u, expected.u), name
         assert torch.equal(out.delta, expected.delta), name
         last = name == "channels_last"
         assert out.u.is_contiguous(memory_format=torch.channels_last) == last, name
     for view in (weight.transpose(2, 3).contiguous().transpose(2, 3), weight[:, :, :, :]):
-        assert torch.equal(cpp.conv2d(x, view, None, **OPTIONS).delta, expected.delta)
+        assert torch.equal(fused.conv2d(x, view, None, **OPTIONS).delta, expected.delta)
 
 
 def test_linear_reads_transposed_inputs():
@@ -177,17 +177,17 @@ def test_linear_reads_transposed_inputs():
     wide = torch.zeros(40, 60, dtype=torch.float64)
     wide[:, ::2] = x
     for view in (x.t().contiguous().t(), wide[:, ::2]):
-        assert_outputs_close(cpp.linear(view, weight, None, **LINEAR), expected)
+        assert_outputs_close(fused.linear(view, weight, None, **LINEAR), expected)
 
 
 def test_literal_values():
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     weight = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    out = cpp.linear(x, weight, None, **(LINEAR | dict(wta="hard")))
+    out = fused.linear(x, weight, None, **(LINEAR | dict(wta="hard")))
     assert out.u.tolist() == [[1.0, 0.0], [0.0, 1.0]]
     assert out.delta.tolist() == [[0.0, 0.0], [0.0, 0.0]]
     weight = torch.tensor([[2.0, 0.0], [0.0, 0.5]])
-    out = cpp.linear(x, weight, None, **(LINEAR | dict(wta="hard")))
+    out = fused.linear(x, weight, None, **(LINEAR | dict(wta="hard")))
     # neuron 0 wins its pattern with u = 2: D = x - 2 w = (-3, 0); neuron 1: (0, 1 - 0.25)
     assert out.delta.tolist() == [[-1.0, 0.0], [0.0, 0.25]]
 
@@ -198,7 +198,7 @@ def test_identical_filters_tie_and_only_the_first_parts(wta, twins):
     x = torch.randn(4, 5, 9, 9)
     weight = torch.randn(1, 5, 3, 3).expand(twins, 5, 3, 3).contiguous()
     options = OPTIONS | dict(wta=wta, rank=2 if twins > 1 else 1)
-    out = cpp.conv2d(x, weight, None, **options)
+    out = fused.conv2d(x, weight, None, **options)
     assert all(torch.equal(out.u[:, 0], out.u[:, k]) for k in range(twins))
     alike = [torch.equal(out.delta[-1], out.delta[k]) for k in range(twins)]
     special = {"soft": 0, "soft_anti": 1, "hard": 1, "hard_anti": 2}[wta]
@@ -212,11 +212,11 @@ def test_identical_filters_tie_and_only_the_first_parts(wta, twins):
 def test_an_empty_batch_changes_nothing():
     x, weight = layer((0, 3, 6, 6), (10, 3, 3, 3))
     bias = torch.zeros(10)
-    out = cpp.conv2d(x, weight, bias, **OPTIONS)
+    out = fused.conv2d(x, weight, bias, **OPTIONS)
     assert out.u.shape == (0, 10, 6, 6)
     assert out.delta.count_nonzero() == 0
     assert out.bias_delta.count_nonzero() == 0
-    out = cpp.linear(torch.ones(0, 700), torch.ones(600, 700), None, **LINEAR)
+    out = fused.linear(torch.ones(0, 700), torch.ones(600, 700), None, **LINEAR)
     assert out.delta.count_nonzero() == 0
 
 
@@ -228,7 +228,7 @@ def test_nan_and_inf_go_where_the_reference_lets_them(wta, bad, neurons):
     x[1, 1, 2, 3] = bad
     options = OPTIONS | dict(wta=wta)
     expected = reference.conv2d(x, weight, None, **options)
-    out = cpp.conv2d(x, weight, None, **options)
+    out = fused.conv2d(x, weight, None, **options)
     assert torch.equal(out.u.isnan(), expected.u.isnan())
     assert torch.equal(out.u.isinf(), expected.u.isinf())
     assert torch.equal(out.delta.isnan(), expected.delta.isnan())
@@ -252,7 +252,7 @@ def test_one_and_two_threads_give_the_same_bits(shape, weight_shape, wta):
     try:
         for n in (1, 2, 3):
             torch.set_num_threads(n)
-            outs.append(cpp.conv2d(x, weight, torch.zeros(len(weight)), **options))
+            outs.append(fused.conv2d(x, weight, torch.zeros(len(weight)), **options))
     finally:
         torch.set_num_threads(threads)
     for out in outs[1:]:
@@ -270,10 +270,10 @@ def test_the_denormal_mode_of_the_caller_comes_back(flush):
     torch.set_flush_denormal(flush)
     try:
         assert denormals_survive() != flush
-        cpp.conv2d(x, weight, None, **OPTIONS)
+        fused.conv2d(x, weight, None, **OPTIONS)
         assert denormals_survive() != flush
         with pytest.raises(RuntimeError, match="rank must lie in"):
-            cpp.conv2d(x, weight, None, **(OPTIONS | dict(wta="hard_anti", rank=9)))
+            fused.conv2d(x, weight, None, **(OPTIONS | dict(wta="hard_anti", rank=9)))
         assert denormals_survive() != flush
     finally:
         torch.set_flush_denormal(False)
@@ -282,7 +282,7 @@ def test_the_denormal_mode_of_the_caller_comes_back(flush):
 def test_no_denormals_enter_the_sums():
     x = torch.ones(1, 1, 1, 1)
     weight = torch.tensor([0.0, -95.0]).view(2, 1, 1, 1)  # exp(-95) is a denormal
-    out = cpp.conv2d(x, weight, None, **(OPTIONS | dict(padding=(0, 0), wta="soft")))
+    out = fused.conv2d(x, weight, None, **(OPTIONS | dict(padding=(0, 0), wta="soft")))
     assert out.delta.flatten().tolist() == [1.0, 0.0]
 
 
@@ -298,13 +298,13 @@ def test_no_denormals_enter_the_sums():
 def test_the_operator_itself_refuses_what_would_read_out_of_bounds(options, message):
     x, weight = layer((2, 3, 8, 8), (8, 3, 3, 3))
     with pytest.raises(RuntimeError, match=message):
-        cpp.conv2d(x, weight, None, **(OPTIONS | options))
+        fused.conv2d(x, weight, None, **(OPTIONS | options))
 
 
 def test_exponentials_are_accurate():
     u = torch.linspace(0, 87, 4097)
     weight = torch.stack([torch.zeros(1), -torch.ones(1)])
-    out = cpp.linear(u.view(-1, 1), weight, None, **(LINEAR | dict(wta="soft")))
+    out = fused.linear(u.view(-1, 1), weight, None, **(LINEAR | dict(wta="soft")))
     p = torch.exp(-u.double()) / (1 + torch.exp(-u.double()))
     d = (p * u.double()).sum() + (p * -u.double()).sum() * -weight[1].double()
     exact = oracle.linear(u.view(-1, 1), weight, **(LINEAR | dict(wta="soft")))

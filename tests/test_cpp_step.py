@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softhebb_fast import cpp, ops, reference
-from softhebb_fast.cpp import Epilogue
+from softhebb_fast import fused, ops, reference
+from softhebb_fast.epilogue import Epilogue
 from tests.strategies import Case, conv_cases, linear_cases
 from tests.test_cpp_layer import LINEAR, OPTIONS, layer
 from tests.tolerances import TOLERANCES, assert_close
@@ -48,11 +48,11 @@ def fits(u: torch.Tensor, e: Epilogue) -> bool:
 @given(conv_cases())
 def test_a_convolution_steps_along_its_delta(case: Case):
     x, weight, bias = case.tensors()
-    out = cpp.conv2d(x, weight, bias, **case.options)
+    out = fused.conv2d(x, weight, bias, **case.options)
     expected = reference.hebbian_step_(
         weight.clone(), out.delta, **STEP, lebesgue_p=case.options["lebesgue_p"]
     )
-    u, bias_delta = cpp.conv2d_step_(x, weight, bias, **STEP, **case.options)
+    u, bias_delta = fused.conv2d_step_(x, weight, bias, **STEP, **case.options)
     assert torch.equal(u, out.u)
     assert (bias_delta is None) == (out.bias_delta is None)
     assert bias_delta is None or torch.equal(bias_delta, out.bias_delta)
@@ -63,11 +63,11 @@ def test_a_convolution_steps_along_its_delta(case: Case):
 @given(linear_cases())
 def test_a_linear_layer_steps_along_its_delta(case: Case):
     x, weight, bias = case.tensors()
-    out = cpp.linear(x, weight, bias, **case.options)
+    out = fused.linear(x, weight, bias, **case.options)
     expected = reference.hebbian_step_(
         weight.clone(), out.delta, **STEP, lebesgue_p=case.options["lebesgue_p"]
     )
-    u, _ = cpp.linear_step_(x, weight, bias, **STEP, **case.options)
+    u, _ = fused.linear_step_(x, weight, bias, **STEP, **case.options)
     assert torch.equal(u, out.u)
     assert_close(weight, expected, TOLERANCES["float64"])
 
@@ -76,21 +76,21 @@ def test_a_linear_layer_steps_along_its_delta(case: Case):
 @given(conv_cases(), epilogues())
 def test_a_block_is_a_layer_and_its_epilogue(case: Case, e: Epilogue):
     x, weight, bias = case.tensors()
-    out = cpp.conv2d(x, weight, bias, **case.options)
+    out = fused.conv2d(x, weight, bias, **case.options)
     if not fits(out.u, e):
         with pytest.raises(RuntimeError, match="would be empty"):
-            cpp.block_forward(x, weight, bias, e, **case.options)
+            fused.block_forward(x, weight, bias, e, **case.options)
         return
     expected = epilogue_of(out.u, e)
-    pooled = cpp.block_forward(x, weight, bias, e, **case.options)
+    pooled = fused.block_forward(x, weight, bias, e, **case.options)
     assert_close(pooled, expected, TOLERANCES["float64"])
-    learned, delta, bias_delta = cpp.block_update(x, weight, bias, e, **case.options)
+    learned, delta, bias_delta = fused.block_update(x, weight, bias, e, **case.options)
     assert torch.equal(learned, pooled)
     assert torch.equal(delta, out.delta)
     assert bias_delta is None or torch.equal(bias_delta, out.bias_delta)
     twin = weight.clone()
-    cpp.conv2d_step_(x, twin, bias, **STEP, **case.options)
-    stepped, _ = cpp.block_step_(x, weight, bias, e, **STEP, **case.options)
+    fused.conv2d_step_(x, twin, bias, **STEP, **case.options)
+    stepped, _ = fused.block_step_(x, weight, bias, e, **STEP, **case.options)
     assert torch.equal(stepped, pooled)
     assert torch.equal(weight, twin)
 
@@ -130,9 +130,11 @@ def test_published_blocks(name, dtype):
     shape, weight_shape, pad, e = BLOCKS[name]
     x, weight = layer(shape, weight_shape, dtype)
     options = OPTIONS | dict(padding=(pad, pad))
-    u = cpp.conv2d(x.float(), weight.float(), None, **options).u
+    u = fused.conv2d(x.float(), weight.float(), None, **options).u
     tolerance = TOLERANCES["float32_u" if dtype == torch.float32 else "bfloat16"]
-    assert_close(cpp.block_forward(x, weight, None, e, **options), epilogue_of(u, e), 2 * tolerance)
+    assert_close(
+        fused.block_forward(x, weight, None, e, **options), epilogue_of(u, e), 2 * tolerance
+    )
 
 
 @pytest.mark.parametrize("power", POWERS)
@@ -143,7 +145,7 @@ def test_powers_are_accurate_over_the_whole_range(power):
     e = Epilogue(centre=False, power=power)
     exact = x.double() ** power
     normal = (exact > 1.2e-38) & (exact < 1e38)
-    out = cpp.block_forward(x, weight, None, e, **options).double()
+    out = fused.block_forward(x, weight, None, e, **options).double()
     error = (out / exact - 1)[normal].abs().max()
     assert error < (1e-7 if power in (1.0, 2.0, 0.5) else 1e-5)
 
@@ -153,11 +155,11 @@ def test_special_values_pass_through_activation_and_pooling():
     x = torch.tensor([-inf, -2.0, 0.0, 1.0, inf, nan, 4.0, 9.0]).view(1, 1, 1, -1)
     weight, options = torch.ones(1, 1, 1, 1), OPTIONS | dict(padding=(0, 0))
     for power in POWERS:
-        out = cpp.block_forward(x, weight, None, Epilogue(False, power), **options).flatten()
+        out = fused.block_forward(x, weight, None, Epilogue(False, power), **options).flatten()
         assert out[:5].tolist() == [0.0, 0.0, 0.0, 1.0, inf]
         assert out[5].isnan()
     pooled = Epilogue(False, 1.0, "max", (1, 2), (1, 2))
-    out = cpp.block_forward(x, weight, None, pooled, **options).flatten()
+    out = fused.block_forward(x, weight, None, pooled, **options).flatten()
     assert out[:2].tolist() == [0.0, 1.0]
     assert out[2].isnan()
     assert out[3] == 9.0
@@ -166,38 +168,27 @@ def test_special_values_pass_through_activation_and_pooling():
 def test_half_precision_weights_step_in_float32():
     x, weight = layer((2, 8, 12, 12), (48, 8, 3, 3), torch.bfloat16)
     exact = weight.float()
-    cpp.conv2d_step_(x.float(), exact, None, **STEP, **OPTIONS)
-    cpp.conv2d_step_(x, weight, None, **STEP, **OPTIONS)
+    fused.conv2d_step_(x.float(), exact, None, **STEP, **OPTIONS)
+    fused.conv2d_step_(x, weight, None, **STEP, **OPTIONS)
     assert torch.equal(weight, exact.to(torch.bfloat16))
 
 
 def test_strided_weights_step_in_place():
     x, weight = layer((2, 8, 12, 12), (48, 8, 3, 3))
     strided = weight.to(memory_format=torch.channels_last)
-    cpp.conv2d_step_(x, weight, None, **STEP, **OPTIONS)
-    cpp.conv2d_step_(x, strided, None, **STEP, **OPTIONS)
+    fused.conv2d_step_(x, weight, None, **STEP, **OPTIONS)
+    fused.conv2d_step_(x, strided, None, **STEP, **OPTIONS)
     assert torch.equal(strided, weight)
 
 
 def test_parameters_step_outside_the_graph():
     x, weight = layer((6, 20), (10, 20))
     parameter = torch.nn.Parameter(weight.clone())
-    u, _ = cpp.linear_step_(x, parameter, None, **STEP, **LINEAR)
-    cpp.linear_step_(x, weight, None, **STEP, **LINEAR)
+    u, _ = fused.linear_step_(x, parameter, None, **STEP, **LINEAR)
+    fused.linear_step_(x, weight, None, **STEP, **LINEAR)
     assert torch.equal(parameter, weight)
     assert parameter.is_leaf
     assert not u.requires_grad
-
-
-def test_what_is_fused():
-    x, weight = layer((2, 3, 8, 8), (8, 3, 3, 3))
-    assert cpp.fuses(x, weight)
-    assert not cpp.fuses(x.to("meta"), weight.to("meta"))
-    assert not cpp.fuses(x.double(), weight)
-    x.requires_grad_()
-    assert not cpp.fuses(x, weight)
-    with torch.no_grad():
-        assert cpp.fuses(x, weight)
 
 
 @pytest.mark.parametrize("name", ["cifar-1", "cifar-2", "cifar-3"])
@@ -210,7 +201,7 @@ def test_blocks_give_the_same_bits_for_any_number_of_threads(name):
         for n in (1, 2, 5):
             torch.set_num_threads(n)
             stepped = weight.clone()
-            out, _ = cpp.block_step_(x, stepped, None, e, **STEP, **options)
+            out, _ = fused.block_step_(x, stepped, None, e, **STEP, **options)
             found.append((out, stepped))
     finally:
         torch.set_num_threads(threads)

@@ -100,7 +100,7 @@ def softhebb_conv2d(
         lebesgue_p=lebesgue_p,
     )
     with as_called(x.device):
-        return resolve(backend, x.device).conv2d(x, weight, bias, **options)
+        return resolve(backend, x.device, x.dtype).conv2d(x, weight, bias, **options)
 
 
 def softhebb_conv2d_step_(
@@ -120,7 +120,7 @@ def softhebb_conv2d_step_(
     """
     options = _conv2d_options(x, weight, bias, **options)
     with torch.no_grad(), as_called(x.device):
-        module = resolve(backend, x.device)
+        module = resolve(backend, x.device, x.dtype)
         return Step(
             *module.conv2d_step_(x, weight, bias, lr=float(lr), lr_power=float(lr_power), **options)
         )
@@ -178,7 +178,7 @@ def softhebb_linear(
         x, weight, bias, t_invert=t_invert, wta=wta, delta=delta, rank=rank, lebesgue_p=lebesgue_p
     )
     with as_called(x.device):
-        out = resolve(backend, x.device).linear(_rows(x), weight, bias, **options)
+        out = resolve(backend, x.device, x.dtype).linear(_rows(x), weight, bias, **options)
     return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]))
 
 
@@ -195,7 +195,7 @@ def softhebb_linear_step_(
     """``softhebb_linear`` and ``hebbian_step_`` in one, as ``softhebb_conv2d_step_``."""
     options = _linear_options(x, weight, bias, **options)
     with torch.no_grad(), as_called(x.device):
-        u, bias_delta = resolve(backend, x.device).linear_step_(
+        u, bias_delta = resolve(backend, x.device, x.dtype).linear_step_(
             _rows(x), weight, bias, lr=float(lr), lr_power=float(lr_power), **options
         )
     return Step(u.view(*x.shape[:-1], weight.shape[0]), bias_delta)
@@ -237,7 +237,7 @@ def softhebb_block(
     if update == "in_place" and lr is None:
         raise ValueError("lr must be given for update='in_place'; got None")
     with torch.no_grad(), as_called(x.device):
-        module = resolve(backend, x.device)
+        module = resolve(backend, x.device, x.dtype)
         if update is None:
             return Block(module.block_forward(x, weight, bias, epilogue, **options), None, None)
         if update == "delta":

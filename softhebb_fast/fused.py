@@ -1,11 +1,14 @@
-"""The backend "cpp": fused native kernels on CPU tensors.
+"""The backends "cpp" and "triton": the layer as fused operators.
 
-``conv2d`` and ``linear`` are those of ``softhebb_fast.reference``. Beyond them: the steps, which
-update the weight in place, and the blocks, where activation and pooling are part of the pass and
-u is never stored. Arguments are taken as valid: ``softhebb_fast.functional`` checks them.
+On CPU tensors the dispatcher takes the C++ kernels of ``csrc``, on CUDA tensors the Triton kernels
+of ``softhebb_fast.kernels``. The functions are those of ``softhebb_fast.reference``: the layer, the
+steps, which update the weight in place, and the blocks, where activation and pooling follow u.
+Arguments are taken as valid: ``softhebb_fast.functional`` checks them.
 """
 
 from __future__ import annotations
+
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -14,19 +17,18 @@ from softhebb_fast import ops
 from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.reference import SoftHebbOutput
 
-
-def why_not(device_type: str) -> str | None:
-    """The reason why this backend cannot run on a type of device, or None if it can."""
-    if device_type != "cpu":
-        return "its kernels are for CPU tensors"
-    return ops.MISSING
+TRITON_MISSING = None if find_spec("triton") else "the package triton is not installed"
 
 
-def fuses(x: Tensor, weight: Tensor) -> bool:
-    """Whether the steps and blocks serve: a CPU tensor, the extension, no gradient wanted."""
-    if why_not(x.device.type) is not None or x.dtype != weight.dtype:
-        return False
-    return not (torch.is_grad_enabled() and x.requires_grad)
+def why_not(name: str, device_type: str, dtype: torch.dtype | None = None) -> str | None:
+    """The reason why ``"cpp"`` or ``"triton"`` cannot run there, or None."""
+    if name == "cpp":
+        return ops.MISSING if device_type == "cpu" else "its kernels are for CPU tensors"
+    if device_type != "cuda":
+        return "its kernels are for CUDA and ROCm tensors"
+    if dtype == torch.float64:
+        return "its kernels are for float32, float16 and bfloat16"
+    return TRITON_MISSING
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHebbOutput:
