@@ -20,43 +20,11 @@ from softhebb_fast.data import NAMES
 from softhebb_fast.init import INITS
 from softhebb_fast.plots import plot_run
 from softhebb_fast.presets import PRESETS, get_preset
-from softhebb_fast.reporter import Reporter
+from softhebb_fast.progress import Bars
 from softhebb_fast.runs import load_run
 from softhebb_fast.training import Interrupted, Trainer
 
 INTERRUPTED = 130
-
-
-class Bars(Reporter):
-    """Progress bars on the terminal, with rate and remaining time."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet, self.bar = quiet, None
-
-    def begin(self, title: str, total: int, done: int = 0) -> None:
-        self.end()
-        self.bar = tqdm(
-            total=total,
-            initial=done,
-            desc=title,
-            unit="img",
-            mininterval=0.1 if sys.stderr.isatty() else 10,
-            disable=self.quiet,
-        )
-
-    def advance(self, count: int) -> None:
-        self.bar.update(count)
-
-    def figures(self, text: str) -> None:
-        self.bar.set_postfix_str(text, refresh=False)
-
-    def end(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        self.bar = None
-
-    def say(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,7 +115,7 @@ def parse_init(text: str) -> Any:
 
 
 def _run(make: Any, options: argparse.Namespace) -> int:
-    bars = Bars(options.quiet)
+    bars = Bars(options.quiet, options.tensorboard)
     try:
         trainer = make(reporter=bars)
     except RuntimeError as error:
@@ -251,6 +219,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--no-plots", action="store_true", help="draw nothing at the end")
     sub.add_argument("--quiet", action="store_true", help="no progress bars")
+    sub.add_argument(
+        "--tensorboard", metavar="DIR", type=Path, help="also write the figures for TensorBoard"
+    )
 
 
 def _add_training_options(sub: argparse.ArgumentParser) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from softhebb_fast.metrics import Row
+
 
 class Reporter:
     """Hears of stages and their progress. Subclasses show it."""
@@ -20,3 +22,6 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Something the user should know."""
+
+    def record(self, row: Row) -> None:
+        """A row of figures has been recorded."""

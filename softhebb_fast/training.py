@@ -239,7 +239,9 @@ class Trainer:
 
     def _record(self, rows: list[metrics.Row]) -> None:
         seconds = self._elapsed()
-        self.rows += [row | {"seconds": seconds} for row in rows]
+        for row in rows:
+            self.rows.append(row | {"seconds": seconds})
+            self.reporter.record(self.rows[-1])
 
     def _figures(self, stage: Stage) -> str:
         text = f"epoch {min(self.epoch + 1, stage.epochs)}/{stage.epochs}"
