@@ -1,9 +1,9 @@
 """The backend "triton": the SoftHebb layer in Triton kernels, for CUDA and ROCm tensors.
 
-Four launches a layer and step: forward, plasticity, and two to apply the update. Nothing waits for
-the device, no allocation depends on data, and every sum has a fixed order. Loads are widest where
-x and weight are both ``torch.channels_last``. Arguments are taken as valid:
-``softhebb_fast.functional`` checks them.
+Four launches a layer and step: forward, plasticity, and two to apply the update; three where one
+pass does the work of the first two. Nothing waits for the device, no allocation depends on data,
+and every sum has a fixed order. Loads are widest where x and weight are both
+``torch.channels_last``. Arguments are taken as valid: ``softhebb_fast.functional`` checks them.
 """
 
 from __future__ import annotations
@@ -102,8 +102,12 @@ def _learn(
             if empty is not None:
                 empty.zero_()
         return x.new_empty((x.shape[0], G.neurons, G.OH, G.OW)), bias_delta
-    competed = launch.forward(x, weight, bias, G, rule)
-    gathered = launch.plasticity(x, bias, competed, G, rule)
+    config = launch.fits_one_pass(x, G, rule)
+    if config is not None:
+        u, gathered = launch.one_pass(x, weight, bias, G, rule, config)
+    else:
+        competed = launch.forward(x, weight, bias, G, rule)
+        u, gathered = competed.u, launch.plasticity(x, bias, competed, G, rule)
     positions = x.shape[0] * G.pixels
     launch.apply(weight, bias, gathered, positions, G, rule, delta, bias_delta, lr, lr_power)
-    return competed.u, bias_delta
+    return u, bias_delta

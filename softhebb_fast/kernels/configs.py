@@ -36,6 +36,16 @@ TABLE = {
     ("plasticity", "tf32x3"): (Config(16, 64, 128, 8, 2),),
     ("plasticity", "ieee"): (Config(16, 64, 64, 4, 2),),
 }
+# (architecture from, precision). What is missing would spill registers: it goes in two kernels.
+ONE_PASS = {
+    (90, "16"): Config(64, 128, 64, 8, 2),
+    (90, "tf32"): Config(64, 128, 64, 8, 2),
+    (90, "tf32x3"): Config(32, 128, 64, 8, 2),
+    (80, "16"): Config(16, 128, 64, 8, 1),
+    (80, "tf32"): Config(16, 128, 64, 8, 1),
+    (0, "16"): Config(16, 128, 64, 4, 1),
+    (0, "tf32"): Config(16, 128, 64, 4, 1),
+}
 
 
 def architecture(device: torch.device) -> int:
@@ -83,6 +93,25 @@ def turned(G: Geometry, dtype: torch.dtype, arch: int) -> bool:
     return arch >= 90 and matrix and G.CHANNELS_LAST and G.C % 8 == 0
 
 
+def one_pass(G: Geometry, dtype: torch.dtype, arch: int) -> Config | None:
+    """The configuration of the one-pass kernel, or None where the layer does not fit it."""
+    family = next(a for a in (90, 80, 0) if arch >= a)
+    config = ONE_PASS.get((family, _numbers(dtype)))
+    if config is None or G.K > config.BN or G.P > 80:
+        return None
+    return config._replace(BN=_cover(G.K, 128), BP=_cover(G.P, 64))
+
+
+def rest(G: Geometry, config: Config) -> int:
+    """Elements of a patch beyond the first BP, up to a power of two."""
+    return _cover(G.P - config.BP, 16) if G.P > config.BP else 0
+
+
+def one_pass_splits(positions: int, config: Config) -> int:
+    """Ranges of positions: a program a multiprocessor of a large GPU."""
+    return max(1, min(-(-positions // config.BM), 132))
+
+
 def splits(G: Geometry, positions: int, config: Config) -> int:
     """Ranges of positions: enough programs to fill a large GPU, each with a loop worth having."""
     programs = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
@@ -106,7 +135,11 @@ def compete(G: Geometry) -> Config:
 
 
 def _row(kernel: str, dtype: torch.dtype) -> Config:
-    return TABLE[kernel, precision(dtype) if dtype == torch.float32 else "16"][0]
+    return TABLE[kernel, _numbers(dtype)][0]
+
+
+def _numbers(dtype: torch.dtype) -> str:
+    return precision(dtype) if dtype == torch.float32 else "16"
 
 
 def _fitted(config: Config, G: Geometry) -> Config:

@@ -15,6 +15,7 @@ from softhebb_fast.kernels.compete import compete_kernel
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.forward import forward_kernel
 from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.one_pass import one_pass_kernel
 from softhebb_fast.kernels.plasticity import plasticity_kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -75,18 +76,32 @@ def check_dtype(x: Tensor) -> None:
         )
 
 
+def new_u(x: Tensor, G: Geometry) -> Tensor:
+    layout = torch.channels_last if G.U_CHANNELS_LAST else torch.contiguous_format
+    shape = (x.shape[0], G.neurons, G.OH, G.OW)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+
+
+def new_yx(
+    x: Tensor, bias: Tensor | None, G: Geometry, rule: Rule, splits: int
+) -> tuple[Tensor, Tensor | None]:
+    """Room for yx and, where <W, yx> does not give the sum of y u, for the sums."""
+    yx = x.new_empty((splits, G.neurons, G.P), dtype=torch.float32)
+    if bias is None and not rule.pre_triangle:
+        return yx, None
+    return yx, x.new_empty((splits, 2, G.neurons), dtype=torch.float32)
+
+
 def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) -> Competed:
     """u and its statistics: one launch, two with pre_triangle or ``"hard_anti"``."""
-    batch, M = x.shape[0], x.shape[0] * G.pixels
+    M = x.shape[0] * G.pixels
     chosen = configs.precision(x.dtype)
     config = configs.forward(G, M, x.dtype)
     apart = rule.pre_triangle or rule.wta == "hard_anti"
     run = configs.run(G, config)
     parts = -(-G.K // (config.BN * run))
     tiles = 1 if apart else parts
-    layout = torch.channels_last if G.U_CHANNELS_LAST else torch.contiguous_format
-    shape = (batch, G.neurons, G.OH, G.OW)
-    u = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    u = new_u(x, G)
     u_low = None if x.dtype == torch.float32 else torch.empty_like(u)
     top = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32) if tiles > 1 else None
     win = x.new_empty((G.GROUPS, tiles, M), dtype=torch.int32)
@@ -125,6 +140,41 @@ def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) 
     return Competed(u, u_low, top, win, anti, lse, tiles)
 
 
+def fits_one_pass(x: Tensor, G: Geometry, rule: Rule) -> Config | None:
+    """The configuration in which one kernel does forward and plasticity, or None."""
+    if rule.lebesgue_p != 2 or (rule.pre_triangle and G.GROUPS > 1):
+        return None
+    return configs.one_pass(G, x.dtype, configs.architecture(x.device))
+
+
+def one_pass(
+    x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule, config: Config
+) -> tuple[Tensor, Gathered]:
+    """u and yx in one launch."""
+    M = x.shape[0] * G.pixels
+    splits = configs.one_pass_splits(M, config)
+    u = new_u(x, G)
+    yx, sums = new_yx(x, bias, G, rule, splits)
+    launch(
+        one_pass_kernel,
+        (splits, G.GROUPS),
+        (x, w, bias, u, yx, sums, M, rule.scale, rule.delta, rule.rank),
+        {
+            "G": G,
+            "P": G.P,
+            "PRE_TRIANGLE": rule.pre_triangle,
+            "WTA": rule.wta,
+            "OVERWRITE": rule.overwrite,
+            "SPLITS": splits,
+            "PRECISION": configs.precision(x.dtype),
+            **config.tiles,
+            "REST": configs.rest(G, config),
+        },
+        config,
+    )
+    return u, Gathered(yx, sums, splits)
+
+
 def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: Rule) -> Gathered:
     """yx, split over ranges of positions: one launch."""
     M = x.shape[0] * G.pixels
@@ -132,9 +182,7 @@ def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: R
     arch = configs.architecture(x.device)
     config = configs.plasticity(G, M, x.dtype)
     splits = configs.splits(G, M, config)
-    yx = x.new_empty((splits, G.neurons, G.P), dtype=torch.float32)
-    summed = bias is not None or rule.pre_triangle
-    sums = x.new_empty((splits, 2, G.neurons), dtype=torch.float32) if summed else None
+    yx, sums = new_yx(x, bias, G, rule, splits)
     launch(
         plasticity_kernel,
         (-(-G.K // config.BN) * -(-G.P // config.BP), splits, G.GROUPS),

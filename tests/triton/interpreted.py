@@ -40,13 +40,23 @@ def expected(x, w, bias, options):
     return reference.conv2d(*exact, **options)
 
 
+@pytest.fixture(params=["one pass", "apart"])
+def path(request, monkeypatch):
+    """Whether layers small enough go through the one-pass kernel."""
+    if request.param == "apart":
+        monkeypatch.setattr(configs, "one_pass", lambda *_: None)
+    else:  # which the interpreter takes in float32
+        monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32x3")
+    return request.param
+
+
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [(name, torch.float32) for name in CASES]
     + [(name, torch.float16) for name in ("hard_anti", "channels_last", "lebesgue")]
     + [(name, torch.bfloat16) for name in ("soft_anti", "tiles", "bias-soft", "pre_triangle")],
 )
-def test_conv2d(name, dtype):
+def test_conv2d(name, dtype, path):
     case = CASES[name]
     x, w, bias = case.tensors(dtype)
     want = expected(x, w, bias, case.conv)

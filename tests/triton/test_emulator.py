@@ -21,15 +21,22 @@ from tests.triton.cases import CASES, CONV, WIDE, Case
 TARGETS = ("sm_80", "sm_90a")
 # of tf32 products: operands cut to 10 bits, some hundred products of random sign
 TF32 = 4e-3
+PASS = {"x": (2, 3, 9, 7), "w": (20, 3, 5, 5)}
 RUNS = {
+    "one_pass-tf32": ("tf32", Case(**PASS, options={"padding": (2, 2)})),
+    "one_pass-bfloat16": ("bfloat16", Case(**PASS, bias=True)),
+    "one_pass-hard_anti": (
+        "float16",
+        Case(w=(20, 1, 3, 3), x=(2, 1, 9, 7), options={"wta": "hard_anti"}),
+    ),
     "tf32": ("tf32", CASES["channels_last"]),
-    "tf32-contiguous": ("tf32", CASES["groups"]),
+    "tf32-contiguous": ("tf32", Case(w=(136, 3, 3, 3), options={"padding_mode": "zeros"})),
     "tf32x3": ("tf32x3", Case(**WIDE, layout="channels_last", options={"wta": "soft"})),
     "ieee": ("ieee", Case(**WIDE, layout="channels_last", bias=True)),
     "ieee-hard_anti": ("ieee", CASES["hard_anti"]),
     "ieee-pre_triangle": ("ieee", CASES["pre_triangle"]),
     "bfloat16": ("bfloat16", Case(**WIDE, layout="channels_last", bias=True)),
-    "float16-contiguous": ("float16", CASES["zeros"]),
+    "float16-contiguous": ("float16", CASES["tiles"]),
 }
 # whole tiles of neurons, so that every lane has one
 LINES = {
@@ -83,7 +90,10 @@ def test_conv2d(emulated, name, target):
     loose = {torch.float32: TF32 if rough else tolerance(dtype, "delta")}
     assert_close(got.delta, want.delta, loose.get(dtype, 2 * tolerance(dtype, "delta")))
     assert [r["races"] for r in reports] == [{}] * len(reports)
-    assert len(reports) == 4 + (options["wta"] == "hard_anti" or options["pre_triangle"])
+    if name.startswith("one_pass"):
+        assert [r["kernel"] for r in reports] == ["one_pass", "project", "apply"]
+    else:
+        assert len(reports) == 4 + (options["wta"] == "hard_anti" or options["pre_triangle"])
 
 
 def update_from(u, x, w, bias, options):
@@ -115,7 +125,7 @@ def test_step_in_place(emulated, target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_linear(emulated, target):
     torch.manual_seed(0)
-    x, w = torch.randn(37, 45), torch.randn(19, 45) / 6
+    x, w = torch.randn(37, 145), torch.randn(19, 145) / 12
     options = {k: CONV[k] for k in ("t_invert", "wta", "delta", "rank", "lebesgue_p")}
     got, reports = emulated(target, "tf32x3", lambda: kernels.linear(x, w, None, **options))
     assert_outputs_close(got, reference.linear(x.double(), w.double(), None, **options))

@@ -1,0 +1,111 @@
+"""One pass: u, competition and yx in one kernel, for layers whose yx stays on the chip.
+
+A tile of u is computed, competed and written, and its part of yx added up in registers: u is never
+read again. For first layers and small nets: all neurons and all of a patch in one program.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from softhebb_fast.kernels.tiles import (
+    competition,
+    load_patches,
+    statistics,
+    store_u,
+    u_offsets,
+    weight_offsets,
+)
+
+
+@triton.jit
+def load_filters(w, i_g, o_k, i_p, G: tl.constexpr, P: tl.constexpr, BP: tl.constexpr):
+    """Filters ``o_k``, elements from ``i_p`` on: ``[BN, BP]``."""
+    o, m = weight_offsets(i_g, o_k, i_p + tl.arange(0, BP), G, P)
+    return tl.load(w + o, mask=m, other=0.0)
+
+
+@triton.jit
+def one_pass_kernel(
+    x,
+    w,
+    bias,
+    u,
+    yx,
+    sums,
+    M,
+    scale,
+    delta,
+    rank,
+    G: tl.constexpr,
+    P: tl.constexpr,
+    PRE_TRIANGLE: tl.constexpr,
+    WTA: tl.constexpr,
+    OVERWRITE: tl.constexpr,
+    SPLITS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BP: tl.constexpr,
+    REST: tl.constexpr,
+):
+    """One of SPLITS ranges of positions: u, yx ``[SPLITS, K, P]`` and, if asked, the sums.
+
+    A patch is BP elements and, where REST is not 0, REST more: 75 is 64 + 16, not 128.
+    """
+    i_s = tl.program_id(0)
+    i_g = tl.program_id(1)
+    o_k = tl.arange(0, BN)
+    m_k = o_k < G.K
+    b_w = load_filters(w, i_g, o_k, 0, G, P, BP)  # [BN, BP]
+    b_yx = tl.zeros((BN, BP), tl.float32)
+    if REST:
+        b_v = load_filters(w, i_g, o_k, BP, G, P, REST)  # [BN, REST]
+        b_vx = tl.zeros((BN, REST), tl.float32)
+    b_ys = tl.zeros((BN,), tl.float32)
+    b_yu = tl.zeros((BN,), tl.float32)
+    RANGE = tl.cdiv(tl.cdiv(M, BM), SPLITS) * BM
+    for i_m in range(i_s * RANGE, tl.minimum((i_s + 1) * RANGE, M), BM):
+        o_m = i_m + tl.arange(0, BM)
+        m = (o_m < M)[:, None] & m_k[None, :]
+        b_x = load_patches(x, i_g, o_m, M, 0, G, P, BP, False)  # [BM, BP]
+        b_u = tl.dot(b_x, tl.trans(b_w), input_precision=PRECISION)  # [BM, BN]
+        if REST:
+            b_z = load_patches(x, i_g, o_m, M, BP, G, P, REST, False)  # [BM, REST]
+            b_u = tl.dot(b_z, tl.trans(b_v), b_u, input_precision=PRECISION)
+        if bias is not None:
+            b_u += tl.load(bias + i_g * G.K + o_k, mask=m_k, other=0.0).to(tl.float32)[None, :]
+        if PRE_TRIANGLE:
+            b_mean = tl.sum(tl.where(m_k[None, :], b_u, 0.0), axis=1) / G.K
+            b_u = tl.maximum(b_u - b_mean[:, None], 0.0)
+        store_u(u, None, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
+        b_c = tl.where(m_k[None, :], b_u, -float("inf"))
+        _, b_win, b_lse = statistics(b_c, scale)
+        m_win = o_k[None, :] == b_win[:, None]
+        m_anti = m_win
+        if WTA == "hard_anti":
+            b_anti = b_win
+            for _ in range(1, rank):
+                b_c = tl.where(o_k[None, :] == b_anti[:, None], -float("inf"), b_c)
+                _, b_anti = tl.max(b_c, axis=1, return_indices=True)
+            m_anti = o_k[None, :] == b_anti[:, None]
+        b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scale, delta, WTA, OVERWRITE)
+        if sums is not None:
+            b_ys += tl.sum(tl.where(m, b_y, 0.0), axis=0)
+            b_yu += tl.sum(tl.where(m, b_y * b_u, 0.0), axis=0)
+        b_t = tl.trans(b_y.to(b_x.dtype))  # [BN, BM]
+        b_yx = tl.dot(b_t, b_x, b_yx, input_precision=PRECISION)
+        if REST:
+            b_vx = tl.dot(b_t, b_z, b_vx, input_precision=PRECISION)
+    o_n = i_g * G.K + o_k
+    o_s = i_s.to(tl.int64) * (G.GROUPS * G.K)
+    o_p = tl.arange(0, BP)
+    o = ((o_s + o_n) * P)[:, None]
+    tl.store(yx + o + o_p[None, :], b_yx, mask=m_k[:, None] & (o_p < P)[None, :])
+    if REST:
+        o_p = BP + tl.arange(0, REST)
+        tl.store(yx + o + o_p[None, :], b_vx, mask=m_k[:, None] & (o_p < P)[None, :])
+    if sums is not None:
+        tl.store(sums + 2 * o_s + o_n, b_ys, mask=m_k)
+        tl.store(sums + 2 * o_s + G.GROUPS * G.K + o_n, b_yu, mask=m_k)
