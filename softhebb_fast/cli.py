@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from softhebb_fast.runs import load_run
 from softhebb_fast.training import Interrupted, Trainer
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Softmax leaves denormals behind, and multiplying with them is several times slower.
     torch.set_flush_denormal(True)
     try:
-        return options.command(options)
+        status = options.command(options)
+        sys.stdout.flush()
+        return status
     except Interrupted as stop:
         print(f"softhebb-fast: {stop}", file=sys.stderr)
         return INTERRUPTED
     except KeyboardInterrupt:
         print("softhebb-fast: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except (ValueError, OSError) as error:
         print(f"softhebb-fast: error: {error}", file=sys.stderr)
         return 2

@@ -388,3 +388,15 @@ def test_python_m(tmp_path):
 
 def test_the_tiny_configuration_is_what_the_command_takes():
     assert CONFIG.keys() <= set(cli._CONFIG_OPTIONS)
+
+
+def test_a_reader_that_stops_reading_gets_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "softhebb_fast", "presets"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == cli.BROKEN_PIPE
