@@ -26,55 +26,56 @@ def project_kernel(
     P: tl.constexpr,
     LEBESGUE: tl.constexpr,
     SPLITS: tl.constexpr,
-    BN: tl.constexpr,
+    BS: tl.constexpr,
     BP: tl.constexpr,
 ):
-    """Sum the SPLITS of yx in place, in their order; yu ``[K]``, largest |D| a program.
+    """One neuron: its SPLITS of yx summed in place, in their order; its yu, its rate, its max |D|.
 
-    The rates ``[K]``, if asked, come from the norms of the weights as they are.
+    The rate, if asked, comes from the norm of the weights as they are. ``largest [GROUPS]`` takes
+    the bits of |D|: as integers they rank alike, NaN above all, and a maximum has no order.
     """
-    i_n = tl.program_id(0)
+    i_k = tl.program_id(0)
     i_g = tl.program_id(1)
-    o_k = i_n * BN + tl.arange(0, BN)
-    o_n = i_g * G.K + o_k
-    m_k = o_k < G.K
     N: tl.constexpr = G.GROUPS * G.K
-    b_dot = tl.zeros((BN,), tl.float32)
-    b_norm = tl.zeros((BN,), tl.float32)
+    o_k = i_k + tl.arange(0, 1)
+    o_s = tl.arange(0, BS)
+    i_n = i_g * G.K + i_k
+    o_n = i_n.to(tl.int64) * P
+    b_dot = 0.0
+    b_norm = 0.0
     for i_p in range(0, P, BP):
         o_p = i_p + tl.arange(0, BP)
         o_w, m = weight_offsets(i_g, o_k, o_p, G, P)
-        o = (o_n.to(tl.int64) * P)[:, None] + o_p[None, :]
-        b_yx = tl.load(yx + o, mask=m, other=0.0)  # [BN, BP]
-        o_s = o
-        for _ in range(1, SPLITS):
-            o_s += N * P
-            b_yx += tl.load(yx + o_s, mask=m, other=0.0)
+        b_yx = tl.zeros((1, BP), tl.float32)
+        for i_s in range(0, SPLITS, BS):
+            o = (i_s + o_s).to(tl.int64)[:, None] * (N * P) + o_n + o_p[None, :]
+            b_s = tl.load(yx + o, mask=m & (i_s + o_s < SPLITS)[:, None], other=0.0)  # [BS, BP]
+            b_yx += tl.sum(b_s, axis=0)[None, :]
         if SPLITS > 1:
-            tl.store(yx + o, b_yx, mask=m)
+            tl.store(yx + o_n + o_p[None, :], b_yx, mask=m)
         b_w = tl.load(w + o_w, mask=m, other=0.0).to(tl.float32)
         b_l = lebesgue(b_w, lebesgue_p, LEBESGUE)
-        b_dot += tl.sum(b_l * b_yx, axis=1)
-        b_norm += tl.sum(tl.abs(b_l * b_w), axis=1)
+        b_dot += tl.sum(b_l * b_yx)
+        b_norm += tl.sum(tl.abs(b_l * b_w))
     if sums is not None:
-        b_dot = tl.zeros((BN,), tl.float32)
-        for i_s in range(SPLITS):
-            b_dot += tl.load(sums + (2 * i_s + 1) * N + o_n, mask=m_k, other=0.0)
-    tl.store(yu + o_n, b_dot, mask=m_k)
+        o_s = tl.arange(0, triton.next_power_of_2(SPLITS))
+        b_s = tl.load(sums + (2 * o_s + 1) * N + i_n, mask=o_s < SPLITS, other=0.0)
+        b_dot = tl.sum(b_s)
+    tl.store(yu + i_n, b_dot)
     if rate is not None:
         b_norm = tl.exp2(tl.log2(b_norm) / lebesgue_p) if LEBESGUE else tl.sqrt(b_norm)
         b_rate = lr * tl.exp2(lr_power * tl.log2(tl.abs(b_norm - 1.0) + 1e-10))
-        tl.store(rate + o_n, b_rate, mask=m_k)
+        tl.store(rate + i_n, b_rate)
     tl.debug_barrier()
-    b_max = tl.zeros((BN, BP), tl.float32)
+    b_max = tl.zeros((1, BP), tl.int32)
     for i_p in range(0, P, BP):
         o_p = i_p + tl.arange(0, BP)
         o_w, m = weight_offsets(i_g, o_k, o_p, G, P)
-        o = (o_n.to(tl.int64) * P)[:, None] + o_p[None, :]
-        b_yx = tl.load(yx + o, mask=m, other=0.0)
+        b_yx = tl.load(yx + o_n + o_p[None, :], mask=m, other=0.0)
         b_w = tl.load(w + o_w, mask=m, other=0.0).to(tl.float32)
-        b_max = tl.maximum(b_max, tl.abs(b_yx - b_dot[:, None] * b_w))
-    tl.store(largest + i_g * tl.num_programs(0) + i_n, tl.max(b_max))
+        b_d = tl.abs(b_yx - b_dot * b_w)
+        b_max = tl.maximum(b_max, tl.where(m, b_d.to(tl.int32, bitcast=True), 0))
+    tl.atomic_max(largest + i_g, tl.max(b_max))
 
 
 @triton.jit
@@ -93,7 +94,6 @@ def apply_kernel(
     G: tl.constexpr,
     P: tl.constexpr,
     SPLITS: tl.constexpr,
-    PARTS: tl.constexpr,
     BN: tl.constexpr,
     BP: tl.constexpr,
 ):
@@ -101,8 +101,7 @@ def apply_kernel(
     i_n = tl.program_id(0)
     i_p = tl.program_id(1)
     i_g = tl.program_id(2)
-    o_t = tl.arange(0, triton.next_power_of_2(PARTS))
-    b_max = tl.max(tl.load(largest + i_g * PARTS + o_t, mask=o_t < PARTS, other=0.0))
+    b_max = tl.load(largest + i_g).to(tl.float32, bitcast=True)
     o_k = i_n * BN + tl.arange(0, BN)
     o_p = i_p * BP + tl.arange(0, BP)
     o_n = i_g * G.K + o_k

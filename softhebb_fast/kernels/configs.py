@@ -109,19 +109,22 @@ def rest(G: Geometry, config: Config) -> int:
 
 def one_pass_splits(positions: int, config: Config) -> int:
     """Ranges of positions: a program a multiprocessor of a large GPU."""
-    return max(1, min(-(-positions // config.BM), 132))
+    steps = -(-positions // config.BM)
+    return -(-steps // -(-steps // 132))
 
 
 def splits(G: Geometry, positions: int, config: Config) -> int:
     """Ranges of positions: enough programs to fill a large GPU, each with a loop worth having."""
     programs = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
     steps = -(-positions // config.BM)
-    return max(1, min(-(-132 // programs), steps // 4, 64))
+    least = max(4, -(-steps * programs // 132))
+    return -(-steps // least)
 
 
 def project(G: Geometry) -> Config:
+    """BM is how many ranges of positions are summed at a time."""
     columns = _cover(G.P, 1024)
-    return Config(0, max(1, 2048 // columns) if columns < 1024 else 1, columns, 4, 1)
+    return Config(4096 // columns, 0, columns, 4, 1)
 
 
 def apply(G: Geometry) -> Config:

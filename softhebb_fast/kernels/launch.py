@@ -54,10 +54,15 @@ class Competed(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """yx ``[SPLITS, K, P]`` and, where needed, the sums of y and y u ``[SPLITS, 2, K]``."""
+    """yx ``[SPLITS, K, P]``, its sums if needed, and room for the largest |D| of every group.
+
+    The sums are those of y and of y u ``[SPLITS, 2, K]``: without a bias and with u linear in W the
+    sum of y u is <W, yx>.
+    """
 
     yx: Tensor
     sums: Tensor | None
+    largest: Tensor
     splits: int
 
 
@@ -82,14 +87,14 @@ def new_u(x: Tensor, G: Geometry) -> Tensor:
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
-def new_yx(
-    x: Tensor, bias: Tensor | None, G: Geometry, rule: Rule, splits: int
-) -> tuple[Tensor, Tensor | None]:
-    """Room for yx and, where <W, yx> does not give the sum of y u, for the sums."""
-    yx = x.new_empty((splits, G.neurons, G.P), dtype=torch.float32)
-    if bias is None and not rule.pre_triangle:
-        return yx, None
-    return yx, x.new_empty((splits, 2, G.neurons), dtype=torch.float32)
+def new_gathered(x: Tensor, bias: Tensor | None, G: Geometry, rule: Rule, splits: int) -> Gathered:
+    summed = bias is not None or rule.pre_triangle
+    return Gathered(
+        x.new_empty((splits, G.neurons, G.P), dtype=torch.float32),
+        x.new_empty((splits, 2, G.neurons), dtype=torch.float32) if summed else None,
+        x.new_empty((G.GROUPS,), dtype=torch.int32),
+        splits,
+    )
 
 
 def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) -> Competed:
@@ -154,11 +159,11 @@ def one_pass(
     M = x.shape[0] * G.pixels
     splits = configs.one_pass_splits(M, config)
     u = new_u(x, G)
-    yx, sums = new_yx(x, bias, G, rule, splits)
+    room = new_gathered(x, bias, G, rule, splits)
     launch(
         one_pass_kernel,
         (splits, G.GROUPS),
-        (x, w, bias, u, yx, sums, M, rule.scale, rule.delta, rule.rank),
+        (x, w, bias, u, *room[:3], M, rule.scale, rule.delta, rule.rank),
         {
             "G": G,
             "P": G.P,
@@ -172,7 +177,7 @@ def one_pass(
         },
         config,
     )
-    return u, Gathered(yx, sums, splits)
+    return u, room
 
 
 def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: Rule) -> Gathered:
@@ -182,11 +187,11 @@ def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: R
     arch = configs.architecture(x.device)
     config = configs.plasticity(G, M, x.dtype)
     splits = configs.splits(G, M, config)
-    yx, sums = new_yx(x, bias, G, rule, splits)
+    room = new_gathered(x, bias, G, rule, splits)
     launch(
         plasticity_kernel,
         (-(-G.K // config.BN) * -(-G.P // config.BP), splits, G.GROUPS),
-        (x, c.u, c.u_low, c.top, c.win, c.anti, c.lse, yx, sums, M, rule.scale, rule.delta),
+        (x, c.u, c.u_low, c.top, c.win, c.anti, c.lse, *room[:3], M, rule.scale, rule.delta),
         {
             "G": G,
             "P": G.P,
@@ -200,7 +205,7 @@ def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: R
         },
         config,
     )
-    return Gathered(yx, sums, splits)
+    return room
 
 
 def apply(
@@ -216,18 +221,16 @@ def apply(
     lr_power: float = 0.5,
 ) -> None:
     """``D / max |D|`` into ``delta``; where that is None, the step on ``w``: two launches."""
-    yx, sums, splits = gathered
-    config = configs.project(G)
-    parts = -(-G.K // config.BN)
+    yx, sums, largest, splits = gathered
     yu = w.new_empty((G.neurons,), dtype=torch.float32)
     rate = torch.empty_like(yu) if delta is None else None
-    largest = w.new_empty((G.GROUPS, parts), dtype=torch.float32)
     constants = {"G": G, "P": G.P, "SPLITS": splits}
+    config = configs.project(G)
     launch(
         project_kernel,
-        (parts, G.GROUPS),
+        (G.K, G.GROUPS),
         (yx, sums, w, yu, rate, largest, lr, lr_power, rule.lebesgue_p),
-        {**constants, "LEBESGUE": rule.lebesgue_p != 2, "BN": config.BN, "BP": config.BP},
+        {**constants, "LEBESGUE": rule.lebesgue_p != 2, "BS": config.BM, "BP": config.BP},
         config,
     )
     config = configs.apply(G)
@@ -235,6 +238,6 @@ def apply(
         apply_kernel,
         (-(-G.K // config.BN), -(-G.P // config.BP), G.GROUPS),
         (yx, sums, w, bias, yu, rate, largest, delta, bias_delta, positions, rule.scale),
-        {**constants, "PARTS": parts, "BN": config.BN, "BP": config.BP},
+        {**constants, "BN": config.BN, "BP": config.BP},
         config,
     )

@@ -34,6 +34,7 @@ def one_pass_kernel(
     u,
     yx,
     sums,
+    largest,
     M,
     scale,
     delta,
@@ -98,6 +99,8 @@ def one_pass_kernel(
         b_yx = tl.dot(b_t, b_x, b_yx, input_precision=PRECISION)
         if REST:
             b_vx = tl.dot(b_t, b_z, b_vx, input_precision=PRECISION)
+    if i_s == 0:
+        tl.store(largest + i_g, 0)
     o_n = i_g * G.K + o_k
     o_s = i_s.to(tl.int64) * (G.GROUPS * G.K)
     o_p = tl.arange(0, BP)

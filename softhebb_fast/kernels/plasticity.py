@@ -25,6 +25,7 @@ def plasticity_kernel(
     lse,
     yx,
     sums,
+    largest,
     M,
     scale,
     delta,
@@ -42,7 +43,8 @@ def plasticity_kernel(
 ):
     """A tile of yx ``[BN, BP]`` over one of SPLITS ranges of positions: yx ``[SPLITS, K, P]``.
 
-    ``sums [SPLITS, 2, K]``, if asked, are the sums of y and of y u over that range.
+    ``sums [SPLITS, 2, K]``, if asked, are the sums of y and of y u over that range. ``largest``
+    is cleared for the kernel that comes next.
     """
     HARD: tl.constexpr = WTA == "hard" or WTA == "hard_anti"
     COLUMNS: tl.constexpr = (P + BP - 1) // BP
@@ -76,6 +78,8 @@ def plasticity_kernel(
             b_yu += tl.sum(b_y * b_u, axis=1)
         b_x = load_patches(x, i_g, o_m, M, i_p * BP, G, P, BP, TURNED)  # [BM, BP]
         b_yx = tl.dot(b_y.to(b_x.dtype), b_x, b_yx, input_precision=PRECISION)
+    if (tl.program_id(0) == 0) & (i_s == 0):
+        tl.store(largest + i_g, 0)
     o_n = i_g * G.K + o_k
     o_s = i_s.to(tl.int64) * (G.GROUPS * G.K)
     o = ((o_s + o_n) * P)[:, None] + o_p[None, :]
