@@ -10,6 +10,7 @@
 #include "outputs.h"
 #include "plan.h"
 #include "tasks.h"
+#include "workspace.h"
 
 namespace softhebb {
 namespace {
@@ -71,15 +72,16 @@ class Pass {
     const int64_t panel = padded(plan_.panel_rows * width), tile = padded(plan_.tile_rows * width);
     const int64_t workers = plan_.small ? at::get_num_threads() : 1;
     const int64_t line = plan_.small ? tile : panel;
-    if (!direct()) x_buffer_ = at::empty({workers, patches, line}, options_);
-    y_buffer_ = at::empty({workers, g_.filters, line}, options_);
+    if (!direct()) x_buffer_ = workspace(Slot::patches, {workers, patches, line}, options_);
+    y_buffer_ = workspace(Slot::y, {workers, g_.filters, line}, options_);
     if (pools() && wanted_.epilogue->centre) mean_ = at::empty({panel}, options_);
     if (pools() && !plan_.pool_in_tile) {
-      u_buffer_ = at::empty({1, g_.filters, panel}, options_);
+      u_buffer_ = workspace(Slot::u, {1, g_.filters, panel}, options_);
     } else if (update_ && update_->sum_yu.defined()) {
-      u_buffer_ = at::empty({workers, g_.filters, line}, options_);
+      u_buffer_ = workspace(Slot::u, {workers, g_.filters, line}, options_);
     }
-    if (update_ && plan_.small) sums_ = at::zeros({plan_.lanes, g_.filters, g_.patch()}, options_);
+    if (update_ && plan_.small)
+      sums_ = workspace(Slot::sums, {plan_.lanes, g_.filters, g_.patch()}, options_).zero_();
     if (update_ && !plan_.small && g_.batch == 0) update_->yx.zero_();
   }
 

@@ -12,6 +12,7 @@
 
 #include "kernels.h"
 #include "tasks.h"
+#include "workspace.h"
 
 namespace softhebb {
 namespace {
@@ -49,7 +50,7 @@ Update::Update(at::Tensor weight, at::Tensor product_weight, at::Tensor bias, in
       positions_(positions) {
   const auto options = weight_.options();
   const int64_t neurons = weight_.size(0);
-  yx = at::empty(weight_.sizes(), options);
+  yx = workspace(Slot::yx, weight_.sizes(), options);
   if (bias_.defined()) sum_y = at::zeros({neurons}, options);
   if (direct) sum_yu = at::zeros({neurons}, options);
   yu_ = at::empty({neurons}, options);
