@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from softhebb_fast.checks import output_size
 from softhebb_fast.init import per_layer
-from softhebb_fast.nn import Block, RePU, SoftHebbConv2d, SoftHebbLinear, Softmax, Triangle
+from softhebb_fast.nn import Block, Dropout, RePU, SoftHebbConv2d, SoftHebbLinear, Softmax, Triangle
 from softhebb_fast.nn.layer import HebbianLayer, Init
 from softhebb_fast.presets import Layer, Pool, Preset
 
@@ -177,7 +177,7 @@ def _head(layer: Layer, features: int, num_classes: int, backend: str) -> nn.Seq
             f"the last layer of a preset must learn from labels, 'bp' or 'supervised'; "
             f"got {layer.rule!r}"
         )
-    return nn.Sequential(nn.Flatten(), nn.Dropout(layer.dropout), linear)
+    return nn.Sequential(nn.Flatten(), Dropout(layer.dropout), linear)
 
 
 def _after(
@@ -209,7 +209,7 @@ def _pool(pool: Pool | None) -> nn.Module | None:
 
 
 def _dropout(layer: Layer) -> nn.Module | None:
-    return nn.Dropout(layer.dropout) if layer.dropout else None
+    return Dropout(layer.dropout) if layer.dropout else None
 
 
 def _sequence(*modules: nn.Module | None) -> nn.Module | None:

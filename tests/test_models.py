@@ -8,7 +8,7 @@ from torch import nn
 
 from softhebb_fast.init import INITS
 from softhebb_fast.models import ACTIVATIONS, build, evaluation_mode, features
-from softhebb_fast.nn import SoftHebbConv2d, SoftHebbLinear, Triangle
+from softhebb_fast.nn import Dropout, SoftHebbConv2d, SoftHebbLinear, Triangle
 from softhebb_fast.presets import PRESETS, get_preset, parse_network
 from tests.tolerances import TOLERANCES, assert_close, literal
 
@@ -192,7 +192,7 @@ def test_options_reach_the_layers():
     assert isinstance(net.blocks[1].activation, Triangle)
     assert isinstance(net.blocks[0].pool, nn.AvgPool2d)
     assert isinstance(net.blocks[1].pool, nn.MaxPool2d)
-    assert [type(part) for part in net.head] == [nn.Flatten, nn.Dropout, nn.Linear]
+    assert [type(part) for part in net.head] == [nn.Flatten, Dropout, nn.Linear]
     assert (net.head[1].p, net.head[2].out_features) == (0.5, 7)
 
 

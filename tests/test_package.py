@@ -87,7 +87,7 @@ def test_only_the_command_prints():
                 if node.func.id == "print":
                     printing.add(path.name)
             elif isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr"):
-                assert path.name == "cli.py", f"{path.relative_to(PACKAGE)} writes to the terminal"
+                assert path.name in ("cli.py", "progress.py"), f"{path} writes to the terminal"
     assert printing == {"cli.py"}
 
 
