@@ -51,9 +51,10 @@ OPTIONS = {
 }
 
 
-def step(layer: str, precision: str) -> partial:
+def step(layer: str, precision: str, batch: int | None = None) -> partial:
     """One learning step of a layer on meta tensors, channels last but for images."""
     x_shape, w_shape, padding = LAYERS[layer]
+    x_shape = (batch or x_shape[0], *x_shape[1:])
     narrow = precision == "bfloat16"
     dtype = torch.bfloat16 if narrow else torch.float32
     os.environ["SOFTHEBB_FAST_PRECISION"] = "ieee" if narrow else precision
@@ -131,7 +132,9 @@ def main() -> int:
     with partial_table.open("w", newline="") as file:
         writer = csv.DictWriter(file, KEY + CONFIG + FOUND, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows())
+        for found in rows():
+            writer.writerow(found)
+            file.flush()
     partial_table.replace(TABLE)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -24,23 +25,39 @@ class Config(NamedTuple):
         return {"BM": self.BM, "BN": self.BN, "BP": self.BP}
 
 
-# (kernel, precision): configurations from the smallest problem to the largest; the first that
-# fills half of a large GPU's multiprocessors with its successor is not passed over.
+# (kernel, precision): configurations from the smallest tile to the largest, each with the
+# architectures that take it without spilling (0 is AMD). Larger tiles move fewer bytes through L2:
+# the last that fills the GPU by half and wastes hardly more of its tiles than the first is taken.
+ALL = (0, 80, 90, 100)
 TABLE = {
-    ("forward", "16"): (Config(64, 128, 64, 4, 3), Config(128, 128, 64, 8, 3)),
-    ("forward", "tf32"): (Config(64, 128, 32, 4, 3), Config(128, 128, 32, 8, 3)),
-    ("forward", "tf32x3"): (Config(64, 64, 16, 4, 3), Config(64, 128, 32, 8, 3)),
-    ("forward", "ieee"): (Config(64, 64, 16, 4, 2),),
-    ("plasticity", "16"): (Config(32, 128, 128, 8, 3),),
-    ("plasticity", "tf32"): (Config(32, 128, 128, 8, 3),),
-    ("plasticity", "tf32x3"): (Config(16, 64, 128, 8, 2),),
-    ("plasticity", "ieee"): (Config(16, 64, 64, 4, 2),),
+    ("forward", "16"): (
+        (Config(64, 128, 64, 4, 3), ALL),
+        (Config(128, 128, 64, 8, 3), (0, 90, 100)),
+    ),
+    ("forward", "tf32"): ((Config(64, 128, 32, 4, 3), ALL), (Config(128, 128, 32, 8, 3), ALL)),
+    ("forward", "tf32x3"): ((Config(64, 64, 16, 4, 3), ALL),),
+    ("forward", "ieee"): ((Config(64, 64, 16, 8, 2), ALL),),
+    ("plasticity", "16"): (
+        (Config(32, 128, 128, 8, 3), ALL),
+        (Config(32, 128, 256, 8, 3), (0, 80, 90)),
+    ),
+    ("plasticity", "tf32"): (
+        (Config(32, 128, 128, 8, 3), ALL),
+        (Config(32, 256, 128, 8, 2), (80, 90)),
+    ),
+    ("plasticity", "tf32x3"): ((Config(16, 64, 128, 8, 2), ALL),),
+    ("plasticity", "ieee"): ((Config(16, 64, 64, 8, 2), ALL),),
 }
-# (architecture from, precision). What is missing would spill registers: it goes in two kernels.
+HALF = 60  # programs
+# (architecture, precision): what is missing would spill registers and goes in two kernels
+HOPPER = Config(64, 128, 64, 8, 2)
 ONE_PASS = {
-    (90, "16"): Config(64, 128, 64, 8, 2),
-    (90, "tf32"): Config(64, 128, 64, 8, 2),
-    (90, "tf32x3"): Config(32, 128, 64, 8, 2),
+    (100, "16"): HOPPER,
+    (100, "tf32"): HOPPER._replace(BM=32),
+    (100, "tf32x3"): HOPPER._replace(BM=32),
+    (90, "16"): HOPPER,
+    (90, "tf32"): HOPPER,
+    (90, "tf32x3"): HOPPER._replace(BM=32),
     (80, "16"): Config(16, 128, 64, 8, 1),
     (80, "tf32"): Config(16, 128, 64, 8, 1),
     (0, "16"): Config(16, 128, 64, 4, 1),
@@ -74,17 +91,30 @@ def precision(dtype: torch.dtype) -> str:
     return chosen
 
 
-def forward(G: Geometry, positions: int, dtype: torch.dtype) -> Config:
-    return _fitted(_row("forward", dtype), G)
+def forward(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Config:
+    def programs(c: Config) -> int:
+        return -(-positions // c.BM) * -(-G.K // c.BN) * G.GROUPS
+
+    return _choose("forward", dtype, arch, G, programs)
 
 
-def run(G: Geometry, config: Config) -> int:
-    """Tiles of neurons a program takes one after the other: six statistics a position at most."""
-    return -(-G.K // (6 * config.BN))
+def run(G: Geometry, positions: int, arch: int, config: Config) -> int:
+    """Tiles of neurons a program takes one after the other.
+
+    So many that a position has six statistics; on NVIDIA no more than leave the GPU filled by half
+    (AMD would spill on more statistics).
+    """
+    tiles = -(-G.K // config.BN)
+    programs = -(-positions // config.BM) * tiles * G.GROUPS
+    longest = programs // HALF if arch else tiles
+    return max(1, min(-(-tiles // 6), longest))
 
 
-def plasticity(G: Geometry, positions: int, dtype: torch.dtype) -> Config:
-    return _fitted(_row("plasticity", dtype), G)
+def plasticity(G: Geometry, dtype: torch.dtype, arch: int) -> Config:
+    def programs(c: Config) -> int:
+        return -(-G.K // c.BN) * -(-G.P // c.BP) * G.GROUPS
+
+    return _choose("plasticity", dtype, arch, G, programs)
 
 
 def turned(G: Geometry, dtype: torch.dtype, arch: int) -> bool:
@@ -95,8 +125,7 @@ def turned(G: Geometry, dtype: torch.dtype, arch: int) -> bool:
 
 def one_pass(G: Geometry, dtype: torch.dtype, arch: int) -> Config | None:
     """The configuration of the one-pass kernel, or None where the layer does not fit it."""
-    family = next(a for a in (90, 80, 0) if arch >= a)
-    config = ONE_PASS.get((family, _numbers(dtype)))
+    config = ONE_PASS.get((_family(arch), _numbers(dtype)))
     if config is None or G.K > config.BN or G.P > 80:
         return None
     return config._replace(BN=_cover(G.K, 128), BP=_cover(G.P, 64))
@@ -137,17 +166,29 @@ def compete(G: Geometry) -> Config:
     return Config(max(1, 4096 // neurons), neurons, 0, 4 if neurons <= 4096 else 8, 1)
 
 
-def _row(kernel: str, dtype: torch.dtype) -> Config:
-    return TABLE[kernel, _numbers(dtype)][0]
+def _choose(
+    kernel: str, dtype: torch.dtype, arch: int, G: Geometry, programs: Callable[[Config], int]
+) -> Config:
+    (chosen, _), *larger = TABLE[kernel, _numbers(dtype)]
+    least = _padded(chosen, G)
+    for config, architectures in larger:
+        if _family(arch) in architectures and programs(config) >= HALF:
+            chosen = config if _padded(config, G) <= 1.05 * least else chosen
+    return chosen._replace(BN=_cover(G.K, chosen.BN), BP=_cover(G.P, chosen.BP))
+
+
+def _padded(config: Config, G: Geometry) -> int:
+    """Weights, counting what the tiles add."""
+    neurons, elements = -(-G.K // config.BN) * config.BN, -(-G.P // config.BP) * config.BP
+    return neurons * elements
+
+
+def _family(arch: int) -> int:
+    return next(a for a in reversed(ALL) if arch >= a)
 
 
 def _numbers(dtype: torch.dtype) -> str:
     return precision(dtype) if dtype == torch.float32 else "16"
-
-
-def _fitted(config: Config, G: Geometry) -> Config:
-    """The configuration with its tile cut down to what the layer fills."""
-    return config._replace(BN=_cover(G.K, config.BN), BP=_cover(G.P, config.BP))
 
 
 def _cover(n: int, limit: int) -> int:

@@ -101,9 +101,10 @@ def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) 
     """u and its statistics: one launch, two with pre_triangle or ``"hard_anti"``."""
     M = x.shape[0] * G.pixels
     chosen = configs.precision(x.dtype)
-    config = configs.forward(G, M, x.dtype)
+    arch = configs.architecture(x.device)
+    config = configs.forward(G, M, x.dtype, arch)
     apart = rule.pre_triangle or rule.wta == "hard_anti"
-    run = configs.run(G, config)
+    run = configs.run(G, M, arch, config)
     parts = -(-G.K // (config.BN * run))
     tiles = 1 if apart else parts
     u = new_u(x, G)
@@ -185,7 +186,7 @@ def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: R
     M = x.shape[0] * G.pixels
     chosen = configs.precision(x.dtype)
     arch = configs.architecture(x.device)
-    config = configs.plasticity(G, M, x.dtype)
+    config = configs.plasticity(G, x.dtype, arch)
     splits = configs.splits(G, M, config)
     room = new_gathered(x, bias, G, rule, splits)
     launch(

@@ -33,6 +33,13 @@ class Case(NamedTuple):
     def conv(self) -> dict:
         return CONV | self.options
 
+    @property
+    def fits_one_pass(self) -> bool:
+        _, channels, rows, columns = self.w
+        grouped_mean = self.conv["pre_triangle"] and self.conv["groups"] > 1
+        plain = self.conv["lebesgue_p"] == 2 and not grouped_mean
+        return plain and self.w[0] <= 128 and channels * rows * columns <= 80
+
     def tensors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
         torch.manual_seed(len(str(self)))
         x, w = torch.randn(self.x), torch.randn(self.w) / 3

@@ -16,19 +16,28 @@ FOLDER = os.environ.get(
 )
 
 
-@pytest.fixture(scope="session")
-def emulator() -> ModuleType:
-    """The PTX emulator, or a skip that says what is missing."""
-    pytest.importorskip("triton")
+def load_emulator() -> ModuleType:
+    """The PTX emulator; FileNotFoundError says where it was looked for."""
     path = Path(FOLDER, "ptx_emulator.py")
     if not path.exists():
-        pytest.skip(f"no PTX emulator at {path}; name its folder in SOFTHEBB_FAST_EMULATOR")
+        raise FileNotFoundError(
+            f"no PTX emulator at {path}; name its folder in SOFTHEBB_FAST_EMULATOR"
+        )
     spec = importlib.util.spec_from_file_location("ptx_emulator", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     _teach_pairs_of_16_bits(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def emulator() -> ModuleType:
+    pytest.importorskip("triton")
+    try:
+        return load_emulator()
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
 
 
 def _teach_pairs_of_16_bits(module: ModuleType) -> None:

@@ -40,23 +40,36 @@ def expected(x, w, bias, options):
     return reference.conv2d(*exact, **options)
 
 
-@pytest.fixture(params=["one pass", "apart"])
-def path(request, monkeypatch):
-    """Whether layers small enough go through the one-pass kernel."""
-    if request.param == "apart":
-        monkeypatch.setattr(configs, "one_pass", lambda *_: None)
-    else:  # which the interpreter takes in float32
-        monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32x3")
-    return request.param
+@pytest.fixture(autouse=True)
+def _tiles_that_suit_small_layers(monkeypatch):
+    tile = configs.Config(32, 32, 32, 4, 1)
+    monkeypatch.setattr(configs, "TABLE", {key: ((tile, configs.ALL),) for key in configs.TABLE})
+    tiles = {key: c._replace(BM=32) for key, c in configs.ONE_PASS.items()}
+    monkeypatch.setattr(configs, "ONE_PASS", tiles)
+
+
+APART = [(name, torch.float32) for name in CASES] + [
+    ("hard_anti", torch.float16),
+    ("channels_last", torch.float16),
+    ("lebesgue", torch.float16),
+    ("tiles", torch.bfloat16),
+    ("pre_triangle", torch.bfloat16),
+]
+ONE_PASS = [(name, torch.float32) for name, case in CASES.items() if case.fits_one_pass] + [
+    ("hard_anti", torch.float16),
+    ("bias-soft", torch.bfloat16),
+]
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"),
-    [(name, torch.float32) for name in CASES]
-    + [(name, torch.float16) for name in ("hard_anti", "channels_last", "lebesgue")]
-    + [(name, torch.bfloat16) for name in ("soft_anti", "tiles", "bias-soft", "pre_triangle")],
+    ("path", "name", "dtype"),
+    [("apart", *case) for case in APART] + [("one_pass", *case) for case in ONE_PASS],
 )
-def test_conv2d(name, dtype, path):
+def test_conv2d(path, name, dtype, monkeypatch):
+    if path == "apart":
+        monkeypatch.setattr(configs, "one_pass", lambda *_: None)
+    else:  # in three tf32 terms, which the interpreter takes in float32
+        monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32x3")
     case = CASES[name]
     x, w, bias = case.tensors(dtype)
     want = expected(x, w, bias, case.conv)
@@ -73,8 +86,8 @@ def test_conv2d(name, dtype, path):
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "turned"])
 def test_many_small_tiles_and_splits(wta, layout, monkeypatch):
     """Partial statistics of three tiles, two ranges of positions, several steps a loop."""
-    monkeypatch.setattr(configs, "forward", lambda G, M, dtype: SMALL)
-    monkeypatch.setattr(configs, "plasticity", lambda G, M, dtype: SMALL)
+    monkeypatch.setattr(configs, "forward", lambda *_: SMALL)
+    monkeypatch.setattr(configs, "plasticity", lambda *_: SMALL)
     monkeypatch.setattr(configs, "splits", lambda G, M, config: 2)
     monkeypatch.setattr(configs, "turned", lambda G, dtype, arch: layout == "turned")
     layout = "contiguous" if layout == "contiguous" else "channels_last"
@@ -88,8 +101,8 @@ def test_many_small_tiles_and_splits(wta, layout, monkeypatch):
 @pytest.mark.parametrize("run", [2, 4])
 def test_runs_of_tiles(wta, run, monkeypatch):
     """Five tiles of neurons in runs: the last run is part empty, and the winner may be anywhere."""
-    monkeypatch.setattr(configs, "forward", lambda G, M, dtype: SMALL)
-    monkeypatch.setattr(configs, "run", lambda G, config: run)
+    monkeypatch.setattr(configs, "forward", lambda *_: SMALL)
+    monkeypatch.setattr(configs, "run", lambda *_: run)
     case = CASES["soft_anti"]._replace(w=(70, 3, 3, 3), options={"wta": wta})
     x, w, _ = case.tensors(torch.float32)
     assert_outputs_close(kernels.conv2d(x, w, None, **case.conv), expected(x, w, None, case.conv))
@@ -147,7 +160,7 @@ def test_linear_step_of_a_sliced_weight():
 
 
 def test_exact_ties_go_to_the_first_neuron_across_tiles(monkeypatch):
-    monkeypatch.setattr(configs, "forward", lambda G, M, dtype: SMALL)
+    monkeypatch.setattr(configs, "forward", lambda *_: SMALL)
     x, w, _ = CASES["soft_anti"].tensors(torch.float32)
     w = w[:1].repeat(40, 1, 1, 1)
     options = CASES["soft_anti"].conv
