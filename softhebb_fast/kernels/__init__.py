@@ -11,12 +11,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.kernels import launch
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
 from softhebb_fast.kernels.launch import Rule
-from softhebb_fast.reference import SoftHebbOutput
+from softhebb_fast.reference import SoftHebbOutput, accumulated
 
-__all__ = ["conv2d", "conv2d_step_", "linear", "linear_step_"]
+__all__ = [
+    "block_forward",
+    "block_step_",
+    "block_update",
+    "conv2d",
+    "conv2d_step_",
+    "linear",
+    "linear_step_",
+]
 
 
 @torch.no_grad()
@@ -65,6 +74,45 @@ def linear_step_(
     rule = Rule(**options, overwrite=True)
     u, bias_delta = _learn(x, weight, bias, linear_geometry(x, weight), rule, None, lr, lr_power)
     return u.flatten(1), bias_delta
+
+
+@torch.no_grad()
+def block_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
+) -> Tensor:
+    """The epilogue of ``conv2d``'s u, computed by PyTorch after the forward kernel."""
+    launch.check_dtype(x)
+    G, rule = _conv2d(x, weight, **options)
+    if x.numel() == 0:
+        u = x.new_empty((x.shape[0], G.neurons, G.OH, G.OW))
+    else:
+        u = launch.forward(x, weight, bias, G, rule).u
+    return epilogue.apply(accumulated(u)).to(x.dtype)
+
+
+@torch.no_grad()
+def block_update(
+    x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """``conv2d`` with the epilogue of u instead of u."""
+    out = conv2d(x, weight, bias, **options)
+    return epilogue.apply(accumulated(out.u)).to(x.dtype), out.delta, out.bias_delta
+
+
+@torch.no_grad()
+def block_step_(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    epilogue: Epilogue,
+    *,
+    lr: float,
+    lr_power: float,
+    **options,
+) -> tuple[Tensor, Tensor | None]:
+    """``conv2d_step_`` with the epilogue of u instead of u."""
+    u, bias_delta = conv2d_step_(x, weight, bias, lr=lr, lr_power=lr_power, **options)
+    return epilogue.apply(accumulated(u)).to(x.dtype), bias_delta
 
 
 def _conv2d(

@@ -1,4 +1,4 @@
-"""Runs ``interpreted.py`` in a process of its own: the interpreter is chosen at import."""
+"""Runs ``interpreted*.py`` in a process of their own: the interpreter is chosen at import."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def test_kernels_in_the_interpreter():
             "-p",
             "no:cacheprovider",
             "tests/triton/interpreted.py",
+            "tests/triton/interpreted_operators.py",
         ],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},

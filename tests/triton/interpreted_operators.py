@@ -1,0 +1,44 @@
+"""The operators on the Triton kernels, in the interpreter. Run by ``test_interpreter``.
+
+On CPU tensors the dispatcher would not choose these kernels, so the functions that are registered
+for CUDA are called themselves.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from softhebb_fast import ops
+from tests.tolerances import TOLERANCES, assert_close
+from tests.triton import interpreter_fix  # noqa: F401
+from tests.triton.cases import CASES
+
+BLOCK = (True, 1.4, "avg", [2, 2], [2, 2], [0, 0])
+STEP = (0.1, 0.5)
+
+
+def results(module: str, name: str) -> list[torch.Tensor]:
+    x, weight, bias = CASES["hard_anti"].tensors(torch.float32)
+    options = [CASES["hard_anti"].conv[key] for key in ops.CONV_NAMES]
+    if name.startswith("linear"):
+        x, weight = (
+            x.flatten(1),
+            torch.randn(7, x[0].numel(), generator=torch.Generator().manual_seed(1)),
+        )
+        bias = None
+        options = [CASES["hard_anti"].conv[key] for key in ops.LINEAR_NAMES]
+    if name.endswith("_step_"):
+        options = [*STEP, *options]
+    if name.startswith("block"):
+        options += BLOCK
+    out = ops.on(module, name)(x, weight, bias, *options)
+    return [*(out if isinstance(out, tuple) else (out,)), weight]
+
+
+@pytest.mark.parametrize("name", ops.SCHEMAS)
+def test_operator_is_the_reference(name):
+    expected = results("softhebb_fast.reference", name)
+    found = results("softhebb_fast.kernels", name)
+    for own, other in zip(found, expected, strict=True):
+        assert_close(own, other, TOLERANCES["float32_delta"])
