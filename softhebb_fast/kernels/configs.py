@@ -98,16 +98,14 @@ def forward(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Confi
     return _choose("forward", dtype, arch, G, programs)
 
 
-def run(G: Geometry, positions: int, arch: int, config: Config) -> int:
+def run(G: Geometry, positions: int, config: Config) -> int:
     """Tiles of neurons a program takes one after the other.
 
-    So many that a position has six statistics; on NVIDIA no more than leave the GPU filled by half
-    (AMD would spill on more statistics).
+    So many that a position has six statistics, but no more than leave the GPU filled by half.
     """
     tiles = -(-G.K // config.BN)
     programs = -(-positions // config.BM) * tiles * G.GROUPS
-    longest = programs // HALF if arch else tiles
-    return max(1, min(-(-tiles // 6), longest))
+    return max(1, min(-(-tiles // 6), programs // HALF))
 
 
 def plasticity(G: Geometry, dtype: torch.dtype, arch: int) -> Config:

@@ -101,10 +101,9 @@ def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) 
     """u and its statistics: one launch, two with pre_triangle or ``"hard_anti"``."""
     M = x.shape[0] * G.pixels
     chosen = configs.precision(x.dtype)
-    arch = configs.architecture(x.device)
-    config = configs.forward(G, M, x.dtype, arch)
+    config = configs.forward(G, M, x.dtype, configs.architecture(x.device))
     apart = rule.pre_triangle or rule.wta == "hard_anti"
-    run = configs.run(G, M, arch, config)
+    run = configs.run(G, M, config)
     parts = -(-G.K // (config.BN * run))
     tiles = 1 if apart else parts
     u = new_u(x, G)

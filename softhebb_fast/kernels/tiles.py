@@ -191,25 +191,24 @@ def load_statistics(top, win, lse, i_g, o_m, M, TILES: tl.constexpr, HARD: tl.co
     """
     m_m = o_m < M
     o = i_g * TILES * M + o_m
-    b_win = tl.load(win + o, mask=m_m, other=-1)
     b_lse = tl.zeros(o_m.shape, tl.float32)
-    if not HARD:
-        b_lse = tl.load(lse + o, mask=m_m, other=float("inf"))
-    if TILES > 1:
-        b_top = tl.load(top + o, mask=m_m, other=0.0)
-        b_big = b_lse
-        for i_t in tl.static_range(1, TILES):
-            b_t = tl.load(top + o + i_t * M, mask=m_m, other=0.0)
-            b_w = tl.load(win + o + i_t * M, mask=m_m, other=-1)
-            b_win = tl.where(b_t > b_top, b_w, b_win)
-            b_top = tl.maximum(b_top, b_t)
-            if not HARD:
-                b_big = tl.maximum(b_big, tl.load(lse + o + i_t * M, mask=m_m, other=0.0))
+    if TILES == 1:
+        b_win = tl.load(win + o, mask=m_m, other=-1)
         if not HARD:
-            b_sum = tl.exp2(b_lse - b_big)
-            for i_t in tl.static_range(1, TILES):
-                b_sum += tl.exp2(tl.load(lse + o + i_t * M, mask=m_m, other=0.0) - b_big)
-            b_lse = b_big + tl.log2(tl.where(m_m, b_sum, 1.0))
+            b_lse = tl.load(lse + o, mask=m_m, other=float("inf"))
+    else:
+        o_t = tl.arange(0, triton.next_power_of_2(TILES))[:, None]
+        o = o[None, :] + o_t * M
+        m = (o_t < TILES) & m_m[None, :]
+        b_t = tl.load(top + o, mask=m, other=-float("inf"))
+        b_w = tl.load(win + o, mask=m, other=2147483647)
+        m_top = b_t == tl.max(b_t, axis=0)[None, :]
+        b_win = tl.where(m_m, tl.min(tl.where(m_top, b_w, 2147483647), axis=0), -1)
+        if not HARD:
+            b_l = tl.load(lse + o, mask=m, other=-float("inf"))
+            b_big = tl.where(m_m, tl.max(b_l, axis=0), 0.0)
+            b_sum = tl.sum(tl.exp2(b_l - b_big[None, :]), axis=0)
+            b_lse = tl.where(m_m, b_big + tl.log2(b_sum), float("inf"))
     return b_win, b_lse
 
 
