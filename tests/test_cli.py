@@ -128,7 +128,7 @@ def test_arguments_that_do_not_exist(capsys, arguments):
 
 
 def test_a_backend_that_cannot_run(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(backends, "why_not", lambda backend, device: "it is far away")
+    monkeypatch.setattr(backends, "why_not", lambda *_: "it is far away")
     line = train(capsys, tmp_path, "DemoMNIST", "--backend", "triton", "--device", "cpu")
     assert "backend='triton' cannot run on device 'cpu': it is far away" in line
 
