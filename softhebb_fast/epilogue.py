@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,8 +27,12 @@ class Epilogue(NamedTuple):
     padding: tuple[int, int] = (0, 0)
 
     def apply(self, u: Tensor) -> Tensor:
-        """The epilogue of ``u [B, K, OH, OW]`` in plain PyTorch: ``[B, K, PH, PW]``."""
-        a = F.relu(u - u.mean(dim=1, keepdim=True) if self.centre else u)
+        """The epilogue of ``u [B, K, OH, OW]`` in plain PyTorch: ``[B, K, PH, PW]``.
+
+        Computed in float32 at least, returned in the dtype of u.
+        """
+        a = u if u.dtype == torch.float64 else u.float()
+        a = F.relu(a - a.mean(dim=1, keepdim=True) if self.centre else a)
         a = a if self.power == 1 else a**self.power
         pool = F.max_pool2d if self.pool == "max" else F.avg_pool2d
-        return pool(a, self.kernel, self.stride, self.padding)
+        return pool(a, self.kernel, self.stride, self.padding).to(u.dtype)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from softhebb_fast.checks import output_size
-from softhebb_fast.init import per_layer
+from softhebb_fast.init import Init, per_layer
 from softhebb_fast.nn import Block, Dropout, RePU, SoftHebbConv2d, SoftHebbLinear, Softmax, Triangle
-from softhebb_fast.nn.layer import HebbianLayer, Init
+from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.presets import Layer, Pool, Preset
 
 ACTIVATIONS = {

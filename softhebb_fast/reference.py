@@ -118,7 +118,7 @@ def block_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
 ) -> Tensor:
     """The epilogue of ``conv2d``'s u."""
-    return epilogue.apply(accumulated(conv2d(x, weight, bias, **options).u)).to(x.dtype)
+    return epilogue.apply(conv2d(x, weight, bias, **options).u)
 
 
 @torch.no_grad()
@@ -127,7 +127,7 @@ def block_update(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The epilogue of ``conv2d``'s u, delta and the direction of the bias."""
     out = conv2d(x, weight, bias, **options)
-    return epilogue.apply(accumulated(out.u)).to(x.dtype), out.delta, out.bias_delta
+    return epilogue.apply(out.u), out.delta, out.bias_delta
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def block_step_(
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d_step_`` with the epilogue of u instead of u."""
     u, bias_delta = conv2d_step_(x, weight, bias, lr=lr, lr_power=lr_power, **options)
-    return epilogue.apply(accumulated(u)).to(x.dtype), bias_delta
+    return epilogue.apply(u), bias_delta
 
 
 def pad(x: Tensor, padding: tuple[int, int], mode: str) -> Tensor:

@@ -15,7 +15,7 @@ from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.kernels import launch
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
 from softhebb_fast.kernels.launch import Rule
-from softhebb_fast.reference import SoftHebbOutput, accumulated
+from softhebb_fast.reference import SoftHebbOutput
 
 __all__ = [
     "block_forward",
@@ -87,7 +87,7 @@ def block_forward(
         u = x.new_empty((x.shape[0], G.neurons, G.OH, G.OW))
     else:
         u = launch.forward(x, weight, bias, G, rule).u
-    return epilogue.apply(accumulated(u)).to(x.dtype)
+    return epilogue.apply(u)
 
 
 @torch.no_grad()
@@ -96,7 +96,7 @@ def block_update(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """``conv2d`` with the epilogue of u instead of u."""
     out = conv2d(x, weight, bias, **options)
-    return epilogue.apply(accumulated(out.u)).to(x.dtype), out.delta, out.bias_delta
+    return epilogue.apply(out.u), out.delta, out.bias_delta
 
 
 @torch.no_grad()
@@ -112,7 +112,7 @@ def block_step_(
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d_step_`` with the epilogue of u instead of u."""
     u, bias_delta = conv2d_step_(x, weight, bias, lr=lr, lr_power=lr_power, **options)
-    return epilogue.apply(accumulated(u)).to(x.dtype), bias_delta
+    return epilogue.apply(u), bias_delta
 
 
 def _conv2d(

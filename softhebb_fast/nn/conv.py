@@ -9,7 +9,8 @@ from torch import Tensor
 from softhebb_fast import functional
 from softhebb_fast.checks import PADDING_MODES, check_conv2d, pair
 from softhebb_fast.functional import SoftHebbOutput, Step
-from softhebb_fast.nn.layer import HebbianLayer, Init, check_sizes
+from softhebb_fast.init import Init
+from softhebb_fast.nn.layer import HebbianLayer, check_sizes
 from softhebb_fast.reference import lebesgue_weight, pad
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -12,11 +10,10 @@ from softhebb_fast.backends import BACKENDS
 from softhebb_fast.checks import check_competition
 from softhebb_fast.functional import SoftHebbOutput, Step
 from softhebb_fast.functional.precision import autocasts
-from softhebb_fast.init import initialise
+from softhebb_fast.init import Init, initialise
 from softhebb_fast.reference import accumulated
 
 UPDATES = ("grad", "in_place")
-Init = str | dict | Callable[[Tensor], object]
 
 
 class HebbianLayer(nn.Module):
