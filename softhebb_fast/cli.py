@@ -95,7 +95,7 @@ def show_info(options: argparse.Namespace) -> int:
 def parse_init(text: str) -> Any:
     """An initialisation from the command line.
 
-    ``zerO``; ``zerO:scale=fork,radius=5``; by layer, counted from 1: ``1=zerO;3=random_binary``
+    ``zerO``; ``zerO:scale=fork,noise=0.01``; by layer, counted from 1: ``1=zerO;3=random_binary``
     (the others are normal).
     """
     if "=" in text.split(":")[0]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from softhebb_fast.checks import output_size
-from softhebb_fast.init import Init, per_layer
+from softhebb_fast.init import Init, needs_bias, per_layer
 from softhebb_fast.nn import Block, Dropout, RePU, SoftHebbConv2d, SoftHebbLinear, Softmax, Triangle
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.presets import Layer, Pool, Preset
@@ -97,7 +97,9 @@ def _block(
     if layer.kind == "linear":
         features = shape[0] * shape[1] * shape[2]
         product = (
-            SoftHebbLinear(features, layer.out, **_learning(layer, init, backend))
+            _hebbian(
+                SoftHebbLinear, layer, (features, layer.out), **_learning(layer, init, backend)
+            )
             if layer.hebbian
             else nn.Linear(features, layer.out)
         )
@@ -123,12 +125,13 @@ def _block(
         layer.groups,
     )
     if layer.hebbian:
-        options = _learning(layer, init, backend)
-        product = SoftHebbConv2d(
-            *geometry,
+        product = _hebbian(
+            SoftHebbConv2d,
+            layer,
+            geometry,
             padding_mode=layer.padding_mode,
             pre_triangle=layer.pre_triangle,
-            **options,
+            **_learning(layer, init, backend),
         )
     else:
         product = nn.Conv2d(*geometry, bias=layer.bias, padding_mode=layer.padding_mode)
@@ -144,16 +147,22 @@ def _block(
     return block, (layer.out, *size)
 
 
+def _hebbian(kind: type[HebbianLayer], layer: Layer, geometry: tuple, **options) -> HebbianLayer:
+    """The layer; biases that it has for the sake of its initialisation alone stay as drawn."""
+    product = kind(*geometry, **options)
+    if product.bias is not None and not layer.bias:
+        product.bias.requires_grad_(False)
+    return product
+
+
 def _learning(layer: Layer, init: Init | None, backend: str) -> dict:
-    name = init.get("name") if isinstance(init, dict) else init
-    needs_bias = isinstance(name, str) and name.lower() == "random_bias"
     return {
         "t_invert": layer.t_invert,
         "wta": layer.rule,
         "delta": layer.delta,
         "rank": layer.rank,
         "lebesgue_p": layer.lebesgue_p,
-        "bias": layer.bias or needs_bias,
+        "bias": layer.bias or needs_bias(init),
         "init": init,
         "radius": layer.radius,
         "lr": layer.lr,

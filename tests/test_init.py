@@ -210,6 +210,148 @@ def test_zero_radius_is_every_filters_norm_and_keeps_the_pattern(shape):
     assert torch.equal(weight.sign(), init.zerO_(torch.empty(shape)).sign())
 
 
+# Every filter its own: whole patches, other taps
+
+DISTINCT = ("hadamard_patches", "hadamard_taps", "identity_taps", "walsh_binary")
+SHAPES = (
+    *MNIST_LAYERS,
+    (96, 3, 5, 5),
+    (128, 1, 3, 3),
+    (64, 1, 7, 7),
+    (384, 96, 4, 4),
+    (100, 7, 3, 2),
+    (5, 3, 1, 2),
+    (64, 8, 2, 2),
+)
+
+
+def opposite_filters(weight: torch.Tensor) -> int:
+    """How many filters are minus another one."""
+    known = {tuple(row) for row in weight.flatten(1).tolist()}
+    return sum(tuple(-x for x in row) in known for row in known)
+
+
+@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def test_every_filter_differs_in_zeros_and_one_magnitude(name, shape):
+    state = torch.get_rng_state()
+    weight = torch.full(shape, 9.0)
+    init.initialise(weight, init=name, radius=25.0)
+    assert init.distinct_filters(weight) == shape[0]
+    if shape[0] < 1000:
+        assert opposite_filters(weight) == 0
+    for row in weight.flatten(1)[:: max(1, shape[0] // 50)]:
+        assert row[row != 0].abs().unique().numel() == 1
+    if name in ("identity_taps", "walsh_binary"):
+        assert weight.min() == 0
+    norms = weight.flatten(1).norm(dim=1)
+    if name == "walsh_binary":
+        assert norms.mean().item() == pytest.approx(25.0, rel=0.1)
+    else:
+        assert norms.tolist() == close([25.0] * shape[0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_hadamard_patches_are_rows_of_the_matrix_without_the_constant_one():
+    matrix = torch.ones(1, 1)
+    for _ in range(7):
+        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
+    weight = init.hadamard_patches_(torch.empty(96, 3, 5, 5), radius=75**0.5)
+    assert torch.equal(weight.flatten(1), matrix[1:97, :75])
+    binary = init.walsh_binary_(torch.empty(96, 3, 5, 5), radius=37.5**0.5)
+    assert torch.equal(binary.flatten(1), (matrix[1:97, :75] + 1) / 2)
+
+
+def test_hadamard_patches_with_more_filters_than_columns():
+    weight = init.hadamard_patches_(torch.empty(9, 6))  # columns 0, 1, 2, 4, 8, 9
+    assert weight[[0, 5, 8]].sign().tolist() == [
+        [1, -1, 1, 1, 1, -1],
+        [1, 1, -1, -1, 1, 1],
+        [1, -1, 1, 1, -1, 1],
+    ]
+
+
+def test_hadamard_taps_begin_with_zero_and_move_its_twins_outwards():
+    weight = init.hadamard_taps_(torch.empty(96, 3, 5, 5), radius=25.0)
+    zero = init.zerO_(torch.empty(96, 3, 5, 5), radius=25.0)
+    assert torch.equal(weight[:4], zero[:4])
+    taps = [(2, 2), (1, 2), (2, 1), (2, 3), (3, 2), (1, 1)]
+    for number, (row, column) in enumerate(taps):
+        block = weight[4 * number : 4 * number + 4]
+        assert torch.equal(block[:, :, row, column], zero[:4, :, 2, 2])
+        assert block.count_nonzero() == 12
+    pairs = init.hadamard_taps_(torch.empty(15, 1, 2, 2), radius=2.0).flatten(1)
+    assert pairs[:4].sum(dim=0).tolist() == [2.0] * 4
+    assert pairs[4].tolist() == close([0, math.sqrt(2), 0, math.sqrt(2)])
+    assert pairs[14].tolist() == [1.0] * 4
+
+
+def test_identity_taps_begin_with_the_identity():
+    weight = init.identity_taps_(torch.empty(8, 3, 1, 3), radius=3.0)
+    assert torch.equal(weight[:3, :, 0, 1], 3 * torch.eye(3))
+    assert torch.equal(weight[3:6, :, 0, 0], 3 * torch.eye(3))
+    assert torch.equal(weight[6:, :, 0, 2], 3 * torch.eye(3)[:2])
+    assert weight.count_nonzero() == 8
+    assert init.identity_taps_(torch.empty(3, 2), radius=2**0.5)[2].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_deterministic_filters_are_the_same_in_every_dtype_and_layout(name, dtype):
+    expected, weight = torch.empty(8, 4, 3, 3), torch.empty(8, 4, 3, 3, dtype=dtype)
+    weight = weight.to(memory_format=torch.channels_last)
+    for one in (expected, weight):
+        init.initialise(one, init=name, radius=4.5)
+    torch.testing.assert_close(weight, expected.to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("hadamard_patches", (2, 1, 1, 1), r"fewer than 2\^0 filters .* got 2"),
+        ("walsh_binary", (8, 4), r"fewer than 2\^3 filters .* got 8"),
+        ("hadamard_taps", (2, 1, 1, 1), r"at most 1 x \(2\^1 - 1\) filters .* got 2"),
+        ("hadamard_taps", (9, 5), r"at most 8 x \(2\^1 - 1\) filters .* got 9"),
+        ("identity_taps", (3, 1, 1, 1), r"fewer than 2\^1 filters .* got 3"),
+    ],
+)
+def test_too_many_filters_to_differ_are_refused(name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        init.initialise(torch.empty(shape), init=name)
+
+
+# Breakers on top of any start
+
+
+def test_noise_is_relative_to_each_filter_and_repeats():
+    weight = init.zerO_(torch.empty(96, 1, 5, 5), radius=25.0)
+    weight[1] = 0
+    start = weight.clone()
+    assert init.noise_(weight, 0.01, generator(3)) is weight
+    disturbance = (weight - start).flatten(1).norm(dim=1)
+    assert disturbance[1] == 0
+    assert disturbance[2:].mean().item() == pytest.approx(0.25, rel=0.05)
+    assert init.distinct_filters(weight) == 96
+    again = torch.empty(96, 1, 5, 5)
+    init.initialise(again, init={"name": "zerO", "radius": 25.0, "noise": 0.01})
+    init.initialise(
+        again, init={"name": "zerO", "radius": 25.0, "noise": 0.01}, generator=generator(3)
+    )
+    assert torch.equal(again[2:], weight[2:])
+
+
+def test_random_biases_go_on_top_of_any_start():
+    weight, bias = torch.empty(6, 2, 3, 3), torch.zeros(6)
+    start = {"name": "zerO", "random_bias": 0.5}
+    init.initialise(weight, bias, start, generator=generator(4))
+    assert torch.equal(weight, init.zerO_(torch.empty(6, 2, 3, 3)))
+    assert torch.equal(bias, 0.5 * torch.randn(6, generator=generator(4)))
+    assert init.needs_bias(start)
+    assert init.needs_bias("Random_Bias")
+    assert not init.needs_bias({"name": "zerO"})
+    assert not init.needs_bias(None)
+
+
 # Identity, constant, biases
 
 
@@ -342,6 +484,8 @@ def test_per_layer_forms():
         (lambda w: init.initialise(w, init="xavier"), "init must be one of normal, positive"),
         (lambda w: init.initialise(w, init={"name": "zerO", "q": 1}), "unknown key 'q'"),
         (lambda w: init.initialise(w, init={"name": "identity", "radius": 1}), "no arguments"),
+        (lambda w: init.initialise(w, init={"name": "zerO", "noise": 0}), "noise must be a pos"),
+        (lambda w: init.initialise(w, init={"name": "zerO", "random_bias": 1}), "bias must be a"),
         (lambda w: init.initialise(w, init={"name": "random_bias", "bias": 1}), "key 'bias'"),
     ],
 )

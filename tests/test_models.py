@@ -146,6 +146,17 @@ def test_published_start_is_normal_behind_a_batch_norm_and_positive_elsewhere():
     assert 34 < float(perceptron.norms().mean()) < 36
 
 
+def test_random_biases_on_top_of_other_weights_stay_as_drawn():
+    init = {"name": "hadamard_taps", "random_bias": 1.0}
+    net = build(get_preset("3SoftHebbCnnCIFAR", neuron_factor=0.1), MNIST, 10, init=init)
+    layer = net.blocks[0].layer
+    bias = layer.bias.clone()
+    assert bias.unique().numel() == layer.out_channels
+    assert layer.weight.any()
+    net.blocks[0].train()(torch.rand(2, *MNIST))
+    assert torch.equal(layer.bias, bias)
+
+
 @pytest.mark.parametrize("init", ["random_bias", {"name": "Random_Bias", "scale": 2.0}])
 def test_random_bias_brings_the_bias_it_needs(init):
     net = build(get_preset("3SoftHebbCnnCIFAR", neuron_factor=0.1), MNIST, 10, init=init)

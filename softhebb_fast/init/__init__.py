@@ -1,0 +1,44 @@
+"""How weights start; `diversity` reports how different the filters are.
+
+A weight is [K, C/g, R, S] (convolution) or [K, N] (linear); row k is the filter of neuron k, with
+fan-in N = (C/g)·R·S. Functions ending in `_` fill it in place without autograd and return it, like
+`torch.nn.init`. Random numbers are always drawn on the CPU in float32, in one call of the weight's
+shape, and then copied: one seed gives one network on every device and in every dtype. Tensors on
+the meta device hold nothing to fill and consume no random numbers.
+
+`docs/initialisation.md` has a table of them all.
+"""
+
+from softhebb_fast.diversity import Diversity, distinct_filters, diversity
+from softhebb_fast.init.breakers import noise_, random_bias_
+from softhebb_fast.init.choice import INITS, Init, initialise, needs_bias, per_layer
+from softhebb_fast.init.draws import constant_, negative_, normal_, positive_, random_binary_
+from softhebb_fast.init.hadamard import hadamard_patches_, walsh_binary_
+from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
+from softhebb_fast.init.zero import ZERO_SCALES, identity_, partial_identity_, zerO_
+
+__all__ = [
+    "INITS",
+    "ZERO_SCALES",
+    "Diversity",
+    "Init",
+    "constant_",
+    "distinct_filters",
+    "diversity",
+    "hadamard_patches_",
+    "hadamard_taps_",
+    "identity_",
+    "identity_taps_",
+    "initialise",
+    "needs_bias",
+    "negative_",
+    "noise_",
+    "normal_",
+    "partial_identity_",
+    "per_layer",
+    "positive_",
+    "random_bias_",
+    "random_binary_",
+    "walsh_binary_",
+    "zerO_",
+]
