@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def restore_rng(rng: dict[str, Any]) -> None:
 
 
 def _check_config(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    # A checkpoint older than an option was made with the option's default.
+    saved = {f.name: f.default for f in fields(RunConfig) if f.default is not MISSING} | saved
     different = [
         f"{key}: {saved.get(key)!r} there, {wanted.get(key)!r} here"
         for key in sorted(saved.keys() | wanted.keys())

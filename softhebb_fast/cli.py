@@ -5,23 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from softhebb_fast import __version__, info, metrics
 from softhebb_fast.backends import BACKENDS
+from softhebb_fast.commands import reproduce
 from softhebb_fast.config import CACHE_DTYPES, MODES, RunConfig
 from softhebb_fast.data import NAMES
 from softhebb_fast.init import INITS
 from softhebb_fast.plots import plot_run
 from softhebb_fast.presets import PRESETS, get_preset
-from softhebb_fast.progress import Bars
+from softhebb_fast.progress import Bars, stops_on_interrupt
 from softhebb_fast.runs import load_run
 from softhebb_fast.training import Interrupted, Trainer
 
@@ -128,25 +127,14 @@ def _run(make: Any, options: argparse.Namespace) -> int:
     except RuntimeError as error:
         raise ValueError(str(error)) from error
     print(f"{trainer.net.preset.describe()}\nwriting to {trainer.out}")
-    previous = signal.signal(signal.SIGINT, _stopper(trainer))
     try:
-        summary = trainer.run()
+        with stops_on_interrupt(trainer):
+            summary = trainer.run()
     finally:
         bars.end()
-        signal.signal(signal.SIGINT, previous)
     paths = [] if options.no_plots else plot_run(trainer.net, trainer.rows, trainer.out)
     _print_summary(trainer, summary, paths)
     return 0
-
-
-def _stopper(trainer: Trainer) -> Any:
-    def stop(number: int, frame: object) -> None:
-        if trainer.stop_requested:
-            raise KeyboardInterrupt
-        trainer.stop_requested = True
-        tqdm.write("stopping after this step (again to stop at once)", file=sys.stderr)
-
-    return stop
 
 
 def _print_summary(trainer: Trainer, summary: dict[str, Any], paths: list[Path]) -> None:
@@ -217,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--data", metavar="ROOT", help="folder of the data sets")
         if function is resume:
             _add_run_options(sub)
+    reproduce.add_command(command)
     sub = command("presets", presets, "list the networks, or describe one")
     sub.add_argument("name", nargs="?", metavar="NAME")
     command("info", show_info, "versions, devices, backends and why the others are not used")

@@ -25,6 +25,7 @@ COLUMNS = (
     "r1",
     "winner_probability",
     "busiest_share",
+    "winner_entropy",
     "distinct_filters",
     "train_loss",
     "train_accuracy",
@@ -40,7 +41,8 @@ def layer_metrics(block: nn.Module, x: Tensor) -> Row:
     """The state of a Hebbian block, measured on one batch ``x`` in evaluation mode.
 
     Mean filter norm; R1, the neurons whose norm has come to 1; the mean softmax probability of
-    the winner; the share of the busiest neuron; the number of distinct filters.
+    the winner; the share of the busiest neuron; the entropy of the wins over the neurons in bits,
+    log2(K) at most; the number of distinct filters.
     """
     layer = block.layer
     with evaluation_mode(block):
@@ -52,8 +54,22 @@ def layer_metrics(block: nn.Module, x: Tensor) -> Row:
         "r1": layer.convergence()[1],
         "winner_probability": statistics.winner_probability,
         "busiest_share": float(statistics.share.max()),
+        "winner_entropy": _entropy(_wins(u, groups)),
         "distinct_filters": distinct_filters(layer.weight),
     }
+
+
+def _wins(u: Tensor, groups: int) -> Tensor:
+    """How often each neuron ``[K]`` is the first of the largest in its group."""
+    grouped = u.unflatten(1, (groups, -1))
+    first = torch.arange(groups, device=u.device).view(1, -1, *[1] * (u.dim() - 2))
+    winners = grouped.argmax(dim=2) + first * grouped.shape[2]
+    return winners.flatten().bincount(minlength=u.shape[1])
+
+
+def _entropy(counts: Tensor) -> float:
+    p = counts[counts > 0].double() / counts.sum()
+    return float(-(p * p.log2()).sum()) + 0.0
 
 
 def write_csv(folder: Path, rows: list[Row]) -> None:

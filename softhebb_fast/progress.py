@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
 from softhebb_fast.metrics import Row
 from softhebb_fast.reporter import Reporter
+from softhebb_fast.training import Trainer
 
 
 class Bars(Reporter):
@@ -55,6 +59,23 @@ class Bars(Reporter):
                 # TensorBoard's steps are whole numbers, and layers record ten times an epoch.
                 self.writer.add_scalar(f"{where}/{name}", value, round(100 * row["epoch"]))
         self.writer.flush()
+
+
+@contextmanager
+def stops_on_interrupt(trainer: Trainer) -> Iterator[None]:
+    """Let the first Ctrl-C stop ``trainer`` after its step, and the second one at once."""
+
+    def stop(number: int, frame: object) -> None:
+        if trainer.stop_requested:
+            raise KeyboardInterrupt
+        trainer.stop_requested = True
+        tqdm.write("stopping after this step (again to stop at once)", file=sys.stderr)
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _writer(folder: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from softhebb_fast.files import write_atomically
 from softhebb_fast.metrics import Row
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.probe import evaluate
+from softhebb_fast.provenance import provenance
 
 CONFIG_FILE = "config.json"
 
@@ -28,12 +30,14 @@ class Run:
         root: the data root it was started with.
         net: the network, in evaluation mode.
         rows: what was recorded.
+        image_shape: channels, height and width of its images.
     """
 
     config: RunConfig
     root: str | None
     net: SoftHebbNet
     rows: list[Row]
+    image_shape: tuple[int, int, int]
 
     def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:
         """Mean loss and accuracy in per cent on the test set. Raises as ``data.load`` does."""
@@ -54,12 +58,13 @@ def load_run(folder: Path) -> Run:
     shape = tuple(saved["image_shape"])
     net = build(config.network(), shape, saved["num_classes"], init=config.init)
     net.load_state_dict(saved["model"])
-    return Run(config, root, net.to(device).eval(), saved["rows"])
+    return Run(config, root, net.to(device).eval(), saved["rows"], shape)
 
 
 def write_config(folder: Path, config: RunConfig, root: str | None) -> None:
-    """Write ``folder / "config.json"``, atomically."""
-    text = json.dumps({"run": config.to_dict(), "root": root}, indent=2) + "\n"
+    """Write ``folder / "config.json"``, with what makes the run (`provenance`), atomically."""
+    content = {"run": config.to_dict(), "root": root, "made_by": provenance()}
+    text = json.dumps(content, indent=2) + "\n"
     write_atomically(folder / CONFIG_FILE, lambda file: file.write(text.encode()))
 
 
@@ -76,6 +81,11 @@ def read_config(folder: Path) -> tuple[RunConfig, str | None]:
         return RunConfig.from_dict(content["run"]), content["root"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the configuration {path} is damaged: {error}") from error
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """What made the run in ``folder``, as `provenance` gives it; empty if it was not kept."""
+    return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("made_by", {})
 
 
 def usable_device(name: str) -> torch.device:

@@ -144,3 +144,14 @@ def test_writable_folder(tmp_path):
             writable_folder(path)
     with pytest.raises(ValueError, match="place must be a folder"):
         writable_folder(Path("/proc/softhebb_fast"), "place")
+
+
+def test_a_checkpoint_older_than_an_option_has_its_default(tmp_path):
+    config = RunConfig("DemoMNIST", "mnist")
+    old = config.to_dict()
+    del old["cache_gib"]
+    with open(tmp_path / checkpoint.FILE, "wb") as file:
+        torch.save({"format": checkpoint.FORMAT, "config": old}, file)
+    assert checkpoint.load(tmp_path, config)["config"] == old
+    with pytest.raises(ValueError, match=r"cache_gib: 8.0 there, 2.0 here"):
+        checkpoint.load(tmp_path, RunConfig("DemoMNIST", "mnist", cache_gib=2.0))

@@ -24,7 +24,7 @@ def test_rows_come_back_from_the_file(tmp_path):
     ]
     lines = (tmp_path / metrics.FILE).read_text().splitlines()
     assert lines[0] == ",".join(metrics.COLUMNS)
-    assert lines[1] == "hebbian,1,0.1,1.5,25.0,3,,,,,,,"
+    assert lines[1] == "hebbian,1,0.1,1.5,25.0,3,,,,,,,,"
     assert len(lines) == 3
 
 
@@ -70,6 +70,7 @@ def test_figures_of_a_perceptron():
     assert found["winner_probability"] == literal(winner)
     assert found["busiest_share"] == literal((2 * winner + 1 - winner) / 3)
     assert found["norm_mean"] == literal(3.0)
+    assert found["winner_entropy"] == literal(math.log2(3) - 2 / 3)
     assert (found["r1"], found["distinct_filters"]) == (1, 2)
     assert layer.training
     assert layer.weight.tolist() == [[3, 4], [0, 1]]
@@ -89,6 +90,7 @@ def test_figures_of_a_convolution():
         "r1": 3,
         "winner_probability": 1.0,
         "busiest_share": literal(0.6),
+        "winner_entropy": literal(math.log2(5) - (3 * math.log2(3) + 2) / 5),
         "distinct_filters": 3,
     }
     assert all(torch.equal(v, before[k]) for k, v in block.state_dict().items())
@@ -99,4 +101,5 @@ def test_groups_compete_apart():
     filled(layer, [[[[1.0]]], [[[2.0]]], [[[3.0]]], [[[-1.0]]]])
     found = metrics.layer_metrics(Block(layer), torch.ones(1, 2, 1, 2))
     assert found["busiest_share"] == 1.0
+    assert found["winner_entropy"] == 1.0
     assert found["winner_probability"] == 1.0

@@ -82,6 +82,8 @@ def test_imports_are_found():
 def test_only_the_command_prints():
     printing = set()
     for path in files("*"):
+        if path.parent.name == "commands":
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 if node.func.id == "print":

@@ -1,0 +1,32 @@
+"""The published tables and figures as experiments to be run again, and this project's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from softhebb_fast.experiments import (
+    figure1,
+    figure2,
+    softhebb,
+    table1,
+    table2,
+    table5,
+)
+from softhebb_fast.experiments.cell import Cell, Experiment
+
+__all__ = ["EXPERIMENTS", "Cell", "Experiment", "get_experiment"]
+
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
+    {
+        module.EXPERIMENT.name: module.EXPERIMENT
+        for module in (table1, table2, figure1, table5, figure2, softhebb)
+    }
+)
+
+
+def get_experiment(name: str) -> Experiment:
+    """The experiment of that name. Raises ValueError for another, with the names there are."""
+    if name not in EXPERIMENTS:
+        raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}; got {name!r}")
+    return EXPERIMENTS[name]

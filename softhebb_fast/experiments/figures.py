@@ -1,0 +1,116 @@
+"""The figures of experiments, drawn from their results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from softhebb_fast.experiments import results
+from softhebb_fast.experiments.cell import Cell, Experiment
+from softhebb_fast.experiments.results import Result, mean_and_deviation, numbers, of_cell
+from softhebb_fast.plots import save
+
+CURVES = {
+    "distinct_filters": "distinct filters",
+    "norm_mean": "mean norm",
+    "winner_entropy": "entropy of the wins (bits)",
+}
+
+
+def draw(experiment: Experiment, folder: Path = results.FOLDER) -> Path | None:
+    """Draw the figure of an experiment into ``folder``; None if it has none, or nothing to show."""
+    rows = results.read(results.path(experiment.name, folder))
+    if not any(of_cell(rows, cell.name) for cell in experiment.cells):
+        return None
+    if experiment.figure == "curves":
+        figure = curves(experiment, results.read(results.path(f"{experiment.name}_curves", folder)))
+    elif experiment.figure:
+        figure = panels(experiment, rows)
+    else:
+        return None
+    return save(figure, folder / f"{experiment.name}.png")
+
+
+def panels(experiment: Experiment, rows: list[Result]) -> Figure:
+    """Test accuracies as bars or lines; what was published as open circles or dashed lines."""
+    names = list(dict.fromkeys(cell.panel for cell in experiment.cells))
+    figure = Figure(figsize=(6.5 * len(names), 3.8), layout="constrained")
+    one_panel = _bars if experiment.figure == "bars" else _lines
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        cells = [cell for cell in experiment.cells if cell.panel == name]
+        one_panel(axes, cells, rows)
+        axes.set(title=name, ylabel="test accuracy (%)")
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"{experiment.title} ({experiment.source})", fontsize=9)
+    return figure
+
+
+def curves(experiment: Experiment, rows: list[Result]) -> Figure:
+    """Each layer's figures over its training, a row of panels a layer, a line a cell."""
+    known = [row for row in rows if not row["limit"]]
+    layers = sorted({row["layer"] for row in known})
+    figure = Figure(figsize=(12, 2.8 * max(1, len(layers)) + 0.6), layout="constrained")
+    grid = figure.subplots(max(1, len(layers)), len(CURVES), squeeze=False)
+    for line, layer in zip(grid, layers, strict=False):
+        for axes, (column, title) in zip(line, CURVES.items(), strict=True):
+            for i, cell in enumerate(experiment.cells):
+                own = [r for r in known if (r["cell"], r["layer"]) == (cell.name, layer)]
+                own = [r for r in own if r["seed"] == own[0]["seed"] and r[column]]
+                points = [(float(r["epoch"]), float(r[column])) for r in own]
+                if points:
+                    style = "-" if i < 10 else "--"
+                    axes.plot(*zip(*points, strict=True), style, marker=".", label=cell.label)
+            axes.set(title=f"layer {layer}: {title}", xlabel="epoch of the layer")
+    grid[0][0].set_yscale("log", base=2)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def _bars(axes: Axes, cells: list[Cell], rows: list[Result]) -> None:
+    series, places = _names(cells, lambda c: c.series), _names(cells, lambda c: c.x)
+    width = 0.8 / len(series)
+    for cell in cells:
+        i = series.index(cell.series)
+        x = places.index(cell.x) + (i - (len(series) - 1) / 2) * width
+        values = numbers(of_cell(rows, cell.name), "test_accuracy")
+        if values:
+            mean, deviation = mean_and_deviation(values)
+            error = deviation if len(values) > 1 else None
+            axes.bar(x, mean, 0.9 * width, yerr=error, color=f"C{i}")
+        if "test_accuracy" in cell.published:
+            axes.plot(x, cell.published["test_accuracy"], "o", mfc="none", mec="black")
+    for i, name in enumerate(series):
+        axes.bar(0, 0, color=f"C{i}", label=name)
+    axes.plot([], [], "o", mfc="none", mec="black", label="published")
+    axes.set_xticks(range(len(places)), places)
+    low = min([v for cell in cells for v in _heights(cell, rows)], default=0)
+    axes.set_ylim(max(0, 10 * (low // 10) - 10), 100)
+
+
+def _lines(axes: Axes, cells: list[Cell], rows: list[Result]) -> None:
+    places = _names(cells, lambda c: c.x)
+    for i, name in enumerate(_names(cells, lambda c: c.series)):
+        own = [cell for cell in cells if cell.series == name]
+        found = [(places.index(c.x), numbers(of_cell(rows, c.name), "test_accuracy")) for c in own]
+        points = [(x, *mean_and_deviation(values)) for x, values in found if values]
+        if points:
+            x, mean, deviation = zip(*points, strict=True)
+            axes.errorbar(x, mean, deviation, color=f"C{i}", marker="o", label=name)
+        published = [(places.index(c.x), c.published.get("test_accuracy")) for c in own]
+        axes.plot(*zip(*published, strict=True), "--o", color=f"C{i}", mfc="none", lw=0.8)
+    axes.plot([], [], "--o", color="black", mfc="none", lw=0.8, label="published")
+    axes.set_xticks(range(len(places)), places)
+
+
+def _heights(cell: Cell, rows: list[Result]) -> list[float]:
+    published = cell.published.get("test_accuracy")
+    ours = numbers(of_cell(rows, cell.name), "test_accuracy")
+    return ours + ([] if published is None else [published])
+
+
+def _names(cells: list[Cell], name: Callable[[Cell], str]) -> list[str]:
+    return list(dict.fromkeys(map(name, cells)))

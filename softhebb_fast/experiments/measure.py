@@ -1,0 +1,160 @@
+"""The row of results that a finished run gives."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softhebb_fast import checkpoint
+from softhebb_fast.backends import choose
+from softhebb_fast.config import RunConfig
+from softhebb_fast.data import load
+from softhebb_fast.diversity import distinct_filters
+from softhebb_fast.metrics import Row
+from softhebb_fast.models import SoftHebbNet, build
+from softhebb_fast.presets import PRESETS
+from softhebb_fast.runs import Run, load_run, read_provenance
+from softhebb_fast.stages import SAMPLE, layer_rows
+
+LAYER_FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_probability")
+LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
+LOG_EVERY_ELSEWHERE = 10
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in ``folder`` has come to its end. Raises as ``checkpoint.load`` does."""
+    if not (folder / checkpoint.FILE).is_file():
+        return False
+    saved = checkpoint.load(folder)
+    last = saved["rows"][-1] if saved["rows"] else {}
+    epochs = RunConfig.from_dict(saved["config"]).resolved().probe_epochs
+    return last.get("phase") in ("probe", "simultaneous") and last["epoch"] == epochs
+
+
+def finished_at(folder: Path) -> str:
+    """When the run in ``folder`` was last written, in UTC."""
+    moment = datetime.fromtimestamp((folder / checkpoint.FILE).stat().st_mtime, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def describe(config: RunConfig) -> dict[str, Any]:
+    """The columns of results that the configuration of a run decides."""
+    config = config.resolved()
+    named = config.preset in PRESETS
+    return {
+        "dataset": config.dataset,
+        "preset": config.network().name if named else config.preset,
+        "init": config.init if isinstance(config.init, str) else _json(config.init),
+        "mode": config.mode,
+        "seed": config.seed,
+        "protocol": _protocol(config),
+        "limit": config.limit,
+        "backend": _backend(config),
+        "precision": getattr(config, "precision", "float32"),
+    }
+
+
+def measure(folder: Path, root: str | Path | None = None) -> dict[str, Any]:
+    """The columns of results of the finished run in ``folder``.
+
+    Losses are means a sample, and under ``logged_*`` in the unit of the published logs: divided
+    by the batch size, training figures averaged over the epochs since the last line of the log.
+    Layers are measured as during training, and once more as they were before it.
+
+    Raises ValueError for a run that has not come to its end, and as ``load_run`` and
+    ``data.load`` do.
+    """
+    if not is_finished(folder):
+        raise ValueError(f"the run in {str(folder)!r} has not come to its end; resume it first")
+    run = load_run(folder)
+    made_by = read_provenance(folder)
+    first = initial(run)
+    layers = final_layers(run, root)
+    row = describe(run.config) | _classifier(run)
+    row |= {name: _joined(layer[name] for layer in layers) for name in LAYER_FIGURES}
+    weights = [block.layer.weight for block in first.blocks]
+    return row | {
+        "initial_nonzeros": _joined(int(w.count_nonzero()) for w in weights),
+        "initial_distinct": _joined(distinct_filters(w) for w in weights),
+        "minutes": run.rows[-1]["seconds"] / 60,
+        "commit": made_by.get("commit"),
+        "torch": made_by.get("torch"),
+        "threads": made_by.get("threads"),
+        "finished": finished_at(folder),
+    }
+
+
+def initial(run: Run) -> SoftHebbNet:
+    """The network as it was before training."""
+    torch.manual_seed(run.config.seed)
+    net = run.net
+    shape, classes = run.image_shape, net.head[-1].weight.shape[0]
+    return build(net.preset, shape, classes, init=run.config.init).eval()
+
+
+def final_layers(run: Run, root: str | Path | None = None) -> list[Row]:
+    """The figures of each Hebbian layer after training."""
+    sample = load(run.config.dataset, "train", root=root or run.root, limit=SAMPLE)
+    return layer_rows(run.net, sample, run.net.hebbian_blocks, "hebbian", 1)
+
+
+def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]:
+    """The figures of each Hebbian layer over its training, its start (epoch 0) included.
+
+    The start is measured behind the trained layers below, which is what the layer learned from.
+    """
+    run = load_run(folder)
+    rows = [row for row in run.rows if row["phase"] == "hebbian"]
+    start = initial(run)
+    sample = load(run.config.dataset, "train", root=root or run.root, limit=SAMPLE)
+    for i in run.net.hebbian_blocks:
+        layer = run.net.blocks[i].layer
+        trained = layer.weight.detach().clone()
+        with torch.no_grad():
+            layer.weight.copy_(start.blocks[i].layer.weight)
+            rows += layer_rows(run.net, sample, [i], "hebbian", 0.0)
+            layer.weight.copy_(trained)
+    rows.sort(key=lambda row: (row["layer"], row["epoch"]))
+    return [{**row, "seed": run.config.seed, "limit": run.config.limit} for row in rows]
+
+
+def _classifier(run: Run) -> dict[str, Any]:
+    config, last = run.config, run.rows[-1]
+    every = LOG_EVERY.get(config.dataset, LOG_EVERY_ELSEWHERE)
+    logged = [row for row in run.rows if "train_loss" in row][-every:]
+    return {
+        "test_accuracy": last["test_accuracy"],
+        "test_loss": last["test_loss"],
+        "train_accuracy": last["train_accuracy"],
+        "train_loss": last["train_loss"],
+        "logged_train_accuracy": _mean(logged, "train_accuracy"),
+        "logged_train_loss": _mean(logged, "train_loss") / config.probe_batch,
+        "logged_test_loss": last["test_loss"] / config.test_batch,
+    }
+
+
+def _mean(rows: list[Row], column: str) -> float:
+    return sum(row[column] for row in rows) / len(rows)
+
+
+def _backend(config: RunConfig) -> str:
+    if config.backend != "auto":
+        return config.backend
+    return choose(torch.device(config.device).type)
+
+
+def _protocol(config: RunConfig) -> str:
+    hebbian = f"{config.unsup_epochs} x {config.unsup_batch}" if config.unsup_epochs else "none"
+    return f"{hebbian}, {config.probe_epochs} x {config.probe_batch}"
+
+
+def _json(value: Any) -> str:
+    return "" if value is None else json.dumps(value, sort_keys=True)
+
+
+def _joined(values: Any) -> str:
+    return " ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)

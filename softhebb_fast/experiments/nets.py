@@ -1,0 +1,23 @@
+"""The runs that several experiments share, so that each is made once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FORK = {"name": "zerO", "scale": "fork"}
+CIFAR_NET = "4SoftHebbCnnCIFAR"
+ZERO_NET_2, ZERO_NET_4 = "2SoftHebbZerOMNIST", "4SoftHebbCnnZerOMNIST"
+INITS: dict[str, Any] = {"normal": None, "zero": FORK, "binary": "random_binary"}
+
+
+def deep(dataset: str, init: str) -> tuple[str, dict[str, Any]]:
+    """Name and run of the three-layer network on ``dataset``, with an init of `INITS`."""
+    run = {"preset": CIFAR_NET, "dataset": dataset}
+    if INITS[init] is not None:
+        run["init"] = INITS[init]
+    return f"{dataset}-3-{init}", run
+
+
+def tuned(preset: str, **factors: float) -> dict[str, Any]:
+    """The run of a network tuned for ZerO on MNIST."""
+    return {"preset": preset, "dataset": "mnist", "init": FORK, **factors}

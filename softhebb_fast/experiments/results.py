@@ -1,0 +1,135 @@
+"""Results on disk: one CSV an experiment, one row a seed of a cell, whole or absent."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import os
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from softhebb_fast.files import writable_folder, write_atomically
+
+FOLDER = Path("results")
+COLUMNS = (
+    "experiment",
+    "cell",
+    "dataset",
+    "preset",
+    "init",
+    "mode",
+    "seed",
+    "protocol",
+    "limit",
+    "backend",
+    "precision",
+    "threads",
+    "test_accuracy",
+    "test_loss",
+    "train_accuracy",
+    "train_loss",
+    "logged_train_accuracy",
+    "logged_train_loss",
+    "logged_test_loss",
+    "distinct_filters",
+    "norm_mean",
+    "winner_entropy",
+    "winner_probability",
+    "initial_nonzeros",
+    "initial_distinct",
+    "minutes",
+    "commit",
+    "torch",
+    "finished",
+    "note",
+)
+KEY = ("cell", "seed", "limit")
+CURVE_COLUMNS = (
+    "cell",
+    "seed",
+    "limit",
+    "layer",
+    "epoch",
+    "distinct_filters",
+    "norm_mean",
+    "winner_entropy",
+    "winner_probability",
+)
+
+Result = dict[str, str]
+
+
+def path(name: str, folder: Path = FOLDER) -> Path:
+    """The CSV of the experiment of that name."""
+    return folder / f"{name}.csv"
+
+
+def read(path: Path) -> list[Result]:
+    """The rows of a CSV, every value as text; none if there is no file."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def put(
+    path: Path, rows: list[dict[str, Any]], order: list[str], columns: tuple[str, ...] = COLUMNS
+) -> None:
+    """Write ``rows`` into a CSV, in place of those of the same cell, seed and limit.
+
+    Rows stand in the order of the cells named in ``order``, then by seed. Several processes may
+    write to one file.
+
+    Raises ValueError for a folder that cannot be written.
+    """
+    writable_folder(path.parent, "results")
+    new = [{c: _text(row.get(c)) for c in columns} for row in rows]
+    replaced = {tuple(row[k] for k in KEY) for row in new}
+    with _locked(path):
+        kept = [row for row in read(path) if tuple(row[k] for k in KEY) not in replaced]
+        places = {cell: place for place, cell in enumerate(dict.fromkeys(order))}
+        every = sorted(
+            [*kept, *new],
+            key=lambda row: (places.get(row["cell"], len(places)), row["limit"], int(row["seed"])),
+        )
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(every)
+        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def of_cell(rows: list[Result], cell: str) -> list[Result]:
+    """The finished rows of a cell on all images."""
+    return [r for r in rows if r["cell"] == cell and not r["limit"] and r["test_accuracy"]]
+
+
+def numbers(rows: list[Result], column: str) -> list[float]:
+    """A column's values, where there are any."""
+    return [float(row[column]) for row in rows if row.get(column)]
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    """Mean, and the deviation of the population, as published."""
+    return statistics.fmean(values), statistics.pstdev(values)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other writers of the folder off; the system lets go of it with the process."""
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,60 @@
+"""Depth on CIFAR-10: SoftHebb, hard winners, random filters and backpropagation."""
+
+from __future__ import annotations
+
+from softhebb_fast.experiments.cell import Cell, Experiment
+from softhebb_fast.experiments.nets import deep
+
+PUBLISHED = {  # 1, 2 and 3 layers
+    "SoftHebb": (71.10, 77.70, 80.31),
+    "hard winners": (62.69, 60.08, 60.29),
+    "random": (63.99, 68.64, 64.62),
+    "backpropagation": (72.42, 82.49, 83.97),
+}
+PRESETS = {
+    "SoftHebb": "SoftHebbCnnCIFAR",
+    "hard winners": "HardCnnCIFAR",
+    "random": "SoftHebbCnnCIFAR",
+    "backpropagation": "CnnCIFAR",
+}
+SHORT = {
+    "SoftHebb": "soft",
+    "hard winners": "hard",
+    "random": "random",
+    "backpropagation": "bp",
+}
+
+
+def _cell(series: str, depth: int, accuracy: float) -> Cell:
+    run = {"preset": f"{depth + 1}{PRESETS[series]}", "dataset": "cifar10"}
+    name = f"cifar10-{depth}-{SHORT[series]}"
+    if series == "random":
+        run["unsup_epochs"] = 0
+    if (series, depth) == ("SoftHebb", 3):
+        name, run = deep("cifar10", "normal")
+    return Cell(
+        name,
+        f"{series}, {depth} layer{'s' * (depth > 1)}",
+        run,
+        {"test_accuracy": accuracy},
+        at_least=80.0 if (series, depth) == ("SoftHebb", 3) else None,
+        within=0.7 if series == "SoftHebb" else 1.0,
+        series=series,
+        x=str(depth),
+    )
+
+
+EXPERIMENT = Experiment(
+    "softhebb",
+    "Depth, and other ways to learn",
+    "Journé et al. 2023, Figure 3, means of four seeds",
+    """CIFAR-10. Random filters keep the batch norm of untrained layers at the identity, as
+published. Backpropagation trains all layers end to end here; the published commands trained them
+one after the other, each with the layers below frozen.""",
+    tuple(
+        _cell(series, depth, accuracy)
+        for series, values in PUBLISHED.items()
+        for depth, accuracy in enumerate(values, 1)
+    ),
+    figure="bars",
+)
