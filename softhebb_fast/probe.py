@@ -138,10 +138,10 @@ def neuron_accuracy(
         activity = activity + torch.softmax(u, dim=1).t() @ one_hot
     label = torch.where(wins.sum(dim=1) > 0, wins.argmax(dim=1), activity.argmax(dim=1))
     correct = sum(
-        int((label[u.argmax(dim=1)] == labels).sum())
+        (label[u.argmax(dim=1)] == labels).sum()
         for u, labels in _pre_activations(layer, test, batch_size)
     )
-    return 100 * correct / len(test)
+    return 100 * int(correct) / len(test)
 
 
 def _pre_activations(

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from softhebb_fast.backends import serves
 from softhebb_fast.data.images import Augmentation
 from softhebb_fast.metrics import Row, layer_metrics
 from softhebb_fast.models import SoftHebbNet, evaluation_mode, features
 from softhebb_fast.nn import SoftHebbLinear
+from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
 from softhebb_fast.presets import Layer
 from softhebb_fast.probe import Source, evaluate, hebbian_label_step, supervised_step
@@ -38,20 +40,57 @@ class Stage:
     phase: str
     records = 1
 
-    def __init__(self, net: SoftHebbNet, inputs: Inputs, epochs: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        net: SoftHebbNet,
+        inputs: Inputs,
+        epochs: int,
+        batch_size: int,
+        trained: list[int],
+    ) -> None:
         self.net, self.inputs = net, inputs
         self.epochs, self.batch_size = epochs, batch_size
+        steps = max(1.0, epochs * len(inputs.source) / batch_size)
+        self.schedules = {i: _schedule(net.preset.layers[i], steps) for i in trained}
 
     @property
     def title(self) -> str:
         raise NotImplementedError
 
-    def total_steps(self) -> float:
-        return max(1.0, self.epochs * len(self.inputs.source) / self.batch_size)
-
     def step(self, number: int, x: Tensor, labels: Tensor) -> None:
         """Learn from one batch, the ``number``-th of the stage."""
+        self.prepare(number)
+        self.learn(x, labels)
+
+    def prepare(self, number: int) -> None:
+        """Set what the host decides about the ``number``-th step: the ``rates``."""
+        for i, schedule in self.schedules.items():
+            self._layer(i).lr = schedule(number)
+
+    def learn(self, x: Tensor, labels: Tensor) -> None:
+        """The step's work on the device, which waits for nothing and decides nothing."""
         raise NotImplementedError
+
+    def rates(self) -> tuple[float, ...]:
+        """The numbers of the host that ``learn`` reads: a CUDA graph holds for these."""
+        return tuple(self._layer(i).lr for i in self.schedules)
+
+    def why_not_capture(self) -> str | None:
+        """The reason why ``learn`` cannot be captured in a CUDA graph, or None."""
+        if self.inputs.augment is not None:
+            return "the images are augmented with random numbers of the CPU"
+        if not all(isinstance(schedule, Constant) for schedule in self.schedules.values()):
+            return "a learning rate changes with every step"
+        if any(map(_hooked, self.net.modules())):
+            return "a module has hooks, which a replay would not call"
+        for layer in self.net.modules():
+            if not isinstance(layer, HebbianLayer) or not layer.learns:
+                continue
+            if layer.update != "in_place":
+                return f"a layer hands its update to an optimizer (update={layer.update!r})"
+            if not serves("triton", layer.backend, layer.weight.device):
+                return "a layer learns by the backend 'reference'"
+        return None
 
     def record(self, epoch: float) -> list[Row]:
         """What to record inside a pass, ``epoch`` passes (a fraction) after the beginning."""
@@ -66,6 +105,9 @@ class Stage:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
+
+    def _layer(self, index: int) -> HebbianLayer:
+        return self.net.blocks[index].layer if index < len(self.net.blocks) else self.net.head[-1]
 
 
 class HebbianStage(Stage):
@@ -83,23 +125,19 @@ class HebbianStage(Stage):
         epochs: int,
         batch_size: int,
     ) -> None:
-        super().__init__(net, inputs, epochs, batch_size)
+        super().__init__(net, inputs, epochs, batch_size, trained)
         self.sample, self.trained = sample, trained
         net.eval()
         for i in trained:
             net.blocks[i].train()
-        steps = self.total_steps()
-        self.schedules = {i: _schedule(net.preset.layers[i], steps) for i in trained}
 
     @property
     def title(self) -> str:
         return f"layer {', '.join(str(i + 1) for i in self.trained)}"
 
     @torch.no_grad()
-    def step(self, number: int, x: Tensor, labels: Tensor) -> None:
+    def learn(self, x: Tensor, labels: Tensor) -> None:
         first, last = self.trained[0], self.trained[-1]
-        for i, schedule in self.schedules.items():
-            self.net.blocks[i].layer.lr = schedule(number)
         x = features([*self.inputs.below, *self.net.blocks[first:last]], x)
         top = self.net.blocks[last]
         top.layer(x if top.norm is None else top.norm(x))
@@ -129,37 +167,42 @@ class SupervisedStage(Stage):
         test_batch: int,
         together: bool = False,
     ) -> None:
-        super().__init__(net, inputs, epochs, batch_size)
+        self.hebbian = net.hebbian_blocks if together else []
+        self.learns_labels = isinstance(net.head[-1], SoftHebbLinear)
+        by_schedule = [*self.hebbian, len(net.blocks)] if self.learns_labels else self.hebbian
+        super().__init__(net, inputs, epochs, batch_size, by_schedule)
         self.phase = "simultaneous" if together else "probe"
         self.test, self.sample, self.test_batch = test, sample, test_batch
-        self.hebbian = net.hebbian_blocks if together else []
         self.model = nn.Sequential(*net.blocks[frozen:], *net.head)
         net.eval()
         learning = [b for i, b in enumerate(net.blocks) if i not in net.hebbian_blocks]
         learning.append(net.head)
         for module in (*learning, *(net.blocks[i] for i in self.hebbian)):
             module.train()
-        self.learns_labels = isinstance(net.head[-1], SoftHebbLinear)
         if self.learns_labels:
             net.head[-1].eval()
         parameters = [p for m in learning for p in m.parameters()]
-        self.optimizer = torch.optim.Adam(parameters, lr=net.preset.lr_supervised)
+        device = inputs.source.device
+        self.optimizer = torch.optim.Adam(
+            parameters, lr=net.preset.lr_supervised, capturable=device.type == "cuda"
+        )
         self.scheduler = halving_schedule(self.optimizer, epochs)
-        steps = self.total_steps()
-        self.schedules = {i: _schedule(net.preset.layers[i], steps) for i in self.hebbian}
-        self.label_schedule = _schedule(net.preset.layers[-1], steps)
-        self._clear()
+        # Changed in place only: a CUDA graph adds to them.
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.seen = torch.zeros((), dtype=torch.int64, device=device)
 
     @property
     def title(self) -> str:
         return "all layers" if self.hebbian else "classifier"
 
-    def step(self, number: int, x: Tensor, labels: Tensor) -> None:
-        for i, schedule in self.schedules.items():
-            self.net.blocks[i].layer.lr = schedule(number)
+    def rates(self) -> tuple[float, ...]:
+        return (*super().rates(), *(group["lr"] for group in self.optimizer.param_groups))
+
+    def learn(self, x: Tensor, labels: Tensor) -> None:
         x = features(self.inputs.below, x)
         if self.learns_labels:
-            loss, correct = hebbian_label_step(self.model, self.label_schedule(number), x, labels)
+            loss, correct = hebbian_label_step(self.model, self.model[-1].lr, x, labels)
         else:
             loss, correct = supervised_step(self.model, self.optimizer, x, labels)
         self.loss += loss
@@ -169,18 +212,20 @@ class SupervisedStage(Stage):
     def end_epoch(self, epoch: int) -> list[Row]:
         if not self.learns_labels:
             self.scheduler.step()
+        seen = max(int(self.seen), 1)
         row: Row = {
             "phase": self.phase,
             "epoch": epoch,
-            "train_loss": float(self.loss) / max(self.seen, 1),
-            "train_accuracy": 100 * float(self.correct) / max(self.seen, 1),
+            "train_loss": float(self.loss) / seen,
+            "train_accuracy": 100 * float(self.correct) / seen,
         }
         cheap = not self.test.below
         if cheap or epoch in (1, self.epochs) or epoch % 10 == 0:
             model = nn.Sequential(*self.test.below, *self.model)
             loss, accuracy = evaluate(model, self.test.source, self.test_batch)
             row |= {"test_loss": loss, "test_accuracy": accuracy}
-        self._clear()
+        for counter in (self.loss, self.correct, self.seen):
+            counter.zero_()
         layers = layer_rows(self.net, self.sample, self.hebbian, self.phase, epoch)
         return [*layers, row]
 
@@ -196,15 +241,8 @@ class SupervisedStage(Stage):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.loss = state["loss"].to(self.loss.device)
-        self.correct = state["correct"].to(self.correct.device)
-        self.seen = state["seen"]
-
-    def _clear(self) -> None:
-        device = self.inputs.source.device
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.correct = torch.zeros((), dtype=torch.int64, device=device)
-        self.seen = 0
+        for name in ("loss", "correct", "seen"):
+            getattr(self, name).copy_(state[name])
 
 
 @torch.no_grad()
@@ -220,6 +258,10 @@ def layer_rows(
             row = {"phase": phase, "layer": i + 1, "epoch": epoch}
             rows.append(row | layer_metrics(net.blocks[i], x))
     return rows
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 def _schedule(layer: Layer, total_steps: float) -> Callable[[int], float]:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from softhebb_fast import checkpoint, metrics
+from softhebb_fast import checkpoint, graphs, metrics
 from softhebb_fast.backends import resolve
 from softhebb_fast.config import RunConfig
-from softhebb_fast.data import ImageSet, batches, load, permutation, published_augmentation
+from softhebb_fast.data import ImageSet, load, permutation, published_augmentation
 from softhebb_fast.files import writable_folder
 from softhebb_fast.models import build
 from softhebb_fast.presets import protocol
@@ -206,26 +206,19 @@ class Trainer:
         return Inputs(cached, [])
 
     def _run_stage(self, stage: Stage) -> None:
-        inputs, seed = stage.inputs, self.config.seed
-        samples = len(inputs.source)
+        seed, samples = self.config.seed, len(stage.inputs.source)
         per_epoch = -(-samples // stage.batch_size)
         recorded = {per_epoch * i // stage.records for i in range(1, stage.records)} - {0}
         done = self.epoch * samples + self.batch * stage.batch_size
         self.reporter.begin(stage.title, stage.epochs * samples, done)
+        walker = graphs.walker(stage, self.reporter.say)
         while self.epoch < stage.epochs:
             self.reporter.figures(self._figures(stage))
-            walk = batches(
-                inputs.source,
-                stage.batch_size,
-                order=permutation(samples, seed, self.epoch),
-                start_batch=self.batch,
-                augment=inputs.augment,
-                augment_seed=(seed, self.epoch) if inputs.augment else None,
-            )
-            for x, labels in walk:
-                stage.step(self.epoch * per_epoch + self.batch, x, labels)
+            order = permutation(samples, seed, self.epoch)
+            first, seeds = self.epoch * per_epoch, (seed, self.epoch)
+            for count in walker.walk(order, self.batch, first, seeds):
                 self.batch += 1
-                self.reporter.advance(len(labels))
+                self.reporter.advance(count)
                 if self.batch in recorded:
                     self._record(stage.record(self.epoch + self.batch / per_epoch))
                 if self.batch < per_epoch:

@@ -115,7 +115,7 @@ class ImageSet:
         x = images.to(torch.float32).div_(255)
         if self.mean is not None:
             for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
-                x[:, channel].sub_(mean).div_(std)
+                x.select(1, channel).sub_(mean).div_(std)
         return x, labels
 
 
