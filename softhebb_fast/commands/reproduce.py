@@ -10,6 +10,7 @@ from typing import Any
 from softhebb_fast.backends import BACKENDS
 from softhebb_fast.experiments import EXPERIMENTS, Experiment, get_experiment, results
 from softhebb_fast.experiments.figures import draw
+from softhebb_fast.experiments.page import PAGE, write_page
 from softhebb_fast.experiments.reproduce import adopt, reproduce
 from softhebb_fast.experiments.table import overview, table
 from softhebb_fast.progress import Bars, stops_on_interrupt
@@ -20,6 +21,10 @@ RUNS = Path("runs") / "reproduce"
 
 def command(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
+    if options.page is not None:
+        write_page(options.page, options.results)
+        print(options.page)
+        return 0
     if options.name is None:
         print("\n".join(f"{e.name:10} {e.title}" for e in EXPERIMENTS.values()))
         return 0
@@ -51,6 +56,14 @@ def add_command(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--cells", default="*", metavar="GLOB", help="only cells of such names")
     sub.add_argument("--list", action="store_true", help="show the cells and what is done")
     sub.add_argument("--table", action="store_true", help="make no runs, compare what is there")
+    sub.add_argument(
+        "--page",
+        nargs="?",
+        type=Path,
+        const=PAGE,
+        metavar="FILE",
+        help=f"write the page of all results; default {PAGE}",
+    )
     sub.add_argument("--out", type=Path, default=RUNS, metavar="DIR", help=f"default {RUNS}")
     sub.add_argument(
         "--results",

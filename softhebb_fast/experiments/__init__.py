@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from softhebb_fast.experiments import (
+    breakers,
+    collapse,
     figure1,
     figure2,
     softhebb,
@@ -20,7 +22,7 @@ __all__ = ["EXPERIMENTS", "Cell", "Experiment", "get_experiment"]
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         module.EXPERIMENT.name: module.EXPERIMENT
-        for module in (table1, table2, figure1, table5, figure2, softhebb)
+        for module in (table1, table2, figure1, table5, figure2, softhebb, collapse, breakers)
     }
 )
 

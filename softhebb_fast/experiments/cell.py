@@ -22,7 +22,8 @@ class Cell:
         run: fields of `RunConfig`, without the seed.
         published: published figures by column of the results; accuracies are per cent.
         at_least: the test accuracy that counts as reproduced; None takes ``within``.
-        within: the distance from the published test accuracy that counts as reproduced.
+        within: the distance from the published test accuracy that counts as reproduced; None for
+            a published figure that is no goal.
         panel, series, x: its place in the experiment's figure.
     """
 
@@ -31,7 +32,7 @@ class Cell:
     run: Mapping[str, Any]
     published: Mapping[str, Any] = field(default_factory=dict)
     at_least: float | None = None
-    within: float = 1.0
+    within: float | None = 1.0
     panel: str = ""
     series: str = ""
     x: str = ""
@@ -41,11 +42,13 @@ class Cell:
         return RunConfig(**{**self.run, "seed": seed, **changes}).resolved()
 
     def reproduced(self, accuracy: float) -> bool | None:
-        """Whether a test accuracy counts as reproduced; None where nothing was published."""
+        """Whether a test accuracy counts as reproduced; None where there is no goal."""
         if self.at_least is not None:
             return accuracy >= self.at_least
         published = self.published.get("test_accuracy")
-        return None if published is None else abs(accuracy - published) <= self.within
+        if published is None or self.within is None:
+            return None
+        return abs(accuracy - published) <= self.within
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Experiment:
         cells: in the order of the table.
         columns: columns of the results that the table compares, with their headings.
         figure: "bars", "lines", "curves" or "" for none.
+        verdict: heading of the column that says whether a cell came out.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Experiment:
     cells: tuple[Cell, ...]
     columns: Mapping[str, str] = field(default_factory=lambda: {"test_accuracy": "test %"})
     figure: str = ""
+    verdict: str = "reproduced"
 
     def matching(self, pattern: str) -> list[Cell]:
         """The cells whose names match ``pattern`` (``*``, ``?``, ``[...]``).

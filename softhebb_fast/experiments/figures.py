@@ -49,22 +49,31 @@ def panels(experiment: Experiment, rows: list[Result]) -> Figure:
 
 
 def curves(experiment: Experiment, rows: list[Result]) -> Figure:
-    """Each layer's figures over its training, a row of panels a layer, a line a cell."""
-    known = [row for row in rows if not row["limit"]]
-    layers = sorted({row["layer"] for row in known})
-    figure = Figure(figsize=(12, 2.8 * max(1, len(layers)) + 0.6), layout="constrained")
-    grid = figure.subplots(max(1, len(layers)), len(CURVES), squeeze=False)
-    for line, layer in zip(grid, layers, strict=False):
+    """Each layer's figures over its training: panels by data set and layer, a line a cell.
+
+    Of several seeds, the first is drawn.
+    """
+    lines: dict[tuple[str, str], list[tuple[Cell, list[Result]]]] = {}
+    for cell in experiment.cells:
+        own = [row for row in rows if row["cell"] == cell.name and not row["limit"]]
+        for layer in dict.fromkeys(row["layer"] for row in own):
+            first = [r for r in own if (r["layer"], r["seed"]) == (layer, own[0]["seed"])]
+            lines.setdefault((cell.panel, layer), []).append((cell, first))
+    figure = Figure(figsize=(12, 2.6 * max(1, len(lines)) + 0.8), layout="constrained")
+    grid = figure.subplots(max(1, len(lines)), len(CURVES), squeeze=False)
+    series = _names(list(experiment.cells), lambda cell: cell.series)
+    for line, ((panel, layer), cells) in zip(grid, lines.items(), strict=False):
         for axes, (column, title) in zip(line, CURVES.items(), strict=True):
-            for i, cell in enumerate(experiment.cells):
-                own = [r for r in known if (r["cell"], r["layer"]) == (cell.name, layer)]
-                own = [r for r in own if r["seed"] == own[0]["seed"] and r[column]]
-                points = [(float(r["epoch"]), float(r[column])) for r in own]
-                if points:
-                    style = "-" if i < 10 else "--"
-                    axes.plot(*zip(*points, strict=True), style, marker=".", label=cell.label)
-            axes.set(title=f"layer {layer}: {title}", xlabel="epoch of the layer")
-    grid[0][0].set_yscale("log", base=2)
+            for cell, own in cells:
+                i = series.index(cell.series)
+                points = [(float(r["epoch"]), float(r[column])) for r in own if r[column]]
+                style = {"color": f"C{i % 10}", "ls": "-" if i < 10 else "--", "lw": 1.2}
+                axes.plot(*zip(*points, strict=True), **style)
+            axes.set(title=f"{panel}, layer {layer}: {title}", xlabel="epoch of the layer")
+        line[0].set_yscale("log", base=2)
+        line[1].set_yscale("log")
+    for i, name in enumerate(series):
+        grid[0][0].plot([], [], color=f"C{i % 10}", ls="-" if i < 10 else "--", label=name)
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure

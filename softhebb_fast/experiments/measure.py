@@ -49,6 +49,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
         "dataset": config.dataset,
         "preset": config.network().name if named else config.preset,
         "init": config.init if isinstance(config.init, str) else _json(config.init),
+        "tie_rule": getattr(config, "tie_rule", "first"),
         "mode": config.mode,
         "seed": config.seed,
         "protocol": _protocol(config),

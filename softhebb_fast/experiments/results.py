@@ -21,6 +21,7 @@ COLUMNS = (
     "dataset",
     "preset",
     "init",
+    "tie_rule",
     "mode",
     "seed",
     "protocol",

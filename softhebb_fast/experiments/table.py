@@ -15,23 +15,27 @@ def table(experiment: Experiment, rows: list[Result]) -> str:
 
     Only runs on all images count.
     """
-    heads = ["", *(f"{h}, published | ours" for h in experiment.columns.values())]
-    heads += ["seeds", "reproduced", "protocol", "backend", "minutes"]
+    published = {column for cell in experiment.cells for column in cell.published}
+    heads = [""]
+    for column, head in experiment.columns.items():
+        heads.append(f"{head}, published | ours" if column in published else head)
+    heads += ["seeds", experiment.verdict, "protocol", "backend", "minutes"]
     lines = ["| " + " | ".join(heads) + " |"]
     lines.append("|" + "---|" * (lines[0].count("|") - 1))
-    lines += [_line(experiment, cell, rows) for cell in experiment.cells]
+    lines += [_line(experiment, cell, rows, published) for cell in experiment.cells]
     return "\n".join(lines)
 
 
 def overview(experiment: Experiment, rows: list[Result]) -> str:
     """The cells with what was published, which seeds are done, and how long they took."""
     lines = [f"{experiment.name}: {experiment.title} ({experiment.source})"]
+    width = max(len(cell.name) for cell in experiment.cells)
     for cell in experiment.cells:
         done = of_cell(rows, cell.name)
         seeds = ", ".join(row["seed"] for row in done)
         state = f"seeds {seeds} in {_minutes(done)} minutes each" if done else _why_not(cell, rows)
         published = cell.published.get("test_accuracy", "")
-        lines.append(f"  {cell.name:28} {published!s:>7}  {cell.label}: {state}")
+        lines.append(f"  {cell.name:{width}} {published!s:>7}  {cell.label}: {state}")
     return "\n".join(lines)
 
 
@@ -59,13 +63,13 @@ def ours(rows: list[Result], column: str) -> str:
     return f"{text} ± {spread}" if len(values) > 1 else text
 
 
-def _line(experiment: Experiment, cell: Cell, rows: list[Result]) -> str:
+def _line(experiment: Experiment, cell: Cell, rows: list[Result], published: set[str]) -> str:
     done = of_cell(rows, cell.name)
     parts = [cell.label]
-    for column in experiment.columns:
-        published = cell.published.get(column, "")
-        shown = ours(done, column) if done else _why_not(cell, rows)
-        parts.append(f"{published} | {shown}")
+    for i, column in enumerate(experiment.columns):
+        if column in published:
+            parts.append(str(cell.published.get(column, "")))
+        parts.append(ours(done, column) if done else "" if i else _why_not(cell, rows))
     parts += [
         str(len(done)),
         verdict(cell, done),
@@ -94,5 +98,6 @@ def _backends(rows: list[Result]) -> str:
 
 
 def _minutes(rows: list[Result]) -> str:
+    """The median: a machine that was busy with other things spoils a mean."""
     values = numbers(rows, "minutes")
     return f"{statistics.median(values):.1f}" if values else ""

@@ -47,6 +47,29 @@ def test_the_published_figures_are_all_there():
     )
 
 
+SMALL = [
+    c
+    for c in (*EXPERIMENTS["collapse"].cells, *EXPERIMENTS["breakers"].cells)
+    if "quarter" in c.name
+]
+
+
+@pytest.mark.parametrize("cell", SMALL, ids=lambda c: c.name)
+def test_starts_are_as_distinct_as_they_say(cell):
+    config = cell.config(0)
+    shape = (1, 28, 28) if config.dataset == "mnist" else (3, 32, 32)
+    net = build(config.network(), shape, 10, init=config.init)
+    found = [distinct_filters(block.layer.weight) for block in net.blocks]
+    zero = isinstance(config.init, dict) and config.init["name"] == "zerO"
+    if config.init == "random_bias":
+        assert found == [1, 1, 1]
+        assert all(len(block.layer.bias.unique()) > 1 for block in net.blocks)
+    elif zero and "noise" not in config.init:
+        assert found == [1 if config.dataset == "mnist" else 4, 32, 128]
+    else:
+        assert found == [24, 96, 384]
+
+
 def weights(cell: str, seed: int) -> list[torch.Tensor]:
     config = get_experiment("table2").cell(cell).config(seed)
     torch.manual_seed(seed)

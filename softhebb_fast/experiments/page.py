@@ -1,0 +1,105 @@
+"""The page of all results, written from their CSVs alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from softhebb_fast.experiments import EXPERIMENTS, results
+from softhebb_fast.experiments.cell import Experiment
+from softhebb_fast.experiments.results import Result, of_cell
+from softhebb_fast.experiments.table import table, verdict
+from softhebb_fast.files import write_atomically
+
+PAGE = Path("docs") / "results.md"
+HEAD = """\
+# Results
+
+Published figures, and what this project gets. Written by `softhebb-fast reproduce --page` from the
+CSVs in [results](../results); `softhebb-fast reproduce NAME` makes the runs of a table again.
+
+Accuracies are per cent on the whole test set after the last epoch, mean ± deviation (of the
+population, as published) over the seeds. A protocol is Hebbian epochs x batch, classifier epochs x
+batch. Minutes are the median of a run, on a machine that did other things as well: they bound what
+a run costs and are no measurement. Of single runs, expect half a point of noise, for collapsed
+networks more: the same published ZerO network on MNIST is given as 71.4, 70 and 71.6 %.
+"""
+TRAPS = """\
+## Traps
+
+What makes published numbers hard to meet, and what is done here:
+
+- **Double normalisation.** The published ZerO-SoftHebb code divides the Hadamard matrix by 2^(m/2)
+  and multiplies it by 2^(-(m-1)/2) as well; the report's Algorithm 2 has only the second factor.
+  Filters are 11, 23 and 45 times smaller for it. Tables and figures of ZerO are made at that
+  scale, `zerO:scale=fork`.
+- **Duplicate filters.** More filters K than channels C leave min(K, 2^ceil(log2 C)) distinct ones.
+  Equal filters compute equal sums and part only where the first of them wins a tie; so results
+  depend on exact ties, which the kernels here keep.
+- **Max or average pooling.** The report's Table 3 pools by maximum, the released preset of the same
+  network by average. The first layer of `2SoftHebbCnnCIFAR` and `3SoftHebbCnnCIFAR` pools by
+  average, that of `4SoftHebbCnnCIFAR` by maximum.
+- **A preset that changed its name's meaning.** `2SoftHebbCnnCIFAR` is another network in the
+  ZerO-SoftHebb code; here the name keeps that of Journé et al. 2023.
+- **Losses over the batch size.** Published losses are sums of batch means over the number of
+  images. Training figures average the epochs since the last line of the log, with dropout on.
+- **Single seeds.** Whether the ZerO numbers are one seed or a mean is not published.
+"""
+
+
+def page(folder: Path = results.FOLDER, place: Path = PAGE) -> str:
+    """The page as Markdown, for a file at ``place``, from the CSVs and figures in ``folder``."""
+    rows = {name: results.read(results.path(name, folder)) for name in EXPERIMENTS}
+    parts = [HEAD, _summary(rows)]
+    for experiment in EXPERIMENTS.values():
+        figure = folder / f"{experiment.name}.png"
+        link = Path(os.path.relpath(figure, place.parent)).as_posix() if figure.exists() else None
+        parts.append(_section(experiment, rows[experiment.name], link))
+    return "\n".join([*parts, TRAPS])
+
+
+def write_page(place: Path = PAGE, folder: Path = results.FOLDER) -> None:
+    """Write the page to ``place``, atomically. Raises OSError if that cannot be."""
+    text = page(folder, place)
+    write_atomically(place, lambda file: file.write(text.encode()))
+
+
+def _summary(rows: dict[str, list[Result]]) -> str:
+    lines = [
+        "| | cells | with runs | came out | did not | not run yet |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, experiment in EXPERIMENTS.items():
+        found = [(cell, of_cell(rows[name], cell.name)) for cell in experiment.cells]
+        verdicts = [verdict(cell, own) for cell, own in found]
+        counts = (
+            len(found),
+            sum(bool(own) for _, own in found),
+            verdicts.count("yes"),
+            sum("no" in v for v in verdicts),
+            sum(not own for _, own in found),
+        )
+        lines.append(f"| [{name}](#{_anchor(experiment)}) | " + " | ".join(map(str, counts)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _section(experiment: Experiment, rows: list[Result], figure: str | None) -> str:
+    lines = [f"## {_heading(experiment)}", "", f"Source: {experiment.source}.", "", experiment.text]
+    lines += ["", table(experiment, rows), ""]
+    if figure is not None:
+        lines += [f"![{experiment.title}]({figure})", ""]
+    missing = [cell for cell in experiment.cells if not of_cell(rows, cell.name)]
+    if missing:
+        names = ", ".join(dict.fromkeys(f"`{cell.name}`" for cell in missing))
+        lines += [f"Not run yet: {names}.", ""]
+    return "\n".join(lines)
+
+
+def _heading(experiment: Experiment) -> str:
+    return f"{experiment.name}: {experiment.title}"
+
+
+def _anchor(experiment: Experiment) -> str:
+    """The heading as GitHub links to it."""
+    kept = "".join(c for c in _heading(experiment).lower() if c.isalnum() or c in " -")
+    return kept.replace(" ", "-")
