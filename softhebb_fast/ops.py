@@ -103,7 +103,9 @@ def _fake_u(x, weight, stride, padding, dilation) -> Tensor:
 def _fake_pooled(x, weight, stride, padding, dilation, kernel, pool_stride, pool_padding) -> Tensor:
     size = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     pooled = output_size(size, kernel, pool_stride, pool_padding, (1, 1))
-    return x.new_empty((x.shape[0], weight.shape[0], *pooled))
+    layout = torch.contiguous_format if x.device.type == "cpu" else suggest_memory_format(x)
+    shape = (x.shape[0], weight.shape[0], *pooled)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
 def _fake_delta(weight: Tensor) -> Tensor:

@@ -107,9 +107,8 @@ def conv2d_geometry(
 
 def linear_geometry(x: Tensor, weight: Tensor) -> Geometry:
     """Geometry of ``x [B, N]`` under ``weight [K, N]``: a convolution of 1x1 images."""
-    return conv2d_geometry(
-        x[:, :, None, None], weight[:, :, None, None], (1, 1), (0, 0), (1, 1), 1, "none"
-    )
+    x, weight = (t.unsqueeze(2).unsqueeze(3) for t in (x, weight))
+    return conv2d_geometry(x, weight, (1, 1), (0, 0), (1, 1), 1, "none")
 
 
 def _matches(tensor: Tensor, strides: tuple[int, ...]) -> bool:
