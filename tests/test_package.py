@@ -31,7 +31,8 @@ RULES = {
     "data": {"nn", "models", "training", "functional", "presets"},
     "models": {"training", "stages", "probe", "runs", "cli"},
     "probe": {"training", "stages", "runs", "cli"},
-    "training": {"cli", "plots", "info"},
+    "training": {"cli", "plots", "info", "bench"},
+    "bench": {"cli"},
     "plots": {"cli", "training"},
 }
 

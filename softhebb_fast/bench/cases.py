@@ -1,0 +1,184 @@
+"""What is timed: every Hebbian layer of the published networks, whole steps, and families."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from math import prod
+
+from softhebb_fast.checks import output_size
+from softhebb_fast.presets import Layer, Preset, get_preset
+
+FLOAT = 4
+BATCHES = (1, 10, 32, 100, 1000)
+# the name of a network here: its preset, and its images (C, H, W)
+NETWORKS = {
+    "cifar10": ("4SoftHebbCnnCIFAR", (3, 32, 32)),
+    "mnist": ("4SoftHebbCnnZerOMNIST", (1, 28, 28)),
+    "mnist-128": ("2SoftHebbZerOMNIST", (1, 28, 28)),
+    "mnist-mlp": ("2SoftMlpMNIST", (1, 28, 28)),
+    "stl10": ("5SoftHebbCnnSTL", (3, 96, 96)),
+    "imagenet": ("6SoftHebbCnnImNet", (3, 160, 160)),
+}
+QUICK = ("cifar10/step/b10", "cifar10/layer[13]/b10", "mnist-mlp/step/b32")
+STANDARD = (
+    "cifar10/step/b10",
+    "cifar10/step/b100",
+    "mnist/step/b32",
+    "mnist-128/step/b32",
+    "mnist-mlp/step/b32",
+    "cifar10/layer?/b10",
+    "cifar10/layer?/b100",
+    "mnist/layer?/b32",
+    "stl10/layer?/b10",
+    "imagenet/layer[1-4]/b10",
+    "cifar10/probe/b64",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A Hebbian layer of a network, and the shape (C, H, W) of what reaches it."""
+
+    layer: Layer
+    shape: tuple[int, int, int]
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        channels, *size = self.shape
+        if self.layer.kind == "linear":
+            return self.layer.out, channels * prod(size)
+        return self.layer.out, channels // self.layer.groups, self.layer.kernel, self.layer.kernel
+
+    @property
+    def map(self) -> tuple[int, int]:
+        """Rows and columns of u; 1 and 1 for a linear layer."""
+        if self.layer.kind == "linear":
+            return 1, 1
+        pairs = (self.layer.kernel, self.layer.stride, self.layer.padding, self.layer.dilation)
+        return output_size(self.shape[1:], *((n, n) for n in pairs))
+
+    @property
+    def output(self) -> tuple[int, int, int]:
+        """What the layer's block passes on, (C, H, W)."""
+        size, pool = self.map, self.layer.pool
+        if pool is not None:
+            pairs = (pool.kernel, pool.stride, pool.padding, 1)
+            size = output_size(size, *((n, n) for n in pairs))
+        return self.layer.out, *size
+
+    @property
+    def patch(self) -> int:
+        """Weights of one neuron."""
+        return prod(self.weight_shape[1:])
+
+    def flops(self, batch: int) -> int:
+        """Of the two matrix products of a learning step, two a multiplication."""
+        return 4 * batch * prod(self.map) * self.layer.out * self.patch
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to time.
+
+    Attributes:
+        name: ``NETWORK/WHAT/bBATCH``.
+        kind: ``"layer"``, a Hebbian layer alone: u, and the weights stepped in place;
+            ``"step"``, one unsupervised step of a network: batch norm, layer, activation and
+            pool of every block; ``"probe"``, a step of the classifier; a phase of a run
+            (``PHASES``), timed a step at a time.
+        parts: the Hebbian layers, from the bottom.
+        batch: samples a call.
+        calls: how many calls the figures stand for: they are measured for one and multiplied.
+        classes, dropout: of the classifier, where there is one.
+    """
+
+    name: str
+    kind: str
+    parts: tuple[Part, ...]
+    batch: int
+    calls: int = 1
+    classes: int = 10
+    dropout: float = 0.5
+
+    @property
+    def network(self) -> str:
+        return self.name.split("/")[0]
+
+    @property
+    def features(self) -> int:
+        """Inputs of the classifier on top."""
+        return prod(self.parts[-1].output)
+
+    @property
+    def flops(self) -> int:
+        """Of the matrix products in one call."""
+        match self.kind:
+            case "layer" | "step":
+                return sum(part.flops(self.batch) for part in self.parts)
+            case "probe":
+                return 4 * self.batch * self.features * self.classes
+        return 0
+
+    @property
+    def bytes(self) -> int:
+        """An estimate of what the hungriest provider allocates, for deciding what fits."""
+        if self.kind == "probe":
+            return FLOAT * self.features * (PROBE_ROWS + 6 * self.batch)
+        total = 0
+        for part in self.parts:
+            u = self.batch * prod(part.map) * part.layer.out
+            x = self.batch * prod(part.shape)
+            patches = self.batch * prod(part.map) * part.patch
+            total += FLOAT * (3 * x + 6 * prod(part.weight_shape) + max(9 * u, u + patches))
+        return total
+
+
+PROBE_ROWS = 4096  # rows of the features that a probe draws from: more than any cache holds
+
+
+@cache
+def registry() -> dict[str, Case]:
+    """All cases by name."""
+    return {case.name: case for case in _cases()}
+
+
+def select(patterns: Iterable[str]) -> list[Case]:
+    """The cases whose names match any of the shell patterns, in the order of the registry.
+
+    Raises ValueError for a pattern that matches none.
+    """
+    patterns, cases = list(patterns), registry()
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in cases):
+            raise ValueError(
+                f"CASES must match a case, got {pattern!r}; `softhebb-fast bench --list` shows them"
+            )
+    return [c for name, c in cases.items() if any(fnmatchcase(name, p) for p in patterns)]
+
+
+def parts(preset: Preset, shape: tuple[int, int, int]) -> tuple[Part, ...]:
+    """The Hebbian layers of ``preset`` on images of that shape."""
+    found = []
+    for layer in preset.layers:
+        if not layer.hebbian:
+            break
+        found.append(Part(layer, shape))
+        shape = found[-1].output
+    return tuple(found)
+
+
+def _cases() -> Iterator[Case]:
+    for network, (preset, shape) in NETWORKS.items():
+        stack = parts(get_preset(preset), shape)
+        for batch in BATCHES:
+            for number, part in enumerate(stack, start=1):
+                yield Case(f"{network}/layer{number}/b{batch}", "layer", (part,), batch)
+        for batch in BATCHES:
+            yield Case(f"{network}/step/b{batch}", "step", stack, batch)
+    for network in ("cifar10", "mnist"):
+        stack = parts(get_preset(NETWORKS[network][0]), NETWORKS[network][1])
+        batch = 64 if network == "cifar10" else 32
+        yield Case(f"{network}/probe/b{batch}", "probe", stack, batch)

@@ -1,0 +1,40 @@
+"""What every provider of a case starts from: the same images or maps, weights and labels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from softhebb_fast.bench.cases import Case, Part
+
+
+class Inputs(NamedTuple):
+    """``x``: images in [0, 1], or what batch norm makes of maps; labels are for the classifier."""
+
+    x: Tensor
+    weights: list[Tensor]
+    labels: Tensor
+
+
+def inputs(case: Case, device: torch.device) -> Inputs:
+    """Drawn from a seed: the same for every provider and in every process."""
+    generator = torch.Generator().manual_seed(0)
+    first = case.parts[0]
+    normalised = case.kind == "layer" and first.layer.batch_norm
+    draw = torch.randn if normalised else torch.rand
+    x = draw(case.batch, *first.shape, generator=generator)
+    if case.kind == "layer" and first.layer.kind == "linear":
+        x = x.flatten(1)
+    labels = torch.randint(case.classes, (case.batch,), generator=generator)
+    weights = [_weight(part, generator).to(device) for part in case.parts]
+    return Inputs(x.to(device), weights, labels.to(device))
+
+
+def _weight(part: Part, generator: torch.Generator) -> Tensor:
+    """As the published nets start: normal behind a batch norm, positive elsewhere."""
+    radius, fan_in = part.layer.radius, part.patch
+    if part.layer.batch_norm:
+        return torch.randn(part.weight_shape, generator=generator) * (radius / fan_in**0.5)
+    return torch.rand(part.weight_shape, generator=generator) * (3 * radius**2 / fan_in) ** 0.5

@@ -1,0 +1,208 @@
+"""Who is timed: a provider makes a call out of a case and its inputs.
+
+The call makes one step and returns what it computed; the weights among the inputs change in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from softhebb_fast import backends
+from softhebb_fast.bench import classifier, eager
+from softhebb_fast.bench.cases import Case
+from softhebb_fast.bench.inputs import Inputs
+from softhebb_fast.bench.published import PublishedNet
+from softhebb_fast.models import SoftHebbNet, build
+from softhebb_fast.presets import Layer, Preset
+
+Call = Callable[[], list[Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Provider:
+    """Attributes:
+    name: as in the CSV.
+    text: what it is, in a line.
+    makes: a function from a case and its inputs to a call, for every kind of case it serves.
+    device: the only type of device it serves, or None.
+    backend: of this package, if it is one.
+    denormals: left as they come; all others flush them to zero, as the command does.
+    compiles: its first call is much longer than the next ones.
+    bound: computes less than a step: shown for comparison, nothing to check.
+    hunger: its memory over ``Case.bytes``, about.
+    """
+
+    name: str
+    text: str
+    makes: dict[str, Callable[[Case, Inputs], Call]]
+    device: str | None = None
+    backend: str | None = None
+    denormals: bool = False
+    compiles: bool = False
+    bound: bool = False
+    precision: str = "float32"
+    hunger: float = 0.6
+
+    def why_not(self, case: Case, device: torch.device) -> str | None:
+        """The reason why this provider does not serve the case there, or None."""
+        if case.kind not in self.makes:
+            return f"has no {case.kind}"
+        if self.device not in (None, device.type):
+            return f"is for {self.device} tensors"
+        return None if self.backend is None else backends.why_not(self.backend, device)
+
+    def make(self, case: Case, given: Inputs) -> Call:
+        return self.makes[case.kind](case, given)
+
+
+def choose(names: Iterable[str] | None) -> list[Provider]:
+    """The providers of those names, or all. Raises ValueError for an unknown name."""
+    if names is None:
+        return list(PROVIDERS.values())
+    names = list(names)
+    for name in names:
+        if name not in PROVIDERS:
+            raise ValueError(f"providers must be among {', '.join(PROVIDERS)}; got {name!r}")
+    return [PROVIDERS[name] for name in names]
+
+
+def network(case: Case, given: Inputs, backend: str) -> SoftHebbNet:
+    """This package's network of the case's layers, which learns into the given weights."""
+    head = Layer("linear", "bp", dropout=case.dropout)
+    layers = (*(part.layer for part in case.parts), head)
+    net = build(Preset(case.network, layers), case.parts[0].shape, case.classes, backend=backend)
+    net.to(given.x.device)
+    for block, weight in zip(net.blocks, given.weights, strict=True):
+        block.layer.weight.data = weight
+    return net
+
+
+def _published(case: Case, given: Inputs) -> Call:
+    net = PublishedNet(case.parts, given.weights, case.classes, case.dropout)
+    trained = range(len(case.parts))
+    return lambda: net.blocks(given.x, trained)
+
+
+def _published_layer(case: Case, given: Inputs) -> Call:
+    net = PublishedNet(case.parts, given.weights, case.classes, case.dropout)
+    (layer,) = net.layers
+
+    def call() -> list[Tensor]:
+        u = layer(given.x, learn=True)
+        layer.update()
+        return [u]
+
+    return call
+
+
+def _tuned(step: Callable) -> Callable[[Case, Inputs], Call]:
+    return lambda case, given: lambda: step(case.parts, given.weights, given.x)
+
+
+def _compiled(step: Callable) -> Callable[[Case, Inputs], Call]:
+    def make(case: Case, given: Inputs) -> Call:
+        return torch.compile(lambda: step(case.parts, given.weights, given.x), fullgraph=True)
+
+    return make
+
+
+def _own(backend: str) -> dict[str, Callable[[Case, Inputs], Call]]:
+    def layer(case: Case, given: Inputs) -> Call:
+        module = network(case, given, backend).blocks[0].layer.train()
+        return lambda: [module(given.x)]
+
+    def step(case: Case, given: Inputs) -> Call:
+        blocks = network(case, given, backend).train().blocks
+
+        def call() -> list[Tensor]:
+            x, outputs = given.x, []
+            for block in blocks:
+                x = block(x)
+                outputs.append(x)
+            return outputs
+
+        return call
+
+    return {"layer": layer, "step": step, "probe": classifier.own}
+
+
+def _products(case: Case, given: Inputs) -> Call:
+    """The two products of every layer, on matrices made ready."""
+    ready = []
+    for part, weight in zip(case.parts, given.weights, strict=True):
+        positions = case.batch * prod(part.map)
+        rows = weight.flatten(1)
+        x = torch.randn(positions, part.patch, device=weight.device)
+        y = torch.randn(part.layer.out, positions, device=weight.device)
+        ready.append((rows, x, y, torch.empty_like(y), torch.empty_like(rows)))
+
+    def call() -> list[Tensor]:
+        for rows, x, y, u, yx in ready:
+            torch.mm(rows, x.t(), out=u)
+            torch.mm(y, x, out=yx)
+        return []
+
+    return call
+
+
+def _library(case: Case, given: Inputs) -> Call:
+    """A convolution and its weight gradient for every layer, as torch's library computes them."""
+    device, ready = given.x.device, []
+    for part, weight in zip(case.parts, given.weights, strict=True):
+        x = torch.randn(case.batch, *part.shape, device=device)
+        u, padded = eager.product(part, x, weight)
+        ready.append((part, x, weight, padded, torch.randn_like(u)))
+
+    def call() -> list[Tensor]:
+        for part, x, weight, padded, y in ready:
+            eager.product(part, x, weight)
+            eager.weight_gradient(padded, y, weight)
+        return []
+
+    return call
+
+
+_PUBLISHED = {"layer": _published_layer, "step": _published, "probe": classifier.published}
+_ALL = (
+    Provider(
+        "published", "as published, denormals as they come", _PUBLISHED, denormals=True, hunger=1.0
+    ),
+    Provider("published-flushed", "as published, denormals flushed", _PUBLISHED, hunger=1.0),
+    Provider(
+        "tuned",
+        "the fewest passes of eager PyTorch",
+        {
+            "layer": _tuned(eager.layer),
+            "step": _tuned(eager.step),
+            "probe": classifier.tuned,
+        },
+    ),
+    Provider(
+        "compiled",
+        "the same under torch.compile",
+        {"layer": _compiled(eager.layer), "step": _compiled(eager.step)},
+        compiles=True,
+    ),
+    Provider("cpp", "this package, native kernels", _own("cpp"), device="cpu", backend="cpp"),
+    Provider(
+        "triton", "this package, Triton kernels", _own("triton"), device="cuda", backend="triton"
+    ),
+    Provider(
+        "library",
+        "torch's convolution and its weight gradient alone",
+        {"layer": _library, "step": _library},
+        bound=True,
+    ),
+    Provider(
+        "products",
+        "the bare matrix products, matrices made ready",
+        {"layer": _products, "step": _products},
+        bound=True,
+    ),
+)
+PROVIDERS = {provider.name: provider for provider in _ALL}

@@ -1,0 +1,160 @@
+"""Runs cases: a process for every provider, and samples by turns."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+
+from softhebb_fast.bench import machine
+from softhebb_fast.bench.cases import Case
+from softhebb_fast.bench.providers import Provider
+from softhebb_fast.bench.rows import Row
+from softhebb_fast.bench.worker import Plan, Ready, Refused, serve
+
+LEAST_ROUNDS = 3
+MEMORY_SHARE = 0.8  # of what is free: the rest is for the system
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A provider that was not timed. ``wrong``: it failed the gate."""
+
+    case: str
+    provider: str
+    reason: str
+    wrong: bool
+
+
+def run(
+    case: Case, providers: Iterable[Provider], plan: Plan, say: Callable[[str], None]
+) -> tuple[list[Row], list[Failure]]:
+    """Time the providers on the case; ``say`` hears of what is going on."""
+    failures: list[Failure] = []
+    workers: dict[Provider, _Worker] = {}
+    with ExitStack() as stack:
+        for provider in providers:
+            held = sum(p.hunger for p in workers) * case.bytes
+            reason = provider.why_not(case, torch.device(plan.device))
+            reason = reason or _too_large(held + provider.hunger * case.bytes, plan.device)
+            if reason is not None:
+                failures.append(Failure(case.name, provider.name, reason, wrong=False))
+                continue
+            say(f"{case.name}: {provider.name} at the gate")
+            worker = stack.enter_context(_Worker(case, provider.name, plan))
+            if isinstance(worker.answer, Ready):
+                workers[provider] = worker
+            else:
+                failures.append(Failure(case.name, provider.name, *worker.answer))
+        rounds = _rounds([worker.answer.seconds for worker in workers.values()], plan)
+        say(f"{case.name}: {rounds} rounds")
+        samples = {provider: [] for provider in workers}
+        for _ in range(rounds):
+            for provider, worker in workers.items():
+                samples[provider].append(worker.sample())
+        rows = [
+            _row(case, provider, plan, samples[provider], worker.finish())
+            for provider, worker in workers.items()
+        ]
+    return rows, failures
+
+
+def spread(row: Row) -> float:
+    """How far the quantiles are apart, relative to the median."""
+    return (row.q80 - row.q20) / row.median
+
+
+class _Worker:
+    """A process that serves one provider."""
+
+    def __init__(self, case: Case, provider: str, plan: Plan) -> None:
+        context = _context(plan.device)
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(
+            target=serve, args=(theirs, case, provider, plan), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        self.answer: Ready | Refused = self._receive()
+
+    def sample(self) -> float:
+        self.pipe.send(True)
+        return self._receive()
+
+    def finish(self) -> int | None:
+        """The peak memory; ends the process."""
+        self.pipe.send(False)
+        return self._receive()
+
+    def __enter__(self) -> _Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pipe.close()
+        self.process.join(timeout=5)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def _receive(self):
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            code = self.process.exitcode
+            raise RuntimeError(f"the process of a provider ended with status {code}") from None
+
+
+def _context(device: str) -> multiprocessing.context.BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods() or device != "cpu":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["softhebb_fast.bench.worker"])
+    return context
+
+
+def _too_large(needed: float, device: str) -> str | None:
+    free = machine.free_bytes() if torch.device(device).type == "cpu" else None
+    if free is None or needed <= MEMORY_SHARE * free:
+        return None
+    return f"would need about {needed / 2**30:.1f} GiB in all, and {free / 2**30:.1f} GiB are free"
+
+
+def _rounds(seconds: list[float], plan: Plan) -> int:
+    if not seconds:
+        return 0
+    each = sum(max(s, 0.05) for s in seconds)
+    return max(LEAST_ROUNDS, min(plan.rounds, int(plan.seconds / each)))
+
+
+def _row(case: Case, provider: Provider, plan: Plan, times: list[float], peak: int | None) -> Row:
+    q20, median, q80 = (case.calls * quantile(times, q) for q in (0.2, 0.5, 0.8))
+    return Row(
+        case=case.name,
+        provider=provider.name,
+        device=plan.device,
+        precision=provider.precision,
+        threads=plan.threads,
+        median=median,
+        q20=q20,
+        q80=q80,
+        samples=len(times),
+        calls=case.calls,
+        bytes=peak,
+        flops=case.flops,
+        commit=machine.commit(),
+        versions=machine.versions(),
+        machine=machine.machine(plan.device),
+        timestamp=machine.now(),
+    )
+
+
+def quantile(values: list[float], q: float) -> float:
+    """Between the two nearest of the sorted values, linearly."""
+    place = q * (len(values) - 1)
+    low, ordered = int(place), sorted(values)
+    high = min(low + 1, len(values) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
