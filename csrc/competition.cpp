@@ -122,12 +122,48 @@ SOFTHEBB_KERNEL(find_winners, FindWinners)
 SOFTHEBB_KERNEL(soft_strip, SoftStrip)
 SOFTHEBB_KERNEL(sum_strip, SumStrip)
 
+namespace {
+
+uint32_t hash(uint32_t h) {
+  h = (h ^ h >> 16) * 0x21f0aaad;
+  h = (h ^ h >> 15) * 0x735a2d97;
+  return h ^ h >> 15;
+}
+
+}  // namespace
+
+template <typename T>
+void share_ties(const FindWinners<T>& a, int64_t first) {
+  int32_t tied[kStrip] = {};
+  const auto ties = [&](int64_t k, int64_t j) {
+    const T u = a.u[k * a.line + j], best = a.largest[j];
+    return u == best || (u != u && best != best);
+  };
+  for (int64_t k = 0; k < a.neurons; ++k) {
+    for (int64_t j = 0; j < a.positions; ++j) tied[j] += ties(k, j);
+  }
+  for (int64_t j = 0; j < a.positions; ++j) {
+    if (tied[j] < 2) continue;
+    int64_t turn = hash(static_cast<uint32_t>(first + j)) % static_cast<uint32_t>(tied[j]);
+    for (int64_t k = a.winner[j];; ++k) {
+      if (ties(k, j) && turn-- == 0) {
+        a.winner[j] = static_cast<int32_t>(k);
+        break;
+      }
+    }
+  }
+}
+
+template void share_ties(const FindWinners<float>&, int64_t);
+template void share_ties(const FindWinners<double>&, int64_t);
+
 template <typename T>
 void hard_strip(const HardStrip<T>& a) {
   int32_t ranked[kStrip];
   std::vector<int32_t> order(a.rank ? a.neurons : 0);
   for (int64_t j = 0; a.rank && j < a.positions; ++j) {
     const auto before = [&](int32_t i, int32_t k) {
+      if (i == a.winner[j] || k == a.winner[j]) return i == a.winner[j] && k != i;
       const T ui = a.u[i * a.line + j], uk = a.u[k * a.line + j];
       const bool nan_i = ui != ui, nan_k = uk != uk;
       if (nan_i || nan_k) return nan_i && nan_k ? i < k : nan_i;

@@ -46,6 +46,11 @@ struct FindWinners {
 template <typename T>
 void find_winners(const FindWinners<T>& a);
 
+// Among n neurons with the largest u (or with NaN) lets the (hash mod n)-th win; `first` is the
+// index of the strip's first position in the batch.
+template <typename T>
+void share_ties(const FindWinners<T>& a, int64_t first);
+
 // y = softmax(t u) over neurons, negative but for the winner if `anti`. y may be u.
 template <typename T>
 struct SoftStrip {
@@ -60,7 +65,8 @@ struct SoftStrip {
 template <typename T>
 void soft_strip(const SoftStrip<T>& a);
 
-// y = 1 for the winner, less delta for the neuron of the given rank (0 for none), ties by index.
+// y = 1 for the winner, less delta for the neuron of the given rank (0 for none): the winner has
+// rank 1, other ties go by index.
 template <typename T>
 struct HardStrip {
   const T* u;

@@ -148,6 +148,9 @@ class Pass {
         const T* group_u = u + group * share * line;
         T* y = p.y.at(group * share, j);
         find_winners<T>({group_u, line, share, n, largest, winner});
+        if (c_.spread) {
+          share_ties<T>({group_u, line, share, n, largest, winner}, t.row * g_.out_width + j);
+        }
         if (c_.soft()) {
           soft_strip<T>({group_u, y, line, p.y.line, share, n, static_cast<T>(c_.t), c_.anti(),
                          largest, winner});

@@ -19,6 +19,7 @@ struct Competition {
   int64_t rank;
   bool overwrite;  // the linear layer's "hard_anti"
   bool pre_triangle;
+  bool spread;  // ties are shared out by position, not won by the first
 
   bool soft() const { return wta[0] == 's'; }
   bool anti() const { return wta == "soft_anti" || wta == "hard_anti"; }

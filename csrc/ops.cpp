@@ -130,12 +130,13 @@ class Call {
   std::optional<Update> update_;
 };
 
-Competition competition(double t, String wta, double delta, int64_t rank, bool overwrite,
-                        bool pre_triangle) {
-  const std::string name(wta);
+Competition competition(double t, String wta, double delta, int64_t rank, String tie_rule,
+                        bool overwrite, bool pre_triangle) {
+  const std::string name(wta), ties(tie_rule);
   TORCH_CHECK(name == "soft_anti" || name == "soft" || name == "hard" || name == "hard_anti",
               "wta must be soft_anti, soft, hard or hard_anti; got ", name);
-  return {t, name, delta, rank, overwrite, pre_triangle};
+  TORCH_CHECK(ties == "first" || ties == "spread", "tie_rule must be first or spread; got ", ties);
+  return {t, name, delta, rank, overwrite, pre_triangle, ties == "spread"};
 }
 
 Epilogue epilogue(bool centre, double power, String pool, IntArrayRef kernel, IntArrayRef stride,
@@ -156,18 +157,19 @@ Epilogue epilogue(bool centre, double power, String pool, IntArrayRef kernel, In
       double lebesgue_p
 #define CONV_CALL                                                             \
   Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode, \
-            competition(t_invert, wta, delta, rank, false, pre_triangle), lebesgue_p)
+            competition(t_invert, wta, delta, rank, tie_rule, false, pre_triangle), lebesgue_p)
 #define LINEAR_PARAMETERS double t_invert, String wta, double delta, int64_t rank, double lebesgue_p
 #define LINEAR_CALL                                                                  \
   Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros", \
-            competition(t_invert, wta, delta, rank, true, false), lebesgue_p)
+            competition(t_invert, wta, delta, rank, tie_rule, true, false), lebesgue_p)
 #define BLOCK_PARAMETERS                                                                    \
   bool centre, double power, String pool, IntArrayRef pool_kernel, IntArrayRef pool_stride, \
       IntArrayRef pool_padding
 #define BLOCK_EPILOGUE epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding)
 
 std::tuple<Tensor, Tensor, Tensor> conv_update(const Tensor& x, const Tensor& weight,
-                                               OptionalTensor bias, CONV_PARAMETERS) {
+                                               OptionalTensor bias, CONV_PARAMETERS,
+                                               String tie_rule) {
   CONV_CALL;
   call.want_u();
   call.want_update();
@@ -176,7 +178,8 @@ std::tuple<Tensor, Tensor, Tensor> conv_update(const Tensor& x, const Tensor& we
 }
 
 std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
-                                      double lr, double lr_power, CONV_PARAMETERS) {
+                                      double lr, double lr_power, CONV_PARAMETERS,
+                                      String tie_rule) {
   CONV_CALL;
   call.want_u();
   call.want_update();
@@ -186,7 +189,8 @@ std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalT
 }
 
 std::tuple<Tensor, Tensor, Tensor> linear_update(const Tensor& x, const Tensor& weight,
-                                                 OptionalTensor bias, LINEAR_PARAMETERS) {
+                                                 OptionalTensor bias, LINEAR_PARAMETERS,
+                                                 String tie_rule) {
   LINEAR_CALL;
   call.want_u();
   call.want_update();
@@ -196,7 +200,8 @@ std::tuple<Tensor, Tensor, Tensor> linear_update(const Tensor& x, const Tensor& 
 }
 
 std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
-                                        double lr, double lr_power, LINEAR_PARAMETERS) {
+                                        double lr, double lr_power, LINEAR_PARAMETERS,
+                                        String tie_rule) {
   LINEAR_CALL;
   call.want_u();
   call.want_update();
@@ -206,7 +211,7 @@ std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, Optiona
 }
 
 Tensor block_forward(const Tensor& x, const Tensor& weight, OptionalTensor bias, CONV_PARAMETERS,
-                     BLOCK_PARAMETERS) {
+                     BLOCK_PARAMETERS, String tie_rule) {
   CONV_CALL;
   call.want_pooled(BLOCK_EPILOGUE);
   call.run();
@@ -215,7 +220,7 @@ Tensor block_forward(const Tensor& x, const Tensor& weight, OptionalTensor bias,
 
 std::tuple<Tensor, Tensor, Tensor> block_update(const Tensor& x, const Tensor& weight,
                                                 OptionalTensor bias, CONV_PARAMETERS,
-                                                BLOCK_PARAMETERS) {
+                                                BLOCK_PARAMETERS, String tie_rule) {
   CONV_CALL;
   call.want_pooled(BLOCK_EPILOGUE);
   call.want_update();
@@ -225,7 +230,7 @@ std::tuple<Tensor, Tensor, Tensor> block_update(const Tensor& x, const Tensor& w
 
 std::tuple<Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
                                        double lr, double lr_power, CONV_PARAMETERS,
-                                       BLOCK_PARAMETERS) {
+                                       BLOCK_PARAMETERS, String tie_rule) {
   CONV_CALL;
   call.want_pooled(BLOCK_EPILOGUE);
   call.want_update();
@@ -255,25 +260,26 @@ void tell_autograd(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
 #define BLOCK_OPTIONS                                                            \
   "bool centre, float power, str pool, int[2] pool_kernel, int[2] pool_stride, " \
   "int[2] pool_padding"
+#define TIE_OPTION ", *, str tie_rule=\"first\""
 
 TORCH_LIBRARY(softhebb_fast, m) {
-  m.def("conv_update(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS
+  m.def("conv_update(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS TIE_OPTION
         ") -> (Tensor, Tensor, Tensor)");
   m.def(
       "conv_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
-      "lr_power, " CONV_OPTIONS ") -> (Tensor, Tensor)");
-  m.def("linear_update(Tensor x, Tensor weight, Tensor? bias, " LINEAR_OPTIONS
+      "lr_power, " CONV_OPTIONS TIE_OPTION ") -> (Tensor, Tensor)");
+  m.def("linear_update(Tensor x, Tensor weight, Tensor? bias, " LINEAR_OPTIONS TIE_OPTION
         ") -> (Tensor, Tensor, Tensor)");
   m.def(
       "linear_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
-      "lr_power, " LINEAR_OPTIONS ") -> (Tensor, Tensor)");
+      "lr_power, " LINEAR_OPTIONS TIE_OPTION ") -> (Tensor, Tensor)");
   m.def("block_forward(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS ", " BLOCK_OPTIONS
-        ") -> Tensor");
+            TIE_OPTION ") -> Tensor");
   m.def("block_update(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS ", " BLOCK_OPTIONS
-        ") -> (Tensor, Tensor, Tensor)");
+            TIE_OPTION ") -> (Tensor, Tensor, Tensor)");
   m.def(
       "block_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
-      "lr_power, " CONV_OPTIONS ", " BLOCK_OPTIONS ") -> (Tensor, Tensor)");
+      "lr_power, " CONV_OPTIONS ", " BLOCK_OPTIONS TIE_OPTION ") -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(softhebb_fast, CPU, m) {

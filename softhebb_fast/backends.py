@@ -17,17 +17,23 @@ _log = logging.getLogger(__name__)
 
 
 def why_not(
-    backend: str, device: torch.device | str, dtype: torch.dtype | None = None
+    backend: str,
+    device: torch.device | str,
+    dtype: torch.dtype | None = None,
+    tie_rule: str = "first",
 ) -> str | None:
-    """The reason why ``backend`` cannot run there, or None if it can."""
+    """The reason why ``backend`` cannot run there, or by that rule, or None if it can."""
     _check_name(backend)
     if backend in ("auto", "reference"):
         return None
-    return fused.why_not(backend, torch.device(device).type, dtype)
+    return fused.why_not(backend, torch.device(device).type, dtype, tie_rule)
 
 
 def resolve(
-    backend: str, device: torch.device | str, dtype: torch.dtype | None = None
+    backend: str,
+    device: torch.device | str,
+    dtype: torch.dtype | None = None,
+    tie_rule: str = "first",
 ) -> ModuleType:
     """The implementation of ``backend``: a module with the functions of ``reference``.
 
@@ -36,8 +42,8 @@ def resolve(
         RuntimeError: a backend chosen by name that cannot run here, with the reason.
     """
     if backend == "auto":
-        return _implementation(choose(torch.device(device).type, dtype))
-    reason = why_not(backend, device, dtype)
+        return _implementation(choose(torch.device(device).type, dtype, tie_rule))
+    reason = why_not(backend, device, dtype, tie_rule)
     if reason is not None:
         raise RuntimeError(
             f"backend={backend!r} cannot run on device {torch.device(device).type!r}: {reason}. "
@@ -52,22 +58,24 @@ def serves(name: str, backend: str, device: torch.device) -> bool:
     return chosen == name and why_not(name, device) is None
 
 
-def choose(device_type: str, dtype: torch.dtype | None = None) -> str:
+def choose(device_type: str, dtype: torch.dtype | None = None, tie_rule: str = "first") -> str:
     """What ``"auto"`` stands for; logged once for every type of device, at debug level."""
     candidates = PREFERENCE.get(device_type, ("reference",))
-    chosen = next(name for name in candidates if why_not(name, device_type, dtype) is None)
+    chosen = next(
+        name for name in candidates if why_not(name, device_type, dtype, tie_rule) is None
+    )
     if not torch.compiler.is_compiling():
-        _announce(device_type, dtype, chosen)
+        _announce(device_type, dtype, tie_rule, chosen)
     return chosen
 
 
 @cache
-def _announce(device_type: str, dtype: torch.dtype | None, chosen: str) -> None:
+def _announce(device_type: str, dtype: torch.dtype | None, tie_rule: str, chosen: str) -> None:
     where = device_type if dtype is None else f"{device_type}, {dtype}"
     for name in PREFERENCE.get(device_type, ()):
         if name == chosen:
             break
-        reason = why_not(name, device_type, dtype)
+        reason = why_not(name, device_type, dtype, tie_rule)
         _log.debug("auto passes over %s on %s: %s", name, where, reason)
     _log.debug("auto is %s on %s", chosen, where)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.reference import WTA
+from softhebb_fast.reference import TIE_RULES, WTA
 
 PADDING_MODES = ("reflect", "zeros", "replicate", "circular")
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -150,6 +150,7 @@ def check_competition(
     rank: int,
     lebesgue_p: float = 2.0,
     delta: float = 2.0,
+    tie_rule: str = "first",
 ) -> None:
     for name, value in (("t_invert", t_invert), ("lebesgue_p", lebesgue_p), ("delta", delta)):
         _check_number(name, value)
@@ -159,6 +160,8 @@ def check_competition(
         raise ValueError(f"weight must hold at least one neuron a group; got {neurons}")
     if wta not in WTA:
         raise ValueError(f"wta must be one of {', '.join(WTA)}; got {wta!r}")
+    if tie_rule not in TIE_RULES:
+        raise ValueError(f"tie_rule must be one of {', '.join(TIE_RULES)}; got {tie_rule!r}")
     if not 0 < t_invert < float("inf"):
         raise ValueError(f"t_invert must be positive and finite; got {t_invert!r}")
     if wta == "hard_anti" and not 1 <= rank <= neurons:

@@ -21,6 +21,7 @@ from softhebb_fast.init import INITS
 from softhebb_fast.plots import plot_run
 from softhebb_fast.presets import PRESETS, get_preset
 from softhebb_fast.progress import Bars, stops_on_interrupt
+from softhebb_fast.reference import TIE_RULES
 from softhebb_fast.runs import load_run
 from softhebb_fast.training import Interrupted, Trainer
 
@@ -177,6 +178,7 @@ _CONFIG_OPTIONS = (
     "limit",
     "cache_dtype",
     "cache_gib",
+    "tie_rule",
 )
 
 
@@ -231,6 +233,9 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
         type=_argument(parse_init),
         help=f"one of {', '.join(INITS)}; with settings 'zerO:scale=fork'; by layer "
         "'1=zerO;3=random_binary'; default as published",
+    )
+    sub.add_argument(
+        "--tie-rule", choices=TIE_RULES, default="first", help="who wins among equal neurons"
     )
     sub.add_argument("--mode", choices=MODES, default="successive")
     sub.add_argument("--seed", type=int, default=0)

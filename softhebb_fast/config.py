@@ -8,6 +8,7 @@ from typing import Any
 
 from softhebb_fast.backends import BACKENDS
 from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, protocol
+from softhebb_fast.reference import TIE_RULES
 
 MODES = ("successive", "consecutive", "simultaneous")
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
@@ -30,7 +31,7 @@ class RunConfig:
     Attributes:
         preset: a preset's name, or layer strings as ``presets.parse_network`` takes them.
         dataset: a name that ``data.load`` takes.
-        init: as ``models.build`` takes it.
+        init, tie_rule: as ``models.build`` takes them.
         mode: ``"successive"`` trains Hebbian layers one after the other, ``"consecutive"`` in one
             pass, ``"simultaneous"`` together with the classifier.
         unsup_epochs .. test_batch: None takes the published protocol of the data set.
@@ -60,12 +61,14 @@ class RunConfig:
     limit: int | None = None
     cache_dtype: str = "float32"
     cache_gib: float = 8.0
+    tie_rule: str = "first"
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("mode", MODES),
             ("backend", BACKENDS),
             ("cache_dtype", CACHE_DTYPES),
+            ("tie_rule", TIE_RULES),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(

@@ -20,14 +20,18 @@ from softhebb_fast.reference import SoftHebbOutput
 TRITON_MISSING = None if find_spec("triton") else "the package triton is not installed"
 
 
-def why_not(name: str, device_type: str, dtype: torch.dtype | None = None) -> str | None:
-    """The reason why ``"cpp"`` or ``"triton"`` cannot run there, or None."""
+def why_not(
+    name: str, device_type: str, dtype: torch.dtype | None = None, tie_rule: str = "first"
+) -> str | None:
+    """The reason why ``"cpp"`` or ``"triton"`` cannot run there, or by that rule, or None."""
     if name == "cpp":
         return ops.MISSING if device_type == "cpu" else "its kernels are for CPU tensors"
     if device_type != "cuda":
         return "its kernels are for CUDA and ROCm tensors"
     if dtype == torch.float64:
         return "its kernels are for float32, float16 and bfloat16"
+    if tie_rule != "first":
+        return f"its kernels know tie_rule='first' only, not {tie_rule!r}"
     return TRITON_MISSING
 
 

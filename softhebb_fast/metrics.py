@@ -14,6 +14,7 @@ from softhebb_fast.diversity import distinct_filters
 from softhebb_fast.files import write_atomically
 from softhebb_fast.functional import competition_statistics
 from softhebb_fast.models import evaluation_mode
+from softhebb_fast.reference import winners
 
 FILE = "metrics.csv"
 COLUMNS = (
@@ -48,23 +49,22 @@ def layer_metrics(block: nn.Module, x: Tensor) -> Row:
     with evaluation_mode(block):
         u = layer(x if block.norm is None else block.norm(x))
     groups = getattr(layer, "groups", 1)
-    statistics = competition_statistics(u, layer.t_invert, layer.wta, groups=groups)
+    options = {"groups": groups, "tie_rule": layer.tie_rule}
+    statistics = competition_statistics(u, layer.t_invert, layer.wta, **options)
     return {
         "norm_mean": float(layer.norms().mean()),
         "r1": layer.convergence()[1],
         "winner_probability": statistics.winner_probability,
         "busiest_share": float(statistics.share.max()),
-        "winner_entropy": _entropy(_wins(u, groups)),
+        "winner_entropy": _entropy(_wins(u, groups, layer.tie_rule)),
         "distinct_filters": distinct_filters(layer.weight),
     }
 
 
-def _wins(u: Tensor, groups: int) -> Tensor:
-    """How often each neuron ``[K]`` is the first of the largest in its group."""
-    grouped = u.unflatten(1, (groups, -1))
-    first = torch.arange(groups, device=u.device).view(1, -1, *[1] * (u.dim() - 2))
-    winners = grouped.argmax(dim=2) + first * grouped.shape[2]
-    return winners.flatten().bincount(minlength=u.shape[1])
+def _wins(u: Tensor, groups: int, tie_rule: str) -> Tensor:
+    """How often each neuron ``[K]`` wins in its group."""
+    found = [winners(part, tie_rule).flatten() for part in u.chunk(groups, dim=1)]
+    return torch.cat([won.bincount(minlength=u.shape[1] // groups) for won in found])
 
 
 def _entropy(counts: Tensor) -> float:

@@ -55,6 +55,7 @@ def build(
     num_classes: int,
     *,
     init: Init | list | dict | None = None,
+    tie_rule: str = "first",
     backend: str = "auto",
 ) -> SoftHebbNet:
     """The network of ``preset`` for images ``(C, H, W)``, on the CPU, in float32.
@@ -65,6 +66,7 @@ def build(
         init: for the Hebbian layers: one for all, a list with one each, or a dict from layer
             number to init (see ``init.per_layer``). None is the published rule: ``"normal"``
             for layers behind a batch norm, ``"positive"`` for the others.
+        tie_rule: of the Hebbian layers, as ``functional.softhebb_conv2d`` takes it.
 
     Raises:
         ValueError: images too small for the network, an unknown init or activation.
@@ -74,7 +76,8 @@ def build(
     inits = dict(zip(hebbian, _inits(init, [body[i] for i in hebbian]), strict=True))
     shape, blocks = image_shape, []
     for i, layer in enumerate(body):
-        block, shape = _block(layer, shape, inits.get(i), backend, f"layer {i} of {preset.name}")
+        options = {"init": inits.get(i), "tie_rule": tie_rule, "backend": backend}
+        block, shape = _block(layer, shape, options, f"layer {i} of {preset.name}")
         blocks.append(block)
     features = shape[0] * shape[1] * shape[2]
     return SoftHebbNet(preset, blocks, _head(last, features, num_classes, backend))
@@ -91,15 +94,13 @@ def _published_init(layer: Layer) -> str:
 
 
 def _block(
-    layer: Layer, shape: tuple[int, int, int], init: Init | None, backend: str, where: str
+    layer: Layer, shape: tuple[int, int, int], options: dict, where: str
 ) -> tuple[Block, tuple[int, int, int]]:
     channels, *size = shape
     if layer.kind == "linear":
         features = shape[0] * shape[1] * shape[2]
         product = (
-            _hebbian(
-                SoftHebbLinear, layer, (features, layer.out), **_learning(layer, init, backend)
-            )
+            _hebbian(SoftHebbLinear, layer, (features, layer.out), **_learning(layer, options))
             if layer.hebbian
             else nn.Linear(features, layer.out)
         )
@@ -131,7 +132,7 @@ def _block(
             geometry,
             padding_mode=layer.padding_mode,
             pre_triangle=layer.pre_triangle,
-            **_learning(layer, init, backend),
+            **_learning(layer, options),
         )
     else:
         product = nn.Conv2d(*geometry, bias=layer.bias, padding_mode=layer.padding_mode)
@@ -155,20 +156,19 @@ def _hebbian(kind: type[HebbianLayer], layer: Layer, geometry: tuple, **options)
     return product
 
 
-def _learning(layer: Layer, init: Init | None, backend: str) -> dict:
+def _learning(layer: Layer, options: dict) -> dict:
     return {
         "t_invert": layer.t_invert,
         "wta": layer.rule,
         "delta": layer.delta,
         "rank": layer.rank,
         "lebesgue_p": layer.lebesgue_p,
-        "bias": layer.bias or needs_bias(init),
-        "init": init,
+        "bias": layer.bias or needs_bias(options["init"]),
         "radius": layer.radius,
         "lr": layer.lr,
         "lr_power": layer.lr_power if layer.schedule == "norm" else 0.0,
         "update": "in_place",
-        "backend": backend,
+        **options,
     }
 
 
@@ -177,7 +177,8 @@ def _head(layer: Layer, features: int, num_classes: int, backend: str) -> nn.Seq
     if layer.kind != "linear":
         raise ValueError(f"the last layer of a preset must be linear; got {layer.kind!r}")
     if layer.rule == "supervised":
-        learning = _learning(layer, _published_init(layer), backend) | {"wta": "soft"}
+        options = {"init": _published_init(layer), "backend": backend}
+        learning = _learning(layer, options) | {"wta": "soft"}
         linear = SoftHebbLinear(features, out, **learning)
     elif layer.rule == "bp":
         linear = nn.Linear(features, out)

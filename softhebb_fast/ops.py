@@ -29,16 +29,17 @@ BLOCK = (
     "bool centre, float power, str pool, int[2] pool_kernel, int[2] pool_stride, "
     "int[2] pool_padding"
 )
+TIES = '*, str tie_rule="first"'
 READ = "Tensor x, Tensor weight, Tensor? bias"
 WRITE = "Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float lr_power"
 SCHEMAS = {
-    "conv_update": f"({READ}, {CONV}) -> (Tensor, Tensor, Tensor)",
-    "conv_step_": f"({WRITE}, {CONV}) -> (Tensor, Tensor)",
-    "linear_update": f"({READ}, {LINEAR}) -> (Tensor, Tensor, Tensor)",
-    "linear_step_": f"({WRITE}, {LINEAR}) -> (Tensor, Tensor)",
-    "block_forward": f"({READ}, {CONV}, {BLOCK}) -> Tensor",
-    "block_update": f"({READ}, {CONV}, {BLOCK}) -> (Tensor, Tensor, Tensor)",
-    "block_step_": f"({WRITE}, {CONV}, {BLOCK}) -> (Tensor, Tensor)",
+    "conv_update": f"({READ}, {CONV}, {TIES}) -> (Tensor, Tensor, Tensor)",
+    "conv_step_": f"({WRITE}, {CONV}, {TIES}) -> (Tensor, Tensor)",
+    "linear_update": f"({READ}, {LINEAR}, {TIES}) -> (Tensor, Tensor, Tensor)",
+    "linear_step_": f"({WRITE}, {LINEAR}, {TIES}) -> (Tensor, Tensor)",
+    "block_forward": f"({READ}, {CONV}, {BLOCK}, {TIES}) -> Tensor",
+    "block_update": f"({READ}, {CONV}, {BLOCK}, {TIES}) -> (Tensor, Tensor, Tensor)",
+    "block_step_": f"({WRITE}, {CONV}, {BLOCK}, {TIES}) -> (Tensor, Tensor)",
 }
 CONV_NAMES = tuple(part.split()[-1] for part in CONV.split(", "))
 FUNCTIONS = {"conv_update": "conv2d", "conv_step_": "conv2d_step_", "linear_update": "linear"}
@@ -70,8 +71,8 @@ def on(module: str, name: str) -> Callable:
     names = ("lr", "lr_power", *names) if name.endswith("_step_") else names
     function = FUNCTIONS.get(name, name)
 
-    def operator(x, weight, bias, *values):
-        options = dict(zip(names, _pairs(values), strict=False))
+    def operator(x, weight, bias, *values, **ties):
+        options = dict(zip(names, _pairs(values), strict=False)) | ties
         epilogue = (Epilogue(*_pairs(values[len(names) :])),) if name.startswith("block") else ()
         out = getattr(import_module(module), function)(x, weight, bias, *epilogue, **options)
         if isinstance(out, Tensor):
@@ -117,40 +118,46 @@ def _fake_bias_delta(weight, bias, wta) -> Tensor:
     return weight.new_empty(bias.shape[0] if learns else 0)
 
 
-def _fake_conv_update(x, weight, bias, stride, padding, dilation, groups, t_invert, wta, *_):
+def _fake_conv_update(
+    x, weight, bias, stride, padding, dilation, groups, t_invert, wta, *_, **ties
+):
     u = _fake_u(x, weight, stride, padding, dilation)
     return u, _fake_delta(weight), _fake_bias_delta(weight, bias, wta)
 
 
-def _fake_conv_step_(x, weight, bias, lr, lr_power, stride, padding, dilation, g, t, wta, *_):
+def _fake_conv_step_(
+    x, weight, bias, lr, lr_power, stride, padding, dilation, g, t, wta, *_, **ties
+):
     return _fake_u(x, weight, stride, padding, dilation), _fake_bias_delta(weight, bias, wta)
 
 
-def _fake_linear_update(x, weight, bias, t_invert, wta, *_):
+def _fake_linear_update(x, weight, bias, t_invert, wta, *_, **ties):
     u = x.new_empty(x.shape[0], weight.shape[0])
     return u, _fake_delta(weight), _fake_bias_delta(weight, bias, wta)
 
 
-def _fake_linear_step_(x, weight, bias, lr, lr_power, t_invert, wta, *_):
+def _fake_linear_step_(x, weight, bias, lr, lr_power, t_invert, wta, *_, **ties):
     return x.new_empty(x.shape[0], weight.shape[0]), _fake_bias_delta(weight, bias, wta)
 
 
-def _fake_block_forward(x, weight, bias, stride, padding, dilation, *options):
+def _fake_block_forward(x, weight, bias, stride, padding, dilation, *options, **ties):
     return _fake_pooled(x, weight, stride, padding, dilation, *options[-3:])
 
 
-def _fake_block_update(x, weight, bias, stride, padding, dilation, groups, t, wta, *options):
+def _fake_block_update(
+    x, weight, bias, stride, padding, dilation, groups, t, wta, *options, **ties
+):
     out = _fake_pooled(x, weight, stride, padding, dilation, *options[-3:])
     return out, _fake_delta(weight), _fake_bias_delta(weight, bias, wta)
 
 
-def _fake_block_step_(x, weight, bias, lr, lr_power, *options):
+def _fake_block_step_(x, weight, bias, lr, lr_power, *options, **ties):
     stride, padding, dilation, _, _, wta, *_ = options
     out = _fake_pooled(x, weight, stride, padding, dilation, *options[-3:])
     return out, _fake_bias_delta(weight, bias, wta)
 
 
-def _save(ctx, inputs, output):
+def _save(ctx, inputs, keyword_only_inputs, output):
     x, weight, _, *ctx.options = inputs
     ctx.save_for_backward(x, weight, output[0])
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from softhebb_fast.epilogue import Epilogue
 
 WTA = ("soft_anti", "soft", "hard", "hard_anti")
+TIE_RULES = ("first", "spread")
 EPSILON = 1e-30
 
 
@@ -58,6 +59,7 @@ def conv2d(
     padding_mode: str,
     pre_triangle: bool,
     lebesgue_p: float,
+    tie_rule: str = "first",
 ) -> SoftHebbOutput:
     """Convolution, competition and update of one batch ``x [B, C, H, W]``."""
     x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
@@ -66,7 +68,7 @@ def conv2d(
     if pre_triangle:
         u = F.relu(u - u.mean(dim=1, keepdim=True))
     with torch.no_grad():
-        y = soft_wta(u, t_invert, wta, groups=groups, delta=delta, rank=rank)
+        y = soft_wta(u, t_invert, wta, groups=groups, delta=delta, rank=rank, tie_rule=tie_rule)
         d = hebbian_update(x_c, y, u, w_c, stride=stride, dilation=dilation, groups=groups)
         b = None if b_c is None else bias_update(y, b_c, t_invert, wta)
     return _as_output(x, weight, bias, u, d, b)
@@ -82,12 +84,13 @@ def linear(
     delta: float,
     rank: int,
     lebesgue_p: float,
+    tie_rule: str = "first",
 ) -> SoftHebbOutput:
     """Matrix product, competition and update of one batch ``x [B, N]``."""
     x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
     u = F.linear(x_c, lebesgue_weight(w_c, lebesgue_p), b_c)
     with torch.no_grad():
-        y = soft_wta(u, t_invert, wta, delta=delta, rank=rank, overwrite=True)
+        y = soft_wta(u, t_invert, wta, delta=delta, rank=rank, overwrite=True, tie_rule=tie_rule)
         d = hebbian_update(x_c, y, u, w_c)
         b = None if b_c is None else bias_update(y, b_c, t_invert, wta)
     return _as_output(x, weight, bias, u, d, b)
@@ -170,20 +173,17 @@ def soft_wta(
     delta: float = 2.0,
     rank: int = 3,
     overwrite: bool = False,
+    tie_rule: str = "first",
 ) -> Tensor:
     """The competition variable y of pre-activations ``u [B, K, ...]``, neurons in dimension 1."""
     if groups > 1:
-        parts = u.chunk(groups, dim=1)
+        options = {"delta": delta, "rank": rank, "overwrite": overwrite, "tie_rule": tie_rule}
         return torch.cat(
-            [
-                soft_wta(part, t_invert, wta, delta=delta, rank=rank, overwrite=overwrite)
-                for part in parts
-            ],
-            dim=1,
+            [soft_wta(part, t_invert, wta, **options) for part in u.chunk(groups, dim=1)], dim=1
         )
-    winner = u.argmax(dim=1, keepdim=True)
     if wta == "soft":
         return torch.softmax(t_invert * u, dim=1)
+    winner = winners(u, tie_rule)
     if wta == "soft_anti":
         p = torch.softmax(t_invert * u, dim=1)
         return (-p).scatter(1, winner, p.gather(1, winner))
@@ -191,10 +191,32 @@ def soft_wta(
     if wta == "hard":
         return y
     order = u.sort(dim=1, descending=True, stable=True).indices
-    anti = order.narrow(1, rank - 1, 1)
+    first = (order == winner).byte().sort(dim=1, descending=True, stable=True).indices
+    anti = order.gather(1, first).narrow(1, rank - 1, 1)
     if overwrite:
         return y.scatter(1, anti, -delta)
     return y.scatter_add(1, anti, torch.full_like(anti, -delta, dtype=u.dtype))
+
+
+def winners(u: Tensor, tie_rule: str = "first") -> Tensor:
+    """The neuron with the largest ``u [B, K, ...]`` at every position, ``[B, 1, ...]``.
+
+    Of n neurons with the same u, or with NaN, ``"first"`` takes the first and ``"spread"`` the
+    (h mod n)-th, h the hash of the position's index (batch, row, column) in the batch.
+    """
+    if tie_rule == "first":
+        return u.argmax(dim=1, keepdim=True)
+    tied = (u == u.amax(dim=1, keepdim=True)) | u.isnan()
+    turn = position_hashes(u) % tied.sum(dim=1, keepdim=True)
+    return (tied & (tied.cumsum(dim=1) == turn + 1)).byte().argmax(dim=1, keepdim=True)
+
+
+def position_hashes(u: Tensor) -> Tensor:
+    """32 mixed bits for every position of ``u [B, K, ...]``, int64 ``[B, 1, ...]``."""
+    h = torch.arange(u.numel() // u.shape[1], device=u.device).view(u.shape[0], 1, *u.shape[2:])
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97), (15, 1)):
+        h = (h ^ (h >> shift)) * factor & 0xFFFFFFFF
+    return h
 
 
 def hebbian_update(

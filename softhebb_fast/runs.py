@@ -56,7 +56,8 @@ def load_run(folder: Path) -> Run:
     saved = checkpoint.load(folder, config)
     device = usable_device(config.device)
     shape = tuple(saved["image_shape"])
-    net = build(config.network(), shape, saved["num_classes"], init=config.init)
+    options = {"init": config.init, "tie_rule": config.tie_rule}
+    net = build(config.network(), shape, saved["num_classes"], **options)
     net.load_state_dict(saved["model"])
     return Run(config, root, net.to(device).eval(), saved["rows"], shape)
 

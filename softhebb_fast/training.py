@@ -80,6 +80,7 @@ class Trainer:
             self.train_set.image_shape,
             self.train_set.num_classes,
             init=config.init,
+            tie_rule=config.tie_rule,
             backend=config.backend,
         ).to(device)
         self.stage_number = self.epoch = self.batch = 0

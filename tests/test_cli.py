@@ -272,6 +272,7 @@ def test_options_reach_the_configuration(capsys, tmp_path, root):
         "cache_gib": 0.5,
         "backend": "reference",
         "device": "cpu",
+        "tie_rule": "spread",
     }
     flags = [x for name, value in given.items() for x in (f"--{name.replace('_', '-')}", value)]
     flags += ["--neuron-factor", "0.05", "--no-augment", "--init", "1=zerO:scale=fork,radius=5"]

@@ -52,6 +52,7 @@ def test_unknown_fields_are_refused():
         ("mode", "together", "mode must be one of successive, consecutive, simultaneous"),
         ("backend", "cuda", "backend must be one of auto, reference, cpp, triton; got 'cuda'"),
         ("cache_dtype", "float64", "cache_dtype must be one of float32, bfloat16, float16"),
+        ("tie_rule", "last", "tie_rule must be one of first, spread; got 'last'"),
         ("seed", -1, "seed must be at least 0; got -1"),
         ("seed", 2**64, r"seed must be below 2\*\*64; got 18446744073709551616"),
         ("unsup_epochs", -1, "unsup_epochs must be at least 0; got -1"),

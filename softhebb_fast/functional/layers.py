@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -53,6 +54,7 @@ def softhebb_conv2d(
     padding_mode: str = "reflect",
     pre_triangle: bool = False,
     lebesgue_p: float = 2.0,
+    tie_rule: str = "first",
     backend: str = "auto",
 ) -> SoftHebbOutput:
     """Convolve ``x`` and compute the SoftHebb update of ``weight``, which stays as it is.
@@ -68,12 +70,14 @@ def softhebb_conv2d(
         t_invert: inverse temperature of the softmax; hard competitions ignore it.
         wta: ``"soft_anti"`` (softmax, losers negated; the published conv nets), ``"soft"``,
             ``"hard"`` (the winner gets 1) or ``"hard_anti"`` (the winner gets 1 and the neuron of
-            rank ``rank`` gets ``-delta``). Exact ties go to the first channel. Channels compete
-            inside their group.
+            rank ``rank`` gets ``-delta``). Channels compete inside their group.
         delta, rank: strength and place (1 is the winner) of the unlearning in ``"hard_anti"``.
         padding_mode: ``"reflect"``, ``"zeros"``, ``"replicate"`` or ``"circular"``.
         pre_triangle: replace u by ``relu(u - mean over channels)`` before the competition.
         lebesgue_p: the product uses ``sign(W) |W|^(p - 1)``.
+        tie_rule: who wins among channels with the very same u: ``"first"`` of them, as published,
+            or ``"spread"``, another one at another position (by a hash of its index in the batch;
+            see ``reference.winners``), so that identical filters share their wins.
         backend: ``"auto"``, ``"reference"``, ``"cpp"`` or ``"triton"``.
 
     Raises:
@@ -98,9 +102,10 @@ def softhebb_conv2d(
         padding_mode=padding_mode,
         pre_triangle=pre_triangle,
         lebesgue_p=lebesgue_p,
+        tie_rule=tie_rule,
     )
     with as_called(x.device):
-        return resolve(backend, x.device, x.dtype).conv2d(x, weight, bias, **options)
+        return _module(backend, x, options).conv2d(x, weight, bias, **options)
 
 
 def softhebb_conv2d_step_(
@@ -120,7 +125,7 @@ def softhebb_conv2d_step_(
     """
     options = _conv2d_options(x, weight, bias, **options)
     with torch.no_grad(), as_called(x.device):
-        module = resolve(backend, x.device, x.dtype)
+        module = _module(backend, x, options)
         return Step(
             *module.conv2d_step_(x, weight, bias, lr=float(lr), lr_power=float(lr_power), **options)
         )
@@ -166,6 +171,7 @@ def softhebb_linear(
     delta: float = 2.0,
     rank: int = 3,
     lebesgue_p: float = 2.0,
+    tie_rule: str = "first",
     backend: str = "auto",
 ) -> SoftHebbOutput:
     """Multiply ``x`` by ``weight`` and compute the SoftHebb update of ``weight``.
@@ -175,10 +181,18 @@ def softhebb_linear(
     rank ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
     """
     options = _linear_options(
-        x, weight, bias, t_invert=t_invert, wta=wta, delta=delta, rank=rank, lebesgue_p=lebesgue_p
+        x,
+        weight,
+        bias,
+        t_invert=t_invert,
+        wta=wta,
+        delta=delta,
+        rank=rank,
+        lebesgue_p=lebesgue_p,
+        tie_rule=tie_rule,
     )
     with as_called(x.device):
-        out = resolve(backend, x.device, x.dtype).linear(_rows(x), weight, bias, **options)
+        out = _module(backend, x, options).linear(_rows(x), weight, bias, **options)
     return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]))
 
 
@@ -195,7 +209,7 @@ def softhebb_linear_step_(
     """``softhebb_linear`` and ``hebbian_step_`` in one, as ``softhebb_conv2d_step_``."""
     options = _linear_options(x, weight, bias, **options)
     with torch.no_grad(), as_called(x.device):
-        u, bias_delta = resolve(backend, x.device, x.dtype).linear_step_(
+        u, bias_delta = _module(backend, x, options).linear_step_(
             _rows(x), weight, bias, lr=float(lr), lr_power=float(lr_power), **options
         )
     return Step(u.view(*x.shape[:-1], weight.shape[0]), bias_delta)
@@ -237,7 +251,7 @@ def softhebb_block(
     if update == "in_place" and lr is None:
         raise ValueError("lr must be given for update='in_place'; got None")
     with torch.no_grad(), as_called(x.device):
-        module = resolve(backend, x.device, x.dtype)
+        module = _module(backend, x, options)
         if update is None:
             return Block(module.block_forward(x, weight, bias, epilogue, **options), None, None)
         if update == "delta":
@@ -263,12 +277,13 @@ def _conv2d_options(
     padding_mode: str = "reflect",
     pre_triangle: bool = False,
     lebesgue_p: float = 2.0,
+    tie_rule: str = "first",
 ) -> dict:
     """The options of a convolution, checked and in the form that backends take."""
     stride, padding = pair(stride, "stride"), pair(padding, "padding", least=0)
     dilation = pair(dilation, "dilation")
     check_conv2d(x, weight, bias, stride, padding, dilation, groups, padding_mode)
-    check_competition(weight.shape[0] // groups, t_invert, wta, rank, lebesgue_p, delta)
+    check_competition(weight.shape[0] // groups, t_invert, wta, rank, lebesgue_p, delta, tie_rule)
     return {
         "stride": stride,
         "padding": padding,
@@ -281,6 +296,7 @@ def _conv2d_options(
         "padding_mode": padding_mode,
         "pre_triangle": pre_triangle,
         "lebesgue_p": float(lebesgue_p),
+        "tie_rule": tie_rule,
     }
 
 
@@ -294,17 +310,23 @@ def _linear_options(
     delta: float = 2.0,
     rank: int = 3,
     lebesgue_p: float = 2.0,
+    tie_rule: str = "first",
 ) -> dict:
     """The options of a linear layer, checked and in the form that backends take."""
     check_linear(x, weight, bias)
-    check_competition(weight.shape[0], t_invert, wta, rank, lebesgue_p, delta)
+    check_competition(weight.shape[0], t_invert, wta, rank, lebesgue_p, delta, tie_rule)
     return {
         "t_invert": float(t_invert),
         "wta": wta,
         "delta": float(delta),
         "rank": rank,
         "lebesgue_p": float(lebesgue_p),
+        "tie_rule": tie_rule,
     }
+
+
+def _module(backend: str, x: Tensor, options: dict) -> ModuleType:
+    return resolve(backend, x.device, x.dtype, options["tie_rule"])
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -27,14 +27,16 @@ def soft_wta(
     delta: float = 2.0,
     rank: int = 3,
     overwrite: bool = False,
+    tie_rule: str = "first",
 ) -> Tensor:
     """The competition variable y of pre-activations ``u [B, K]`` or ``[B, K, ...]``, same shape.
 
     Neurons lie in dimension 1 and compete at every position, inside their group.
-    ``overwrite`` is the linear layer's form of ``"hard_anti"``. Errors as in ``softhebb_conv2d``.
+    ``overwrite`` is the linear layer's form of ``"hard_anti"``. Options and errors as in
+    ``softhebb_conv2d``.
     """
     check_pre_activations(u, groups)
-    check_competition(u.shape[1] // groups, t_invert, wta, rank, delta=delta)
+    check_competition(u.shape[1] // groups, t_invert, wta, rank, delta=delta, tie_rule=tie_rule)
     return reference.soft_wta(
         reference.accumulated(u),
         t_invert,
@@ -43,6 +45,7 @@ def soft_wta(
         delta=delta,
         rank=rank,
         overwrite=overwrite,
+        tie_rule=tie_rule,
     ).to(u.dtype)
 
 
@@ -111,14 +114,19 @@ class CompetitionStatistics(NamedTuple):
 
 @torch.no_grad()
 def competition_statistics(
-    u: Tensor, t_invert: float = 12.0, wta: str = "soft_anti", *, groups: int = 1
+    u: Tensor,
+    t_invert: float = 12.0,
+    wta: str = "soft_anti",
+    *,
+    groups: int = 1,
+    tie_rule: str = "first",
 ) -> CompetitionStatistics:
     """Winner statistics of pre-activations ``u [B, K]`` or ``[B, K, ...]``; NaN without any."""
     check_pre_activations(u, groups)
-    check_competition(u.shape[1] // groups, t_invert, wta, 1)
-    soft = wta.startswith("soft")
+    check_competition(u.shape[1] // groups, t_invert, wta, 1, tie_rule=tie_rule)
+    rule = "soft" if wta.startswith("soft") else "hard"
     p = reference.soft_wta(
-        reference.accumulated(u), t_invert, "soft" if soft else "hard", groups=groups
+        reference.accumulated(u), t_invert, rule, groups=groups, tie_rule=tie_rule
     )
     share = p.transpose(0, 1).flatten(1).mean(dim=1)
     top = p.unflatten(1, (groups, -1)).amax(dim=2)

@@ -68,6 +68,7 @@ class SoftHebbConv2d(HebbianLayer):
         rank: int = 3,
         pre_triangle: bool = False,
         lebesgue_p: float = 2.0,
+        tie_rule: str = "first",
         generator: torch.Generator | None = None,
     ) -> None:
         check_sizes(in_channels=in_channels, out_channels=out_channels, groups=groups)
@@ -85,6 +86,7 @@ class SoftHebbConv2d(HebbianLayer):
             delta=delta,
             rank=rank,
             lebesgue_p=lebesgue_p,
+            tie_rule=tie_rule,
             bias=bias,
             init=init,
             radius=radius,
@@ -124,6 +126,7 @@ class SoftHebbConv2d(HebbianLayer):
             "rank": self.rank,
             "pre_triangle": self.pre_triangle,
             "lebesgue_p": self.lebesgue_p,
+            "tie_rule": self.tie_rule,
             "backend": self.backend,
         }
 

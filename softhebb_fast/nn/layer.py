@@ -32,6 +32,7 @@ class HebbianLayer(nn.Module):
         delta: float,
         rank: int,
         lebesgue_p: float,
+        tie_rule: str,
         bias: bool,
         init: Init,
         radius: float,
@@ -44,7 +45,7 @@ class HebbianLayer(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        check_competition(neurons_a_group, t_invert, wta, rank, lebesgue_p, delta)
+        check_competition(neurons_a_group, t_invert, wta, rank, lebesgue_p, delta, tie_rule)
         if update not in UPDATES:
             raise ValueError(f"update must be one of {', '.join(UPDATES)}; got {update!r}")
         if update == "in_place" and lr is None:
@@ -54,7 +55,8 @@ class HebbianLayer(nn.Module):
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
         self.t_invert, self.wta, self.delta, self.rank = t_invert, wta, delta, rank
-        self.lebesgue_p, self.init, self.radius = lebesgue_p, init, radius
+        self.lebesgue_p, self.tie_rule = lebesgue_p, tie_rule
+        self.init, self.radius = init, radius
         self.lr, self.lr_power, self.update, self.backend = lr, lr_power, update, backend
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         if bias:
@@ -160,6 +162,8 @@ class HebbianLayer(nn.Module):
             parts.append(f"delta={self.delta}, rank={self.rank}")
         if self.lebesgue_p != 2:
             parts.append(f"lebesgue_p={self.lebesgue_p}")
+        if self.tie_rule != "first":
+            parts.append(f"tie_rule={self.tie_rule!r}")
         if self.bias is not None:
             parts.append("bias=True")
         parts.append(f"update={self.update!r}")

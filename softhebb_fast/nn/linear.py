@@ -45,6 +45,7 @@ class SoftHebbLinear(HebbianLayer):
         delta: float = 2.0,
         rank: int = 3,
         lebesgue_p: float = 2.0,
+        tie_rule: str = "first",
         generator: torch.Generator | None = None,
     ) -> None:
         check_sizes(in_features=in_features, out_features=out_features)
@@ -56,6 +57,7 @@ class SoftHebbLinear(HebbianLayer):
             delta=delta,
             rank=rank,
             lebesgue_p=lebesgue_p,
+            tie_rule=tie_rule,
             bias=bias,
             init=init,
             radius=radius,
@@ -77,6 +79,7 @@ class SoftHebbLinear(HebbianLayer):
             "delta": self.delta,
             "rank": self.rank,
             "lebesgue_p": self.lebesgue_p,
+            "tie_rule": self.tie_rule,
             "backend": self.backend,
         }
 
