@@ -14,7 +14,7 @@ import torch
 
 from softhebb_fast import __version__, info, metrics
 from softhebb_fast.backends import BACKENDS
-from softhebb_fast.commands import bench, reproduce
+from softhebb_fast.commands import bench, reproduce, search
 from softhebb_fast.config import CACHE_DTYPES, MODES, RunConfig
 from softhebb_fast.data import NAMES
 from softhebb_fast.init import INITS
@@ -209,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
             _add_run_options(sub)
     reproduce.add_command(command)
     bench.add_command(command)
+    search.add_command(command)
     sub = command("presets", presets, "list the networks, or describe one")
     sub.add_argument("name", nargs="?", metavar="NAME")
     command("info", show_info, "versions, devices, backends and why the others are not used")

@@ -1,0 +1,187 @@
+"""A study on disk that several processes may work on, and that goes on where it was left."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from softhebb_fast.files import writable_folder, write_atomically
+from softhebb_fast.search.space import Space, init_option
+from softhebb_fast.search.trial import (
+    FIGURES,
+    Budget,
+    GivenUp,
+    Judge,
+    Proxies,
+    run_trial,
+    trial_config,
+)
+from softhebb_fast.training import Trainer
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial, Trial
+
+JOURNAL, TABLE, BEST = "journal.log", "trials.csv", "best.json"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and at which cost.
+
+    Attributes:
+        space: what a trial may choose.
+        dataset: a name that ``data.load`` takes.
+        budget, proxies: what a trial may cost, and when it is given up.
+        run: further fields of `RunConfig` for all trials, such as ``seed`` or ``backend``.
+    """
+
+    space: Space
+    dataset: str
+    budget: Budget = field(default_factory=Budget)
+    proxies: Proxies = field(default_factory=Proxies)
+    run: dict[str, Any] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self)))
+
+
+def search(
+    what: Search,
+    folder: Path,
+    trials: int,
+    *,
+    root: str | None = None,
+    sampler_seed: int | None = None,
+    run: Callable[[Trainer], Any] = Trainer.run,
+    said: Callable[[FrozenTrial], Any] = lambda trial: None,
+) -> Study:
+    """Add trials to the study in ``folder`` until ``trials`` of them have come to an end.
+
+    Several processes may do so at once; together they may end up with one trial too many each.
+
+    Args:
+        sampler_seed: makes a study of one process repeatable.
+        run: brings a trial's trainer to its end.
+        said: hears of every trial that this process has ended.
+
+    Raises:
+        ValueError: optuna is not installed; a folder that cannot be written, or that holds a
+            search for something else.
+    """
+    optuna = _optuna()
+    study = open_study(what, folder, sampler_seed)
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+    def objective(trial: Trial) -> float:
+        network, init = what.space.suggest(trial)
+        trial.set_user_attr("network", network)
+        trial.set_user_attr("init", init_option(init))
+        config = trial_config(network, init, what.dataset, what.budget, **what.run)
+
+        def heard(epoch: int, accuracy: float) -> bool:
+            trial.report(accuracy, epoch)
+            return epoch < what.budget.probe_epochs and trial.should_prune()
+
+        judge = Judge(what.proxies, config.unsup_epochs, heard)
+        began = time.monotonic()
+        try:
+            return run_trial(config, what.budget, judge, root, run)
+        except GivenUp as reason:
+            trial.set_user_attr("reason", str(reason))
+            raise optuna.TrialPruned(str(reason)) from None
+        finally:
+            for name in FIGURES:
+                trial.set_user_attr(name, judge.figures_of(name))
+            trial.set_user_attr("minutes", round((time.monotonic() - began) / 60, 3))
+
+    def after(study: Study, trial: FrozenTrial) -> None:
+        said(trial)
+        if len(study.get_trials(deepcopy=False, states=ended)) >= trials:
+            study.stop()
+
+    if len(study.get_trials(deepcopy=False, states=ended)) < trials:
+        study.optimize(objective, callbacks=[after])
+    write_results(study, what, folder)
+    return study
+
+
+def open_study(what: Search, folder: Path, sampler_seed: int | None = None) -> Study:
+    """The study in ``folder``, a new one if there is none. Raises as `search` does."""
+    optuna = _optuna()
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.JournalStorage(
+        JournalFileBackend(str(writable_folder(folder) / JOURNAL))
+    )
+    study = optuna.create_study(
+        study_name="search",
+        storage=storage,
+        sampler=optuna.samplers.TPESampler(seed=sampler_seed, constant_liar=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    settings = what.settings()
+    if (there := study.user_attrs.get("settings", settings)) != settings:
+        different = ", ".join(key for key in settings if there.get(key) != settings[key])
+        raise ValueError(
+            f"{str(folder)!r} holds a search with another {different}; use another folder, or the "
+            "same options"
+        )
+    study.set_user_attr("settings", settings)
+    return study
+
+
+def write_results(study: Study, what: Search, folder: Path) -> None:
+    """Write ``trials.csv``, and ``best.json`` if a trial came to its end, atomically."""
+    columns = ("number", "state", "accuracy", "network", "init", *FIGURES, "minutes", "reason")
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for trial in study.get_trials(deepcopy=False):
+        known = {
+            key: " ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else value
+            for key, value in trial.user_attrs.items()
+        }
+        accuracy = trial.value if trial.state.name == "COMPLETE" else ""
+        row = {"number": trial.number, "state": trial.state.name.lower(), "accuracy": accuracy}
+        writer.writerow(row | known)
+    write_atomically(folder / TABLE, lambda file: file.write(text.getvalue().encode()))
+    ranking = best(study)
+    if ranking:
+        first = ranking[0]
+        content = {
+            "accuracy": first.value,
+            "trial": first.number,
+            "network": first.user_attrs["network"],
+            "init": first.user_attrs["init"],
+            "dataset": what.dataset,
+            "search": what.settings(),
+        }
+        text = json.dumps(content, indent=2) + "\n"
+        write_atomically(folder / BEST, lambda file: file.write(text.encode()))
+
+
+def best(study: Study, count: int = 10) -> list[FrozenTrial]:
+    """The trials that came to their end, the best first, at most ``count``."""
+    done = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+    return sorted(done, key=lambda trial: -trial.value)[:count]
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError(
+            f"a search needs optuna, which is not installed ({error}): "
+            "pip install softhebb_fast[search]"
+        ) from error
+    return optuna
