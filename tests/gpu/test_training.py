@@ -1,0 +1,134 @@
+"""Runs on the device: replayed steps are launched steps, and nothing in them waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from softhebb_fast import graphs
+from softhebb_fast.data import permutation
+from softhebb_fast.graphs import Replayed, walker
+from softhebb_fast.reporter import Reporter
+from softhebb_fast.training import Trainer
+from tests.gpu import DEVICE, MARKS, needs_cuda
+from tests.test_graphs import IMAGES, NET, features, hebbian, images, supervised, walk
+from tests.test_graphs import state as state_of
+from tests.test_resume import ending, is_same, run_with_stops
+from tests.tiny import trainer, write_mnist_subset
+
+pytestmark = MARKS
+
+MODES = {
+    "successive": {},
+    "consecutive": {"mode": "consecutive"},
+    "simultaneous": {"mode": "simultaneous"},
+    "not cached": {"cache_gib": 0.0},
+    "uneven": {"unsup_batch": 12, "probe_batch": 28},
+}
+
+
+class Heard(Reporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return write_mnist_subset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def records(monkeypatch) -> list[str]:
+    """One entry for every capture."""
+    record, made = graphs.Recorder.record, []
+
+    def counted(self, work):
+        made.append("captured")
+        return record(self, work)
+
+    monkeypatch.setattr(graphs.Recorder, "record", counted)
+    return made
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_replayed_run_is_a_launched_run(mode, tmp_path, root, records, monkeypatch):
+    options = {"device": str(DEVICE), "unsup_epochs": 2, **MODES[mode]}
+    heard = Heard()
+    trainer(tmp_path / "replayed", root, heard, **options).run()
+    assert bool(records) == (DEVICE.type == "cuda")
+    assert not any("one by one" in text for text in heard.said)
+    monkeypatch.setenv(graphs.VARIABLE, "0")
+    records.clear()
+    trainer(tmp_path / "launched", root, **options).run()
+    assert not records
+    assert is_same(ending(tmp_path / "replayed"), ending(tmp_path / "launched"))
+
+
+@pytest.mark.parametrize("stops", [[2], [7], [12, 3], [25], [28], [3, 1, 5, 4, 8, 1, 4, 3]])
+def test_a_resumed_run_is_a_run_without_a_stop(stops, tmp_path, root):
+    options = {"device": str(DEVICE)}
+    trainer(tmp_path / "whole", root, **options).run()
+    assert run_with_stops(tmp_path / "stopped", root, stops, **options) == len(stops)
+    assert is_same(ending(tmp_path / "whole"), ending(tmp_path / "stopped"))
+
+
+def test_a_run_agrees_with_the_cpu(tmp_path, root):
+    """Both in float32 and exact products; a step more or less at a tie does not show here."""
+    accuracies = [
+        trainer(tmp_path / out, root, device=device, probe_epochs=6).run()["test_accuracy"]
+        for out, device in (("a", "cpu"), ("b", str(DEVICE)))
+    ]
+    assert abs(accuracies[0] - accuracies[1]) < 15
+
+
+def test_a_decaying_rate_is_announced(tmp_path, root):
+    heard = Heard()
+    options = {"preset": "2HardCnnCIFA_speed_linearDecay", "unsup_batch": 32}
+    run = trainer(tmp_path, root, heard, device=str(DEVICE), **options)
+    run.run()
+    announced = [text for text in heard.said if "a learning rate changes" in text]
+    assert len(announced) == (1 if DEVICE.type == "cuda" else 0)
+    assert Trainer.resume(tmp_path).stage_number == 2
+
+
+@needs_cuda
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda move: hebbian(images(DEVICE), NET, move),
+        lambda move: hebbian(images(DEVICE, normalised=True), NET, move, trained=(1,)),
+        lambda move: supervised(features(DEVICE), NET, move),
+        lambda move: supervised(images(DEVICE), NET, move, together=True),
+    ],
+    ids=["hebbian", "one layer", "classifier", "together"],
+)
+def test_steps_of_the_published_net(make):
+    """Bit by bit, dropout included, and with torch's own watch for operations that wait."""
+    found = []
+    for replays in (True, False):
+        stage = make(lambda net: net.to(DEVICE))
+        steps = walker(stage, pytest.fail) if replays else graphs.Launched(stage)
+        assert type(steps) is (Replayed if replays else graphs.Launched)
+        torch.manual_seed(1)
+        walk(steps, stage)
+        if replays:
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                for _ in range(4):
+                    steps.position.zero_()
+                    steps.work()
+                    steps.position.zero_()
+                    steps.replay()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        else:
+            first = permutation(IMAGES, 0, 1)[: stage.batch_size].to(DEVICE)
+            for _ in range(8):
+                stage.learn(*stage.inputs.source.batch(first))
+        found.append((state_of(stage), torch.cuda.get_rng_state()))
+    assert is_same(*found)
