@@ -15,6 +15,7 @@ from softhebb_fast.data import ROOT_VARIABLE, data_root
 VARIABLES = {
     ROOT_VARIABLE: "folder of the data sets",
     "SOFTHEBB_FAST_BUILD": "auto, 0 or 1: whether installing builds the native kernels",
+    "SOFTHEBB_FAST_AUTOTUNE": "0 or 1: whether the Triton kernels are tuned to this GPU",
     "SOFTHEBB_FAST_GRAPHS": "0 or 1: whether training on CUDA replays its steps from a CUDA graph",
     "SOFTHEBB_FAST_PRECISION": "ieee, tf32 or tf32x3: products of the Triton kernels in float32",
 }

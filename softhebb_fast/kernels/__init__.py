@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.kernels import launch
+from softhebb_fast.kernels import autotune, launch
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
 from softhebb_fast.kernels.launch import Rule
 from softhebb_fast.reference import SoftHebbOutput
@@ -132,6 +132,7 @@ def _conv2d(
     )
 
 
+@autotune.tuned
 def _learn(
     x: Tensor,
     weight: Tensor,

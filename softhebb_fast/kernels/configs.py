@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
@@ -65,6 +67,21 @@ ONE_PASS = {
 }
 
 
+Choice = dict[str, Config | None]
+_CHOSEN: ContextVar[Choice] = ContextVar("chosen", default={})  # noqa: B039
+
+
+@contextmanager
+def chosen(choice: Choice) -> Iterator[None]:
+    """Let ``choice`` go before the tables: kernel by name to configuration; ``one_pass`` to None
+    where two kernels are to do its work."""
+    token = _CHOSEN.set(choice)
+    try:
+        yield
+    finally:
+        _CHOSEN.reset(token)
+
+
 def architecture(device: torch.device) -> int:
     """Compute capability times ten; 0 on AMD. Tensors elsewhere stand for an H100."""
     if device.type != "cuda":
@@ -98,6 +115,12 @@ def forward(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Confi
     return _choose("forward", dtype, arch, G, programs)
 
 
+def listed(kernel: str, G: Geometry, dtype: torch.dtype, arch: int) -> list[Config]:
+    """The configurations of the table that suit the architecture, for a layer."""
+    table = TABLE[kernel, _numbers(dtype)]
+    return [_covering(c, G) for c, architectures in table if _family(arch) in architectures]
+
+
 def run(G: Geometry, positions: int, config: Config) -> int:
     """Tiles of neurons a program takes one after the other.
 
@@ -126,6 +149,9 @@ def one_pass(G: Geometry, dtype: torch.dtype, arch: int) -> Config | None:
     config = ONE_PASS.get((_family(arch), _numbers(dtype)))
     if config is None or G.K > config.BN or G.P > 80:
         return None
+    measured = _CHOSEN.get()
+    if "one_pass" in measured:
+        return measured["one_pass"]
     return config._replace(BN=_cover(G.K, 128), BP=_cover(G.P, 64))
 
 
@@ -167,12 +193,19 @@ def compete(G: Geometry) -> Config:
 def _choose(
     kernel: str, dtype: torch.dtype, arch: int, G: Geometry, programs: Callable[[Config], int]
 ) -> Config:
+    measured = _CHOSEN.get().get(kernel)
+    if measured is not None:
+        return measured
     (chosen, _), *larger = TABLE[kernel, _numbers(dtype)]
     least = _padded(chosen, G)
     for config, architectures in larger:
         if _family(arch) in architectures and programs(config) >= HALF:
             chosen = config if _padded(config, G) <= 1.05 * least else chosen
-    return chosen._replace(BN=_cover(G.K, chosen.BN), BP=_cover(G.P, chosen.BP))
+    return _covering(chosen, G)
+
+
+def _covering(config: Config, G: Geometry) -> Config:
+    return config._replace(BN=_cover(G.K, config.BN), BP=_cover(G.P, config.BP))
 
 
 def _padded(config: Config, G: Geometry) -> int:

@@ -1,0 +1,96 @@
+"""The cache of measured configurations: one file a device and Triton version, read and written."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+import triton
+
+from softhebb_fast.files import write_atomically
+from softhebb_fast.kernels.configs import Choice, Config
+
+FORMAT = 1
+KERNELS = {"forward", "plasticity", "one_pass"}
+
+
+@functools.cache
+def of_device(device: torch.device) -> Measurements:
+    """The measurements of ``device`` under this version of Triton, in the user's cache."""
+    folder = Path(platformdirs.user_cache_dir("softhebb_fast"), "autotune")
+    return Measurements(folder, torch.cuda.get_device_name(device), triton.__version__)
+
+
+class Measurements:
+    """The choices measured on one device, by name; every one is written as soon as it is made.
+
+    A file that is damaged, of another format or of another device is ignored with a warning and
+    replaced at the next measurement. Processes that write at the same time keep each other's.
+    """
+
+    def __init__(self, folder: Path, device: str, version: str) -> None:
+        self.origin = {"format": FORMAT, "device": device, "triton": version}
+        name = re.sub(r"[^A-Za-z0-9]+", "-", device).strip("-").lower()
+        self.path = folder / f"{name}-triton-{version}.json"
+        self.choices = self._read()
+
+    def get(self, name: str) -> Choice | None:
+        return self.choices.get(name)
+
+    def put(self, name: str, choice: Choice) -> None:
+        """Keep ``choice``; a cache that cannot be written is a warning."""
+        self.choices[name] = choice
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path.with_suffix(".lock"), "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self.choices = self._read() | {name: choice}
+                text = json.dumps(self.origin | {"choices": self.choices}, indent=1) + "\n"
+                write_atomically(self.path, lambda file: file.write(text.encode()))
+        except OSError as error:
+            warnings.warn(
+                f"the measured launch configurations cannot be kept in {self.path} ({error}): "
+                "the next process measures again",
+                stacklevel=2,
+            )
+
+    def _read(self) -> dict[str, Choice]:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            origin = {name: content[name] for name in self.origin}
+            if origin != self.origin:
+                raise ValueError(f"it is of {origin}")
+            return {name: _choice(value) for name, value in content["choices"].items()}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            warnings.warn(
+                f"{self.path} is ignored, it holds no launch configurations of this device "
+                f"({type(error).__name__}: {error})",
+                stacklevel=4,
+            )
+            return {}
+
+
+def _choice(value: dict[str, Any]) -> Choice:
+    if not value.keys() <= KERNELS or any(value[k] is None for k in value if k != "one_pass"):
+        raise ValueError(f"unknown kernels in {value}")
+    return {kernel: None if c is None else _config(c) for kernel, c in value.items()}
+
+
+def _config(values: list[int]) -> Config:
+    config = Config(*values)
+    sound = all(type(n) is int for n in config) and all(
+        (low <= n <= high and (n & (n - 1)) == 0)
+        for n, low, high in zip(config[:4], (16, 16, 16, 1), (1024, 1024, 1024, 32), strict=True)
+    )
+    if not sound or not 1 <= config.stages <= 8:
+        raise ValueError(f"{values} is no configuration")
+    return config
