@@ -15,6 +15,7 @@ BREAKERS: dict[str, tuple[str, dict[str, Any]]] = {
     "identity": ("identity on all taps, 0 and s", {"init": "identity_taps"}),
     "walsh": ("Walsh rows, 0 and s", {"init": "walsh_binary"}),
     "zero": ("ZerO, norms of 25", {"init": RADIUS_25}),
+    "spread": ("ZerO, norms of 25, ties spread", {"init": RADIUS_25, "tie_rule": "spread"}),
     "noise": ("ZerO, norms of 25, 1 % noise", {"init": RADIUS_25 | {"noise": NOISE}}),
     "bias": ("ZerO, norms of 25, random biases", {"init": RADIUS_25 | {"random_bias": 1.0}}),
     "zero-bias": ("zero weights, random biases", {"init": "random_bias"}),

@@ -21,8 +21,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "duplicates: twins on other taps",
         {"init": {"name": "hadamard_taps", "radius": SMALL}},
     ),
+    "spread": ("ties: spread", {"init": FORK, "tie_rule": "spread"}),
     "radius-noise": ("scale and duplicates: noise", {"init": RADIUS_25 | {"noise": NOISE}}),
     "radius-taps": ("scale and duplicates: taps", {"init": "hadamard_taps"}),
+    "radius-spread": ("scale and ties", {"init": RADIUS_25, "tie_rule": "spread"}),
     "normal-small": ("random, norms of 0.02", {"init": {"name": "normal", "radius": SMALL}}),
     "normal": ("random, norms of 25", {}),
 }

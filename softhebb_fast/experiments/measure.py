@@ -49,7 +49,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
         "dataset": config.dataset,
         "preset": config.network().name if named else config.preset,
         "init": config.init if isinstance(config.init, str) else _json(config.init),
-        "tie_rule": getattr(config, "tie_rule", "first"),
+        "tie_rule": config.tie_rule,
         "mode": config.mode,
         "seed": config.seed,
         "protocol": _protocol(config),
@@ -114,11 +114,10 @@ def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]
     sample = load(run.config.dataset, "train", root=root or run.root, limit=SAMPLE)
     for i in run.net.hebbian_blocks:
         layer = run.net.blocks[i].layer
-        trained = layer.weight.detach().clone()
-        with torch.no_grad():
-            layer.weight.copy_(start.blocks[i].layer.weight)
-            rows += layer_rows(run.net, sample, [i], "hebbian", 0.0)
-            layer.weight.copy_(trained)
+        trained = {name: value.clone() for name, value in layer.state_dict().items()}
+        layer.load_state_dict(start.blocks[i].layer.state_dict())
+        rows += layer_rows(run.net, sample, [i], "hebbian", 0.0)
+        layer.load_state_dict(trained)
     rows.sort(key=lambda row: (row["layer"], row["epoch"]))
     return [{**row, "seed": run.config.seed, "limit": run.config.limit} for row in rows]
 
@@ -145,7 +144,7 @@ def _mean(rows: list[Row], column: str) -> float:
 def _backend(config: RunConfig) -> str:
     if config.backend != "auto":
         return config.backend
-    return choose(torch.device(config.device).type)
+    return choose(torch.device(config.device).type, tie_rule=config.tie_rule)
 
 
 def _protocol(config: RunConfig) -> str:
