@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from softhebb_fast import init
+from softhebb_fast.cli import parse_init
 
 TOL = 1e-5  # relative; the literals below carry six digits
 
@@ -240,14 +242,15 @@ def test_every_filter_differs_in_zeros_and_one_magnitude(name, shape):
     assert init.distinct_filters(weight) == shape[0]
     if shape[0] < 1000:
         assert opposite_filters(weight) == 0
-    for row in weight.flatten(1)[:: max(1, shape[0] // 50)]:
-        assert row[row != 0].abs().unique().numel() == 1
+    assert weight[weight != 0].abs().unique().numel() == 1
     if name in ("identity_taps", "walsh_binary"):
         assert weight.min() == 0
     norms = weight.flatten(1).norm(dim=1)
     if name == "walsh_binary":
         assert norms.mean().item() == pytest.approx(25.0, rel=0.1)
     else:
+        assert norms.square().mean().sqrt().item() == close(25.0)
+    if name == "hadamard_patches" or (name == "hadamard_taps" and shape[1] > 8):
         assert norms.tolist() == close([25.0] * shape[0])
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -280,10 +283,11 @@ def test_hadamard_taps_begin_with_zero_and_move_its_twins_outwards():
         block = weight[4 * number : 4 * number + 4]
         assert torch.equal(block[:, :, row, column], zero[:4, :, 2, 2])
         assert block.count_nonzero() == 12
-    pairs = init.hadamard_taps_(torch.empty(15, 1, 2, 2), radius=2.0).flatten(1)
-    assert pairs[:4].sum(dim=0).tolist() == [2.0] * 4
-    assert pairs[4].tolist() == close([0, math.sqrt(2), 0, math.sqrt(2)])
-    assert pairs[14].tolist() == [1.0] * 4
+    pairs = init.hadamard_taps_(torch.empty(15, 1, 2, 2), radius=(32 / 15) ** 0.5).flatten(1)
+    singles = torch.tensor([[0.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]])
+    torch.testing.assert_close(pairs[:4], singles)
+    assert pairs[4].tolist() == close([0, 1, 0, 1])
+    assert pairs[14].tolist() == close([1, 1, 1, 1])
 
 
 def test_identity_taps_begin_with_the_identity():
@@ -292,7 +296,8 @@ def test_identity_taps_begin_with_the_identity():
     assert torch.equal(weight[3:6, :, 0, 0], 3 * torch.eye(3))
     assert torch.equal(weight[6:, :, 0, 2], 3 * torch.eye(3)[:2])
     assert weight.count_nonzero() == 8
-    assert init.identity_taps_(torch.empty(3, 2), radius=2**0.5)[2].tolist() == [1, 1]
+    pair = init.identity_taps_(torch.empty(3, 2), radius=(4 / 3) ** 0.5)
+    torch.testing.assert_close(pair, torch.tensor([[1.0, 0], [0, 1], [1, 1]]))
 
 
 @pytest.mark.parametrize("name", DISTINCT)
@@ -528,3 +533,32 @@ def test_per_layer_errors():
         init.per_layer({1: "zer0"}, 3)
     with pytest.raises(TypeError, match="got None"):
         init.per_layer(["zerO", None], 2)
+
+
+# The table of the documentation
+
+TABLE_STARTS = ("zerO:radius=25", *DISTINCT)
+
+
+def table_row(start: str, shape: tuple[int, ...]) -> str:
+    weight = torch.empty(shape)
+    init.initialise(weight, init=parse_init(start), radius=25.0)
+    norms = weight.flatten(1).norm(dim=1)
+    magnitudes = sorted(f"{value:.3g}" for value in weight[weight > 0].unique().tolist())
+    cells = (
+        f"`{start}`",
+        "x".join(map(str, shape)),
+        str(init.distinct_filters(weight)),
+        f"{100 * weight.count_nonzero() / weight.numel():.1f} %",
+        ", ".join(dict.fromkeys(magnitudes)),
+        f"{norms.min():.1f} to {norms.max():.1f}",
+        f"{weight.mean() + 0.0:.3f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("start", TABLE_STARTS)
+def test_the_documented_table_is_true(start):
+    page = (Path(__file__).parents[1] / "docs" / "initialisation.md").read_text()
+    for shape in (MNIST_LAYERS[0], (96, 3, 5, 5), *MNIST_LAYERS[1:]):
+        assert table_row(start, shape) in page.splitlines()

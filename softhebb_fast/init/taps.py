@@ -16,13 +16,14 @@ from softhebb_fast.init.hadamard import hadamard_signs
 
 @torch.no_grad()
 def hadamard_taps_(weight: Tensor, radius: float = 25.0) -> Tensor:
-    """ZerO's Hadamard rows, its twins on other taps; entries 0 and ±radius/√(C·taps used).
+    """ZerO's Hadamard rows, its twins on other taps; entries 0 and ±s.
 
     With 2^c = 2^ceil(log2 C), C input channels of a group, filter k is the Hadamard row k mod 2^c
     over the channels, on tap k // 2^c. Taps are counted from the middle one (R//2, S//2) outwards,
     so that the first 2^c filters are those of ZerO (Zhao et al. 2022) for K > C. Once every tap
-    had its turn, pairs of taps follow, then triples. All filters differ, none is opposite to
-    another, and every norm is `radius`.
+    had its turn, pairs of taps follow, then triples. All filters differ and none is opposite to
+    another. The constant s makes `radius` the root mean square of their norms: s = radius/√C, and
+    every norm `radius`, as long as single taps suffice.
 
     Raises ValueError for a radius that is not positive and finite, and if there are more filters,
     K > 2^c (2^taps - 1): for linear weights and 1x1 kernels, as soon as K > 2^c.
@@ -39,21 +40,24 @@ def hadamard_taps_(weight: Tensor, radius: float = 25.0) -> Tensor:
         )
     signs = hadamard_signs(torch.arange(codes), torch.arange(channels))
     weight.zero_()
+    ones = 0
     for block, chosen in zip(range(0, filters, codes), _subsets(len(taps)), strict=False):
-        rows = signs[: filters - block].to(weight) * (radius / math.sqrt(channels * len(chosen)))
+        rows = signs[: filters - block].to(weight)
         for row, column in (taps[i] for i in chosen):
             _image(weight)[block : block + codes, :, row, column] = rows
-    return weight
+        ones += rows.numel() * len(chosen)
+    return weight.mul_(radius * math.sqrt(filters / ones))
 
 
 @torch.no_grad()
 def identity_taps_(weight: Tensor, radius: float = 25.0) -> Tensor:
-    """Every filter looks at another single element of its patch; entries 0 and radius/√(ones).
+    """Every filter looks at another single element of its patch; entries 0 and s.
 
     Filter k copies channel k mod C from tap k // C, taps counted from the middle one outwards, so
     that the first C filters are the identity with which ZerO begins (Zhao et al. 2022). Filters
-    beyond the N elements of the patch see pairs of elements, then triples. All differ, no entry is
-    negative, and every norm is `radius`.
+    beyond the N elements of the patch see pairs of elements, then triples. All differ, and no entry
+    is negative. The constant s makes `radius` the root mean square of their norms: s = radius for
+    K <= N.
 
     Raises ValueError for a radius that is not positive and finite, and for K >= 2^N filters.
     """
@@ -68,11 +72,13 @@ def identity_taps_(weight: Tensor, radius: float = 25.0) -> Tensor:
         )
     taps = _from_the_middle(weight)
     weight.zero_()
+    ones = 0
     for k, chosen in enumerate(islice(_subsets(elements), filters)):
         for element in chosen:
             row, column = taps[element // channels]
-            _image(weight)[k, element % channels, row, column] = radius / math.sqrt(len(chosen))
-    return weight
+            _image(weight)[k, element % channels, row, column] = 1.0
+        ones += len(chosen)
+    return weight.mul_(radius * math.sqrt(filters / ones))
 
 
 def _image(weight: Tensor) -> Tensor:
