@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.geometry import conv2d_geometry
 from softhebb_fast.kernels.measurements import Measurements
 
-ROOT = Path(__file__).parents[2]
 CHOICE = {"forward": Config(64, 128, 32, 4, 3), "one_pass": None}
 
 
@@ -153,12 +151,6 @@ def test_a_layer_is_measured_once_and_by_later_processes_never(tmp_path, monkeyp
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     on_fake_gpu()
     assert len(timed) > 10
-    assert (
-        launches[-4] == ("forward_kernel", Config(64, 128, 32, 4, 2)) != ("forward_kernel", default)
-    )
-    timed.clear()
-    on_fake_gpu()  # of_device is patched: the file is read anew
-    assert not timed
     assert launches[-4] == ("forward_kernel", fastest)
     timed.clear()
     on_fake_gpu()  # of_device is patched: the file is read anew
@@ -218,21 +210,18 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path):
     assert cache.get("a layer") == CHOICE
 
 
-WRITER = """
-import sys
-from pathlib import Path
-from softhebb_fast.kernels.configs import Config
-from softhebb_fast.kernels.measurements import Measurements
-cache = Measurements(Path(sys.argv[1]), "A100", "3.8.0")
-for i in range(12):
-    cache.put(f"{sys.argv[2]} {i}", {"forward": Config(64, 128, 32, 4, 3)})
-"""
+def write_twelve(folder: Path, name: str) -> None:
+    cache = Measurements(folder, "A100", "3.8.0")
+    for i in range(12):
+        cache.put(f"{name} {i}", CHOICE)
 
 
 def test_two_processes_keep_each_others_choices(tmp_path):
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name], cwd=ROOT)
-        for name in ("one", "two")
-    ]
-    assert [writer.wait(120) for writer in writers] == [0, 0]
+    start = multiprocessing.get_context("fork").Process
+    writers = [start(target=write_twelve, args=(tmp_path, name)) for name in ("one", "two")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert [writer.exitcode for writer in writers] == [0, 0]
     assert len(Measurements(tmp_path, "A100", "3.8.0").choices) == 24
