@@ -36,7 +36,9 @@ def command(options: argparse.Namespace) -> int:
     if options.adopt is not None:
         if options.cell is None:
             raise ValueError("--adopt takes --cell NAME as well; see --list for the names")
-        row = adopt(experiment.cell(options.cell), options.adopt, options.results, options.data)
+        made_by = dict(options.made_by or [])
+        where = (options.adopt, options.results, options.data)
+        row = adopt(experiment.cell(options.cell), *where, made_by)
         print(f"{options.cell}, seed {row['seed']}: {float(row['test_accuracy']):.2f} %")
     elif not options.table:
         _make(experiment, options)
@@ -79,7 +81,21 @@ def add_command(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--cache-gib", type=float, metavar="X", help="memory for frozen features")
     sub.add_argument("--adopt", type=Path, metavar="FOLDER", help="a finished run to take over")
     sub.add_argument("--cell", metavar="CELL", help="the cell that --adopt stands for")
+    sub.add_argument(
+        "--made-by",
+        action="append",
+        type=_made_by,
+        metavar="KEY=VALUE",
+        help="commit, torch or threads of a run to take over that has not kept them",
+    )
     sub.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _made_by(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    if key not in ("commit", "torch", "threads") or not value:
+        raise argparse.ArgumentTypeError(f"what made a run is like threads=2; got {text!r}")
+    return key, value
 
 
 def _make(experiment: Experiment, options: argparse.Namespace) -> None:

@@ -48,13 +48,19 @@ What makes published numbers hard to meet, and what is done here:
 
 
 def page(folder: Path = results.FOLDER, place: Path = PAGE) -> str:
-    """The page as Markdown, for a file at ``place``, from the CSVs and figures in ``folder``."""
+    """The page as Markdown, for a file at ``place``.
+
+    It comes from ``folder``: the CSVs, figures, and ``NAME.md``, what there is to say about the
+    results of an experiment.
+    """
     rows = {name: results.read(results.path(name, folder)) for name in EXPERIMENTS}
     parts = [HEAD, _summary(rows)]
     for experiment in EXPERIMENTS.values():
         figure = folder / f"{experiment.name}.png"
         link = Path(os.path.relpath(figure, place.parent)).as_posix() if figure.exists() else None
-        parts.append(_section(experiment, rows[experiment.name], link))
+        notes = folder / f"{experiment.name}.md"
+        found = notes.read_text(encoding="utf-8").strip() if notes.exists() else ""
+        parts.append(_section(experiment, rows[experiment.name], link, found))
     return "\n".join([*parts, TRAPS])
 
 
@@ -83,11 +89,13 @@ def _summary(rows: dict[str, list[Result]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(experiment: Experiment, rows: list[Result], figure: str | None) -> str:
+def _section(experiment: Experiment, rows: list[Result], figure: str | None, found: str) -> str:
     lines = [f"## {_heading(experiment)}", "", f"Source: {experiment.source}.", "", experiment.text]
     lines += ["", table(experiment, rows), ""]
     if figure is not None:
         lines += [f"![{experiment.title}]({figure})", ""]
+    if found:
+        lines += [found, ""]
     missing = [cell for cell in experiment.cells if not of_cell(rows, cell.name)]
     if missing:
         names = ", ".join(dict.fromkeys(f"`{cell.name}`" for cell in missing))

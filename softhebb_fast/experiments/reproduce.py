@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from softhebb_fast.config import RunConfig
+from softhebb_fast.data.sources import SOURCES
 from softhebb_fast.experiments import EXPERIMENTS, measure, results
 from softhebb_fast.experiments.cell import Cell, Experiment, differences
 from softhebb_fast.files import writable_folder
@@ -63,7 +64,7 @@ def reproduce(
                 try:
                     bring_to_end(folder, config, root, reporter, run)
                 except FileNotFoundError as error:
-                    note = f"the files of {config.dataset} are not here"
+                    note = f"{SOURCES[config.dataset].folder} is not in the data folder"
                     record(cell, {**measure.describe(config), "note": note}, results_folder)
                     yield Outcome(cell, seed, problem=str(error))
                     continue
@@ -77,15 +78,21 @@ def run_folder(out: Path, cell: Cell, config: RunConfig) -> Path:
 
 
 def adopt(
-    cell: Cell, folder: Path, results_folder: Path, root: str | Path | None = None
+    cell: Cell,
+    folder: Path,
+    results_folder: Path,
+    root: str | Path | None = None,
+    made_by: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Take the finished run in ``folder`` for one of ``cell``'s; returns its row of results.
+
+    ``made_by`` may give what the run has not kept itself: commit, torch, threads.
 
     Raises ValueError if it is not finished, or of another configuration, with the differences.
     """
     config, _ = read_config(folder)
     _check_same(folder, config, cell.config(config.seed))
-    return _measured(cell, folder, results_folder, root)
+    return _measured(cell, folder, results_folder, root, made_by)
 
 
 def bring_to_end(
@@ -123,9 +130,13 @@ def keep(
 
 
 def _measured(
-    cell: Cell, folder: Path, results_folder: Path, root: str | Path | None
+    cell: Cell,
+    folder: Path,
+    results_folder: Path,
+    root: str | Path | None,
+    made_by: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    row = measure.measure(folder, root)
+    row = measure.measure(folder, root) | (made_by or {})
     record(cell, row, results_folder)
     for experiment in _with_cell(cell):
         if experiment.figure == "curves":

@@ -133,7 +133,7 @@ def test_missing_data_leaves_its_reason_and_the_rest_goes_on(tiny, tmp_path, roo
     assert [o.problem for o in outcomes] == ["mnist (train) is incomplete: /a/b lacks it", ""]
     assert os.listdir(tmp_path / "runs") == ["two-0"]
     first, second = results.read(results.path("tiny", tmp_path / "results"))
-    assert (first["test_accuracy"], first["note"]) == ("", "the files of mnist are not here")
+    assert (first["test_accuracy"], first["note"]) == ("", "MNIST/raw is not in the data folder")
     assert float(second["test_accuracy"]) > 0
     monkeypatch.undo()
 
@@ -194,8 +194,11 @@ def test_the_command(tiny, tmp_path, root, capsys, finished):
     assert "published 99 %" in text
     assert "| the first | 50.0 | not run |" in text
     assert f"figure in {tmp_path / 'results' / 'tiny.png'}" in text
-    text = call("tiny", "--adopt", finished, "--cell", "one", *where)
+    kept = ["--made-by", "threads=7", "--made-by", "commit=abc"]
+    text = call("tiny", "--adopt", finished, "--cell", "one", *kept, *where)
     assert text.startswith("one, seed 0: ")
+    first = results.read(results.path("tiny", tmp_path / "results"))[0]
+    assert (first["cell"], first["threads"], first["commit"]) == ("one", "7", "abc")
     assert sorted(os.listdir(tmp_path / "results")) == [
         "other.csv",
         "other_curves.csv",
