@@ -63,6 +63,7 @@ class Experiment:
         cells: in the order of the table.
         columns: columns of the results that the table compares, with their headings.
         figure: "bars", "lines", "curves" or "" for none.
+        axis: what the x of its cells counts, for the figure.
         verdict: heading of the column that says whether a cell came out.
     """
 
@@ -73,6 +74,7 @@ class Experiment:
     cells: tuple[Cell, ...]
     columns: Mapping[str, str] = field(default_factory=lambda: {"test_accuracy": "test %"})
     figure: str = ""
+    axis: str = ""
     verdict: str = "reproduced"
 
     def matching(self, pattern: str) -> list[Cell]:

@@ -46,4 +46,5 @@ with ZerO on all layers is published as 71.4, 70 and 71.6 %, so differences belo
 nothing.""",
     tuple(_cells()),
     figure="bars",
+    axis="layers that start as ZerO",
 )

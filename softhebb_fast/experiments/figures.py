@@ -39,10 +39,11 @@ def panels(experiment: Experiment, rows: list[Result]) -> Figure:
     names = list(dict.fromkeys(cell.panel for cell in experiment.cells))
     figure = Figure(figsize=(6.5 * len(names), 3.8), layout="constrained")
     one_panel = _bars if experiment.figure == "bars" else _lines
+    series = _names(list(experiment.cells), lambda cell: cell.series)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         cells = [cell for cell in experiment.cells if cell.panel == name]
-        one_panel(axes, cells, rows)
-        axes.set(title=name, ylabel="test accuracy (%)")
+        one_panel(axes, cells, series, rows)
+        axes.set(title=name, xlabel=experiment.axis, ylabel="test accuracy (%)")
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(f"{experiment.title} ({experiment.source})", fontsize=9)
     return figure
@@ -79,8 +80,8 @@ def curves(experiment: Experiment, rows: list[Result]) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, cells: list[Cell], rows: list[Result]) -> None:
-    series, places = _names(cells, lambda c: c.series), _names(cells, lambda c: c.x)
+def _bars(axes: Axes, cells: list[Cell], series: list[str], rows: list[Result]) -> None:
+    places = _names(cells, lambda c: c.x)
     width = 0.8 / len(series)
     for cell in cells:
         i = series.index(cell.series)
@@ -100,17 +101,19 @@ def _bars(axes: Axes, cells: list[Cell], rows: list[Result]) -> None:
     axes.set_ylim(max(0, 10 * (low // 10) - 10), 100)
 
 
-def _lines(axes: Axes, cells: list[Cell], rows: list[Result]) -> None:
+def _lines(axes: Axes, cells: list[Cell], series: list[str], rows: list[Result]) -> None:
     places = _names(cells, lambda c: c.x)
-    for i, name in enumerate(_names(cells, lambda c: c.series)):
+    for name in _names(cells, lambda c: c.series):
+        color = f"C{series.index(name)}"
         own = [cell for cell in cells if cell.series == name]
         found = [(places.index(c.x), numbers(of_cell(rows, c.name), "test_accuracy")) for c in own]
         points = [(x, *mean_and_deviation(values)) for x, values in found if values]
         if points:
             x, mean, deviation = zip(*points, strict=True)
-            axes.errorbar(x, mean, deviation, color=f"C{i}", marker="o", label=name)
+            axes.errorbar(x, mean, deviation, color=color, marker="o")
         published = [(places.index(c.x), c.published.get("test_accuracy")) for c in own]
-        axes.plot(*zip(*published, strict=True), "--o", color=f"C{i}", mfc="none", lw=0.8)
+        axes.plot(*zip(*published, strict=True), "--o", color=color, mfc="none", lw=0.8)
+        axes.plot([], [], "-o", color=color, label=name)
     axes.plot([], [], "--o", color="black", mfc="none", lw=0.8, label="published")
     axes.set_xticks(range(len(places)), places)
 

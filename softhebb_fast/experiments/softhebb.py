@@ -57,4 +57,5 @@ one after the other, each with the layers below frozen.""",
         for depth, accuracy in enumerate(values, 1)
     ),
     figure="bars",
+    axis="layers below the classifier",
 )

@@ -91,7 +91,8 @@ def _distinct(rows: list[Result], column: str) -> str:
 
 def _backends(rows: list[Result]) -> str:
     def one(row: Result) -> str:
-        threads = f", {row['threads']} threads" if row["threads"] else ""
+        count = row["threads"]
+        threads = f", {count} thread{'s' * (count != '1')}" if count else ""
         return f"{row['backend']} {row['precision']}{threads}"
 
     return "; ".join(dict.fromkeys(map(one, rows)))
