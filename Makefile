@@ -1,6 +1,7 @@
 # `make demo` learns MNIST without labels and prints where the pictures are; `make test` runs the
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
+# `make gpu`, on a machine with a GPU, tests every kernel there and times it, in ten minutes.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,7 +23,7 @@ INSTALL_TORCH = $(PIP) $(CPU_TORCH) 2>/dev/null || \
 	$(PIP) "torch==$(TORCH)"
 endif
 
-.PHONY: help setup demo test test-slow lint clean
+.PHONY: help setup demo test test-slow gpu lint clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -45,6 +46,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+gpu:
+	@$(PYTHON) benchmarks/gpu_day.py
 
 lint: setup
 	$(BIN)/ruff check .

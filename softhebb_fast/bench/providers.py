@@ -17,6 +17,7 @@ from softhebb_fast.bench import classifier, eager
 from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.published import PublishedNet
+from softhebb_fast.graphs import WARM_UP, Recorder
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import Layer, Preset
 
@@ -131,6 +132,28 @@ def _own(backend: str) -> dict[str, Callable[[Case, Inputs], Call]]:
     return {"layer": layer, "step": step, "probe": classifier.own}
 
 
+def _replayed(case: Case, given: Inputs) -> Call:
+    """The step of the Triton backend, captured in a CUDA graph as training does."""
+    step = _own("triton")["step"](case, given)
+    recorder, outputs = Recorder(given.x.device), []
+
+    def work() -> None:
+        outputs[:] = step()
+
+    before = [weight.clone() for weight in given.weights]
+    for _ in range(WARM_UP):
+        recorder.launch(work)
+    for weight, first in zip(given.weights, before, strict=True):
+        weight.copy_(first)
+    replay = recorder.record(work)
+
+    def call() -> list[Tensor]:
+        replay()
+        return outputs
+
+    return call
+
+
 def _products(case: Case, given: Inputs) -> Call:
     """The two products of every layer, on matrices made ready."""
     ready = []
@@ -191,6 +214,13 @@ _ALL = (
     Provider("cpp", "this package, native kernels", _own("cpp"), device="cpu", backend="cpp"),
     Provider(
         "triton", "this package, Triton kernels", _own("triton"), device="cuda", backend="triton"
+    ),
+    Provider(
+        "triton-graph",
+        "the same, replayed from a CUDA graph",
+        {"step": _replayed},
+        device="cuda",
+        backend="triton",
     ),
     Provider(
         "library",
