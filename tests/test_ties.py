@@ -122,6 +122,19 @@ def test_the_native_winners_are_those_of_the_reference(wta, dtype, threads):
 
 
 @NATIVE
+def test_positions_count_through_all_tiles_of_a_large_layer():
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randint(-2, 3, (4, 24, 20, 20), generator=generator).float()
+    weight = torch.randint(-1, 2, (5, 24, 3, 3), generator=generator).float().repeat(64, 1, 1, 1)
+    native, plain = (
+        softhebb_conv2d(x, weight, wta="hard", tie_rule="spread", backend=backend)
+        for backend in ("cpp", "reference")
+    )
+    assert torch.equal(native.delta, plain.delta)
+    assert native.delta.flatten(1).any(dim=1).sum() > 300
+
+
+@NATIVE
 def test_nan_is_spread_alike():
     x = images(3, 2, 6, 6)
     weight = twins((4, 2, 3, 3))
