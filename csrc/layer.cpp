@@ -9,6 +9,8 @@
 #include "matrix.h"
 #include "outputs.h"
 #include "plan.h"
+#include "precision.h"
+#include "split.h"
 #include "tasks.h"
 #include "workspace.h"
 
@@ -32,30 +34,45 @@ class Pass {
         weight_{weight.const_data_ptr<T>(), g.patch(), 1},
         bias_(bias.defined() ? bias.const_data_ptr<T>() : nullptr),
         update_(wanted.update),
-        options_(weight.options()) {}
+        options_(weight.options()),
+        split_(std::is_same_v<in_t, float> && split_products() &&
+               std::min(g.group_filters(), g.patch()) >= kWorthSplitting) {}
 
   void run() {
-    const int64_t rows = g_.batch * g_.out_height;
     allocate();
+    sweep();
+    if (unfit_) {
+      split_ = false;
+      for (at::Tensor* sums : {&sums_, update_ ? &update_->sum_y : nullptr,
+                               update_ ? &update_->sum_yu : nullptr}) {
+        if (sums && sums->defined()) sums->zero_();
+      }
+      sweep();
+    }
+    if (update_) finish();
+  }
+
+ private:
+  void sweep() {
+    const int64_t rows = g_.batch * g_.out_height;
     for (panel_row_ = 0; panel_row_ < rows; panel_row_ += plan_.panel_rows) {
       panel_rows_ = std::min(plan_.panel_rows, rows - panel_row_);
       tiles_ = (panel_rows_ + plan_.tile_rows - 1) / plan_.tile_rows;
       plan_.small ? run_small() : run_large(panel_row_ + panel_rows_ == rows);
       if (pools() && !plan_.pool_in_tile) pool_panel();
     }
-    if (update_) finish();
   }
 
- private:
   bool pools() const { return wanted_.pooled.defined(); }
 
   struct Tile {
     int64_t row, rows, positions, first;  // first position, counted inside the panel
   };
 
-  Tile tile(int64_t i) const {
+  // Tile i and those after it, `count` in all.
+  Tile tile(int64_t i, int64_t count = 1) const {
     const int64_t row = i * plan_.tile_rows;
-    const int64_t rows = std::min(plan_.tile_rows, panel_rows_ - row);
+    const int64_t rows = std::min(count * plan_.tile_rows, panel_rows_ - row);
     return {panel_row_ + row, rows, rows * g_.out_width, row * g_.out_width};
   }
 
@@ -114,13 +131,27 @@ class Pass {
     if (!direct()) gather(x_, g_, t.row, t.rows, const_cast<T*>(p.x.data), p.x.line);
   }
 
+  // c = a b or c += a b.
+  void product(View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n, int64_t k,
+               bool add) const {
+    if constexpr (std::is_same_v<T, float>) {
+      if (split_) {
+        if (!multiply_split(c, a, b, m, n, k, add)) unfit_ = true;
+        return;
+      }
+    }
+    multiply<T>(c, a, b, m, n, k, add);
+  }
+
   // u of the neurons [begin, end) of every group.
   void multiply_tile(const Tile& t, const Place& p, int64_t begin, int64_t end) const {
     const int64_t share = g_.group_filters(), patch = g_.patch();
     for (int64_t group = 0; group < g_.groups; ++group) {
       const int64_t k = group * share + begin;
-      multiply_in_cache(p.u.block(k, 0), weight_.block(k, 0), p.x.block(group * patch, 0),
-                        end - begin, t.positions, patch);
+      const View<T> u = p.u.block(k, 0);
+      const View<const T> w = weight_.block(k, 0), x = p.x.block(group * patch, 0);
+      split_ ? product(u, w, x, end - begin, t.positions, patch, false)
+             : multiply_in_cache(u, w, x, end - begin, t.positions, patch);
     }
   }
 
@@ -200,8 +231,8 @@ class Pass {
         if (!update_) continue;
         const View<T> sums = slot(sums_, lane);
         for (int64_t group = 0; group < g_.groups; ++group) {
-          multiply<T>(sums.block(group * share, 0), p.y.block(group * share, 0),
-                      p.x.block(group * patch, 0).transposed(), share, patch, t.positions, true);
+          product(sums.block(group * share, 0), p.y.block(group * share, 0),
+                  p.x.block(group * patch, 0).transposed(), share, patch, t.positions, true);
         }
       }
     });
@@ -211,10 +242,11 @@ class Pass {
   void run_large(bool last) {
     const int64_t share = g_.group_filters(), patch = g_.patch();
     prepare_tile_sums();
-    const int64_t parts = tiles_ >= kEnoughTasks
-                              ? 1
-                              : std::min(slices_of(kEnoughTasks, tiles_), slices_of(share, 128));
-    if (parts == 1) {
+    const int64_t parts = split_                  ? slices_of(share, 384)
+                          : tiles_ < kEnoughTasks ? std::min(slices_of(kEnoughTasks, tiles_),
+                                                             slices_of(share, 128))
+                                                  : 1;
+    if (parts == 1 && !split_) {
       for_each_task(tiles_, [&](int64_t i, int64_t) {
         const Tile t = tile(i);
         const Place p = place(t, 0);
@@ -224,8 +256,9 @@ class Pass {
       });
     } else {
       for_each_task(tiles_, [&](int64_t i, int64_t) { gather_tile(tile(i), place(tile(i), 0)); });
-      for_each_task(tiles_ * parts, [&](int64_t task, int64_t) {
-        const Tile t = tile(task / parts);
+      const int64_t wide = split_ ? std::max<int64_t>(640 / (plan_.tile_rows * g_.out_width), 1) : 1;
+      for_each_task(slices_of(tiles_, wide) * parts, [&](int64_t task, int64_t) {
+        const Tile t = tile(task / parts * wide, wide);
         const int64_t part = task % parts;
         multiply_tile(t, place(t, 0), part * share / parts, (part + 1) * share / parts);
       });
@@ -246,9 +279,9 @@ class Pass {
       const int64_t k = group * share + row * share / by_neuron;
       const int64_t k_end = group * share + (row + 1) * share / by_neuron;
       const int64_t begin = column * patch / by_patch, end = (column + 1) * patch / by_patch;
-      multiply<T>(yx.block(k, begin), p.y.block(k, 0),
-                  p.x.block(group * patch + begin, 0).transposed(), k_end - k, end - begin,
-                  whole.positions, panel_row_ > 0);
+      product(yx.block(k, begin), p.y.block(k, 0),
+              p.x.block(group * patch + begin, 0).transposed(), k_end - k, end - begin,
+              whole.positions, panel_row_ > 0);
       if (measured_) update_->measure(k, k_end);
     });
   }
@@ -289,7 +322,7 @@ class Pass {
     if (!measured_) update_->measure_all();
   }
 
-  static constexpr int64_t kEnoughTasks = 8;
+  static constexpr int64_t kEnoughTasks = 8, kWorthSplitting = 64;
 
   const Geometry& g_;
   const Competition& c_;
@@ -302,7 +335,8 @@ class Pass {
   at::TensorOptions options_;
   at::Tensor x_buffer_, y_buffer_, u_buffer_, mean_, sums_, tile_sums_;
   int64_t panel_row_ = 0, panel_rows_ = 0, tiles_ = 0;
-  bool measured_ = false;
+  bool measured_ = false, split_;
+  mutable std::atomic<bool> unfit_{false};  // a product in parts met what it cannot split
 };
 
 }  // namespace
