@@ -10,6 +10,7 @@
 
 #include "denormals.h"
 #include "layer.h"
+#include "split.h"
 
 namespace softhebb {
 namespace {
@@ -280,6 +281,10 @@ TORCH_LIBRARY(softhebb_fast, m) {
   m.def(
       "block_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
       "lr_power, " CONV_OPTIONS ", " BLOCK_OPTIONS TIE_OPTION ") -> (Tensor, Tensor)");
+  m.def("bf16x3_missing() -> str", [] {
+    const char* missing = softhebb::split_missing();
+    return std::string(missing ? missing : "");
+  });
 }
 
 TORCH_LIBRARY_IMPL(softhebb_fast, CPU, m) {
