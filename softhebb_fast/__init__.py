@@ -1,6 +1,6 @@
 """Hebbian soft winner-take-all layers for PyTorch."""
 
-from softhebb_fast import functional, init, optim
+from softhebb_fast import functional, init, optim, precision
 from softhebb_fast.nn import (
     RePU,
     SoftHebbBlock,
@@ -24,4 +24,5 @@ __all__ = [
     "functional",
     "init",
     "optim",
+    "precision",
 ]

@@ -19,6 +19,7 @@ from softhebb_fast.config import CACHE_DTYPES, MODES, RunConfig
 from softhebb_fast.data import NAMES
 from softhebb_fast.init import INITS
 from softhebb_fast.plots import plot_run
+from softhebb_fast.precision import PRECISIONS, VARIABLE
 from softhebb_fast.presets import PRESETS, get_preset
 from softhebb_fast.progress import Bars, stops_on_interrupt
 from softhebb_fast.reference import TIE_RULES
@@ -179,6 +180,7 @@ _CONFIG_OPTIONS = (
     "cache_dtype",
     "cache_gib",
     "tie_rule",
+    "precision",
 )
 
 
@@ -256,6 +258,12 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(f"--{name}", type=int, metavar="N", help=text)
     sub.add_argument("--augment", action=argparse.BooleanOptionalAction, default=None)
     sub.add_argument("--cache-dtype", choices=CACHE_DTYPES, default="float32")
+    sub.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=os.environ.get(VARIABLE) or "ieee",
+        help=f"how Hebbian layers take float32 products; default {VARIABLE}, else ieee",
+    )
     sub.add_argument("--cache-gib", type=float, default=8.0, help="memory for frozen features")
     _add_run_options(sub)
 

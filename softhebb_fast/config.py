@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from softhebb_fast.backends import BACKENDS
+from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, protocol
 from softhebb_fast.reference import TIE_RULES
 
@@ -37,6 +38,7 @@ class RunConfig:
         unsup_epochs .. test_batch: None takes the published protocol of the data set.
         augment: train the classifier on augmented images; None takes the published protocol.
         limit: use only so many training (and test) images; for trials.
+        precision: how the Hebbian layers take float32 products, see ``precision.use``.
         cache_dtype: dtype in which frozen features are kept.
         cache_gib: features that need more memory are recomputed for every batch.
 
@@ -62,6 +64,7 @@ class RunConfig:
     cache_dtype: str = "float32"
     cache_gib: float = 8.0
     tie_rule: str = "first"
+    precision: str = "ieee"
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -69,11 +72,16 @@ class RunConfig:
             ("backend", BACKENDS),
             ("cache_dtype", CACHE_DTYPES),
             ("tie_rule", TIE_RULES),
+            ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
                 )
+        if self.precision != "ieee" and self.backend == "reference":
+            raise ValueError(
+                f"precision must be ieee for backend='reference'; got {self.precision!r}"
+            )
         for name, least in LEAST.items():
             value = getattr(self, name)
             if value is not None or name in ("seed", "cache_gib"):

@@ -8,7 +8,7 @@ import platform
 
 import torch
 
-from softhebb_fast import __version__
+from softhebb_fast import __version__, precision
 from softhebb_fast.backends import BACKENDS, choose, why_not
 from softhebb_fast.data import ROOT_VARIABLE, data_root
 
@@ -17,7 +17,7 @@ VARIABLES = {
     "SOFTHEBB_FAST_BUILD": "auto, 0 or 1: whether installing builds the native kernels",
     "SOFTHEBB_FAST_AUTOTUNE": "0 or 1: whether the Triton kernels are tuned to this GPU",
     "SOFTHEBB_FAST_GRAPHS": "0 or 1: whether training on CUDA replays its steps from a CUDA graph",
-    "SOFTHEBB_FAST_PRECISION": "ieee, tf32 or tf32x3: products of the Triton kernels in float32",
+    precision.VARIABLE: f"{', '.join(precision.PRECISIONS)}: how float32 products are taken",
 }
 
 
@@ -36,6 +36,9 @@ def report() -> str:
             if reason is None and device == "cuda" and not torch.cuda.is_available():
                 reason = "no CUDA device is here"
             lines.append(f"  {backend}: {reason or 'available'}")
+        lines.append(f"precisions of float32 products on {device}:")
+        for name in precision.PRECISIONS:
+            lines.append(f"  {name}: {precision.why_not(name, device) or 'available'}")
     lines.append(f"data sets: {_data()}")
     lines.append("environment:")
     for name, meaning in VARIABLES.items():

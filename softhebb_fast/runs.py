@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from softhebb_fast import checkpoint
+from softhebb_fast import checkpoint, precision
 from softhebb_fast.config import RunConfig
 from softhebb_fast.data import load
 from softhebb_fast.files import write_atomically
@@ -43,7 +43,9 @@ class Run:
         """Mean loss and accuracy in per cent on the test set. Raises as ``data.load`` does."""
         options = {"root": root or self.root, "device": self.config.device}
         test = load(self.config.dataset, "test", limit=self.config.limit, **options)
-        return evaluate(self.net, test, self.config.test_batch)
+        missing = precision.why_not(self.config.precision, torch.device(self.config.device).type)
+        with precision.use("ieee" if missing else self.config.precision):
+            return evaluate(self.net, test, self.config.test_batch)
 
 
 def load_run(folder: Path) -> Run:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from softhebb_fast import checkpoint, graphs, metrics
+from softhebb_fast import checkpoint, graphs, metrics, precision
 from softhebb_fast.backends import resolve
 from softhebb_fast.config import RunConfig
 from softhebb_fast.data import ImageSet, load, permutation, published_augmentation
@@ -45,7 +45,7 @@ class Trainer:
     Raises:
         ValueError: a configuration, folder or data set that does not do, naming it.
         FileNotFoundError: data that is missing, saying which file to put where.
-        RuntimeError: a backend chosen by name that cannot run here.
+        RuntimeError: a backend or precision chosen by name that cannot be had here.
     """
 
     def __init__(
@@ -66,6 +66,11 @@ class Trainer:
         self.augment = published_augmentation(config.dataset) if config.augment else None
         device = usable_device(config.device)
         resolve(config.backend, device)
+        if reason := precision.why_not(config.precision, device.type):
+            raise RuntimeError(
+                f"precision={config.precision!r} cannot be had on device {device.type!r}: "
+                f"{reason}. Use precision='ieee'."
+            )
         self.root = None if root is None else str(root)
         self.out = Path(out)
         if not _resume and (self.out / checkpoint.FILE).exists():
@@ -112,6 +117,13 @@ class Trainer:
         Raises Interrupted, with a checkpoint written, after ``stop_requested`` was set.
         """
         self._started = self._saved = time.monotonic()
+        with precision.use(self.config.precision):
+            self._run_stages()
+            self.net.eval()
+            self._save({})
+            return self.summary()
+
+    def _run_stages(self) -> None:
         while self.stage_number < len(self._plan):
             stage = self._plan[self.stage_number]()
             if self._stage_state is not None:
@@ -120,9 +132,6 @@ class Trainer:
                 self._stage_state = None
             self._run_stage(stage)
             self.stage_number, self.epoch = self.stage_number + 1, 0
-        self.net.eval()
-        self._save({})
-        return self.summary()
 
     def summary(self) -> dict[str, Any]:
         """The last test accuracy and loss, the seconds taken, and each layer's last figures."""

@@ -336,6 +336,8 @@ def test_info(capsys, monkeypatch, tmp_path):
     assert f"torch {torch.__version__}" in text
     assert "backends on cpu (auto is " in text
     assert "  reference: available" in text
+    assert "precisions of float32 products on cpu:\n  ieee: available\n  bf16x3: " in text
+    assert "  tf32: it is for CUDA tensors" in text
     assert f"data sets: in {sources.EMBEDDED}" in text
     monkeypatch.setenv(sources.ROOT_VARIABLE, str(tmp_path / "nowhere"))
     code, text, _ = call(capsys, "info")

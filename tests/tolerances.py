@@ -20,6 +20,12 @@ TOLERANCES = {
     "float16": 5e-4,
     # the same to 8 bits
     "bfloat16": 4e-3,
+    # factors of 16 bits: 2^-17 each, and 2^-17 for the product of the low parts that is left out
+    "bf16x3_u": 2e-5,
+    # as for float32, five times the errors of u
+    "bf16x3_delta": 1e-4,
+    # two pre-activations of bf16x3 nearer than this may rank either way
+    "bf16x3_band": 1e-4,
     # two float32 pre-activations nearer than this may rank either way
     "float32_band": 1e-5,
 }

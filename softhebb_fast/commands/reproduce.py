@@ -13,6 +13,7 @@ from softhebb_fast.experiments.figures import draw
 from softhebb_fast.experiments.page import PAGE, write_page
 from softhebb_fast.experiments.reproduce import adopt, reproduce
 from softhebb_fast.experiments.table import overview, table
+from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.progress import Bars, stops_on_interrupt
 from softhebb_fast.training import Interrupted, Trainer
 
@@ -77,6 +78,7 @@ def add_command(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--data", metavar="ROOT", help="folder of the data sets")
     sub.add_argument("--backend", choices=BACKENDS, help="default auto")
     sub.add_argument("--device", help="default cpu")
+    sub.add_argument("--precision", choices=PRECISIONS, help="default ieee")
     sub.add_argument("--limit", type=int, metavar="N", help="so many images; kept apart")
     sub.add_argument("--cache-gib", type=float, metavar="X", help="memory for frozen features")
     sub.add_argument("--adopt", type=Path, metavar="FOLDER", help="a finished run to take over")
@@ -99,7 +101,7 @@ def _made_by(text: str) -> tuple[str, str]:
 
 
 def _make(experiment: Experiment, options: argparse.Namespace) -> None:
-    names = ("backend", "device", "limit", "cache_gib")
+    names = ("backend", "device", "limit", "cache_gib", "precision")
     changes = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
     bars = Bars(options.quiet)
 

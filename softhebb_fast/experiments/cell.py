@@ -9,7 +9,7 @@ from typing import Any
 
 from softhebb_fast.config import RunConfig
 
-FREE = ("backend", "device", "cache_gib")  # fields that do not make another experiment
+FREE = ("backend", "device", "cache_gib", "precision")  # fields that do not make another experiment
 
 
 @dataclass(frozen=True)
