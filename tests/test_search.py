@@ -118,7 +118,10 @@ def test_impossible_spaces_are_refused(changes, message):
 def test_spaces_are_narrowed():
     space = get_space("table4").narrowed({"lr": "0.01,0.02", "kernel": "3"}, neuron_factor=0.25)
     assert (space.lr, space.kernel, space.outs) == ((0.01, 0.02), (3,), (24, 96, 384))
+    space = get_space("open").narrowed({"init": "walsh_binary,zerO"})
+    assert dict(space.init) == {"walsh_binary": "walsh_binary", "zerO": "zerO"}
     for changes, message in (
+        ({"init": "zerO:scale=fork,normal"}, r"init must be of zerO:scale=fork; got \['normal'\]"),
         ({"lrr": "1"}, "set must name one of lr, .*; got 'lrr'"),
         ({"kernel": "3.5"}, "kernel must be values like"),
         ({"lr": "0.1"}, "lr must be a range low,high; got '0.1'"),

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from softhebb_fast.backends import BACKENDS
 from softhebb_fast.experiments import EXPERIMENTS, Experiment, get_experiment, results
 from softhebb_fast.experiments.figures import draw
@@ -77,7 +79,8 @@ def add_command(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
     )
     sub.add_argument("--data", metavar="ROOT", help="folder of the data sets")
     sub.add_argument("--backend", choices=BACKENDS, help="default auto")
-    sub.add_argument("--device", help="default cpu")
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    sub.add_argument("--device", default=default, help=f"default here: {default}")
     sub.add_argument("--precision", choices=PRECISIONS, help="default ieee")
     sub.add_argument("--limit", type=int, metavar="N", help="so many images; kept apart")
     sub.add_argument("--cache-gib", type=float, metavar="X", help="memory for frozen features")

@@ -76,11 +76,14 @@ class Space:
         Raises ValueError for an unknown name or values that do not fit.
         """
         kinds = {f.name: f.type for f in fields(self)}
-        names = (*RANGES, *CHOICES[:-1], "outs", "paddings")
+        names = (*RANGES, *CHOICES, "outs", "paddings")
         new: dict[str, Any] = {}
         for name, text in changes.items():
             if name not in names:
                 raise ValueError(f"set must name one of {', '.join(names)}; got {name!r}")
+            if name == "init":
+                new[name] = self._some_inits(text.split(","))
+                continue
             kind = next(k for k in (float, int, str) if k.__name__ in kinds[name])
             try:
                 new[name] = tuple(kind(value) for value in text.split(","))
@@ -107,6 +110,11 @@ class Space:
         same = all(one == inits[0] for one in inits.values())
         network = format_network(Preset("trial", (*layers, head())))
         return network, inits[0] if same else inits
+
+    def _some_inits(self, names: list[str]) -> dict[str, Any]:
+        if unknown := set(names) - set(self.init):
+            raise ValueError(f"init must be of {', '.join(self.init)}; got {sorted(unknown)}")
+        return {name: self.init[name] for name in names}
 
     def _choose(self, trial: BaseTrial, prefix: str, name: str) -> Any:
         return trial.suggest_categorical(prefix + name, list(getattr(self, name)))
