@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softhebb_fast.backends import BACKENDS
+from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.progress import stops_on_interrupt
 from softhebb_fast.search.space import SPACES, get_space
 from softhebb_fast.search.study import BEST, TABLE, Search, best, search
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def command(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     space = get_space(options.space).narrowed(dict(options.set or []), options.neuron_factor)
-    run = {"seed": options.seed, "backend": options.backend}
+    run = {name: getattr(options, name) for name in ("seed", "backend", "precision")}
     what = Search(
         space,
         options.dataset,
@@ -35,7 +36,10 @@ def command(options: argparse.Namespace) -> int:
         with stops_on_interrupt(trainer):
             trainer.run()
 
-    study = search(what, folder, options.trials, root=options.data, run=stoppable, said=_say)
+    try:
+        study = search(what, folder, options.trials, root=options.data, run=stoppable, said=_say)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
     _print_table(study, folder, options.dataset)
     return 0
 
@@ -71,6 +75,7 @@ def add_command(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
         sub.add_argument(f"--{name}", type=float, default=default, metavar="X", help=text)
     sub.add_argument("--seed", type=int, default=0, help="of all trials' networks")
     sub.add_argument("--backend", choices=BACKENDS, default="auto")
+    sub.add_argument("--precision", choices=PRECISIONS, default="ieee", help="default ieee")
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -55,7 +55,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
         "protocol": _protocol(config),
         "limit": config.limit,
         "backend": _backend(config),
-        "precision": getattr(config, "precision", "ieee"),
+        "precision": config.precision,
     }
 
 
