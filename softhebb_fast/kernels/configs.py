@@ -27,6 +27,21 @@ class Config(NamedTuple):
         return {"BM": self.BM, "BN": self.BN, "BP": self.BP}
 
 
+Choice = dict[str, Config | None]
+_CHOSEN: ContextVar[Choice] = ContextVar("chosen", default={})  # noqa: B039
+
+
+@contextmanager
+def chosen(choice: Choice) -> Iterator[None]:
+    """Let ``choice`` go before the tables: kernel by name to configuration; ``one_pass`` to None
+    where two kernels are to do its work."""
+    token = _CHOSEN.set(choice)
+    try:
+        yield
+    finally:
+        _CHOSEN.reset(token)
+
+
 # (kernel, precision): configurations from the smallest tile to the largest, each with the
 # architectures that take it without spilling (0 is AMD). Larger tiles move fewer bytes through L2:
 # the last that fills the GPU by half and wastes hardly more of its tiles than the first is taken.
@@ -65,21 +80,6 @@ ONE_PASS = {
     (0, "16"): Config(16, 128, 64, 4, 1),
     (0, "tf32"): Config(16, 128, 64, 4, 1),
 }
-
-
-Choice = dict[str, Config | None]
-_CHOSEN: ContextVar[Choice] = ContextVar("chosen", default={})  # noqa: B039
-
-
-@contextmanager
-def chosen(choice: Choice) -> Iterator[None]:
-    """Let ``choice`` go before the tables: kernel by name to configuration; ``one_pass`` to None
-    where two kernels are to do its work."""
-    token = _CHOSEN.set(choice)
-    try:
-        yield
-    finally:
-        _CHOSEN.reset(token)
 
 
 def architecture(device: torch.device) -> int:
