@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softhebb_fast.backends import serves
+from softhebb_fast.backends import choose
 from softhebb_fast.data.images import Augmentation
 from softhebb_fast.metrics import Row, layer_metrics
 from softhebb_fast.models import SoftHebbNet, evaluation_mode, features
@@ -88,8 +88,11 @@ class Stage:
                 continue
             if layer.update != "in_place":
                 return f"a layer hands its update to an optimizer (update={layer.update!r})"
-            if not serves("triton", layer.backend, layer.weight.device):
-                return "a layer learns by the backend 'reference'"
+            backend = layer.backend
+            if backend == "auto":
+                backend = choose(layer.weight.device.type, layer.weight.dtype, layer.tie_rule)
+            if backend != "triton":
+                return f"a layer learns by the backend {backend!r}"
         return None
 
     def record(self, epoch: float) -> list[Row]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import gpu_day
 from benchmarks.gpu_day import Day, Done
@@ -182,6 +185,23 @@ def test_a_command_is_stopped_with_all_that_it_started():
     script += "'import time; time.sleep(60)'])"
     done = gpu_day.run([sys.executable, "-u", "-c", script], 2)
     assert done == Done(None, "begun\n")
+
+
+def test_the_tests_that_wait_for_a_gpu_pass_on_the_cpu():
+    """A few of them, so that they are not found broken on their day."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    few = "ieee and (colour or 37 or 40)"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/gpu", "-p", "no:cacheprovider", "-k", few],
+        cwd=gpu_day.ROOT,
+        env=os.environ | {"SOFTHEBB_FAST_REHEARSAL": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 10
 
 
 def test_make_gpu_here(tmp_path):

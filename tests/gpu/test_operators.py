@@ -74,8 +74,9 @@ def both(name: str, given: tuple, options: dict) -> tuple[list[Tensor], list[Ten
 
 
 def _exact(name: str):
+    after = [a.name for a in getattr(ops.call, name).default._schema.arguments[3:]]
     return lambda *inputs, **options: ops.on("softhebb_fast.reference", name)(
-        *inputs, *(options[a.name] for a in getattr(ops.call, name).default._schema.arguments[3:])
+        *inputs, *(options[name] for name in after if name in options)
     )
 
 
