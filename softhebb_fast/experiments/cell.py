@@ -64,7 +64,7 @@ class Experiment:
         columns: columns of the results that the table compares, with their headings.
         figure: "bars", "lines", "curves" or "" for none.
         axis: what the x of its cells counts, for the figure.
-        verdict: heading of the column that says whether a cell came out.
+        verdict: heading of the column that says whether a cell came out; "" for none.
     """
 
     name: str

@@ -19,7 +19,7 @@ def table(experiment: Experiment, rows: list[Result]) -> str:
     heads = [""]
     for column, head in experiment.columns.items():
         heads.append(f"{head}, published | ours" if column in published else head)
-    heads += ["seeds", experiment.verdict, "protocol", "backend", "minutes"]
+    heads += ["seeds", *filter(None, [experiment.verdict]), "protocol", "backend", "minutes"]
     lines = ["| " + " | ".join(heads) + " |"]
     lines.append("|" + "---|" * (lines[0].count("|") - 1))
     lines += [_line(experiment, cell, rows, published) for cell in experiment.cells]
@@ -72,7 +72,7 @@ def _line(experiment: Experiment, cell: Cell, rows: list[Result], published: set
         parts.append(ours(done, column) if done else "" if i else _why_not(cell, rows))
     parts += [
         str(len(done)),
-        verdict(cell, done),
+        *([verdict(cell, done)] if experiment.verdict else []),
         _distinct(done, "protocol"),
         _backends(done),
         _minutes(done),

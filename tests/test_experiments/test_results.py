@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -80,3 +81,10 @@ def test_figures_of_a_table():
     assert table.verdict(one, [{"test_accuracy": "0.05"}]) == "**no**"
     assert table.ours([{"x": "0.01"}, {"x": "0.03"}], "x") == "0.02 ± 0.01"
     assert table.ours([{"x": "1 2"}, {"x": "1 3"}, {"x": "1 2"}], "x") == "1 2; 1 3"
+
+
+def test_a_table_without_goals_has_no_verdicts():
+    free = replace(TINY, verdict="", columns={"norm_mean": "norm"})
+    lines = table.table(free, []).splitlines()
+    assert lines[0] == "|  | norm | seeds | protocol | backend | minutes |"
+    assert lines[2] == "| the first | not run | 0 |  |  |  |"
