@@ -187,6 +187,7 @@ def test_a_command_is_stopped_with_all_that_it_started():
     assert done == Done(None, "begun\n")
 
 
+@pytest.mark.slow
 def test_the_tests_that_wait_for_a_gpu_pass_on_the_cpu():
     """A few of them, so that they are not found broken on their day."""
     if torch.cuda.is_available():
