@@ -209,3 +209,16 @@ torch.library.register_autograd(
 )
 
 call = torch.ops.softhebb_fast
+
+# Outside SCHEMAS: it is the extension's alone, and a plain expression does without it.
+DROPOUT = MISSING is None and hasattr(call, "dropout")
+if DROPOUT:
+    torch.library.register_fake(
+        "softhebb_fast::dropout", lambda x, p, seed: x.new_empty(x.shape), lib=_library
+    )
+    torch.library.register_autograd(
+        "softhebb_fast::dropout",
+        lambda ctx, grad: (call.dropout(grad, *ctx.drawn), None, None),
+        setup_context=lambda ctx, inputs, output: setattr(ctx, "drawn", inputs[1:]),
+        lib=_library,
+    )

@@ -34,7 +34,9 @@ class FeatureSet:
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Features float32 ``[B, ...]`` and labels of the given rows."""
-        return self.images[indices].float(), self.labels[indices]
+        if isinstance(indices, slice):
+            return self.images[indices].float(), self.labels[indices]
+        return self.images.index_select(0, indices).float(), self.labels.index_select(0, indices)
 
 
 Source = ImageSet | FeatureSet

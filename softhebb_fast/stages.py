@@ -187,7 +187,10 @@ class SupervisedStage(Stage):
         parameters = [p for m in learning for p in m.parameters()]
         device = inputs.source.device
         self.optimizer = torch.optim.Adam(
-            parameters, lr=net.preset.lr_supervised, capturable=device.type == "cuda"
+            parameters,
+            lr=net.preset.lr_supervised,
+            capturable=device.type == "cuda",
+            fused=True if device.type == "cpu" else None,
         )
         self.scheduler = halving_schedule(self.optimizer, epochs)
         # Changed in place only: a CUDA graph adds to them.

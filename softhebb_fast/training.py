@@ -131,6 +131,7 @@ class Trainer:
                 checkpoint.restore_rng(self._rng)
                 self._stage_state = None
             self._run_stage(stage)
+            del stage  # with the features below it: they may be most of the memory
             self.stage_number, self.epoch = self.stage_number + 1, 0
 
     def summary(self) -> dict[str, Any]:

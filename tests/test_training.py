@@ -4,6 +4,7 @@ import json
 import math
 import os
 import warnings
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -491,3 +492,19 @@ def test_images_that_are_too_small(tmp_path, root):
     with pytest.raises(ValueError, match="image_shape is too small"):
         trainer(tmp_path / "run", root, preset="soft-c4-k29 BP", neuron_factor=1.0)
     assert load("mnist", root=root).image_shape == (1, 28, 28)
+
+
+def test_the_features_of_one_stage_make_room_for_the_next(tmp_path, root, monkeypatch):
+    kept, alive = [], []
+    cache = training.cache_features
+
+    def watched_cache(source, *rest):
+        if source.split == "train":
+            alive.append([set_() is not None for set_ in kept])
+        found = cache(source, *rest)
+        kept.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(training, "cache_features", watched_cache)
+    trainer(tmp_path, root).run()
+    assert alive == [[], [False]]

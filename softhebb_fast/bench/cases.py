@@ -35,6 +35,7 @@ STANDARD = (
     "stl10/layer?/b10",
     "imagenet/layer[1-4]/b10",
     "cifar10/probe/b64",
+    "cifar10/run/*",
 )
 
 
@@ -87,11 +88,14 @@ class Case:
         name: ``NETWORK/WHAT/bBATCH``.
         kind: ``"layer"``, a Hebbian layer alone: u, and the weights stepped in place;
             ``"step"``, one unsupervised step of a network: batch norm, layer, activation and
-            pool of every block; ``"probe"``, a step of the classifier; a phase of a run
-            (``PHASES``), timed a step at a time.
+            pool of every block; ``"probe"``, a step of the classifier; a phase of a run, timed a
+            step at a time: ``"learn"``, ``"features"``, ``"classify"``, ``"judge"``.
         parts: the Hebbian layers, from the bottom.
         batch: samples a call.
         calls: how many calls the figures stand for: they are measured for one and multiplied.
+        own_calls: the same for this package, where it differs.
+        least: calls in a sample at least.
+        trained: of a phase: the block that learns, or up to which features are computed.
         classes, dropout: of the classifier, where there is one.
     """
 
@@ -100,6 +104,9 @@ class Case:
     parts: tuple[Part, ...]
     batch: int
     calls: int = 1
+    own_calls: int = 0
+    least: int = 1
+    trained: int = 0
     classes: int = 10
     dropout: float = 0.5
 
@@ -118,13 +125,17 @@ class Case:
         match self.kind:
             case "layer" | "step":
                 return sum(part.flops(self.batch) for part in self.parts)
-            case "probe":
+            case "learn":
+                return self.parts[self.trained].flops(self.batch)
+            case "probe" | "classify":
                 return 4 * self.batch * self.features * self.classes
         return 0
 
     @property
     def bytes(self) -> int:
         """An estimate of what the hungriest provider allocates, for deciding what fits."""
+        if self.kind not in ("layer", "step", "probe"):
+            return 3 << 30
         if self.kind == "probe":
             return FLOAT * self.features * (PROBE_ROWS + 6 * self.batch)
         total = 0
@@ -136,6 +147,8 @@ class Case:
         return total
 
 
+STRETCH = 40  # steps of a phase in a sample: 200 in the five samples there are at least
+CHUNK = 500  # images whose features are computed together
 PROBE_ROWS = 4096  # rows of the features that a probe draws from: more than any cache holds
 
 
@@ -182,3 +195,18 @@ def _cases() -> Iterator[Case]:
         stack = parts(get_preset(NETWORKS[network][0]), NETWORKS[network][1])
         batch = 64 if network == "cifar10" else 32
         yield Case(f"{network}/probe/b{batch}", "probe", stack, batch)
+    yield from _run()
+
+
+def _run() -> Iterator[Case]:
+    """The phases of a CIFAR-10 run: 50,000 images, 10,000 of the test set."""
+    stack = parts(get_preset(NETWORKS["cifar10"][0]), NETWORKS["cifar10"][1])
+    for i in range(len(stack)):
+        phase = {"calls": 5000, "least": STRETCH, "trained": i}
+        yield Case(f"cifar10/run/layer{i + 1}", "learn", stack, 10, **phase)
+    for i in range(1, len(stack) + 1):
+        chunks = (50_000 + 10_000 * (i == len(stack))) // CHUNK
+        yield Case(f"cifar10/run/features{i}", "features", stack, CHUNK, calls=chunks, trained=i)
+    steps = 50 * -(-50_000 // 64)
+    yield Case("cifar10/run/probe", "classify", stack, 64, calls=steps, least=STRETCH)
+    yield Case("cifar10/run/test", "judge", stack, 1000, calls=6 * 10, own_calls=50 * 10)

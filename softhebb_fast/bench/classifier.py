@@ -50,7 +50,7 @@ def tuned(case: Case, given: Inputs) -> Callable[[], list[Tensor]]:
 def own(case: Case, given: Inputs) -> Callable[[], list[Tensor]]:
     """The step of this package's trainer, on features that are kept."""
     model = _head(case, given, own_nn.Dropout)
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
     kept, order = _kept(case, given)
 
     def call() -> list[Tensor]:

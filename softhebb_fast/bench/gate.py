@@ -47,7 +47,12 @@ TOLERANCES = {
 
 
 def checked(case: Case) -> Case:
-    """The case that stands for ``case`` in the gate: fewer samples if it is large, no dropout."""
+    """The case that stands for ``case`` in the gate: a step for a phase of a run, fewer samples
+    if it is large, no dropout."""
+    if case.kind in ("learn", "features", "judge"):
+        case = replace(case, kind="step", batch=10)
+    if case.kind == "classify":
+        case = replace(case, kind="probe")
     batch = case.batch
     while batch > 1 and case.flops / case.batch * batch > MOST_FLOPS:
         batch //= 2

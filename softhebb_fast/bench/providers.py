@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast import backends
-from softhebb_fast.bench import classifier, eager
+from softhebb_fast.bench import classifier, eager, phases
 from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.published import PublishedNet
@@ -129,7 +129,21 @@ def _own(backend: str) -> dict[str, Callable[[Case, Inputs], Call]]:
 
         return call
 
-    return {"layer": layer, "step": step, "probe": classifier.own}
+    def phase(make: Callable) -> Callable[[Case, Inputs], Call]:
+        def made(case: Case, given: Inputs) -> Call:
+            return make(case, given, lambda c, g: network(c, g, backend))
+
+        return made
+
+    return {
+        "layer": layer,
+        "step": step,
+        "probe": classifier.own,
+        "learn": phase(phases.learn),
+        "features": phase(phases.features),
+        "classify": phase(phases.classify),
+        "judge": phase(phases.judge),
+    }
 
 
 def _replayed(case: Case, given: Inputs) -> Call:
@@ -190,7 +204,14 @@ def _library(case: Case, given: Inputs) -> Call:
     return call
 
 
-_PUBLISHED = {"layer": _published_layer, "step": _published, "probe": classifier.published}
+_PUBLISHED = {
+    "layer": _published_layer,
+    "step": _published,
+    "probe": classifier.published,
+    "learn": phases.published_learn,
+    "classify": phases.published_classify,
+    "judge": phases.published_judge,
+}
 _ALL = (
     Provider(
         "published", "as published, denormals as they come", _PUBLISHED, denormals=True, hunger=1.0

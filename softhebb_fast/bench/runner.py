@@ -15,7 +15,7 @@ from softhebb_fast.bench.providers import Provider
 from softhebb_fast.bench.rows import Row
 from softhebb_fast.bench.worker import Plan, Ready, Refused, serve
 
-LEAST_ROUNDS = 3
+LEAST_ROUNDS = 5
 MEMORY_SHARE = 0.8  # of what is free: the rest is for the system
 
 
@@ -49,7 +49,7 @@ def run(
                 workers[provider] = worker
             else:
                 failures.append(Failure(case.name, provider.name, *worker.answer))
-        rounds = _rounds([worker.answer.seconds for worker in workers.values()], plan)
+        rounds = _rounds([case.least * w.answer.seconds for w in workers.values()], plan)
         say(f"{case.name}: {rounds} rounds")
         samples = {provider: [] for provider in workers}
         for _ in range(rounds):
@@ -131,7 +131,8 @@ def _rounds(seconds: list[float], plan: Plan) -> int:
 
 
 def _row(case: Case, provider: Provider, plan: Plan, times: list[float], peak: int | None) -> Row:
-    q20, median, q80 = (case.calls * quantile(times, q) for q in (0.2, 0.5, 0.8))
+    calls = case.own_calls if case.own_calls and provider.backend else case.calls
+    q20, median, q80 = (calls * quantile(times, q) for q in (0.2, 0.5, 0.8))
     return Row(
         case=case.name,
         provider=provider.name,
@@ -142,7 +143,7 @@ def _row(case: Case, provider: Provider, plan: Plan, times: list[float], peak: i
         q20=q20,
         q80=q80,
         samples=len(times),
-        calls=case.calls,
+        calls=calls,
         bytes=peak,
         flops=case.flops,
         commit=machine.commit(),

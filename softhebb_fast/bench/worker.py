@@ -25,7 +25,7 @@ WARM = 5.0  # seconds of a first call above which the next ones are not much sho
 @dataclass(frozen=True)
 class Plan:
     """How long to look: at most ``rounds`` samples of each provider, and about ``seconds`` of
-    samples for all of them together, but never fewer than three rounds; no provider whose call
+    samples for all of them together, but never fewer than five rounds; no provider whose call
     takes more than ``longest`` seconds."""
 
     device: str = "cpu"
@@ -66,7 +66,7 @@ def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None
     torch.set_flush_denormal(not provider.denormals)
     torch.randn(256, 256) @ torch.randn(256, 256)  # BLAS comes with memory of its own
     memory = Memory(device)
-    with torch.set_grad_enabled(case.kind == "probe"):
+    with torch.set_grad_enabled(case.kind not in ("layer", "step")):
         wrong = None if provider.bound else complaint(case, provider, device)
         if wrong is not None:
             pipe.send(Refused(wrong, wrong=True))
@@ -84,7 +84,7 @@ def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None
             reason = f"a call takes {seconds:.0f} s, more than {plan.longest:g}"
             pipe.send(Refused(reason, wrong=False))
             return
-        repeats = enough(seconds)
+        repeats = max(case.least, enough(seconds))
         pipe.send(Ready(seconds))
         while pipe.recv():
             for weight, first in zip(given.weights, start, strict=True):

@@ -5,20 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from softhebb_fast import ops
+
 LEVELS = 1 << 16
+DTYPES = (torch.float32, torch.float64)
 
 
 class Dropout(nn.Dropout):
-    """``nn.Dropout`` whose mask takes 16 random bits an element on the CPU.
+    """``nn.Dropout`` that is not most of a linear classifier's step on the CPU.
 
-    torch draws one number of its generator for every element, which is most of the time of a
-    linear classifier's step; this draws one for four. The probability is rounded to a multiple of
-    2^-16. The mask follows torch's global generator. Elsewhere it is ``nn.Dropout``.
+    torch draws one number of its generator for every element. The native operator draws one in
+    all, the seed of a counter-based generator, and stores no mask; without it, one draw serves
+    four elements. The probability is rounded to a multiple of 2^-16, and the mask follows torch's
+    global generator. On other devices it is ``nn.Dropout``.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or x.device.type != "cpu" or self.p in (0, 1):
             return super().forward(x)
+        if ops.DROPOUT and x.dtype in DTYPES and not torch.compiler.is_compiling():
+            seed = int(torch.empty((), dtype=torch.int64).random_(-(1 << 63), None))
+            return ops.call.dropout(x, self.p, seed)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
         bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
         dropped = round(self.p * LEVELS)

@@ -5,9 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
+from softhebb_fast import ops
 from softhebb_fast.nn import Dropout
 
 TOL = 5e-3  # five standard deviations of the mean of 200,000 coins
+
+
+@pytest.fixture(params=["native", "plain"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways to draw a mask."""
+    if request.param == "plain":
+        monkeypatch.setattr(ops, "DROPOUT", False)
+    elif not ops.DROPOUT:
+        pytest.skip("the extension was not built")
+    return request.param
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4, 0.5, 0.9])
@@ -49,3 +60,53 @@ def test_evaluation_and_empty_batches():
     x = torch.randn(4, 5)
     assert Dropout().eval()(x) is x
     assert Dropout()(x[:0]).shape == (0, 5)
+
+
+def native_only(way):
+    if way != "native":
+        pytest.skip("of the native operator")
+
+
+def test_the_generator_is_threefry(way):
+    """Its published answer to counter 0 and key 0 is 6b200159 99ba4efe; 16 lanes lie between."""
+    native_only(way)
+    bits = {0: 0x0159, 1: 0x6B20, 32: 0x4EFE, 33: 0x99BA}
+    for place, value in bits.items():
+        for dropped, kept in ((value, True), (value + 1, False)):
+            y = ops.call.dropout(torch.ones(64), dropped / 65536, 0)
+            assert bool(y[place] > 0) == kept
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 10_000])
+def test_an_element_is_kept_by_its_place_alone(way, size):
+    native_only(way)
+    whole = ops.call.dropout(torch.ones(10_000), 0.5, -5)
+    assert torch.equal(ops.call.dropout(torch.ones(size), 0.5, -5), whole[:size])
+    wide = ops.call.dropout(torch.ones(size, dtype=torch.float64), 0.5, -5)
+    assert torch.equal(wide, whole[:size].double())
+    assert not torch.equal(ops.call.dropout(torch.ones(10_000), 0.5, -4), whole)
+
+
+def test_the_number_of_threads_changes_nothing(way):
+    x, threads = torch.randn(50_000), torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            torch.manual_seed(0)
+            found.append(Dropout(0.3)(x))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
+
+
+def test_the_operator_keeps_its_promises(way):
+    native_only(way)
+    x = torch.randn(5, 30, requires_grad=True)
+    torch.library.opcheck(ops.call.dropout.default, (x, 0.5, 3))
+    for p, x, words in (
+        (1.5, torch.ones(2), "p must lie in"),
+        (0.5, torch.ones(2).half(), "float32 or"),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            ops.call.dropout(x, p, 0)

@@ -17,12 +17,12 @@ CASE = "mnist/layer1/b1"
 def test_a_whole_run(tmp_path, capsys):
     """The one test with processes of their own."""
     csv, picture = tmp_path / "a.csv", tmp_path / "a.png"
-    options = [CASE, "--providers", "tuned,products", "--threads", "1", "--rounds", "3"]
+    options = [CASE, "--providers", "tuned,products", "--threads", "1", "--rounds", "5"]
     assert cli.main(["bench", *options, "--csv", str(csv), "--plot", str(picture)]) == 0
     found = rows.read(csv)
     assert [(r.case, r.provider, r.threads, r.samples) for r in found] == [
-        (CASE, "tuned", 1, 3),
-        (CASE, "products", 1, 3),
+        (CASE, "tuned", 1, 5),
+        (CASE, "products", 1, 5),
     ]
     assert all(0 < r.q20 <= r.median <= r.q80 for r in found)
     assert found[0].flops == registry()[CASE].flops
@@ -151,7 +151,7 @@ def test_turns_and_quantiles(monkeypatch):
 
 def test_as_many_rounds_as_there_is_time_for():
     assert runner._rounds([1.0, 1.0], Plan(rounds=15, seconds=20.0)) == 10
-    assert runner._rounds([100.0], Plan(seconds=20.0)) == 3
+    assert runner._rounds([100.0], Plan(seconds=20.0)) == 5
     assert runner._rounds([1e-6], Plan(rounds=15, seconds=20.0)) == 15
     assert runner._rounds([], Plan()) == 0
 

@@ -1,0 +1,117 @@
+"""The phases of a CIFAR-10 run, timed a step at a time: what the time to an accuracy is made of.
+
+Published protocol: one epoch of each Hebbian layer in batches of 10, then 50 epochs of the
+classifier in batches of 64, then the test. The published code computes the whole network in every
+step, whatever learns, and evaluates in epoch 1, in every tenth and in the last; this package keeps
+the features below what learns and evaluates after every epoch. The images are random: the time
+does not depend on them, but for denormals, of which the initial weights bring the most.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from softhebb_fast import graphs
+from softhebb_fast.bench.cases import CHUNK, Case
+from softhebb_fast.bench.inputs import Inputs as Given
+from softhebb_fast.bench.published import PublishedNet, loader
+from softhebb_fast.data import ImageSet, permutation
+from softhebb_fast.models import SoftHebbNet
+from softhebb_fast.probe import FeatureSet, cache_features, evaluate
+from softhebb_fast.stages import HebbianStage, Inputs, Stage, SupervisedStage
+
+IMAGES = 4000  # that batches are drawn from: their features exceed any cache
+Network = Callable[[Case, Given], SoftHebbNet]
+
+
+def images(case: Case, device: torch.device) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    shape = (IMAGES, *case.parts[0].shape)
+    pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    labels = torch.randint(case.classes, (IMAGES,), generator=generator)
+    classes = tuple(map(str, range(case.classes)))
+    return ImageSet("random", "train", pixels.to(device), labels.to(device), classes)
+
+
+def published_learn(case: Case, given: Given) -> Callable[[], object]:
+    """One batch of the loader, the whole network computed, one layer updated."""
+    net, walk = _published(case, given)
+    return lambda: net.learn(next(walk)[0], [case.trained])
+
+
+def published_classify(case: Case, given: Given) -> Callable[[], object]:
+    """One batch of the loader, features computed for it, a step of the classifier."""
+    net, walk = _published(case, given)
+    optimizer = torch.optim.Adam(net.head.parameters(), lr=1e-3)
+    return lambda: net.classify(*next(walk), optimizer)
+
+
+def published_judge(case: Case, given: Given) -> Callable[[], object]:
+    net, walk = _published(case, given)
+    return lambda: net.judge(*next(walk))
+
+
+def learn(case: Case, given: Given, network: Network) -> Callable[[], object]:
+    """One step of the trainer's stage, on features that are kept."""
+    net = network(case, given)
+    source = images(case, given.x.device)
+    if case.trained:
+        below = torch.randn(IMAGES, *case.parts[case.trained].shape, device=source.device)
+        inputs = Inputs(FeatureSet(below, source.labels), [])
+    else:
+        inputs = Inputs(source, [])
+    stage = HebbianStage(net, inputs, source, [case.trained], 1, case.batch)
+    return _stepper(stage)
+
+
+def features(case: Case, given: Given, network: Network) -> Callable[[], object]:
+    """A chunk of images through the blocks below what learns next."""
+    net, source = network(case, given).eval(), images(case, given.x.device).subset(CHUNK)
+    blocks = list(net.blocks[: case.trained])
+    return lambda: cache_features(source, blocks)
+
+
+def classify(case: Case, given: Given, network: Network) -> Callable[[], object]:
+    """One step of the trainer's classifier, on features that are kept."""
+    net = network(case, given)
+    kept, depth = Inputs(_kept(case, given), []), len(net.blocks)
+    stage = SupervisedStage(net, kept, kept, kept.source, depth, 50, case.batch, 1000)
+    return _stepper(stage)
+
+
+def judge(case: Case, given: Given, network: Network) -> Callable[[], object]:
+    """A batch of the test set, whose features are kept."""
+    net, kept = network(case, given), _kept(case, given)
+    batch = FeatureSet(kept.images[: case.batch], kept.labels[: case.batch])
+    return lambda: evaluate(nn.Sequential(*net.head), batch, case.batch)
+
+
+def _published(case: Case, given: Given) -> tuple[PublishedNet, Iterator[list[Tensor]]]:
+    net = PublishedNet(case.parts, given.weights, case.classes, case.dropout)
+    return net, _endless(loader(images(case, given.x.device), case.batch))
+
+
+def _endless(batches: DataLoader) -> Iterator[list[Tensor]]:
+    for _ in itertools.count():
+        yield from batches
+
+
+def _kept(case: Case, given: Given) -> FeatureSet:
+    source = images(case, given.x.device)
+    shape = (IMAGES, *case.parts[-1].output)
+    return FeatureSet(torch.rand(shape, device=source.device), source.labels)
+
+
+def _stepper(stage: Stage) -> Callable[[], object]:
+    def walk() -> Iterator[int]:
+        walker = graphs.walker(stage)
+        for epoch in itertools.count():
+            yield from walker.walk(permutation(len(stage.inputs.source), 0, epoch))
+
+    steps = walk()
+    return lambda: next(steps)
