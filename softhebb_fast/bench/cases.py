@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from math import prod
@@ -196,6 +196,7 @@ def _cases() -> Iterator[Case]:
         batch = 64 if network == "cifar10" else 32
         yield Case(f"{network}/probe/b{batch}", "probe", stack, batch)
     yield from _run()
+    yield from _scaling()
 
 
 def _run() -> Iterator[Case]:
@@ -210,3 +211,20 @@ def _run() -> Iterator[Case]:
     steps = 50 * -(-50_000 // 64)
     yield Case("cifar10/run/probe", "classify", stack, 64, calls=steps, least=STRETCH)
     yield Case("cifar10/run/test", "judge", stack, 1000, calls=6 * 10, own_calls=50 * 10)
+
+
+def _scaling() -> Iterator[Case]:
+    """One quantity grows, all else is as in the middle layer of the CIFAR-10 net at batch 10."""
+    net = get_preset(NETWORKS["cifar10"][0])
+    middle = parts(net, NETWORKS["cifar10"][1])[1]
+    for batch in (1, 2, 5, 10, 20, 50, 100, 200):
+        yield Case(f"scaling/batch/{batch}", "layer", (middle,), batch)
+    for width in (24, 48, 96, 192, 384, 768, 1536):
+        part = Part(replace(middle.layer, out=width), middle.shape)
+        yield Case(f"scaling/width/{width}", "layer", (part,), 10)
+    for size in (4, 8, 16, 32, 64):
+        part = Part(middle.layer, (middle.shape[0], size, size))
+        yield Case(f"scaling/size/{size}", "layer", (part,), 10)
+    same = replace(middle.layer, out=middle.shape[0], pool=None)
+    for depth in (1, 2, 4, 8):
+        yield Case(f"scaling/depth/{depth}", "step", (Part(same, middle.shape),) * depth, 10)

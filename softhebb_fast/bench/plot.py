@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from softhebb_fast.bench.providers import PROVIDERS
 from softhebb_fast.bench.rows import Row
 
-COLOURS = {name: f"C{i}" for i, name in enumerate(PROVIDERS)}
+COLOURS = {name: f"C{i % 10}" for i, name in enumerate(PROVIDERS)}
 
 
 def bars(rows: Sequence[Row]) -> Figure:

@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from softhebb_fast import backends
+from softhebb_fast import backends, precision
 from softhebb_fast.bench import classifier, eager, phases
 from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.inputs import Inputs
@@ -55,7 +55,15 @@ class Provider:
             return f"has no {case.kind}"
         if self.device not in (None, device.type):
             return f"is for {self.device} tensors"
-        return None if self.backend is None else backends.why_not(self.backend, device)
+        if self.backend is None:
+            return None
+        reason = backends.why_not(self.backend, device)
+        return reason or precision.why_not(self.products, device.type)
+
+    @property
+    def products(self) -> str:
+        """The precision by the name that this package has for it."""
+        return "ieee" if self.precision == "float32" else self.precision
 
     def make(self, case: Case, given: Inputs) -> Call:
         return self.makes[case.kind](case, given)
@@ -234,7 +242,23 @@ _ALL = (
     ),
     Provider("cpp", "this package, native kernels", _own("cpp"), device="cpu", backend="cpp"),
     Provider(
+        "cpp-bf16x3",
+        "the same, products as three of bfloat16",
+        _own("cpp"),
+        device="cpu",
+        backend="cpp",
+        precision="bf16x3",
+    ),
+    Provider(
         "triton", "this package, Triton kernels", _own("triton"), device="cuda", backend="triton"
+    ),
+    Provider(
+        "triton-tf32",
+        "the same, products in tf32",
+        _own("triton"),
+        device="cuda",
+        backend="triton",
+        precision="tf32",
     ),
     Provider(
         "triton-graph",

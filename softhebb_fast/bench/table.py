@@ -77,9 +77,8 @@ def _title(row: Row) -> str:
 
 def _cells(row: Row, own: Sequence[Row]) -> tuple[str, ...]:
     published, bound = ratio("published", row, own), ratio(BOUND, row, own)
-    name = row.provider if row.precision == "float32" else f"{row.provider} ({row.precision})"
     return (
-        name,
+        row.provider,
         *(seconds(t) for t in (row.median, row.q20, row.q80)),
         "" if published is None else f"{published:.2f}x",
         f"{row.flops * row.calls / row.median / 1e9:.1f}" if row.flops else "",

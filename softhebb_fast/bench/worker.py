@@ -7,12 +7,14 @@ memory, whatever the others do.
 from __future__ import annotations
 
 import gc
+import os
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import torch
 
+from softhebb_fast import precision
 from softhebb_fast.bench import gate
 from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.inputs import inputs
@@ -64,6 +66,9 @@ def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None
     torch.set_num_threads(plan.threads)
     # Before the first parallel loop: the threads that it starts inherit the mode.
     torch.set_flush_denormal(not provider.denormals)
+    os.environ[precision.VARIABLE] = provider.products
+    for library in (torch.backends.cudnn, torch.backends.cuda.matmul):
+        library.allow_tf32 = False  # who is not of this package is compared in float32
     torch.randn(256, 256) @ torch.randn(256, 256)  # BLAS comes with memory of its own
     memory = Memory(device)
     with torch.set_grad_enabled(case.kind not in ("layer", "step")):

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 
-from softhebb_fast.bench import machine, plot, rows, runner
+from softhebb_fast.bench import machine, plot, rows, runner, scaling
 from softhebb_fast.bench.cases import QUICK, STANDARD, Case, select
 from softhebb_fast.bench.providers import PROVIDERS, Provider, choose
 from softhebb_fast.bench.rows import Row
@@ -99,7 +100,7 @@ def command(options: argparse.Namespace) -> int:
     _report_noise(found)
     if picture is not None and found:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        save(plot.bars(found), picture)
+        save(_picture(found), picture)
     written = [str(path) for path in (csv, picture) if path is not None and found]
     if written:
         print("written: " + ", ".join(written))
@@ -114,6 +115,13 @@ def listing(cases: Sequence[Case], providers: Sequence[Provider]) -> str:
         size = f"{case.flops / 1e9:9.3g} GFLOP  {case.bytes / 2**30:7.2f} GiB at most"
         lines.append(f"  {case.name:28} {case.kind:6} {size}")
     return "\n".join(lines)
+
+
+def _picture(found: list[Row]) -> Figure:
+    if all(row.network == scaling.FAMILY for row in found):
+        print(scaling.table(found))
+        return scaling.plot(found)
+    return plot.bars(found)
 
 
 def _plan(options: argparse.Namespace) -> Plan:

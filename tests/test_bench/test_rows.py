@@ -36,7 +36,7 @@ def test_the_table_of_a_case():
         [
             row(provider="published", median=0.35, q20=0.3, q80=0.4, bytes=None),
             row(),
-            row(provider="cpp", precision="bf16x3", median=0.035),
+            row(provider="cpp-bf16x3", precision="bf16x3", median=0.035),
             row(provider="products", median=0.0595, flops=7_000_000_000),
         ]
     )
@@ -45,7 +45,7 @@ def test_the_table_of_a_case():
     assert head.split("  ")[0] == "provider"
     assert " ".join(published.split()) == "published 350 ms 300 ms 400 ms 1.00x 20.0 17 %"
     assert " ".join(cpp.split()) == "cpp 70.0 ms 60.0 ms 80.0 ms 5.00x 100.0 85 % 200 MiB"
-    assert narrow.startswith("cpp (bf16x3)")
+    assert narrow.startswith("cpp-bf16x3")
     assert "100 %" in products
     assert len({len(line) for line in (head, cpp, products)}) == 1
 
