@@ -1,0 +1,165 @@
+"""The page about the GPU kernels, written from their committed tables.
+
+python -m benchmarks.gpu_page            # write docs/gpu.md again
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "gpu.md"
+COUNTERS, BUDGET = HERE / "gpu_counters.csv", HERE / "gpu_budget.csv"
+SECTOR = 32  # bytes
+STEPS = 5000  # of a CIFAR-10 epoch in batches of 10
+LAUNCH_US = 2.5  # assumed for a launch that nothing hides
+
+HEAD = """\
+# The GPU kernels
+
+Written by `python -m benchmarks.gpu_page` from [gpu_counters.csv](../benchmarks/gpu_counters.csv)
+and [gpu_budget.csv](../benchmarks/gpu_budget.csv).
+
+**Nothing on this page was measured on a GPU, and no time here is a measured time.** The Triton
+kernels were never run on one. What there is instead:
+
+- Launches, programs and tiles: read from the launch code.
+- Sectors, instructions and products: counted while an emulator executed the PTX that Triton emits
+  for sm_90a, on whole layers.
+- Floors: computed, the counted work at the full rate of one unit of an H100 (tensor cores, L2,
+  instruction issue, load and store units, shared memory). The slowest unit bounds the kernel from
+  below. HBM is not among them: what a step at batch 10 touches fits into L2.
+- Library: NVIDIA's own estimate (nvidia-matmul-heuristics) of a library product of the same shape.
+- Registers, spills, shared memory, occupancy and instructions: read from the machine code that
+  Triton and the vendors' assemblers make.
+- Times, speed-ups and shares of a peak: never measured.
+
+A floor is what a kernel cannot beat, not what it will reach: latency, tails and launches come on
+top. The emulator executes PTX, not the machine code, and was never compared with hardware.
+"""
+
+
+def page(counters: Sequence[dict[str, str]], budget: Sequence[dict[str, str]]) -> str:
+    """The page as Markdown."""
+    sections = (HEAD, _steps(counters), _epoch(counters), _launches(counters), _budget(budget))
+    return "\n".join(sections)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _steps(rows: Sequence[dict[str, str]]) -> str:
+    """What a learning step of a layer takes, all launches together."""
+    head = ("layer", "precision", "launches", "MB moved", "GFLOP", "floor µs", "tensor µs")
+    cells = []
+    for (layer, precision), own in grouped(rows, "layer", "precision"):
+        sectors = total(own, "load_sectors") + total(own, "store_sectors")
+        cells.append(
+            (
+                layer,
+                precision,
+                str(len(own)),
+                f"{sectors * SECTOR / 1e6:.1f}",
+                f"{2 * total(own, 'macs') / 1e9:.2f}",
+                f"{total(own, 'floor_us'):.1f}",
+                f"{total(own, 'tensor_us'):.1f}",
+            )
+        )
+    text = (
+        "## A step of a layer\n\nBatch 10. MB moved are those between the multiprocessors and L2."
+    )
+    return f"{text}\n\n{markdown(head, cells)}\n"
+
+
+def _epoch(rows: Sequence[dict[str, str]]) -> str:
+    """The floor of an unsupervised epoch of the CIFAR-10 net."""
+    head = ("precision", "kernels, s", f"launches at {LAUNCH_US:g} µs, s", "together, s")
+    cells = []
+    layers = [row for row in rows if row["layer"].startswith("cifar10-")]
+    for (precision,), own in grouped(layers, "precision"):
+        kernels = STEPS * total(own, "floor_us") / 1e6
+        launches = STEPS * len(own) * LAUNCH_US / 1e6
+        both = f"{kernels + launches:.2f}"
+        cells.append((precision, f"{kernels:.2f}", f"{launches:.2f}", both))
+    text = (
+        "## The floor of an epoch\n\n"
+        f"One epoch of CIFAR-10 is {STEPS} steps of three layers in batches of 10. The sum of the\n"
+        "floors of their kernels, computed as above, and what the launches would cost if none\n"
+        f"were hidden, at an assumed {LAUNCH_US:g} µs each (a CUDA graph hides most of it). Batch\n"
+        "norm, activations, pooling and images are not among the counted kernels."
+    )
+    return f"{text}\n\n{markdown(head, cells)}\n"
+
+
+def _launches(rows: Sequence[dict[str, str]]) -> str:
+    """Every counted launch."""
+    units = ("tensor", "l2", "issue", "lsu", "smem")
+    head = ("layer", "precision", "kernel", "programs", "tile", "floor µs", "by", "library µs")
+    cells = []
+    for row in rows:
+        by = max(units, key=lambda unit: number(row, f"{unit}_us"))
+        names = ("layer", "precision", "kernel", "programs", "tile", "floor_us")
+        cells.append((*(row.get(n, "") for n in names), by, row.get("library_us", "")))
+    return f"## Every launch\n\n{markdown(head, cells)}\n"
+
+
+def _budget(rows: Sequence[dict[str, str]]) -> str:
+    """What the machine code takes, over all layers and precisions."""
+    head = ("kernel", "target", "registers", "spills", "shared KiB", "occupancy %", "matrix units")
+    cells = []
+    for (kernel, target), own in grouped(rows, "kernel", "target"):
+        registers = [number(row, "registers") for row in own]
+        occupancy = [number(row, "occupancy") for row in own]
+        cells.append(
+            (
+                kernel,
+                target,
+                f"{min(registers):.0f}–{max(registers):.0f}",
+                f"{max(number(row, 'spills') for row in own):.0f}",
+                f"{max(number(row, 'shared') for row in own) / 1024:.0f}",
+                f"{min(occupancy):.0f}–{max(occupancy):.0f}",
+                ", ".join(sorted({row["matrix"] for row in own} - {""})),
+            )
+        )
+    text = (
+        "## The machine code\n\nOver all layers and precisions of the table, to which the tests "
+        "hold the kernels:\nthe largest spills (bytes) and shared memory, the range of registers a "
+        "thread and occupancy."
+    )
+    return f"{text}\n\n{markdown(head, cells)}\n"
+
+
+def grouped(
+    rows: Iterable[dict[str, str]], *names: str
+) -> Iterator[tuple[tuple[str, ...], list[dict[str, str]]]]:
+    """Rows that agree in these columns, in the order in which they come first."""
+    found: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    yield from found.items()
+
+
+def number(row: dict[str, str], name: str) -> float:
+    """A cell as a number; 0 if it is empty or the table has no such column."""
+    return float(row.get(name) or 0)
+
+
+def total(rows: Iterable[dict[str, str]], name: str) -> float:
+    return sum(number(row, name) for row in rows)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+
+
+def main() -> None:
+    PAGE.write_text(page(read(COUNTERS), read(BUDGET)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
