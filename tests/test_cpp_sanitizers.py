@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TESTS = ("tests/test_cpp_layer.py", "tests/test_cpp_step.py", "tests/test_ties.py")
+TESTS = (
+    "tests/test_cpp_layer.py",
+    "tests/test_cpp_step.py",
+    "tests/test_cpp_split.py",
+    "tests/test_ties.py",
+)
 
 pytestmark = [
     pytest.mark.slow,
