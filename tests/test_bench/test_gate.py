@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from softhebb_fast import backends
-from softhebb_fast.bench import gate
+from softhebb_fast.bench import gate, providers
 from softhebb_fast.bench.cases import registry
 from softhebb_fast.bench.providers import PROVIDERS, choose
 from softhebb_fast.bench.worker import complaint
 from tests.test_bench.tiny import PERCEPTRON, case
+from tests.test_graphs import Rehearsal
 
 CPU = torch.device("cpu")
 CHECKED = ["published", "tuned", "cpp"]
@@ -30,6 +31,15 @@ def test_providers_do_what_the_reference_does(name, what):
     tiny = case("step", net=PERCEPTRON) if what == "perceptron" else case(what)
     with torch.set_grad_enabled(what == "probe"):
         assert complaint(tiny, PROVIDERS[name], CPU) is None
+
+
+def test_a_step_from_a_graph_begins_where_any_other_does(monkeypatch):
+    """The steps before the capture leave no trace; on the CPU a replay is the step again."""
+    own = providers._own
+    monkeypatch.setattr(providers, "_own", lambda backend: own("reference"))
+    monkeypatch.setattr(providers, "Recorder", lambda device: Rehearsal())
+    with torch.no_grad():
+        assert complaint(case("step"), PROVIDERS["triton-graph"], CPU) is None
 
 
 def wrong_sign(tiny, given):
