@@ -83,6 +83,8 @@ def _exact(name: str):
 def compare(name: str, given: tuple, options: dict, precision: str) -> None:
     found, exact = both(name, given, options)
     of_u, of_delta = tolerances(precision)
+    if name.startswith("block") and given[0].dtype != torch.float32:
+        of_u *= 3  # u may be rounded, then raised to a power, then rounded again
     for i, (own, want) in enumerate(zip(found, exact, strict=True)):
         assert own.device.type == DEVICE.type
         assert own.dtype == given[0].dtype
