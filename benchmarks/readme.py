@@ -10,6 +10,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from softhebb_fast.bench import rows, scaling
@@ -37,7 +38,7 @@ COLUMNS = {
 }
 PHASES = {
     "cifar10/run/layer?": "Hebbian layers, one epoch each",
-    "cifar10/run/features?": "features that are kept",
+    "cifar10/run/features*": "features that are kept",
     "cifar10/run/probe": "classifier, 50 epochs",
     "cifar10/run/test": "evaluation",
 }
@@ -68,7 +69,7 @@ def run(found: Sequence[Row]) -> str:
     for pattern, text in PHASES.items():
         cells = []
         for name in names:
-            own = [r for r in phases if r.provider == name and _matches(r.case, pattern)]
+            own = [r for r in phases if r.provider == name and fnmatchcase(r.case, pattern)]
             taken = sum(row.median for row in own)
             sums[name] += taken
             cells.append(f"{taken:.0f} s" if own else "")
@@ -89,7 +90,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
 CASES = {
     "steps": r"[\w-]+/step/b\d+",
     "layers": r"[\w-]+/(layer\d|probe)/b\d+",
-    "run": r"cifar10/run/\w+",
+    "run": r"cifar10/run/[\w-]+",
     "scaling": r"scaling/\w+/\d+",
 }
 
@@ -151,10 +152,6 @@ def _across(found: Sequence[Row], columns: dict[str, str], cell: Callable[[Row],
 
 def _digits(value: float) -> str:
     return f"{value:.0f}" if value >= 999.5 else f"{value:#.3g}".rstrip(".")
-
-
-def _matches(case: str, pattern: str) -> bool:
-    return re.fullmatch(pattern.replace("?", r"\d"), case) is not None
 
 
 if __name__ == "__main__":

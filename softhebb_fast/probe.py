@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -35,7 +36,7 @@ class FeatureSet:
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Features float32 ``[B, ...]`` and labels of the given rows."""
         if isinstance(indices, slice):
-            return self.images[indices].float(), self.labels[indices]
+            return self.images[indices].float().contiguous(), self.labels[indices]
         return self.images.index_select(0, indices).float(), self.labels.index_select(0, indices)
 
 
@@ -54,20 +55,42 @@ def cache_features(
     blocks: list[nn.Module],
     dtype: torch.dtype = torch.float32,
     on_batch: Callable[[int], None] = lambda count: None,
+    *,
+    in_place: bool = False,
 ) -> FeatureSet:
     """``blocks`` applied to all of ``source``, in order. ``on_batch`` hears of each batch's size.
 
     The blocks must be in evaluation mode. The batch size is fixed, so that a cache made again
     after an interruption has the same bits.
+
+    Args:
+        in_place: let the features take the place of ``source``, itself features that nobody needs
+            any more, in its dtype. They must not be more (``fits``).
     """
     images = None
     for i, (x, _) in enumerate(batches(source, CHUNK)):
         x = features(blocks, x)
         if images is None:
-            images = torch.empty((len(source), *x.shape[1:]), dtype=dtype, device=x.device)
+            shape = (len(source), *x.shape[1:])
+            images = (
+                _within(source.images, shape)
+                if in_place
+                else torch.empty(shape, dtype=dtype, device=x.device)
+            )
         images[i * CHUNK : i * CHUNK + len(x)] = x
         on_batch(len(x))
     return FeatureSet(images, source.labels)
+
+
+def fits(source: FeatureSet, blocks: list[nn.Module]) -> bool:
+    """Whether the features of ``source`` have room in its place, sample by sample."""
+    x, _ = source.batch(slice(0, 1))
+    return features(blocks, x).numel() <= x.numel()
+
+
+def _within(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    rows = images.flatten(1)[:, : math.prod(shape[1:])]
+    return rows.unflatten(1, shape[1:])
 
 
 def supervised_step(

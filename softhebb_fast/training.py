@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from softhebb_fast.data import ImageSet, load, permutation, published_augmentati
 from softhebb_fast.files import writable_folder
 from softhebb_fast.models import build
 from softhebb_fast.presets import protocol
-from softhebb_fast.probe import cache_features, feature_bytes, neuron_accuracy
+from softhebb_fast.probe import FeatureSet, cache_features, feature_bytes, fits, neuron_accuracy
 from softhebb_fast.reporter import Reporter
 from softhebb_fast.runs import read_config, usable_device, write_config
 from softhebb_fast.stages import HebbianStage, Inputs, Stage, SupervisedStage
@@ -26,6 +26,14 @@ CHECKPOINT_SECONDS = 30.0
 
 class Interrupted(Exception):
     """A run that was asked to stop has written its checkpoint and stopped."""
+
+
+class Kept(NamedTuple):
+    """Features of images after so many blocks."""
+
+    images: ImageSet
+    depth: int
+    features: FeatureSet
 
 
 class Trainer:
@@ -92,6 +100,7 @@ class Trainer:
         self.rows: list[metrics.Row] = []
         self.elapsed = 0.0
         self._stage_state: dict[str, Any] | None = None
+        self._kept: Kept | None = None
         self._plan = self._stages()
         writable_folder(self.out)
         if saved is None:
@@ -206,15 +215,32 @@ class Trainer:
         dtype = getattr(torch, self.config.cache_dtype)
         gib = feature_bytes(images, below, dtype) / 2**30
         if gib > self.config.cache_gib:
+            self._kept = None
             self.reporter.say(
                 f"the features of the {images.split} images would take {gib:.1f} GiB, more than "
                 f"cache_gib={self.config.cache_gib:g}: they are computed again for every batch"
             )
             return Inputs(images, below)
         self.reporter.begin(f"features of the {images.split} images", len(images))
-        cached = cache_features(images, below, dtype, self._advance)
+        cached = self._cached(images, below, dtype)
         self.reporter.end()
         return Inputs(cached, [])
+
+    def _cached(self, images: ImageSet, below: list, dtype: torch.dtype) -> FeatureSet:
+        """The features, computed from those of an earlier stage and in their place where that is
+        possible: the same bits, without the blocks below and without room for both."""
+        if images is self.test_set:
+            return cache_features(images, below, dtype, self._advance)
+        kept, self._kept = self._kept, None
+        rest = below if kept is None else below[kept.depth :]
+        if kept is None or kept.images is not images or not fits(kept.features, rest):
+            del kept
+            cached = cache_features(images, below, dtype, self._advance)
+        else:
+            cached = cache_features(kept.features, rest, dtype, self._advance, in_place=True)
+        if dtype == torch.float32:
+            self._kept = Kept(images, len(below), cached)
+        return cached
 
     def _run_stage(self, stage: Stage) -> None:
         seed, samples = self.config.seed, len(stage.inputs.source)

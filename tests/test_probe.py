@@ -60,6 +60,20 @@ def test_features_are_computed_in_batches_of_a_fixed_size(blocks, monkeypatch):
     assert torch.equal(cached.images, torch.cat(parts))
 
 
+def test_features_in_the_place_of_features(blocks):
+    data = counted(12, (1, 8, 8))
+    first = probe.cache_features(data, blocks[:1])
+    expected = probe.cache_features(data, blocks).images
+    assert probe.fits(first, blocks[1:])
+    assert not probe.fits(FeatureSet(*data.batch(slice(None))), blocks[:1])
+    found = probe.cache_features(first, blocks[1:], in_place=True)
+    assert torch.equal(found.images, expected)
+    assert found.images.data_ptr() == first.images.data_ptr()
+    x, _ = found.batch(torch.tensor([7, 3]))
+    assert torch.equal(x, expected[[7, 3]])
+    assert found.batch(slice(2, 5))[0].is_contiguous()  # other layouts, other rounding
+
+
 def test_evaluation_by_hand():
     model = nn.Linear(2, 2, bias=False)
     nn.init.eye_(model.weight)

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import warnings
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -494,17 +493,32 @@ def test_images_that_are_too_small(tmp_path, root):
     assert load("mnist", root=root).image_shape == (1, 28, 28)
 
 
-def test_the_features_of_one_stage_make_room_for_the_next(tmp_path, root, monkeypatch):
-    kept, alive = [], []
-    cache = training.cache_features
+def test_features_take_the_place_of_those_below(tmp_path, root, monkeypatch):
+    """With the same bits as if they were computed from the images."""
+    kept, cache = [], training.cache_features
 
-    def watched_cache(source, *rest):
-        if source.split == "train":
-            alive.append([set_() is not None for set_ in kept])
-        found = cache(source, *rest)
-        kept.append(weakref.ref(found))
+    def watched_cache(source, blocks, dtype, on_batch, *, in_place=False):
+        found = cache(source, blocks, dtype, on_batch, in_place=in_place)
+        kept.append((in_place, found.images.data_ptr(), found.images.clone()))
         return found
 
     monkeypatch.setattr(training, "cache_features", watched_cache)
-    trainer(tmp_path, root).run()
-    assert alive == [[], [False]]
+    run = trainer(tmp_path, root)
+    run.run()
+    (fresh, place, _), (reused, same_place, features), (test, _, _) = kept
+    assert (fresh, reused, test) == (False, True, False)
+    assert place == same_place
+    from_images = cache(run.train_set, list(run.net.eval().blocks))
+    assert torch.equal(features, from_images.images)
+
+
+def test_narrow_features_are_computed_from_the_images(tmp_path, root, monkeypatch):
+    seen, cache = [], training.cache_features
+
+    def watched_cache(*arguments, in_place=False):
+        seen.append(in_place)
+        return cache(*arguments, in_place=in_place)
+
+    monkeypatch.setattr(training, "cache_features", watched_cache)
+    trainer(tmp_path, root, cache_dtype="bfloat16").run()
+    assert seen == [False, False, False]

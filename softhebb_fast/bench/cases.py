@@ -89,7 +89,8 @@ class Case:
         kind: ``"layer"``, a Hebbian layer alone: u, and the weights stepped in place;
             ``"step"``, one unsupervised step of a network: batch norm, layer, activation and
             pool of every block; ``"probe"``, a step of the classifier; a phase of a run, timed a
-            step at a time: ``"learn"``, ``"features"``, ``"classify"``, ``"judge"``.
+            step at a time: ``"learn"``, ``"features"``, ``"features_of_test"``, ``"classify"``,
+            ``"judge"``.
         parts: the Hebbian layers, from the bottom.
         batch: samples a call.
         calls: how many calls the figures stand for: they are measured for one and multiplied.
@@ -206,8 +207,10 @@ def _run() -> Iterator[Case]:
         phase = {"calls": 5000, "least": STRETCH, "trained": i}
         yield Case(f"cifar10/run/layer{i + 1}", "learn", stack, 10, **phase)
     for i in range(1, len(stack) + 1):
-        chunks = (50_000 + 10_000 * (i == len(stack))) // CHUNK
+        chunks = 50_000 // CHUNK
         yield Case(f"cifar10/run/features{i}", "features", stack, CHUNK, calls=chunks, trained=i)
+    chunks = 10_000 // CHUNK
+    yield Case("cifar10/run/features-test", "features_of_test", stack, CHUNK, calls=chunks)
     steps = 50 * -(-50_000 // 64)
     yield Case("cifar10/run/probe", "classify", stack, 64, calls=steps, least=STRETCH)
     yield Case("cifar10/run/test", "judge", stack, 1000, calls=6 * 10, own_calls=50 * 10)

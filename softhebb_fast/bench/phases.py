@@ -70,10 +70,19 @@ def learn(case: Case, given: Given, network: Network) -> Callable[[], object]:
 
 
 def features(case: Case, given: Given, network: Network) -> Callable[[], object]:
-    """A chunk of images through the blocks below what learns next."""
+    """A chunk through one more block, from images or from the features below it."""
     net, source = network(case, given).eval(), images(case, given.x.device).subset(CHUNK)
-    blocks = list(net.blocks[: case.trained])
+    if case.trained > 1:
+        below = torch.randn(CHUNK, *case.parts[case.trained - 1].shape, device=source.device)
+        source = FeatureSet(below, source.labels)
+    blocks = list(net.blocks[case.trained - 1 : case.trained])
     return lambda: cache_features(source, blocks)
+
+
+def features_of_test(case: Case, given: Given, network: Network) -> Callable[[], object]:
+    """A chunk of the test set through all blocks."""
+    net, source = network(case, given).eval(), images(case, given.x.device).subset(CHUNK)
+    return lambda: cache_features(source, list(net.blocks))
 
 
 def classify(case: Case, given: Given, network: Network) -> Callable[[], object]:

@@ -149,6 +149,7 @@ def _own(backend: str) -> dict[str, Callable[[Case, Inputs], Call]]:
         "probe": classifier.own,
         "learn": phase(phases.learn),
         "features": phase(phases.features),
+        "features_of_test": phase(phases.features_of_test),
         "classify": phase(phases.classify),
         "judge": phase(phases.judge),
     }
