@@ -80,6 +80,19 @@ void gather_channels_last(const in_t* image, const Geometry& g, int64_t oy, int6
   }
 }
 
+// The patches of a linear layer: x transposed, in blocks that stay in cache.
+template <typename in_t, typename T>
+void gather_linear(const in_t* x, const Geometry& g, int64_t count, T* to, int64_t line) {
+  constexpr int64_t kBlock = 16;
+  for (int64_t c = 0; c < g.channels; c += kBlock) {
+    const int64_t end = std::min(c + kBlock, g.channels);
+    for (int64_t i = 0; i < count; ++i) {
+      const in_t* from = x + i * g.x_stride[0];
+      for (int64_t k = c; k < end; ++k) to[k * line + i] = static_cast<T>(from[k * g.x_stride[1]]);
+    }
+  }
+}
+
 }  // namespace
 
 Geometry::Geometry(const at::Tensor& x, const at::Tensor& weight, const Window& w, int64_t groups_,
@@ -101,6 +114,7 @@ Geometry::Geometry(const at::Tensor& x, const at::Tensor& weight, const Window& 
 
 template <typename in_t, typename T>
 void gather(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to, int64_t line) {
+  if (g.is_linear()) return gather_linear(x + row * g.x_stride[0], g, count, to, line);
   const bool channels_last = g.x_stride[1] == 1 && g.x_stride[3] != 1 && g.channels > 1;
   const int64_t stride = g.window.stride[0], reach = (g.rows - 1) * g.window.dilation[0];
   const int64_t width = g.padded_column.size(), taps = g.rows * g.columns;

@@ -2,16 +2,15 @@
 
 #include <ATen/Dispatch.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/sum.h>
-#include <ATen/ops/zeros.h>
 
-#include "kernels.h"
+#include "contest.h"
 #include "matrix.h"
-#include "outputs.h"
 #include "plan.h"
 #include "precision.h"
+#include "profile.h"
 #include "split.h"
 #include "tasks.h"
+#include "winograd.h"
 #include "workspace.h"
 
 namespace softhebb {
@@ -27,26 +26,23 @@ class Pass {
   Pass(const Geometry& g, const Competition& c, const at::Tensor& x, const at::Tensor& weight,
        const at::Tensor& bias, const Wanted& wanted)
       : g_(g),
-        c_(c),
         wanted_(wanted),
-        plan_(g, sizeof(T), wanted.pooled.defined()),
+        split_(std::is_same_v<in_t, float> && split_products() &&
+               std::min(g.group_filters(), g.patch()) >= kWorthSplitting),
+        plan_(g, sizeof(T), wanted.pooled.defined(), wanted.update, !split_),
+        contest_(g, c, wanted, bias.defined() ? bias.const_data_ptr<T>() : nullptr,
+                 plan_.pool_in_tile),
         x_(x.const_data_ptr<in_t>()),
         weight_{weight.const_data_ptr<T>(), g.patch(), 1},
-        bias_(bias.defined() ? bias.const_data_ptr<T>() : nullptr),
         update_(wanted.update),
-        options_(weight.options()),
-        split_(std::is_same_v<in_t, float> && split_products() &&
-               std::min(g.group_filters(), g.patch()) >= kWorthSplitting) {}
+        options_(weight.options()) {}
 
   void run() {
     allocate();
     sweep();
     if (unfit_) {
       split_ = false;
-      for (at::Tensor* sums : {&sums_, update_ ? &update_->sum_y : nullptr,
-                               update_ ? &update_->sum_yu : nullptr}) {
-        if (sums && sums->defined()) sums->zero_();
-      }
+      if (update_) update_->restart();
       sweep();
     }
     if (update_) finish();
@@ -55,9 +51,11 @@ class Pass {
  private:
   void sweep() {
     const int64_t rows = g_.batch * g_.out_height;
+    if (sums_.defined()) sums_.zero_();
     for (panel_row_ = 0; panel_row_ < rows; panel_row_ += plan_.panel_rows) {
       panel_rows_ = std::min(plan_.panel_rows, rows - panel_row_);
       tiles_ = (panel_rows_ + plan_.tile_rows - 1) / plan_.tile_rows;
+      if (update_) update_->open_tiles(tiles_);
       plan_.small ? run_small() : run_large(panel_row_ + panel_rows_ == rows);
       if (pools() && !plan_.pool_in_tile) pool_panel();
     }
@@ -76,20 +74,26 @@ class Pass {
     return {panel_row_ + row, rows, rows * g_.out_width, row * g_.out_width};
   }
 
-  // Linear layers on the dtype of accumulation read x where it lies.
-  bool direct() const {
-    return std::is_same_v<in_t, T> && g_.is_linear() &&
-           (g_.x_stride[0] == 1 || g_.x_stride[1] == 1);
+  // Whether products can read x of a linear layer where it lies, elements of a neuron's input (1)
+  // or of the batch (0) next to each other.
+  bool lies_ready(int dimension) const {
+    const int64_t line = g_.x_stride[1 - dimension], size = dimension ? g_.channels : g_.batch;
+    return std::is_same_v<in_t, T> && g_.is_linear() && g_.x_stride[dimension] == 1 && line >= size;
   }
 
   static int64_t padded(int64_t line) { return line % 256 == 0 ? line + 16 : line; }
 
   void allocate() {
-    const int64_t width = g_.out_width, patches = g_.groups * g_.patch();
+    const int64_t width = g_.out_width;
     const int64_t panel = padded(plan_.panel_rows * width), tile = padded(plan_.tile_rows * width);
     const int64_t workers = plan_.small ? at::get_num_threads() : 1;
     const int64_t line = plan_.small ? tile : panel;
-    if (!direct()) x_buffer_ = workspace(Slot::patches, {workers, patches, line}, options_);
+    if (plan_.winograd) {
+      winograd_.emplace(g_, x_, weight_, plan_.panel_rows / g_.out_height, update_ != nullptr,
+                        options_);
+    } else if (!lies_ready(0)) {
+      x_buffer_ = workspace(Slot::patches, {workers, g_.groups * g_.patch(), line}, options_);
+    }
     y_buffer_ = workspace(Slot::y, {workers, g_.filters, line}, options_);
     if (pools() && wanted_.epilogue->centre) mean_ = at::empty({panel}, options_);
     if (pools() && !plan_.pool_in_tile) {
@@ -98,7 +102,7 @@ class Pass {
       u_buffer_ = workspace(Slot::u, {workers, g_.filters, line}, options_);
     }
     if (update_ && plan_.small)
-      sums_ = workspace(Slot::sums, {plan_.lanes, g_.filters, g_.patch()}, options_).zero_();
+      sums_ = workspace(Slot::sums, {plan_.lanes, g_.filters, g_.patch()}, options_);
     if (update_ && !plan_.small && g_.batch == 0) update_->yx.zero_();
   }
 
@@ -106,142 +110,126 @@ class Pass {
     return {buffer.data_ptr<T>() + i * buffer.stride(0), buffer.stride(1), 1};
   }
 
-  // Patches of a tile [patch elements, positions], and where its u and y go.
   struct Place {
-    View<const T> x;
     View<T> u, y;
   };
 
   Place place(const Tile& t, int64_t worker) const {
     const int64_t column = plan_.small ? 0 : t.first, i = plan_.small ? worker : 0;
     const View<T> y = slot(y_buffer_, i).block(0, column);
-    View<T> u = y;
-    if (pools() && !plan_.pool_in_tile) {
-      u = slot(u_buffer_, 0).block(0, t.first);
-    } else if (u_buffer_.defined()) {
-      u = slot(u_buffer_, i).block(0, column);
-    }
-    if constexpr (std::is_same_v<in_t, T>) {
-      if (direct()) return {{x_ + t.row * g_.x_stride[0], g_.x_stride[1], g_.x_stride[0]}, u, y};
-    }
-    return {slot(x_buffer_, i).block(0, column), u, y};
+    if (pools() && !plan_.pool_in_tile) return {slot(u_buffer_, 0).block(0, t.first), y};
+    return {u_buffer_.defined() ? slot(u_buffer_, i).block(0, column) : y, y};
   }
 
-  void gather_tile(const Tile& t, const Place& p) const {
-    if (!direct()) gather(x_, g_, t.row, t.rows, const_cast<T*>(p.x.data), p.x.line);
+  View<T> gathered(const Tile& t, int64_t worker) const {
+    return plan_.small ? slot(x_buffer_, worker) : slot(x_buffer_, 0).block(0, t.first);
+  }
+
+  void gather_tile(const Tile& t, int64_t worker) const {
+    if (lies_ready(0)) return;
+    const Timed timed(Part::gather);
+    const View<T> to = gathered(t, worker);
+    gather(x_, g_, t.row, t.rows, to.data, to.line);
+  }
+
+  // [patch elements, positions], rows of it contiguous.
+  View<const T> patches(const Tile& t, int64_t worker) const {
+    if constexpr (std::is_same_v<in_t, T>) {
+      if (lies_ready(0)) return {x_ + t.row, g_.x_stride[1], 1};
+    }
+    return gathered(t, worker);
+  }
+
+  // [positions, patch elements], rows of it contiguous if that costs nothing.
+  View<const T> transposed_patches(const Tile& t, int64_t worker) const {
+    if constexpr (std::is_same_v<in_t, T>) {
+      if (lies_ready(1)) return {x_ + t.row * g_.x_stride[0], g_.x_stride[0], 1};
+    }
+    return patches(t, worker).transposed();
   }
 
   // c = a b or c += a b.
-  void product(View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n, int64_t k,
-               bool add) const {
+  void multiply(View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n, int64_t k,
+                bool add) const {
+    const Timed timed(Part::products);
     if constexpr (std::is_same_v<T, float>) {
       if (split_) {
         if (!multiply_split(c, a, b, m, n, k, add)) unfit_ = true;
         return;
       }
     }
-    multiply<T>(c, a, b, m, n, k, add);
+    multiply_in_cache(c, a, b, m, n, k, add);
   }
 
   // u of the neurons [begin, end) of every group.
-  void multiply_tile(const Tile& t, const Place& p, int64_t begin, int64_t end) const {
+  void multiply_tile(const Tile& t, View<T> u, View<const T> x, int64_t begin, int64_t end) const {
     const int64_t share = g_.group_filters(), patch = g_.patch();
     for (int64_t group = 0; group < g_.groups; ++group) {
       const int64_t k = group * share + begin;
-      const View<T> u = p.u.block(k, 0);
-      const View<const T> w = weight_.block(k, 0), x = p.x.block(group * patch, 0);
-      split_ ? product(u, w, x, end - begin, t.positions, patch, false)
-             : multiply_in_cache(u, w, x, end - begin, t.positions, patch);
+      multiply(u.block(k, 0), weight_.block(k, 0), x.block(group * patch, 0), end - begin,
+               t.positions, patch, false);
     }
   }
 
-  // Turns u of a tile into what is wanted of it, and into y if the layer learns.
-  void compete(const Tile& t, const Place& p, T* sums) const {
-    const int64_t line = p.u.line;
-    for (int64_t j = 0; j < t.positions; j += kStrip) {
-      const int64_t n = std::min(kStrip, t.positions - j);
-      T* mean = mean_.defined() ? mean_.template data_ptr<T>() + t.first + j : nullptr;
-      prepare_strip<T>({p.u.at(0, j), line, g_.filters, n, bias_, c_.pre_triangle, mean});
-    }
-    if (plan_.pool_in_tile)
-      pool(p.u, t.first, t.row / g_.out_height, t.rows / g_.out_height, 0, g_.filters);
-    T largest[kStrip];
-    int32_t winner[kStrip];
-    const int64_t share = g_.group_filters();
-    for (int64_t j = 0; j < t.positions; j += kStrip) {
-      const int64_t n = std::min(kStrip, t.positions - j);
-      const T* u = p.u.at(0, j);
-      if (wanted_.u.defined()) {
-        write_u<in_t, T>(wanted_.u, t.row * g_.out_width + j, {const_cast<T*>(u), line, 1}, n);
-      }
-      if (!update_) continue;
-      for (int64_t group = 0; group < g_.groups; ++group) {
-        const T* group_u = u + group * share * line;
-        T* y = p.y.at(group * share, j);
-        find_winners<T>({group_u, line, share, n, largest, winner});
-        if (c_.spread) {
-          share_ties<T>({group_u, line, share, n, largest, winner}, t.row * g_.out_width + j);
-        }
-        if (c_.soft()) {
-          soft_strip<T>({group_u, y, line, p.y.line, share, n, static_cast<T>(c_.t), c_.anti(),
-                         largest, winner});
-        } else {
-          hard_strip<T>({group_u, y, line, p.y.line, share, n, winner, c_.anti() ? c_.rank : 0,
-                         static_cast<T>(c_.delta), c_.overwrite});
-        }
-      }
-      if (sums) {
-        sum_strip<T>({p.y.at(0, j), u, p.y.line, line, g_.filters, n,
-                      update_->sum_y.defined() ? sums : nullptr,
-                      update_->sum_yu.defined() ? sums + g_.filters : nullptr});
-      }
-    }
-  }
-
-  // Where a tile leaves its sums of y and of y u; reduced in the order of tiles.
-  void prepare_tile_sums() {
-    if (update_ && (update_->sum_y.defined() || update_->sum_yu.defined())) {
-      tile_sums_ = at::zeros({tiles_, 2, g_.filters}, options_);
-    }
-  }
-
-  T* sums_of(int64_t tile) const {
-    return tile_sums_.defined() ? tile_sums_.template data_ptr<T>() + tile * 2 * g_.filters
-                                : nullptr;
-  }
-
-  void collect_tile_sums() {
-    if (!tile_sums_.defined()) return;
-    const at::Tensor sums = tile_sums_.sum(0);
-    if (update_->sum_y.defined()) update_->sum_y.add_(sums[0]);
-    if (update_->sum_yu.defined()) update_->sum_yu.add_(sums[1]);
+  void compete(int64_t i, const Place& p) const {
+    const Tile t = tile(i);
+    T* mean = mean_.defined() ? mean_.template data_ptr<T>() + t.first : nullptr;
+    T* sums = update_ ? update_->sums_of<T>(i) : nullptr;
+    contest_.run(p.u, p.y, t.row * g_.out_width, t.positions, mean, sums);
   }
 
   void run_small() {
-    const int64_t share = g_.group_filters(), patch = g_.patch(),
-                  lanes = std::min(plan_.lanes, tiles_);
-    prepare_tile_sums();
+    const int64_t share = g_.group_filters(), patch = g_.patch();
+    const int64_t lanes = std::min(plan_.lanes, tiles_);
     for_each_task(lanes, [&](int64_t lane, int64_t worker) {
       for (int64_t i = lane * tiles_ / lanes; i < (lane + 1) * tiles_ / lanes; ++i) {
         const Tile t = tile(i);
         const Place p = place(t, worker);
-        gather_tile(t, p);
-        multiply_tile(t, p, 0, share);
-        compete(t, p, sums_of(i));
+        gather_tile(t, worker);
+        multiply_tile(t, p.u, patches(t, worker), 0, share);
+        compete(i, p);
         if (!update_) continue;
         const View<T> sums = slot(sums_, lane);
+        const View<const T> x = transposed_patches(t, worker);
         for (int64_t group = 0; group < g_.groups; ++group) {
-          product(sums.block(group * share, 0), p.y.block(group * share, 0),
-                  p.x.block(group * patch, 0).transposed(), share, patch, t.positions, true);
+          multiply(sums.block(group * share, 0), p.y.block(group * share, 0),
+                   x.block(0, group * patch), share, patch, t.positions, true);
         }
       }
     });
-    collect_tile_sums();
+    if (update_) update_->close_tiles();
   }
 
   void run_large(bool last) {
-    const int64_t share = g_.group_filters(), patch = g_.patch();
-    prepare_tile_sums();
+    const bool transformed = transform_panel();
+    if (!transformed) multiply_panel();
+    if (!update_) return;
+    update_->close_tiles();
+    transformed ? sum_transformed(last) : sum_panel(last);
+  }
+
+  // By Winograd, unless some u is not finite: that would have spread over its tile.
+  bool transform_panel() {
+    if (!winograd_) return false;
+    winograd_->read(panel_row_ / g_.out_height, panel_rows_ / g_.out_height);
+    if (!winograd_->multiply(place(tile(0), 0).u)) return false;
+    for_each_task(tiles_, [&](int64_t i, int64_t) { compete(i, place(tile(i), 0)); });
+    return true;
+  }
+
+  void sum_transformed(bool last) {
+    measured_ = last;
+    winograd_->sum(place(tile(0), 0).y, {update_->yx.data_ptr<T>(), g_.patch(), 1}, panel_row_ > 0,
+                   [&](int64_t k) {
+                     if (measured_) update_->measure(k, k + 1);
+                   });
+  }
+
+  void multiply_panel() {
+    if (winograd_ && !x_buffer_.defined()) {
+      x_buffer_ = at::empty({1, g_.patch(), padded(plan_.panel_rows * g_.out_width)}, options_);
+    }
+    const int64_t share = g_.group_filters();
     const int64_t parts = split_                  ? slices_of(share, 384)
                           : tiles_ < kEnoughTasks ? std::min(slices_of(kEnoughTasks, tiles_),
                                                              slices_of(share, 128))
@@ -250,25 +238,27 @@ class Pass {
       for_each_task(tiles_, [&](int64_t i, int64_t) {
         const Tile t = tile(i);
         const Place p = place(t, 0);
-        gather_tile(t, p);
-        multiply_tile(t, p, 0, share);
-        compete(t, p, sums_of(i));
+        gather_tile(t, 0);
+        multiply_tile(t, p.u, patches(t, 0), 0, share);
+        compete(i, p);
       });
-    } else {
-      for_each_task(tiles_, [&](int64_t i, int64_t) { gather_tile(tile(i), place(tile(i), 0)); });
-      const int64_t wide = split_ ? std::max<int64_t>(640 / (plan_.tile_rows * g_.out_width), 1) : 1;
-      for_each_task(slices_of(tiles_, wide) * parts, [&](int64_t task, int64_t) {
-        const Tile t = tile(task / parts * wide, wide);
-        const int64_t part = task % parts;
-        multiply_tile(t, place(t, 0), part * share / parts, (part + 1) * share / parts);
-      });
-      for_each_task(tiles_,
-                    [&](int64_t i, int64_t) { compete(tile(i), place(tile(i), 0), sums_of(i)); });
+      return;
     }
-    collect_tile_sums();
-    if (!update_) return;
+    for_each_task(tiles_, [&](int64_t i, int64_t) { gather_tile(tile(i), 0); });
+    const int64_t wide = split_ ? std::max<int64_t>(640 / (plan_.tile_rows * g_.out_width), 1) : 1;
+    for_each_task(slices_of(tiles_, wide) * parts, [&](int64_t task, int64_t) {
+      const Tile t = tile(task / parts * wide, wide);
+      const int64_t part = task % parts;
+      multiply_tile(t, place(t, 0).u, patches(t, 0), part * share / parts,
+                    (part + 1) * share / parts);
+    });
+    for_each_task(tiles_, [&](int64_t i, int64_t) { compete(i, place(tile(i), 0)); });
+  }
+
+  void sum_panel(bool last) {
+    const int64_t share = g_.group_filters(), patch = g_.patch();
     const Tile whole{panel_row_, panel_rows_, panel_rows_ * g_.out_width, 0};
-    const Place p = place(whole, 0);
+    const View<const T> x = transposed_patches(whole, 0), y = place(whole, 0).y;
     const View<T> yx{update_->yx.data_ptr<T>(), patch, 1};
     const int64_t by_neuron = share >= 512 ? slices_of(share, 384) : 1;
     const int64_t by_patch = by_neuron == 1 ? slices_of(patch, 288) : 1;
@@ -279,22 +269,10 @@ class Pass {
       const int64_t k = group * share + row * share / by_neuron;
       const int64_t k_end = group * share + (row + 1) * share / by_neuron;
       const int64_t begin = column * patch / by_patch, end = (column + 1) * patch / by_patch;
-      product(yx.block(k, begin), p.y.block(k, 0),
-              p.x.block(group * patch + begin, 0).transposed(), k_end - k, end - begin,
-              whole.positions, panel_row_ > 0);
+      multiply(yx.block(k, begin), y.block(k, 0), x.block(0, group * patch + begin), k_end - k,
+               end - begin, whole.positions, panel_row_ > 0);
       if (measured_) update_->measure(k, k_end);
     });
-  }
-
-  // Pools neurons [begin, end) of whole images: u holds them from position `first` of the panel.
-  void pool(View<T> u, int64_t first, int64_t image, int64_t images, int64_t begin,
-            int64_t end) const {
-    const T* mean = mean_.defined() ? mean_.template const_data_ptr<T>() + first : nullptr;
-    for (int64_t i = 0; i < images; ++i) {
-      const int64_t at = i * g_.plane();
-      write_pooled<in_t, T>(wanted_.pooled, *wanted_.epilogue, image + i, u.block(0, at),
-                            mean ? mean + at : nullptr, g_.out_height, g_.out_width, begin, end);
-    }
   }
 
   void pool_panel() const {
@@ -303,39 +281,32 @@ class Pass {
     const View<T> u = slot(u_buffer_, 0);
     for_each_task(images * blocks, [&](int64_t task, int64_t) {
       const int64_t i = task / blocks, begin = task % blocks * kNeurons, first = i * g_.plane();
-      pool(u.block(0, first), first, panel_row_ / g_.out_height + i, 1, begin,
-           std::min(begin + kNeurons, g_.filters));
+      const T* mean = mean_.defined() ? mean_.template const_data_ptr<T>() + first : nullptr;
+      contest_.pool(u.block(0, first), mean, panel_row_ / g_.out_height + i, 1, begin,
+                    std::min(begin + kNeurons, g_.filters));
     });
   }
 
   void finish() {
-    if (plan_.small) {
-      T* yx = update_->yx.data_ptr<T>();
-      const T* sums = sums_.template const_data_ptr<T>();
-      const int64_t size = g_.filters * g_.patch();
-      for (int64_t i = 0; i < size; ++i) {
-        T sum = 0;
-        for (int64_t lane = 0; lane < plan_.lanes; ++lane) sum += sums[lane * size + i];
-        yx[i] = sum;
-      }
-    }
+    if (plan_.small) update_->collect(sums_);
     if (!measured_) update_->measure_all();
   }
 
   static constexpr int64_t kEnoughTasks = 8, kWorthSplitting = 64;
 
   const Geometry& g_;
-  const Competition& c_;
   const Wanted& wanted_;
+  bool split_;
   const Plan plan_;
+  const Contest<in_t, T> contest_;
   const in_t* x_;
   const View<const T> weight_;
-  const T* bias_;
   Update* update_;
   at::TensorOptions options_;
-  at::Tensor x_buffer_, y_buffer_, u_buffer_, mean_, sums_, tile_sums_;
+  at::Tensor x_buffer_, y_buffer_, u_buffer_, mean_, sums_;
+  std::optional<Winograd<in_t, T>> winograd_;
   int64_t panel_row_ = 0, panel_rows_ = 0, tiles_ = 0;
-  bool measured_ = false, split_;
+  bool measured_ = false;
   mutable std::atomic<bool> unfit_{false};  // a product in parts met what it cannot split
 };
 

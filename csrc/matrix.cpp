@@ -46,23 +46,23 @@ int64_t part_of(int64_t size, int64_t most) {
 }  // namespace
 
 void multiply_in_cache(View<float> c, View<const float> a, View<const float> b, int64_t m,
-                       int64_t n, int64_t k) {
-  if (b.step != 1 || !has_micro_kernels()) return multiply<float>(c, a, b, m, n, k, false);
+                       int64_t n, int64_t k, bool add) {
+  if (b.step != 1 || !has_micro_kernels()) return multiply<float>(c, a, b, m, n, k, add);
   const int64_t rows = part_of(m, 384), columns = part_of(n, 256);
   const int64_t depth = part_of(k, (int64_t{1} << 17) / columns);  // half a MiB of b
   for (int64_t j = 0; j < n; j += columns) {
     for (int64_t p = 0; p < k; p += depth) {
       for (int64_t i = 0; i < m; i += rows) {
         micro_kernel(c.block(i, j), a.block(i, p), b.block(p, j), std::min(rows, m - i),
-                     std::min(columns, n - j), std::min(depth, k - p), p > 0);
+                     std::min(columns, n - j), std::min(depth, k - p), add || p > 0);
       }
     }
   }
 }
 
 void multiply_in_cache(View<double> c, View<const double> a, View<const double> b, int64_t m,
-                       int64_t n, int64_t k) {
-  multiply<double>(c, a, b, m, n, k, false);
+                       int64_t n, int64_t k, bool add) {
+  multiply<double>(c, a, b, m, n, k, add);
 }
 
 }  // namespace softhebb

@@ -36,11 +36,11 @@ void multiply(View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n,
   add ? at::addmm_out(out, out, left, right) : at::mm_out(out, left, right);
 }
 
-// c = a b with small c and b, rows of all three contiguous: in blocks that stay in cache, without
+// c (+)= a b with small c and b, rows of all three contiguous: in blocks that stay in cache, without
 // the copies that BLAS makes of its operands, where oneDNN's micro-kernels run (AVX-512).
 void multiply_in_cache(View<float> c, View<const float> a, View<const float> b, int64_t m,
-                       int64_t n, int64_t k);
+                       int64_t n, int64_t k, bool add = false);
 void multiply_in_cache(View<double> c, View<const double> a, View<const double> b, int64_t m,
-                       int64_t n, int64_t k);
+                       int64_t n, int64_t k, bool add = false);
 
 }  // namespace softhebb

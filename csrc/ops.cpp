@@ -11,6 +11,7 @@
 #include "denormals.h"
 #include "layer.h"
 #include "split.h"
+#include "profile.h"
 
 namespace softhebb {
 namespace {
@@ -240,6 +241,14 @@ std::tuple<Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, Optional
   return {call.pooled(), call.bias_delta()};
 }
 
+// Nanoseconds of CPU time that every Part took since the last call; counts on if `on`.
+std::vector<int64_t> profile(bool on) {
+  std::vector<int64_t> found;
+  for (auto& part : Profile::nanoseconds) found.push_back(part.exchange(0));
+  Profile::on = on;
+  return found;
+}
+
 // Autograd must know that the second argument, the weight, has changed.
 void tell_autograd(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
                    torch::jit::Stack* stack) {
@@ -264,6 +273,7 @@ void tell_autograd(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
 #define TIE_OPTION ", *, str tie_rule=\"first\""
 
 TORCH_LIBRARY(softhebb_fast, m) {
+  m.def("profile(bool on) -> int[]", softhebb::profile);
   m.def("conv_update(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS TIE_OPTION
         ") -> (Tensor, Tensor, Tensor)");
   m.def(

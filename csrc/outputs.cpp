@@ -11,10 +11,13 @@ template <typename in_t, typename T>
 void write_u(const at::Tensor& out, int64_t position, View<const T> u, int64_t count) {
   constexpr int64_t kBlock = 16;
   const int64_t neurons = out.size(1), plane = out.size(2) * out.size(3);
-  const int64_t channel = out.stride(1), step = out.stride(3);
+  // of a linear layer, whose maps are single positions, those of all images
+  const bool linear = plane == 1;
+  const int64_t channel = out.stride(1), step = linear ? out.stride(0) : out.stride(3);
   for (int64_t done = 0; done < count;) {
-    const int64_t image = (position + done) / plane, offset = (position + done) % plane;
-    const int64_t run = std::min(count - done, plane - offset);
+    const int64_t image = linear ? 0 : (position + done) / plane;
+    const int64_t offset = position + done - image * plane;
+    const int64_t run = linear ? count : std::min(count - done, plane - offset);
     in_t* start = out.data_ptr<in_t>() + image * out.stride(0) + offset * step;
     for (int64_t k = 0; k < neurons; k += kBlock) {
       const int64_t last = std::min(k + kBlock, neurons);

@@ -6,12 +6,17 @@
 
 #if defined(__x86_64__) && defined(__linux__)
 
+#include <ATen/Version.h>
+
 namespace softhebb {
 
+// Of x86-64: what the machine has, and no more than torch uses (ATEN_CPU_CAPABILITY).
 inline int cpu_level() {
   static const int level = [] {
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+    const std::string allowed = at::get_cpu_capability();
+    if (allowed == "DEFAULT") return 1;
+    if (allowed != "AVX2" && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
       return 4;
     }

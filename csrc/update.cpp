@@ -6,11 +6,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/exp.h>
+#include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 
 #include <cmath>
 
 #include "kernels.h"
+#include "profile.h"
 #include "tasks.h"
 #include "workspace.h"
 
@@ -58,8 +60,32 @@ Update::Update(at::Tensor weight, at::Tensor product_weight, at::Tensor bias, in
   largest_ = at::empty({neurons}, options);
 }
 
+void Update::open_tiles(int64_t tiles) {
+  if (sum_y.defined() || sum_yu.defined()) {
+    tile_sums_ = at::zeros({tiles, 2, weight_.size(0)}, weight_.options());
+  }
+}
+
+void Update::close_tiles() {
+  if (!tile_sums_.defined()) return;
+  const at::Tensor sums = tile_sums_.sum(0);
+  if (sum_y.defined()) sum_y.add_(sums[0]);
+  if (sum_yu.defined()) sum_yu.add_(sums[1]);
+}
+
+void Update::collect(const at::Tensor& lanes) {
+  yx.copy_(lanes[0]);
+  for (int64_t lane = 1; lane < lanes.size(0); ++lane) yx.add_(lanes[lane]);
+}
+
+void Update::restart() {
+  if (sum_y.defined()) sum_y.zero_();
+  if (sum_yu.defined()) sum_yu.zero_();
+}
+
 template <typename T>
 void Update::measure_rows(int64_t begin, int64_t end) {
+  const Timed timed(Part::apply);
   const int64_t size = weight_.size(1);
   const T* w = weight_.const_data_ptr<T>();
   const T* wt = product_weight_.const_data_ptr<T>();
@@ -100,6 +126,7 @@ void Update::write_rows(const at::Tensor& out, const Rate* rate) {
   const T *yu = yu_.const_data_ptr<T>(), *square = square_.const_data_ptr<T>();
   T* to = out.data_ptr<T>();
   for_row_blocks(neurons, size, [&](int64_t begin, int64_t end) {
+    const Timed timed(Part::apply);
     for (int64_t k = begin; k < end; ++k) {
       T lr = 0;
       if (rate) {

@@ -16,6 +16,18 @@ class Update {
   Update(at::Tensor weight, at::Tensor product_weight, at::Tensor bias, int64_t groups,
          int64_t positions, bool direct);
 
+  // Sums of y and of y u of one tile [2, K], null if nobody needs them; added up by close_tiles in
+  // the order of tiles.
+  void open_tiles(int64_t tiles);
+  template <typename T>
+  T* sums_of(int64_t tile) const {
+    return tile_sums_.defined() ? tile_sums_.data_ptr<T>() + tile * tile_sums_.stride(0) : nullptr;
+  }
+  void close_tiles();
+
+  void collect(const at::Tensor& lanes);  // yx from its parts [lanes, K, patch]
+  void restart();                         // forgets all sums
+
   at::Tensor yx;      // [K, patch], written by the pass
   at::Tensor sum_y;   // [K], if a bias wants it
   at::Tensor sum_yu;  // [K], if u is not linear in the weight; else from <W, yx>
@@ -32,7 +44,7 @@ class Update {
   template <typename T>
   void write_rows(const at::Tensor& out, const Rate* rate);
 
-  at::Tensor weight_, product_weight_, bias_, yu_, square_, largest_;
+  at::Tensor tile_sums_, weight_, product_weight_, bias_, yu_, square_, largest_;
   int64_t groups_, positions_;
 };
 

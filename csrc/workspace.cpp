@@ -17,7 +17,7 @@ struct Held {
 }  // namespace
 
 at::Tensor workspace(Slot slot, at::IntArrayRef sizes, const at::TensorOptions& options) {
-  thread_local Held slots[5];
+  thread_local Held slots[static_cast<int>(Slot::count)];
   const size_t size = c10::multiply_integers(sizes) * options.dtype().itemsize();
   if (size > kMost) return at::empty(sizes, options);
   Held& held = slots[static_cast<int>(slot)];

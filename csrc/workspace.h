@@ -6,7 +6,7 @@
 
 namespace softhebb {
 
-enum class Slot { patches, y, u, yx, sums };
+enum class Slot { patches, y, u, yx, sums, tiles, weights, products, count };
 
 // A tensor over the memory of a slot, unset; valid until the thread asks for that slot again.
 at::Tensor workspace(Slot slot, at::IntArrayRef sizes, const at::TensorOptions& options);

@@ -15,6 +15,7 @@ TESTS = (
     "tests/test_cpp_layer.py",
     "tests/test_cpp_step.py",
     "tests/test_cpp_split.py",
+    "tests/test_cpp_winograd.py",
     "tests/test_ties.py",
 )
 
