@@ -81,7 +81,8 @@ def run(name: str, batch: int, options: argparse.Namespace) -> list[dict]:
         if variant not in options.skip:
             variants[variant] = step(Net(layers), x)
     variants |= products(layers, batch)
-    print(f"{name} batch {batch}: extra memory of the native step {extra_memory(name, batch)} MiB")
+    grown, extra = extra_memory(name, batch)
+    print(f"{name} batch {batch}: the native step takes {grown} MiB, {extra} beyond x, u, yx and W")
     times = interleaved(variants, options.repeats)
     native = times["native"][1]
     about = facts()
@@ -111,20 +112,27 @@ def interleaved(variants: dict[str, Callable], repeats: int) -> dict[str, tuple[
     }
 
 
-def extra_memory(name: str, batch: int) -> int:
-    """MiB by which a fresh process grows in its first native step, beyond x and the weights."""
+def extra_memory(name: str, batch: int) -> tuple[int, int]:
+    """MiB by which a fresh process grows at most in its first native step, x and weights made
+    before, and how many of them are beyond the layers' inputs and outputs and yx."""
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as fresh:
         return fresh.submit(first_step_growth, name, batch).result()
 
 
-def first_step_growth(name: str, batch: int) -> int:
+def first_step_growth(name: str, batch: int) -> tuple[int, int]:
     torch.randn(256, 256) @ torch.randn(256, 256)  # BLAS comes with memory of its own
     shape, layers = NETS[name]
     x, net = torch.randn(batch, *shape), Net(layers)
     before = peak_memory()
-    STEPS["native"](net, x)()
-    return (peak_memory() - before) >> 10
+    outputs = STEPS["native"](net, x)()
+    grown = peak_memory() - before
+    # the pooled maps stand for u, all of them kept by the step; of yx and of the normalised inputs
+    # only one lives at a time
+    inputs = [] if layers[0].is_linear else [x, *outputs[:-1]]
+    kept = sum(t.nbytes for t in outputs) + max((t.nbytes for t in inputs), default=0)
+    kept += max(weight.nbytes for weight in net.weights)
+    return grown >> 10, (grown - (kept >> 10)) >> 10
 
 
 def peak_memory() -> int:
