@@ -15,6 +15,7 @@ from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.kernels import autotune, launch
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
 from softhebb_fast.kernels.launch import Rule
+from softhebb_fast.kernels.pooling import new_map, pooling
 from softhebb_fast.reference import SoftHebbOutput
 
 __all__ = [
@@ -80,14 +81,21 @@ def linear_step_(
 def block_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
 ) -> Tensor:
-    """The epilogue of ``conv2d``'s u, computed by PyTorch after the forward kernel."""
+    """The epilogue of ``conv2d``'s u; u itself is not written where its neurons fit a tile."""
     launch.check_dtype(x)
     G, rule = _conv2d(x, weight, **options)
+    E = pooling(epilogue, G)
     if x.numel() == 0:
-        u = x.new_empty((x.shape[0], G.neurons, G.OH, G.OW))
+        return new_map(x, G, E.OY, E.OX)
+    tiled = launch.forward_pooled(x, weight, bias, G, rule, E)
+    if tiled is None:
+        out, rest = launch.forward(x, weight, bias, G, rule, E, learns=False)
     else:
-        u = launch.forward(x, weight, bias, G, rule).u
-    return epilogue.apply(u)
+        out, rest = tiled
+    if rest is None:
+        return out
+    launch.pool(rest, G)
+    return rest.out
 
 
 @torch.no_grad()
@@ -95,8 +103,10 @@ def block_update(
     x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """``conv2d`` with the epilogue of u instead of u."""
-    out = conv2d(x, weight, bias, **options)
-    return epilogue.apply(out.u), out.delta, out.bias_delta
+    G, rule = _conv2d(x, weight, **options)
+    delta = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+    out, bias_delta = _learn(x, weight, bias, G, rule, delta, epilogue=epilogue)
+    return out, delta, bias_delta
 
 
 @torch.no_grad()
@@ -111,8 +121,8 @@ def block_step_(
     **options,
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d_step_`` with the epilogue of u instead of u."""
-    u, bias_delta = conv2d_step_(x, weight, bias, lr=lr, lr_power=lr_power, **options)
-    return epilogue.apply(u), bias_delta
+    G, rule = _conv2d(x, weight, **options)
+    return _learn(x, weight, bias, G, rule, None, lr, lr_power, epilogue)
 
 
 def _conv2d(
@@ -142,21 +152,24 @@ def _learn(
     delta: Tensor | None,
     lr: float = 0.0,
     lr_power: float = 0.5,
+    epilogue: Epilogue | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """u and bias_delta; the update goes into ``delta`` or, where that is None, onto the weight."""
+    """u, or its epilogue, and bias_delta; the update goes into ``delta`` or onto the weight."""
     launch.check_dtype(x)
+    E = None if epilogue is None else pooling(epilogue, G)
     bias_delta = None if bias is None or rule.hard else torch.empty_like(bias)
     if x.numel() == 0:
         for empty in (delta, bias_delta):
             if empty is not None:
                 empty.zero_()
-        return x.new_empty((x.shape[0], G.neurons, G.OH, G.OW)), bias_delta
-    config = launch.fits_one_pass(x, G, rule)
+        size = (G.OH, G.OW) if E is None else (E.OY, E.OX)
+        return new_map(x, G, *size), bias_delta
+    config = launch.fits_one_pass(x, G, rule, E is not None)
     if config is not None:
-        u, gathered = launch.one_pass(x, weight, bias, G, rule, config)
+        out, gathered, pool = launch.one_pass(x, weight, bias, G, rule, config, E)
     else:
-        competed = launch.forward(x, weight, bias, G, rule)
-        u, gathered = competed.u, launch.plasticity(x, bias, competed, G, rule)
+        competed, pool = launch.forward(x, weight, bias, G, rule, E)
+        out, gathered = competed.u, launch.plasticity(x, bias, competed, G, rule)
     positions = x.shape[0] * G.pixels
-    launch.apply(weight, bias, gathered, positions, G, rule, delta, bias_delta, lr, lr_power)
-    return u, bias_delta
+    launch.apply(weight, bias, gathered, positions, G, rule, delta, bias_delta, lr, lr_power, pool)
+    return out if pool is None else pool.out, bias_delta

@@ -8,11 +8,75 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from softhebb_fast.kernels.epilogue import pool_tile
 from softhebb_fast.kernels.tiles import contiguous_offsets, lebesgue, weight_offsets
 
 
 @triton.jit
 def project_kernel(
+    yx,
+    sums,
+    w,
+    yu,
+    rate,
+    largest,
+    lr,
+    lr_power,
+    lebesgue_p,
+    a,
+    total,
+    out,
+    M,
+    G: tl.constexpr,
+    P: tl.constexpr,
+    LEBESGUE: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BS: tl.constexpr,
+    BP: tl.constexpr,
+    E: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    PARTS: tl.constexpr,
+    BY: tl.constexpr,
+    BX: tl.constexpr,
+    BN: tl.constexpr,
+):
+    """``project`` of every neuron; where E asks for it, programs beyond those pool (``pool_tile``).
+
+    Neither needs the other: together they save a launch.
+    """
+    i = tl.program_id(0)
+    if i < G.GROUPS * G.K:
+        project(
+            *(i, yx, sums, w, yu, rate, largest, lr, lr_power, lebesgue_p),
+            *(G, P, LEBESGUE, SPLITS, BS, BP),
+        )
+    if E is not None:  # noqa: SIM102
+        if i >= G.GROUPS * G.K:
+            i_t = i - G.GROUPS * G.K
+            pool_tile(i_t, a, total, out, M, G, E, BLOCKS, PARTS, BY, BX, BN)
+
+
+@triton.jit
+def pool_kernel(
+    a,
+    total,
+    out,
+    M,
+    G: tl.constexpr,
+    E: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    PARTS: tl.constexpr,
+    BY: tl.constexpr,
+    BX: tl.constexpr,
+    BN: tl.constexpr,
+):
+    """``pool_tile`` alone, for a block that does not learn."""
+    pool_tile(tl.program_id(0), a, total, out, M, G, E, BLOCKS, PARTS, BY, BX, BN)
+
+
+@triton.jit
+def project(
+    i_n,
     yx,
     sums,
     w,
@@ -34,29 +98,15 @@ def project_kernel(
     The rate, if asked, comes from the norm of the weights as they are. ``largest [GROUPS]`` takes
     the bits of |D|: as integers they rank alike, NaN above all, and a maximum has no order.
     """
-    i_k = tl.program_id(0)
-    i_g = tl.program_id(1)
+    i_g = i_n // G.K
     N: tl.constexpr = G.GROUPS * G.K
-    o_k = i_k + tl.arange(0, 1)
-    o_s = tl.arange(0, BS)
-    i_n = i_g * G.K + i_k
-    o_n = i_n.to(tl.int64) * P
-    b_dot = 0.0
-    b_norm = 0.0
-    for i_p in range(0, P, BP):
-        o_p = i_p + tl.arange(0, BP)
-        o_w, m = weight_offsets(i_g, o_k, o_p, G, P)
-        b_yx = tl.zeros((1, BP), tl.float32)
-        for i_s in range(0, SPLITS, BS):
-            o = (i_s + o_s).to(tl.int64)[:, None] * (N * P) + o_n + o_p[None, :]
-            b_s = tl.load(yx + o, mask=m & (i_s + o_s < SPLITS)[:, None], other=0.0)  # [BS, BP]
-            b_yx += tl.sum(b_s, axis=0)[None, :]
-        if SPLITS > 1:
-            tl.store(yx + o_n + o_p[None, :], b_yx, mask=m)
-        b_w = tl.load(w + o_w, mask=m, other=0.0).to(tl.float32)
-        b_l = lebesgue(b_w, lebesgue_p, LEBESGUE)
-        b_dot += tl.sum(b_l * b_yx)
-        b_norm += tl.sum(tl.abs(b_l * b_w))
+    b_yx, b_w, b_dot, b_norm, m = row(
+        0, i_n, i_g, yx, w, lebesgue_p, G, P, LEBESGUE, SPLITS, BS, BP
+    )
+    for i_p in range(BP, P, BP):
+        _, _, b_d, b_n, _ = row(i_p, i_n, i_g, yx, w, lebesgue_p, G, P, LEBESGUE, SPLITS, BS, BP)
+        b_dot += b_d
+        b_norm += b_n
     if sums is not None:
         o_s = tl.arange(0, triton.next_power_of_2(SPLITS))
         b_s = tl.load(sums + (2 * o_s + 1) * N + i_n, mask=o_s < SPLITS, other=0.0)
@@ -66,16 +116,54 @@ def project_kernel(
         b_norm = tl.exp2(tl.log2(b_norm) / lebesgue_p) if LEBESGUE else tl.sqrt(b_norm)
         b_rate = lr * tl.exp2(lr_power * tl.log2(tl.abs(b_norm - 1.0) + 1e-10))
         tl.store(rate + i_n, b_rate)
+    b_max = magnitude(b_yx, b_w, b_dot, m)
     tl.debug_barrier()
-    b_max = tl.zeros((1, BP), tl.int32)
-    for i_p in range(0, P, BP):
-        o_p = i_p + tl.arange(0, BP)
-        o_w, m = weight_offsets(i_g, o_k, o_p, G, P)
-        b_yx = tl.load(yx + o_n + o_p[None, :], mask=m, other=0.0)
-        b_w = tl.load(w + o_w, mask=m, other=0.0).to(tl.float32)
-        b_d = tl.abs(b_yx - b_dot * b_w)
-        b_max = tl.maximum(b_max, tl.where(m, b_d.to(tl.int32, bitcast=True), 0))
+    for i_p in range(BP, P, BP):
+        b_yx, b_w, _, _, m = row(i_p, i_n, i_g, yx, w, lebesgue_p, G, P, False, 1, 1, BP)
+        b_max = tl.maximum(b_max, magnitude(b_yx, b_w, b_dot, m))
     tl.atomic_max(largest + i_g, tl.max(b_max))
+
+
+@triton.jit
+def row(
+    i_p,
+    i_n,
+    i_g,
+    yx,
+    w,
+    lebesgue_p,
+    G: tl.constexpr,
+    P: tl.constexpr,
+    LEBESGUE: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BS: tl.constexpr,
+    BP: tl.constexpr,
+):
+    """Elements from ``i_p`` on of neuron ``i_n``: yx, W, their product, the norm's sum, the mask.
+
+    ``[1, BP]``; the SPLITS of yx are summed and the sum kept in the first.
+    """
+    o_s = tl.arange(0, BS)
+    o_n = i_n.to(tl.int64) * P
+    o_p = i_p + tl.arange(0, BP)
+    o_w, m = weight_offsets(i_g, i_n % G.K + tl.arange(0, 1), o_p, G, P)
+    b_yx = tl.zeros((1, BP), tl.float32)
+    for i_s in range(0, SPLITS, BS):
+        o = (i_s + o_s).to(tl.int64)[:, None] * (G.GROUPS * G.K * P) + o_n + o_p[None, :]
+        b_s = tl.load(yx + o, mask=m & (i_s + o_s < SPLITS)[:, None], other=0.0)  # [BS, BP]
+        b_yx += tl.sum(b_s, axis=0)[None, :]
+    if SPLITS > 1:
+        tl.store(yx + o_n + o_p[None, :], b_yx, mask=m)
+    b_w = tl.load(w + o_w, mask=m, other=0.0).to(tl.float32)
+    b_l = lebesgue(b_w, lebesgue_p, LEBESGUE)
+    return b_yx, b_w, tl.sum(b_l * b_yx), tl.sum(tl.abs(b_l * b_w)), m
+
+
+@triton.jit
+def magnitude(b_yx, b_w, b_dot, m):
+    """The bits of |D|, 0 outside the row."""
+    b_d = tl.abs(b_yx - b_dot * b_w)
+    return tl.where(m, b_d.to(tl.int32, bitcast=True), 0)
 
 
 @triton.jit

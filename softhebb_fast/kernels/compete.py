@@ -12,6 +12,7 @@ from softhebb_fast.kernels.tiles import load_u, statistics, store_u, u_offsets
 def compete_kernel(
     u,
     u_low,
+    total,
     win,
     anti,
     lse,
@@ -20,6 +21,7 @@ def compete_kernel(
     rank,
     G: tl.constexpr,
     PRE_TRIANGLE: tl.constexpr,
+    COMPETE: tl.constexpr,
     RANK: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
@@ -27,7 +29,8 @@ def compete_kernel(
     """Statistics ``[GROUPS, M]`` of BM positions; BN covers the neurons of a group.
 
     With PRE_TRIANGLE u becomes ``relu(u - mean over all channels)`` first, in place. With RANK the
-    neuron of rank ``rank`` goes to ``anti``; equal neurons rank by their index.
+    neuron of rank ``rank`` goes to ``anti``; equal neurons rank by their index. ``total [GROUPS,
+    M]``, if given, takes the sums of u over neurons.
     """
     o_m = tl.program_id(0) * BM + tl.arange(0, BM)
     o_k = tl.arange(0, BN)
@@ -44,10 +47,14 @@ def compete_kernel(
         if PRE_TRIANGLE:
             b_u = tl.maximum(b_u - b_mean[:, None], 0.0)
             store_u(u, u_low, o, m, b_u)
-        b_u = tl.where((o_k < G.K)[None, :], b_u, -float("inf"))
-        _, b_win, b_lse = statistics(b_u, scale)
-        tl.store(win + i_g * M + o_m, b_win, mask=o_m < M)
-        tl.store(lse + i_g * M + o_m, b_lse, mask=o_m < M)
+        if total is not None:
+            b_total = tl.sum(tl.where(m, b_u, 0.0), axis=1)
+            tl.store(total + i_g * M + o_m, b_total, mask=o_m < M)
+        if COMPETE:
+            b_u = tl.where((o_k < G.K)[None, :], b_u, -float("inf"))
+            _, b_win, b_lse = statistics(b_u, scale)
+            tl.store(win + i_g * M + o_m, b_win, mask=o_m < M)
+            tl.store(lse + i_g * M + o_m, b_lse, mask=o_m < M)
         if RANK:
             b_anti = b_win
             for _ in range(1, rank):

@@ -82,6 +82,10 @@ ONE_PASS = {
 }
 
 
+# where pooling in the tile takes registers that the kernel without has not to spare
+POOLED = {(90, "16"): HOPPER._replace(BM=32)}
+
+
 def architecture(device: torch.device) -> int:
     """Compute capability times ten; 0 on AMD. Tensors elsewhere stand for an H100."""
     if device.type != "cuda":
@@ -144,9 +148,10 @@ def turned(G: Geometry, dtype: torch.dtype, arch: int) -> bool:
     return arch >= 90 and matrix and G.CHANNELS_LAST and G.C % 8 == 0
 
 
-def one_pass(G: Geometry, dtype: torch.dtype, arch: int) -> Config | None:
+def one_pass(G: Geometry, dtype: torch.dtype, arch: int, pooled: bool = False) -> Config | None:
     """The configuration of the one-pass kernel, or None where the layer does not fit it."""
-    config = ONE_PASS.get((_family(arch), _numbers(dtype)))
+    key = (_family(arch), _numbers(dtype))
+    config = POOLED[key] if pooled and key in POOLED else ONE_PASS.get(key)
     if config is None or G.K > config.BN or G.P > 80:
         return None
     measured = _CHOSEN.get()
@@ -175,9 +180,21 @@ def splits(G: Geometry, positions: int, config: Config) -> int:
 
 
 def project(G: Geometry) -> Config:
-    """BM is how many ranges of positions are summed at a time."""
-    columns = _cover(G.P, 1024)
-    return Config(4096 // columns, 0, columns, 4, 1)
+    """A neuron at a time in registers, if it fits; BM ranges of positions are summed at a time."""
+    columns = _cover(G.P, 16384)
+    columns = columns if columns >= G.P else 4096
+    return Config(max(1, 4096 // columns), 0, columns, max(4, columns // 512), 1)
+
+
+def pool(G: Geometry, out_y: int, out_x: int) -> dict[str, int]:
+    """Rows, columns and neurons of a tile of the pooled map; four warps."""
+    if G.U_CHANNELS_LAST:
+        return {
+            "BY": 4 if out_y > 2 else 2,
+            "BX": 4 if out_x > 2 else 2,
+            "BN": _cover(G.neurons, 128),
+        }
+    return {"BY": 4, "BX": _cover(out_x, 32), "BN": 16}
 
 
 def apply(G: Geometry) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from softhebb_fast.kernels.epilogue import block_positions, store_blocks
 from softhebb_fast.kernels.tiles import (
     lebesgue,
     load_patches,
@@ -22,6 +23,8 @@ def forward_kernel(
     bias,
     u,
     u_low,
+    total,
+    out,
     top,
     win,
     lse,
@@ -29,6 +32,8 @@ def forward_kernel(
     scale,
     lebesgue_p,
     G: tl.constexpr,
+    E: tl.constexpr,
+    WHOLE: tl.constexpr,
     P: tl.constexpr,
     LEBESGUE: tl.constexpr,
     COMPETE: tl.constexpr,
@@ -41,12 +46,16 @@ def forward_kernel(
     """RUN tiles of u ``[BM, BN]`` a program, and their statistics ``[GROUPS, TILES, M]`` if asked.
 
     A layer of many neurons takes longer runs, so that plasticity merges only a few statistics.
+    ``total``, if given, takes the sums of u over neurons, and ``u`` may be None. With E all neurons
+    are in one tile, which is pooled into ``out``, see ``store_blocks``.
     """
     TILES: tl.constexpr = (G.K + BN * RUN - 1) // (BN * RUN)
     i_m = tl.program_id(0) // TILES
     i_n = tl.program_id(0) % TILES
     i_g = tl.program_id(1)
-    o_m = i_m * BM + tl.arange(0, BM)
+    o = i_m * BM + tl.arange(0, BM)
+    o_m = o if E is None else block_positions(o, M, G, E)
+    b_total = tl.zeros((BM,), tl.float32)
     b_top = tl.full((BM,), -float("inf"), tl.float32)
     b_win = tl.zeros((BM,), tl.int32)
     b_lse = tl.full((BM,), -float("inf"), tl.float32)
@@ -71,7 +80,12 @@ def forward_kernel(
             b_b = tl.load(bias + i_g * G.K + o_k, mask=m_k, other=0.0)
             b_u += b_b.to(tl.float32)[None, :]
         m = (o_m < M)[:, None] & m_k[None, :]
-        store_u(u, u_low, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
+        if u is not None:
+            store_u(u, u_low, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
+        if E is not None:
+            store_blocks(out, b_u, o, o_m, o_k, M, G, E, WHOLE)
+        if total is not None:
+            b_total += tl.sum(tl.where(m_k[None, :], b_u, 0.0), axis=1)
         if COMPETE:
             b_u = tl.where(m_k[None, :], b_u, -float("inf"))
             b_t, b_w, b_l = statistics(b_u, scale)
@@ -82,6 +96,8 @@ def forward_kernel(
                 b_top = tl.maximum(b_top, b_t)
                 b_big = tl.maximum(b_lse, b_l)
                 b_lse = b_big + tl.log2(tl.exp2(b_lse - b_big) + tl.exp2(b_l - b_big))
+    if total is not None:
+        tl.store(total + (i_g * TILES + i_n) * M + o_m, b_total, mask=o_m < M)
     if COMPETE:
         o = (i_g * TILES + i_n) * M + o_m
         tl.store(win + o, b_win, mask=o_m < M)

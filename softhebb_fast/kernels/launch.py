@@ -9,14 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softhebb_fast.kernels import configs
-from softhebb_fast.kernels.apply import apply_kernel, project_kernel
+from softhebb_fast.kernels import configs, pooling
+from softhebb_fast.kernels.apply import apply_kernel, pool_kernel, project_kernel
 from softhebb_fast.kernels.compete import compete_kernel
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.forward import forward_kernel
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.one_pass import one_pass_kernel
 from softhebb_fast.kernels.plasticity import plasticity_kernel
+from softhebb_fast.kernels.pooling import Pool, Pooling, new_blocks, new_map
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -47,9 +48,9 @@ class Competed(NamedTuple):
     u: Tensor
     u_low: Tensor | None
     top: Tensor | None
-    win: Tensor
+    win: Tensor | None
     anti: Tensor | None
-    lse: Tensor
+    lse: Tensor | None
     tiles: int
 
 
@@ -82,9 +83,7 @@ def check_dtype(x: Tensor) -> None:
 
 
 def new_u(x: Tensor, G: Geometry) -> Tensor:
-    layout = torch.channels_last if G.U_CHANNELS_LAST else torch.contiguous_format
-    shape = (x.shape[0], G.neurons, G.OH, G.OW)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    return new_map(x, G, G.OH, G.OW)
 
 
 def new_gathered(x: Tensor, bias: Tensor | None, G: Geometry, rule: Rule, splits: int) -> Gathered:
@@ -97,33 +96,50 @@ def new_gathered(x: Tensor, bias: Tensor | None, G: Geometry, rule: Rule, splits
     )
 
 
-def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) -> Competed:
-    """u and its statistics: one launch, two with pre_triangle or ``"hard_anti"``."""
+def forward(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    G: Geometry,
+    rule: Rule,
+    E: Pooling | None = None,
+    learns: bool = True,
+) -> tuple[Competed, Pool | None]:
+    """u and its statistics: one launch, two with pre_triangle or ``"hard_anti"``.
+
+    With ``E`` also what is to be pooled. Without ``learns`` there are no statistics.
+    """
     M = x.shape[0] * G.pixels
-    chosen = configs.precision(x.dtype)
     config = configs.forward(G, M, x.dtype, configs.architecture(x.device))
-    apart = rule.pre_triangle or rule.wta == "hard_anti"
+    apart = rule.pre_triangle or (learns and rule.wta == "hard_anti")
     run = configs.run(G, M, config)
     parts = -(-G.K // (config.BN * run))
     tiles = 1 if apart else parts
+
+    def new(dtype: torch.dtype) -> Tensor:
+        return x.new_empty((G.GROUPS, tiles, M), dtype=dtype)
+
     u = new_u(x, G)
-    u_low = None if x.dtype == torch.float32 else torch.empty_like(u)
-    top = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32) if tiles > 1 else None
-    win = x.new_empty((G.GROUPS, tiles, M), dtype=torch.int32)
-    anti = torch.empty_like(win) if rule.wta == "hard_anti" else None
-    lse = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32)
+    low = x.dtype != torch.float32 and (learns or rule.pre_triangle)
+    u_low = torch.empty_like(u) if low else None
+    total = new(torch.float32) if E is not None and E.CENTRE else None
+    top = new(torch.float32) if tiles > 1 and learns else None
+    win = new(torch.int32) if learns else None
+    anti = torch.empty_like(win) if learns and rule.wta == "hard_anti" else None
+    lse = new(torch.float32) if learns else None
     launch(
         forward_kernel,
         (-(-M // config.BM) * parts, G.GROUPS),
-        (x, w, bias, u, u_low, top, win, lse, M, rule.scale, rule.lebesgue_p),
+        (
+            *(x, w, bias, u, u_low, None if apart else total, None, top, win, lse),
+            *(M, rule.scale, rule.lebesgue_p),
+        ),
         {
-            "G": G,
-            "P": G.P,
-            "LEBESGUE": rule.lebesgue_p != 2,
-            "COMPETE": not apart,
-            "PRECISION": chosen,
+            **_forward_constants(x, G, rule, config),
+            "E": None,
+            "WHOLE": False,
+            "COMPETE": learns and not apart,
             "RUN": run,
-            **config.tiles,
         },
         config,
     )
@@ -132,40 +148,97 @@ def forward(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule) 
         launch(
             compete_kernel,
             (-(-M // config.BM),),
-            (u, u_low, win, anti, lse, M, rule.scale, rule.rank),
+            (u, u_low, total, win, anti, lse, M, rule.scale, rule.rank),
             {
                 "G": G,
                 "PRE_TRIANGLE": rule.pre_triangle,
+                "COMPETE": learns,
                 "RANK": anti is not None,
                 "BM": config.BM,
                 "BN": config.BN,
             },
             config,
         )
-    return Competed(u, u_low, top, win, anti, lse, tiles)
+    pool = None
+    if E is not None:
+        pool = Pool(u, total, new_map(x, G, E.OY, E.OX), M, E, parts=tiles * G.GROUPS)
+    return Competed(u, u_low, top, win, anti, lse, tiles), pool
 
 
-def fits_one_pass(x: Tensor, G: Geometry, rule: Rule) -> Config | None:
+def forward_pooled(
+    x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule, E: Pooling
+) -> tuple[Tensor, Pool | None] | None:
+    """A block that does not learn, pooled tile by tile: no u. None where the tile does not fit."""
+    rows = x.shape[0] * E.NY * E.NX * E.block
+    M = x.shape[0] * G.pixels
+    config = configs.forward(G, M, x.dtype, configs.architecture(x.device))
+    if not E.block or G.GROUPS > 1 or config.BN < G.K or rule.pre_triangle:
+        return None
+    out, rest = new_blocks(x, G, E)
+    launch(
+        forward_kernel,
+        (-(-rows // config.BM), 1),
+        (*(x, w, bias, None, None, None, out, None, None, None), M, rule.scale, rule.lebesgue_p),
+        {
+            **_forward_constants(x, G, rule, config),
+            "E": E,
+            "WHOLE": rest is None,
+            "COMPETE": False,
+            "RUN": 1,
+        },
+        config,
+    )
+    return out, rest
+
+
+def _forward_constants(x: Tensor, G: Geometry, rule: Rule, config: Config) -> dict:
+    return {
+        "G": G,
+        "P": G.P,
+        "LEBESGUE": rule.lebesgue_p != 2,
+        "PRECISION": configs.precision(x.dtype),
+        **config.tiles,
+    }
+
+
+def fits_one_pass(x: Tensor, G: Geometry, rule: Rule, pooled: bool = False) -> Config | None:
     """The configuration in which one kernel does forward and plasticity, or None."""
     if rule.lebesgue_p != 2 or (rule.pre_triangle and G.GROUPS > 1):
         return None
-    return configs.one_pass(G, x.dtype, configs.architecture(x.device))
+    return configs.one_pass(G, x.dtype, configs.architecture(x.device), pooled)
 
 
 def one_pass(
-    x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, rule: Rule, config: Config
-) -> tuple[Tensor, Gathered]:
-    """u and yx in one launch."""
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    G: Geometry,
+    rule: Rule,
+    config: Config,
+    E: Pooling | None = None,
+) -> tuple[Tensor, Gathered, Pool | None]:
+    """u and yx in one launch; with ``E`` pooled blocks instead of u, where it has any."""
     M = x.shape[0] * G.pixels
-    splits = configs.one_pass_splits(M, config)
-    u = new_u(x, G)
+    u = total = out = pool = None
+    tiled = E is not None and E.block > 0 and G.GROUPS == 1
+    if tiled:
+        out, pool = new_blocks(x, G, E)
+    else:
+        u = new_u(x, G)
+        if E is not None:
+            total = x.new_empty((G.GROUPS, M), dtype=torch.float32) if E.CENTRE else None
+            pool = Pool(u, total, new_map(x, G, E.OY, E.OX), M, E, parts=G.GROUPS)
+    rows = x.shape[0] * E.NY * E.NX * E.block if tiled else M
+    splits = configs.one_pass_splits(rows, config)
     room = new_gathered(x, bias, G, rule, splits)
     launch(
         one_pass_kernel,
         (splits, G.GROUPS),
-        (x, w, bias, u, *room[:3], M, rule.scale, rule.delta, rule.rank),
+        (x, w, bias, u, total, out, *room[:3], M, rule.scale, rule.delta, rule.rank),
         {
             "G": G,
+            "E": E if tiled else None,
+            "WHOLE": tiled and pool is None,
             "P": G.P,
             "PRE_TRIANGLE": rule.pre_triangle,
             "WTA": rule.wta,
@@ -177,7 +250,7 @@ def one_pass(
         },
         config,
     )
-    return u, room
+    return out if u is None else u, room, pool
 
 
 def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: Rule) -> Gathered:
@@ -219,8 +292,12 @@ def apply(
     bias_delta: Tensor | None,
     lr: float = 0.0,
     lr_power: float = 0.5,
+    pool: Pool | None = None,
 ) -> None:
-    """``D / max |D|`` into ``delta``; where that is None, the step on ``w``: two launches."""
+    """``D / max |D|`` into ``delta``; where that is None, the step on ``w``: two launches.
+
+    The first of them also pools what is left to pool.
+    """
     yx, sums, largest, splits = gathered
     yu = w.new_empty((G.neurons,), dtype=torch.float32)
     rate = torch.empty_like(yu) if delta is None else None
@@ -228,9 +305,15 @@ def apply(
     config = configs.project(G)
     launch(
         project_kernel,
-        (G.K, G.GROUPS),
-        (yx, sums, w, yu, rate, largest, lr, lr_power, rule.lebesgue_p),
-        {**constants, "LEBESGUE": rule.lebesgue_p != 2, "BS": config.BM, "BP": config.BP},
+        (G.neurons + pooling.programs(G, pool),),
+        (yx, sums, w, yu, rate, largest, lr, lr_power, rule.lebesgue_p, *pooling.arguments(pool)),
+        {
+            **constants,
+            "LEBESGUE": rule.lebesgue_p != 2,
+            "BS": config.BM,
+            "BP": config.BP,
+            **pooling.constants(G, pool),
+        },
         config,
     )
     config = configs.apply(G)
@@ -240,4 +323,15 @@ def apply(
         (yx, sums, w, bias, yu, rate, largest, delta, bias_delta, positions, rule.scale),
         {**constants, "BN": config.BN, "BP": config.BP},
         config,
+    )
+
+
+def pool(p: Pool, G: Geometry) -> None:
+    """Pool what is left to pool: one launch."""
+    launch(
+        pool_kernel,
+        (pooling.programs(G, p),),
+        pooling.arguments(p),
+        {"G": G, **pooling.constants(G, p)},
+        Config(0, 0, 0, 4, 1),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from softhebb_fast.kernels.epilogue import block_positions, store_blocks
 from softhebb_fast.kernels.tiles import (
     competition,
     load_patches,
@@ -32,6 +33,8 @@ def one_pass_kernel(
     w,
     bias,
     u,
+    total,
+    out,
     yx,
     sums,
     largest,
@@ -40,6 +43,8 @@ def one_pass_kernel(
     delta,
     rank,
     G: tl.constexpr,
+    E: tl.constexpr,
+    WHOLE: tl.constexpr,
     P: tl.constexpr,
     PRE_TRIANGLE: tl.constexpr,
     WTA: tl.constexpr,
@@ -52,6 +57,9 @@ def one_pass_kernel(
     REST: tl.constexpr,
 ):
     """One of SPLITS ranges of positions: u, yx ``[SPLITS, K, P]`` and, if asked, the sums.
+
+    With E the tile of u is pooled into ``out`` (see ``store_blocks``) and u may be None; else
+    ``total``, if given, takes the sums of u over the neurons of a group.
 
     A patch is BP elements and, where REST is not 0, REST more: 75 is 64 + 16, not 128.
     """
@@ -66,9 +74,11 @@ def one_pass_kernel(
         b_vx = tl.zeros((BN, REST), tl.float32)
     b_ys = tl.zeros((BN,), tl.float32)
     b_yu = tl.zeros((BN,), tl.float32)
-    RANGE = tl.cdiv(tl.cdiv(M, BM), SPLITS) * BM
-    for i_m in range(i_s * RANGE, tl.minimum((i_s + 1) * RANGE, M), BM):
-        o_m = i_m + tl.arange(0, BM)
+    ROWS = M if E is None else M // (G.OH * G.OW) * (E.NY * E.NX * E.SY * E.SX)
+    RANGE = tl.cdiv(tl.cdiv(ROWS, BM), SPLITS) * BM
+    for i_m in range(i_s * RANGE, tl.minimum((i_s + 1) * RANGE, ROWS), BM):
+        o = i_m + tl.arange(0, BM)
+        o_m = o if E is None else block_positions(o, M, G, E)
         m = (o_m < M)[:, None] & m_k[None, :]
         b_x = load_patches(x, i_g, o_m, M, 0, G, P, BP, False)  # [BM, BP]
         b_u = tl.dot(b_x, tl.trans(b_w), input_precision=PRECISION)  # [BM, BN]
@@ -80,7 +90,13 @@ def one_pass_kernel(
         if PRE_TRIANGLE:
             b_mean = tl.sum(tl.where(m_k[None, :], b_u, 0.0), axis=1) / G.K
             b_u = tl.maximum(b_u - b_mean[:, None], 0.0)
-        store_u(u, None, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
+        if u is not None:
+            store_u(u, None, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
+        if E is not None:
+            store_blocks(out, b_u, o, o_m, o_k, M, G, E, WHOLE)
+        if total is not None:
+            b_total = tl.sum(tl.where(m_k[None, :], b_u, 0.0), axis=1)
+            tl.store(total + i_g * M + o_m, b_total, mask=o_m < M)
         b_c = tl.where(m_k[None, :], b_u, -float("inf"))
         _, b_win, b_lse = statistics(b_c, scale)
         m_win = o_k[None, :] == b_win[:, None]

@@ -107,7 +107,8 @@ def _with_pool(epilogue: Epilogue, pool: nn.Module) -> Epilogue | None:
 def _fuses(layer: nn.Module, x: Tensor) -> bool:
     if not isinstance(layer, SoftHebbConv2d) or isinstance(layer, SoftHebbConv1d):
         return False
-    if not serves("cpp", layer.backend, x.device) or autocasts(x.device):
+    native = any(serves(name, layer.backend, x.device) for name in ("cpp", "triton"))
+    if not native or autocasts(x.device):
         return False
     wants_graph = x.requires_grad or (not layer.learns and layer.weight.requires_grad)
     return not (torch.is_grad_enabled() and wants_graph)

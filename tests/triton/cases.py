@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from softhebb_fast.epilogue import Epilogue
+
 CONV = {
     "stride": (1, 1),
     "padding": (1, 1),
@@ -94,4 +96,18 @@ CASES = {
     "mixed": Case(**WIDE, layout="mixed"),
     "sliced": Case(layout="sliced"),
     "splits": Case(x=(3, 2, 17, 13), w=(18, 2, 3, 3)),
+}
+
+# windows that overlap or not, of whole blocks or not, larger than their stride or smaller
+POOLS = {
+    "none": Epilogue(True, 1.4),
+    "max-4-2-1": Epilogue(True, 0.7, "max", (4, 4), (2, 2), (1, 1)),
+    "max-2-2-0": Epilogue(True, 1.0, "max", (2, 2), (2, 2)),
+    "max-3-2-1": Epilogue(True, 0.5, "max", (3, 3), (2, 2), (1, 1)),
+    "max-1-2-0": Epilogue(False, 1.0, "max", (1, 1), (2, 2)),
+    "avg-2-2-0": Epilogue(True, 1.4, "avg", (2, 2), (2, 2)),
+    "avg-4-2-1": Epilogue(True, 2.0, "avg", (4, 4), (2, 2), (1, 1)),
+    "avg-3-3-1": Epilogue(False, 2.0, "avg", (3, 3), (3, 3), (1, 1)),
+    "avg-4x2-4x1-2x0": Epilogue(True, 1.0, "avg", (4, 2), (4, 1), (2, 0)),
+    "max-2-1-1": Epilogue(True, 1.0, "max", (2, 2), (1, 1), (1, 1)),
 }

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 FOLDER = os.environ.get(
     "SOFTHEBB_FAST_EMULATOR", Path(__file__).parents[2].parent / "shared" / "gpu"
@@ -38,6 +39,31 @@ def emulator() -> ModuleType:
         return load_emulator()
     except FileNotFoundError as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture
+def emulated(emulator, monkeypatch):
+    """Calls a function with every launch emulated; gives its result and the reports."""
+
+    from benchmarks.offline import Launch, launches_go_to
+
+    def run(target, precision, call, **options):
+        reports = []
+        torch.use_deterministic_algorithms(True, warn_only=True)  # unwritten memory is NaN
+        monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
+
+        def emulate(launch: Launch):
+            args = launch.source()[1]
+            report = emulator.run(launch.compile(target), launch.grid, args, **options)
+            reports.append(report | {"kernel": launch.name})
+
+        try:
+            with launches_go_to(emulate, target):
+                return call(), reports
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+    return run
 
 
 def _teach_pairs_of_16_bits(module: ModuleType) -> None:

@@ -45,29 +45,6 @@ LINES = {
 }
 
 
-@pytest.fixture
-def emulated(emulator, monkeypatch):
-    """Calls a function with every launch emulated; gives its result and the reports."""
-
-    def run(target, precision, call, **options):
-        reports = []
-        torch.use_deterministic_algorithms(True, warn_only=True)  # unwritten memory is NaN
-        monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
-
-        def emulate(launch: Launch):
-            args = launch.source()[1]
-            report = emulator.run(launch.compile(target), launch.grid, args, **options)
-            reports.append(report | {"kernel": launch.name})
-
-        try:
-            with launches_go_to(emulate, target):
-                return call(), reports
-        finally:
-            torch.use_deterministic_algorithms(False)
-
-    return run
-
-
 def tensors(name):
     """x, w and bias of a run, its options, and the precision of its float32 products."""
     precision, case = RUNS[name]

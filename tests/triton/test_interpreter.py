@@ -22,6 +22,7 @@ def test_kernels_in_the_interpreter():
             "-p",
             "no:cacheprovider",
             "tests/triton/interpreted.py",
+            "tests/triton/interpreted_blocks.py",
             "tests/triton/interpreted_operators.py",
         ],
         cwd=Path(__file__).parents[2],

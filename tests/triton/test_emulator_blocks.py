@@ -1,0 +1,93 @@
+"""Blocks, activation and pooling included, as PTX for sm_80 and sm_90a in the emulator."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from benchmarks.offline import Launch, launches_go_to
+from softhebb_fast import kernels, reference
+from tests.tolerances import assert_close, tolerance
+from tests.triton.cases import POOLS, WIDE, Case
+
+TARGETS = ("sm_80", "sm_90a")
+TF32 = 4e-3  # as in ``test_emulator``
+FIRST = Case((2, 3, 9, 7), (20, 3, 5, 5), {"padding": (2, 2)})
+SECOND = Case(WIDE["x"], (70, 32, 3, 3), layout="channels_last")
+RUNS = {
+    "one_pass-max": ("float16", "max-4-2-1", FIRST),
+    "one_pass-avg": ("bfloat16", "avg-2-2-0", FIRST._replace(layout="channels_last")),
+    "one_pass-u": ("tf32", "max-3-2-1", FIRST),
+    "apart-max": ("tf32x3", "max-4-2-1", SECOND),
+    "apart-avg": ("float16", "avg-4-2-1", SECOND._replace(layout="contiguous")),
+    "apart-none": ("ieee", "none", Case()),
+    "apart-groups": ("ieee", "max-2-2-0", Case(w=(24, 1, 3, 3), options={"groups": 3})),
+}
+
+
+def tensors(name):
+    precision, pool, case = RUNS[name]
+    narrow = "float" in precision
+    x, w, bias = case.tensors(getattr(torch, precision) if narrow else torch.float32)
+    return x, w, bias, case.conv, POOLS[pool], "ieee" if narrow else precision
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", RUNS)
+def test_block(emulated, name, target):
+    x, w, bias, options, epilogue, precision = tensors(name)
+    got, learned = emulated(
+        target, precision, lambda: kernels.block_update(x, w, bias, epilogue, **options)
+    )
+    out, still = emulated(
+        target, precision, lambda: kernels.block_forward(x, w, bias, epilogue, **options)
+    )
+    want, delta, _ = reference.block_update(x.double(), w.double(), bias, epilogue, **options)
+    tol = tolerance(x.dtype, "u") * (1 if x.dtype == torch.float32 else 2)
+    tol = TF32 if precision == "tf32" else tol
+    tol = tol**epilogue.power if epilogue.power < 1 else tol
+    assert_close(got[0], want, tol)
+    assert_close(out, want, tol)
+    if precision != "tf32":
+        assert_close(got[1], delta, 2 * tolerance(x.dtype, "delta"))
+    assert [r["races"] for r in learned + still] == [{}] * len(learned + still)
+    expected = ["one_pass"] if name.startswith("one_pass") else ["forward", "plasticity"]
+    assert [r["kernel"] for r in learned] == [*expected, "project", "apply"]
+    assert len(still) <= 2
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["one_pass-avg", "one_pass-max", "apart-max"])
+def test_a_tensor_one_element_short_faults(emulator, target, name, monkeypatch):
+    x, w, bias, options, epilogue, precision = tensors(name)
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
+    tried, passed = [], []
+
+    def shorten(launch: Launch):
+        compiled, args = launch.compile(target), launch.source()[1]
+        names = [n for n, a in zip(names_of(launch), launch.args, strict=True) if a is not None]
+        for i, short in enumerate(args):
+            if launch.name != "apply" and isinstance(short, torch.Tensor):
+                cut = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+                storage = cut[i].untyped_storage()
+                storage.resize_(storage.nbytes() - short.element_size())
+                tried.append(names[i])
+                try:
+                    emulator.run(compiled, launch.grid, cut)
+                except emulator.Fault as fault:
+                    if "out-of-bounds" in str(fault) and f"arg{i}" in str(fault):
+                        continue
+                passed.append(names[i])
+        emulator.run(compiled, launch.grid, args)
+
+    with launches_go_to(shorten, target):
+        kernels.block_update(x, w, bias, epilogue, **options)
+    assert "out" in tried
+    assert {"one_pass-avg": "out", "one_pass-max": "a", "apart-max": "total"}[name] in tried
+    assert passed == []
+
+
+def names_of(launch: Launch) -> list[str]:
+    return [n for n in launch.kernel.arg_names if n not in launch.constants]
