@@ -3,8 +3,10 @@
     python -m benchmarks.gpu_budget            # recompute gpu_budget.csv, some minutes
     python -m benchmarks.gpu_budget --check    # compile anew and compare with it
 
-Nothing runs and nothing is measured: every launch of one learning step is compiled for the target
-and its machine code is read. ``tests/triton/test_budget.py`` holds the kernels to the table.
+Nothing runs and nothing is measured: every launch is compiled for the target and its machine code
+is read: of a layer that learns ("step"), of a block that learns ("block": what differs from the
+layer) and of one that does not ("features"). ``tests/triton/test_budget.py`` holds the kernels to
+the table.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import sys
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
@@ -23,6 +26,7 @@ import torch
 
 from benchmarks.offline import TARGETS, Launch, record, resources
 from softhebb_fast import kernels
+from softhebb_fast.epilogue import Epilogue
 
 TABLE = Path(__file__).with_name("gpu_budget.csv")
 # x, weight, padding: the CIFAR-10 net at batch 10, the first MNIST layer, the last one of STL-10
@@ -30,11 +34,20 @@ LAYERS = {
     "cifar10-1": ((10, 3, 32, 32), (96, 3, 5, 5), 2),
     "cifar10-2": ((10, 96, 16, 16), (384, 96, 3, 3), 1),
     "cifar10-3": ((10, 384, 8, 8), (1536, 384, 3, 3), 1),
+    "cifar10-3@100": ((100, 384, 8, 8), (1536, 384, 3, 3), 1),
     "mnist-1": ((10, 1, 28, 28), (96, 1, 5, 5), 2),
     "stl10-4": ((32, 1536, 12, 12), (6144, 1536, 3, 3), 1),
 }
 PRECISIONS = ("tf32", "bfloat16", "tf32x3", "ieee")
-KEY = ("layer", "precision", "target", "kernel")
+CALLS = {
+    "step": ("one_pass", "forward", "plasticity", "project", "apply"),
+    "block": ("one_pass", "forward", "project"),
+    "features": ("forward", "pool"),
+}
+MAX = Epilogue(True, 0.7, "max", (4, 4), (2, 2), (1, 1))
+AVG = Epilogue(True, 1.4, "avg", (2, 2), (2, 2))
+POOLS = {"cifar10-3": AVG, "cifar10-3@100": AVG, "stl10-4": AVG}
+KEY = ("layer", "call", "precision", "target", "kernel")
 CONFIG = ("tile", "warps", "stages")
 FOUND = ("registers", "spills", "shared", "occupancy", "matrix", "loop_loads", "loop_loads_128")
 OPTIONS = {
@@ -51,30 +64,46 @@ OPTIONS = {
 }
 
 
-def step(layer: str, precision: str, batch: int | None = None) -> partial:
-    """One learning step of a layer on meta tensors, channels last but for images."""
-    x_shape, w_shape, padding = LAYERS[layer]
-    x_shape = (batch or x_shape[0], *x_shape[1:])
+def step(layer: str, precision: str, call: str = "step", last: bool = False) -> partial:
+    """One call of a layer on meta tensors, channels last but for images unless ``last``."""
+    return on_meta(*LAYERS[layer], precision, call, POOLS.get(layer, MAX), last)
+
+
+def on_meta(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    padding: int,
+    precision: str,
+    call: str,
+    pool: Epilogue,
+    last: bool,
+) -> partial:
     narrow = precision == "bfloat16"
     dtype = torch.bfloat16 if narrow else torch.float32
     os.environ["SOFTHEBB_FAST_PRECISION"] = "ieee" if narrow else precision
     x = torch.empty(x_shape, dtype=dtype, device="meta")
     w = torch.empty(w_shape, dtype=dtype, device="meta")
-    if x_shape[1] > 3:
+    if last or x_shape[1] > 3:
         x, w = (t.to(memory_format=torch.channels_last) for t in (x, w))
-    options = OPTIONS | {"padding": (padding, padding), "lr": 0.1, "lr_power": 0.5}
-    return partial(kernels.conv2d_step_, x, w, None, **options)
+    options, rates = OPTIONS | {"padding": (padding, padding)}, {"lr": 0.1, "lr_power": 0.5}
+    if call == "features":
+        return partial(kernels.block_forward, x, w, None, pool, **options)
+    if call == "block":
+        return partial(kernels.block_step_, x, w, None, pool, **rates, **options)
+    return partial(kernels.conv2d_step_, x, w, None, **rates, **options)
 
 
-def launches(layer: str, precision: str, target: str) -> list[Launch]:
-    return record(step(layer, precision), target)
+def launches(layer: str, call: str, precision: str, target: str) -> list[Launch]:
+    found = record(step(layer, precision, call=call, last=call != "step"), target)
+    return [launch for launch in found if launch.name in CALLS[call]]
 
 
-def row(layer: str, precision: str, target: str, launch: Launch) -> dict[str, str]:
+def row(layer: str, call: str, precision: str, target: str, launch: Launch) -> dict[str, str]:
     found = resources(launch.compile(target), target)
     tile = [launch.constants[k] for k in ("BM", "BN", "BP") if k in launch.constants]
     return {
         "layer": layer,
+        "call": call,
         "precision": precision,
         "target": target,
         "kernel": launch.name,
@@ -85,14 +114,19 @@ def row(layer: str, precision: str, target: str, launch: Launch) -> dict[str, st
     }
 
 
+def cases() -> Iterator[tuple[str, str, str, str]]:
+    """Layer, call, precision and target: every precision of a step, two of a block."""
+    for layer, call, precision, target in product(LAYERS, CALLS, PRECISIONS, TARGETS):
+        if precision == "tf32x3" and target == "gfx942":
+            continue  # products in three tf32 terms are for NVIDIA
+        if call == "step" or layer == "cifar10-1" or precision in ("tf32", "bfloat16"):
+            yield layer, call, precision, target
+
+
 def rows() -> Iterator[dict[str, str]]:
-    for layer in LAYERS:
-        for precision in PRECISIONS:
-            for target in TARGETS:
-                if precision == "tf32x3" and target == "gfx942":
-                    continue  # products in three tf32 terms are for NVIDIA
-                for launch in launches(layer, precision, target):
-                    yield row(layer, precision, target, launch)
+    for case in cases():
+        for launch in launches(*case):
+            yield row(*case, launch)
 
 
 def committed() -> dict[tuple[str, ...], dict[str, str]]:

@@ -128,7 +128,10 @@ def resources(compiled, target: str) -> dict[str, int | str]:
 
 
 def innermost(sass: str) -> list[str]:
-    """Opcodes of the innermost loop with the most matrix instructions, else the longest."""
+    """Opcodes of the innermost loop with the most matrix instructions, else the longest.
+
+    Where matrix instructions are in no loop, all opcodes.
+    """
     labels: dict[str, int] = {}
     ops: list[str] = []
     jumps: list[tuple[int, int]] = []
@@ -148,6 +151,9 @@ def innermost(sass: str) -> list[str]:
         if b - a > 3 and not any(a <= c and d <= b and (c, d) != (a, b) for c, d in jumps)
     ]
     bodies = [ops[a : b + 1] for a, b in inner]
+    products = [sum("MMA" in op for op in body) for body in bodies]
+    if any("MMA" in op for op in ops) and not any(products):
+        return ops
     return max(bodies, key=lambda body: (sum("MMA" in o for o in body), len(body)), default=ops)
 
 

@@ -42,12 +42,13 @@ def project_kernel(
 ):
     """``project`` of every neuron; where E asks for it, programs beyond those pool (``pool_tile``).
 
-    Neither needs the other: together they save a launch.
+    Neither needs the other: together they save a launch. Neurons come last to first, so that what
+    the kernel before touched last, and may still be in the cache, is read first.
     """
     i = tl.program_id(0)
     if i < G.GROUPS * G.K:
         project(
-            *(i, yx, sums, w, yu, rate, largest, lr, lr_power, lebesgue_p),
+            *(G.GROUPS * G.K - 1 - i, yx, sums, w, yu, rate, largest, lr, lr_power, lebesgue_p),
             *(G, P, LEBESGUE, SPLITS, BS, BP),
         )
     if E is not None:  # noqa: SIM102

@@ -51,7 +51,11 @@ TABLE = {
         (Config(64, 128, 64, 4, 3), ALL),
         (Config(128, 128, 64, 8, 3), (0, 90, 100)),
     ),
-    ("forward", "tf32"): ((Config(64, 128, 32, 4, 3), ALL), (Config(128, 128, 32, 8, 3), ALL)),
+    ("forward", "tf32"): (
+        (Config(64, 128, 32, 4, 3), ALL),
+        (Config(128, 128, 32, 8, 3), ALL),
+        (Config(128, 256, 32, 8, 3), (90,)),
+    ),
     ("forward", "tf32x3"): ((Config(64, 64, 16, 4, 3), ALL),),
     ("forward", "ieee"): ((Config(64, 64, 16, 8, 2), ALL),),
     ("plasticity", "16"): (
@@ -64,6 +68,18 @@ TABLE = {
     ),
     ("plasticity", "tf32x3"): ((Config(16, 64, 128, 8, 2), ALL),),
     ("plasticity", "ieee"): ((Config(16, 64, 64, 8, 2), ALL),),
+}
+# where the tile is pooled, or summed for a mean, registers are scarcer
+IN_TILE = {
+    "16": Config(64, 128, 32, 8, 3),
+    "tf32": Config(64, 128, 32, 8, 3),
+    "tf32x3": Config(64, 64, 16, 4, 3),
+    "ieee": Config(64, 64, 16, 8, 2),
+}
+SUMMED = {  # the last of the key: whether the layer learns
+    (80, "16", True): Config(64, 128, 64, 8, 3),
+    (100, "16", True): Config(64, 128, 32, 8, 3),
+    (90, "ieee", False): Config(32, 64, 16, 8, 2),
 }
 HALF = 60  # programs
 # (architecture, precision): what is missing would spill registers and goes in two kernels
@@ -112,7 +128,18 @@ def precision(dtype: torch.dtype) -> str:
     return chosen
 
 
-def forward(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Config:
+def forward(
+    G: Geometry,
+    positions: int,
+    dtype: torch.dtype,
+    arch: int,
+    learns: bool = True,
+    summed: bool = False,
+) -> Config:
+    key = (_family(arch), _numbers(dtype), learns)
+    if summed and key in SUMMED and "forward" not in _CHOSEN.get():
+        return _covering(SUMMED[key], G)
+
     def programs(c: Config) -> int:
         return -(-positions // c.BM) * -(-G.K // c.BN) * G.GROUPS
 
@@ -123,6 +150,12 @@ def listed(kernel: str, G: Geometry, dtype: torch.dtype, arch: int) -> list[Conf
     """The configurations of the table that suit the architecture, for a layer."""
     table = TABLE[kernel, _numbers(dtype)]
     return [_covering(c, G) for c, architectures in table if _family(arch) in architectures]
+
+
+def in_tile(G: Geometry, dtype: torch.dtype) -> Config | None:
+    """The configuration of a forward kernel that pools, or None where neurons take two tiles."""
+    config = IN_TILE[_numbers(dtype)]
+    return _covering(config, G) if G.K <= config.BN else None
 
 
 def run(G: Geometry, positions: int, config: Config) -> int:

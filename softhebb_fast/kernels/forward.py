@@ -42,16 +42,23 @@ def forward_kernel(
     BN: tl.constexpr,
     BP: tl.constexpr,
     RUN: tl.constexpr,
+    FILTERS_ONCE: tl.constexpr,
 ):
     """RUN tiles of u ``[BM, BN]`` a program, and their statistics ``[GROUPS, TILES, M]`` if asked.
 
     A layer of many neurons takes longer runs, so that plasticity merges only a few statistics.
-    ``total``, if given, takes the sums of u over neurons, and ``u`` may be None. With E all neurons
-    are in one tile, which is pooled into ``out``, see ``store_blocks``.
+    Programs that share filters are neighbours with FILTERS_ONCE, else those that share patches: one
+    of the two comes from memory once. ``total``, if given, takes the sums of u over neurons, and
+    ``u`` may be None. With E all neurons are in one tile, which is pooled into ``out``, see
+    ``store_blocks``.
     """
     TILES: tl.constexpr = (G.K + BN * RUN - 1) // (BN * RUN)
-    i_m = tl.program_id(0) // TILES
-    i_n = tl.program_id(0) % TILES
+    if FILTERS_ONCE:
+        i_m = tl.program_id(0) % tl.cdiv(M, BM)
+        i_n = tl.program_id(0) // tl.cdiv(M, BM)
+    else:
+        i_m = tl.program_id(0) // TILES
+        i_n = tl.program_id(0) % TILES
     i_g = tl.program_id(1)
     o = i_m * BM + tl.arange(0, BM)
     o_m = o if E is None else block_positions(o, M, G, E)

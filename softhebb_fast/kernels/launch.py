@@ -110,7 +110,9 @@ def forward(
     With ``E`` also what is to be pooled. Without ``learns`` there are no statistics.
     """
     M = x.shape[0] * G.pixels
-    config = configs.forward(G, M, x.dtype, configs.architecture(x.device))
+    summed = E is not None and E.CENTRE
+    arch = configs.architecture(x.device)
+    config = configs.forward(G, M, x.dtype, arch, learns, summed)
     apart = rule.pre_triangle or (learns and rule.wta == "hard_anti")
     run = configs.run(G, M, config)
     parts = -(-G.K // (config.BN * run))
@@ -122,7 +124,7 @@ def forward(
     u = new_u(x, G)
     low = x.dtype != torch.float32 and (learns or rule.pre_triangle)
     u_low = torch.empty_like(u) if low else None
-    total = new(torch.float32) if E is not None and E.CENTRE else None
+    total = new(torch.float32) if summed else None
     top = new(torch.float32) if tiles > 1 and learns else None
     win = new(torch.int32) if learns else None
     anti = torch.empty_like(win) if learns and rule.wta == "hard_anti" else None
@@ -136,6 +138,7 @@ def forward(
         ),
         {
             **_forward_constants(x, G, rule, config),
+            "FILTERS_ONCE": w.numel() > x.numel(),
             "E": None,
             "WHOLE": False,
             "COMPETE": learns and not apart,
@@ -171,8 +174,8 @@ def forward_pooled(
     """A block that does not learn, pooled tile by tile: no u. None where the tile does not fit."""
     rows = x.shape[0] * E.NY * E.NX * E.block
     M = x.shape[0] * G.pixels
-    config = configs.forward(G, M, x.dtype, configs.architecture(x.device))
-    if not E.block or G.GROUPS > 1 or config.BN < G.K or rule.pre_triangle:
+    config = configs.in_tile(G, x.dtype)
+    if not E.block or G.GROUPS > 1 or config is None or rule.pre_triangle:
         return None
     out, rest = new_blocks(x, G, E)
     launch(
@@ -181,6 +184,7 @@ def forward_pooled(
         (*(x, w, bias, None, None, None, out, None, None, None), M, rule.scale, rule.lebesgue_p),
         {
             **_forward_constants(x, G, rule, config),
+            "FILTERS_ONCE": False,
             "E": E,
             "WHOLE": rest is None,
             "COMPETE": False,

@@ -44,7 +44,8 @@ def plasticity_kernel(
     """A tile of yx ``[BN, BP]`` over one of SPLITS ranges of positions: yx ``[SPLITS, K, P]``.
 
     ``sums [SPLITS, 2, K]``, if asked, are the sums of y and of y u over that range. ``largest``
-    is cleared for the kernel that comes next.
+    is cleared for the kernel that comes next. The walk is backwards: what forward wrote last of u
+    may still be in the cache.
     """
     HARD: tl.constexpr = WTA == "hard" or WTA == "hard_anti"
     COLUMNS: tl.constexpr = (P + BP - 1) // BP
@@ -58,8 +59,12 @@ def plasticity_kernel(
     b_yx = tl.zeros((BN, BP), tl.float32)
     b_ys = tl.zeros((BN,), tl.float32)
     b_yu = tl.zeros((BN,), tl.float32)
-    RANGE = tl.cdiv(tl.cdiv(M, BM), SPLITS) * BM
-    for i_m in range(i_s * RANGE, tl.minimum((i_s + 1) * RANGE, M), BM):
+    STEPS = tl.cdiv(M, BM)
+    RANGE = tl.cdiv(STEPS, SPLITS)
+    FIRST = i_s * RANGE
+    LAST = tl.minimum(FIRST + RANGE, STEPS) - 1
+    for i in range(FIRST, LAST + 1):
+        i_m = tl.multiple_of((LAST - (i - FIRST)) * BM, BM)
         o_m = i_m + tl.arange(0, BM)
         m_m = o_m < M
         b_win, b_lse = load_statistics(top, win, lse, i_g, o_m, M, TILES, HARD)

@@ -14,7 +14,6 @@ pytest.importorskip("triton")
 
 from benchmarks.offline import Launch, launches_go_to
 from softhebb_fast import kernels, reference
-from softhebb_fast.kernels import configs
 from tests.tolerances import assert_close, assert_outputs_close, tolerance
 from tests.triton.cases import CASES, CONV, WIDE, Case
 
@@ -37,11 +36,6 @@ RUNS = {
     "ieee-pre_triangle": ("ieee", CASES["pre_triangle"]),
     "bfloat16": ("bfloat16", Case(**WIDE, layout="channels_last", bias=True)),
     "float16-contiguous": ("float16", CASES["tiles"]),
-}
-# whole tiles of neurons, so that every lane has one
-LINES = {
-    "tf32": ("tf32", Case((2, 32, 5, 4), (64, 32, 3, 3), layout="channels_last")),
-    "ieee-hard_anti": ("ieee", Case(w=(64, 3, 3, 3), options={"wta": "hard_anti"})),
 }
 
 
@@ -107,26 +101,6 @@ def test_linear(emulated, target):
     got, reports = emulated(target, "tf32x3", lambda: kernels.linear(x, w, None, **options))
     assert_outputs_close(got, reference.linear(x.double(), w.double(), None, **options))
     assert [r["races"] for r in reports] == [{}] * 4
-
-
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", LINES)
-def test_every_line_of_ptx_runs(emulated, name, target, monkeypatch):
-    """With a range of positions that is empty, and with an infinite weight in every neuron."""
-    precision, case = LINES[name]
-    x, w, bias = case.tensors(torch.float32)
-    infinite = w.clone()
-    infinite[:, 0, 0, 0] = float("inf")
-    monkeypatch.setattr(configs, "splits", lambda G, M, config: 5)
-    step = {"lr": 0.1, "lr_power": 0.5, **case.conv}
-    missed = None
-    for weight in (w, infinite):
-        _, reports = emulated(
-            target, precision, lambda w=weight: kernels.conv2d_step_(x, w, bias, **step)
-        )
-        found = [set(r["not_run"]) for r in reports]
-        missed = found if missed is None else [a & b for a, b in zip(missed, found, strict=True)]
-    assert missed == [set()] * len(missed)
 
 
 @pytest.mark.parametrize("target", TARGETS)

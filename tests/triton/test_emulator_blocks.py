@@ -25,6 +25,7 @@ RUNS = {
     "apart-none": ("ieee", "none", Case()),
     "apart-groups": ("ieee", "max-2-2-0", Case(w=(24, 1, 3, 3), options={"groups": 3})),
 }
+QUICK = {"one_pass-max", "one_pass-avg", "apart-max"}
 
 
 def tensors(name):
@@ -35,7 +36,9 @@ def tensors(name):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in RUNS]
+)
 def test_block(emulated, name, target):
     x, w, bias, options, epilogue, precision = tensors(name)
     got, learned = emulated(
@@ -59,7 +62,9 @@ def test_block(emulated, name, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ["one_pass-avg", "one_pass-max", "apart-max"])
+@pytest.mark.parametrize(
+    "name", ["one_pass-avg", "one_pass-max", pytest.param("apart-max", marks=pytest.mark.slow)]
+)
 def test_a_tensor_one_element_short_faults(emulator, target, name, monkeypatch):
     x, w, bias, options, epilogue, precision = tensors(name)
     monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)

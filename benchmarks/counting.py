@@ -1,0 +1,92 @@
+"""Count what a launch executes and moves on an H100, in a PTX emulator, from some of its programs.
+
+Nothing is measured: the floors are the times that the counted work takes at the full rate of one
+unit of the GPU. The largest of them bounds the kernel's time from below.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from benchmarks.offline import Launch
+from tests.triton.conftest import load_emulator
+
+TARGET = "sm_90a"
+MULTIPROCESSORS = 132
+UNITS = ("tensor", "hbm", "l2", "issue", "lsu", "smem")
+WINDOW = 64  # loads through L1 whose sectors a program finds there again
+COUNTS = ("l2_sectors", "store_sectors", "warp_instructions", "macs")
+
+
+def sampled(emulator: ModuleType) -> type:
+    """The emulator's machine, which takes the middle program of a batch and models L1."""
+
+    class Machine(emulator.Machine):
+        def __init__(self, k, arena, ntid, smem, ctas, *rest):
+            super().__init__(k, arena, ntid, smem, [ctas[len(ctas) // 2]], *rest)
+            self.recent, self.through_l1 = deque(maxlen=WINDOW), False
+
+        def step(self, op, mods, ops, mask, text):
+            self.through_l1 = op == "ld" or "ca" in mods
+            return super().step(op, mods, ops, mask, text)
+
+        def stat_mem(self, space, kind, a, n, m):
+            before = self.st["global_ld_sectors"]
+            super().stat_mem(space, kind, a, n, m)
+            if space == "global" and kind == "global_ld":
+                missed = self.st["global_ld_sectors"] - before
+                if self.through_l1:
+                    sectors = np.unique((a if m is None else a[m]) >> 5)
+                    known = np.concatenate(self.recent) if self.recent else sectors[:0]
+                    missed = len(np.setdiff1d(sectors, known, assume_unique=False))
+                    self.recent.append(sectors)
+                self.st["l2_ld_sectors"] += missed
+
+    return Machine
+
+
+def count(launch: Launch, precision: str, hbm_bytes: float = 0, programs: int = 4) -> dict:
+    """Floors in us and counts of a launch, scaled from about ``programs`` of its programs.
+
+    ``counted`` says from how many of how many. The values of the tensors do not matter to the
+    counts: those of meta tensors are zeros.
+    """
+    emulator = load_emulator()
+    emulator.Machine = sampled(emulator)
+    real: dict[int, object] = {}
+    for arg in launch.args:
+        if isinstance(arg, torch.Tensor):
+            real[id(arg)] = torch.zeros_like(arg, device="cpu")
+    launch = launch._replace(args=tuple(real.get(id(a), a) for a in launch.args))
+    total = int(np.prod(launch.grid))
+    batch = -(-total // programs)
+    done = -(-total // batch)
+    args = launch.source()[1]
+    found = emulator.run(
+        launch.compile(TARGET), launch.grid, args, batch=batch, stats=True, race=False
+    )
+    scale = total / done
+    found = {k: v * scale for k, v in found.items() if isinstance(v, int)}
+    l2 = {**found, "global_ld_sectors": found.get("l2_ld_sectors", 0)}
+    floors = emulator.bounds(l2, hbm_bytes, "f16" if precision == "bfloat16" else "tf32", "H100")
+    wavefronts, ideal = (
+        sum(found.get(f"shared_{way}_{what}", 0) for way in ("ld", "st"))
+        for what in ("wavefronts", "ideal")
+    )
+    tile = [launch.constants[k] for k in ("BM", "BN", "BP") if k in launch.constants]
+    return {
+        "kernel": launch.name,
+        "tile": "x".join(map(str, tile)),
+        "counted": f"{done} of {total}",
+        "floor_us": max(floors[unit] for unit in UNITS),
+        **{f"{unit}_us": floors[unit] for unit in UNITS},
+        "smem_ratio": round(wavefronts / ideal, 3) if ideal else "",
+        "l2_sectors": round(l2["global_ld_sectors"]),
+        "store_sectors": round(found.get("global_st_sectors", 0)),
+        "warp_instructions": round(found["warp_inst"]),
+        "macs": round(found.get("mma_macs", 0)),
+    }
