@@ -81,12 +81,20 @@ def run(found: Sequence[Row]) -> str:
     return "\n".join([*lines, f"| together | {together} |"])
 
 
+def growth(found: Sequence[Row]) -> str:
+    """Slopes, and the picture if it was drawn."""
+    table = scaling.table(found)
+    picture = RESULTS.with_name("scaling.png")
+    link = f"\n\n![Cost on logarithmic axes](../{picture.relative_to(ROOT).as_posix()})"
+    return table + link if picture.exists() else table
+
+
 NOT_RUN = "*Not run yet.*"
 BLOCKS: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
     "steps": ("README.md", steps),
     "layers": ("docs/benchmarks.md", layers),
     "run": ("docs/benchmarks.md", run),
-    "scaling": ("docs/benchmarks.md", scaling.table),
+    "scaling": ("docs/benchmarks.md", growth),
 }
 
 

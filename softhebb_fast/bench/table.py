@@ -71,8 +71,10 @@ def ratio(of: str, row: Row, own: Sequence[Row]) -> float | None:
 
 
 def _title(row: Row) -> str:
-    text = f"{row.case}: {row.device}, {row.threads} threads, {row.flops / 1e9:.3g} GFLOP"
-    return text if row.calls == 1 else f"{text} a step, of {row.calls} steps (extrapolated)"
+    text = f"{row.case}: {row.device}, {row.threads} threads"
+    if row.flops:
+        text += f", {row.flops / 1e9:.3g} GFLOP a call"
+    return text if row.calls == 1 else f"{text}; extrapolated to {row.calls} calls"
 
 
 def _cells(row: Row, own: Sequence[Row]) -> tuple[str, ...]:

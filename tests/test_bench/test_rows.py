@@ -41,7 +41,7 @@ def test_the_table_of_a_case():
         ]
     )
     title, head, published, cpp, narrow, products, *_ = text.splitlines()
-    assert title == "cifar10/step/b10: cpu, 2 threads, 7 GFLOP"
+    assert title == "cifar10/step/b10: cpu, 2 threads, 7 GFLOP a call"
     assert head.split("  ")[0] == "provider"
     assert " ".join(published.split()) == "published 350 ms 300 ms 400 ms 1.00x 20.0 17 %"
     assert " ".join(cpp.split()) == "cpp 70.0 ms 60.0 ms 80.0 ms 5.00x 100.0 85 % 200 MiB"
@@ -52,7 +52,9 @@ def test_the_table_of_a_case():
 
 def test_extrapolated_rows_say_so():
     text = table([row(calls=5000, median=350.0)])
-    assert text.startswith("cifar10/step/b10: cpu, 2 threads, 7 GFLOP a step, of 5000 steps (extra")
+    assert text.startswith(
+        "cifar10/step/b10: cpu, 2 threads, 7 GFLOP a call; extrapolated to 5000 calls\n"
+    )
     assert " 100.0 " in text
 
 
