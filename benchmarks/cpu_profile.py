@@ -20,20 +20,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.baselines import Layer, Net, native_block
-from benchmarks.cpu_step import NETS, facts
 from softhebb_fast import fused, reference
+from softhebb_fast.bench import machine
+from softhebb_fast.bench.cases import Part, select
+from softhebb_fast.bench.inputs import inputs
 from softhebb_fast.epilogue import Epilogue
 
 PARTS = ("gather", "transforms", "products", "competition", "pooling", "apply")
-INPUTS = {
-    "cifar10": ((3, 32, 32), (96, 16, 16), (384, 8, 8)),
-    "mnist-conv128": ((1, 28, 28),),
-    "mnist-mlp2000": ((784,),),
-}
+NETWORKS = ("cifar10", "mnist-128", "mnist-mlp")
 SWITCH = "SOFTHEBB_FAST_WINOGRAD"
 FIELDS = ["net", "layer", "batch", "method", "what", "value", "unit"]
-FACTS = ["commit", "date", "torch", "cpu", "machine"]
+FACTS = ["commit", "timestamp", "versions", "machine"]
 
 # Winograd's F(m x m, 3x3): of the input, the weight, and the output.
 TRANSFORMS = {
@@ -69,7 +66,7 @@ def main() -> None:
         print("{:14} {:>2} {:>4} {:9} {:22} {:12.4g} {}".format(*row), flush=True)
         rows.append(row)
     if options.csv:
-        about = facts()
+        about = machine.commit(), machine.now(), machine.versions(), machine.machine("cpu")
         part = options.csv.with_suffix(".part")
         with part.open("w", newline="") as file:
             writer = csv.writer(file)
@@ -80,25 +77,23 @@ def main() -> None:
 
 
 def measured(batches: list[int], repeats: int) -> Iterator[tuple]:
-    for net, inputs in INPUTS.items():
-        _, layers = NETS[net]
-        for i, shape in enumerate(inputs):
+    for net in NETWORKS:
+        (case,) = select([f"{net}/step/b10"])
+        weights = inputs(case, torch.device("cpu")).weights
+        for i, (part, weight) in enumerate(zip(case.parts, weights, strict=True)):
             for batch in batches if net == "cifar10" else [32]:
-                about = (net, i + 1, batch)
-                yield from steps(about, layers, i, torch.randn(batch, *shape), repeats)
-                if layers[i].weight[2:] == (3, 3) and net == "cifar10":
-                    x = torch.randn(10, *shape)
-                    weight = Net(layers).weights[i]
-                    if batch == batches[0]:
-                        yield from features(about[:2], layers[i], shape, weight, repeats)
-                        yield from errors((*about[:2], 10), layers[i], x, weight)
-                        yield from candidates((*about[:2], 10), x, weight, repeats)
+                about, x = (net, i + 1, batch), torch.randn(batch, *part.shape)
+                yield from steps(about, part, x, weight.clone(), repeats)
+                if _is_3x3(part) and net == "cifar10" and batch == batches[0]:
+                    x = torch.randn(10, *part.shape)
+                    yield from features(about[:2], part, weight, repeats)
+                    yield from errors((*about[:2], 10), part, x, weight)
+                    yield from candidates((*about[:2], 10), x, weight, repeats)
 
 
-def steps(about: tuple, layers: tuple, i: int, x: Tensor, repeats: int) -> Iterator[tuple]:
+def steps(about: tuple, part: Part, x: Tensor, weight: Tensor, repeats: int) -> Iterator[tuple]:
     """The native step of one layer: its whole time, and that of its parts."""
-    weight = Net(layers).weights[i]
-    methods = ("direct", "winograd") if layers[i].weight[1:][1:] == (3, 3) else ("direct",)
+    methods = ("direct", "winograd") if _is_3x3(part) else ("direct",)
     totals = {method: [] for method in methods}
     parts = {method: [] for method in methods}
     for _ in range(repeats + 2):
@@ -106,7 +101,7 @@ def steps(about: tuple, layers: tuple, i: int, x: Tensor, repeats: int) -> Itera
             os.environ[SWITCH] = str(int(method == "winograd"))
             torch.ops.softhebb_fast.profile(True)
             begin = time.process_time()
-            native_block(layers[i], x, weight)
+            step(part, x, weight)
             totals[method].append((time.process_time() - begin) * 1e3)
             parts[method].append(torch.ops.softhebb_fast.profile(False))
     for method in methods:
@@ -115,18 +110,23 @@ def steps(about: tuple, layers: tuple, i: int, x: Tensor, repeats: int) -> Itera
             yield *about, method, name, statistics.median(times) / 1e6, "ms"
 
 
-def features(
-    about: tuple, layer: Layer, shape: tuple, weight: Tensor, repeats: int
-) -> Iterator[tuple]:
-    x = torch.randn(500, *shape)
-    e = Epilogue(
-        True, layer.power, layer.pool,
-        *((n, n) for n in (layer.kernel, layer.stride, layer.pool_padding)),
-    )  # fmt: skip
+def step(part: Part, x: Tensor, weight: Tensor) -> None:
+    """The block's step; of a linear layer, the layer's alone."""
+    rate = {"lr": part.layer.lr, "lr_power": part.layer.lr_power}
+    if part.layer.kind == "conv":
+        fused.block_step_(x, weight, None, epilogue(part), **rate, **options(part))
+    else:
+        names = ("t_invert", "wta", "delta", "rank", "lebesgue_p")
+        competition = {name: options(part)[name] for name in names}
+        fused.linear_step_(x.flatten(1), weight, None, **rate, **competition)
+
+
+def features(about: tuple, part: Part, weight: Tensor, repeats: int) -> Iterator[tuple]:
+    x = torch.randn(500, *part.shape)
     run = {
         method: lambda switch=switch: (
             os.environ.update({SWITCH: switch}),
-            fused.block_forward(x, weight, None, e, **options(layer)),
+            fused.block_forward(x, weight, None, epilogue(part), **options(part)),
         )
         for method, switch in (("direct", "0"), ("winograd", "1"))
     }
@@ -134,19 +134,31 @@ def features(
         yield *about, 500, method, "features", t, "ms"
 
 
-def options(layer: Layer, wta: str = "soft_anti") -> dict:
+def epilogue(part: Part) -> Epilogue:
+    pool = part.layer.pool
+    sizes = ((n, n) for n in (pool.kernel, pool.stride, pool.padding))
+    return Epilogue(True, part.layer.activation[1], pool.kind, *sizes)
+
+
+def options(part: Part, wta: str | None = None) -> dict:
+    layer = part.layer
     return dict(
-        stride=(1, 1), padding=(layer.padding,) * 2, dilation=(1, 1), groups=1, t_invert=layer.t,
-        wta=wta, delta=2.0, rank=3, padding_mode="reflect", pre_triangle=False, lebesgue_p=2.0,
+        stride=(1, 1), padding=(layer.padding,) * 2, dilation=(1, 1), groups=1,
+        t_invert=layer.t_invert, wta=wta or layer.rule, delta=2.0, rank=3,
+        padding_mode="reflect", pre_triangle=False, lebesgue_p=2.0,
     )  # fmt: skip
 
 
-def errors(about: tuple, layer: Layer, x: Tensor, weight: Tensor) -> Iterator[tuple]:
+def _is_3x3(part: Part) -> bool:
+    return part.weight_shape[2:] == (3, 3)
+
+
+def errors(about: tuple, part: Part, x: Tensor, weight: Tensor) -> Iterator[tuple]:
     """Of u and of the direction, with the competition in which no winner changes hands."""
-    exact = reference.conv2d(x.double(), weight.double(), None, **options(layer, "soft"))
+    exact = reference.conv2d(x.double(), weight.double(), None, **options(part, "soft"))
     for method, switch in (("direct", "0"), ("winograd", "1")):
         os.environ[SWITCH] = switch
-        out = fused.conv2d(x, weight, None, **options(layer, "soft"))
+        out = fused.conv2d(x, weight, None, **options(part, "soft"))
         for name in ("u", "delta"):
             yield from error(about, method, name, getattr(out, name), getattr(exact, name))
 

@@ -108,4 +108,4 @@ def complaint(case: Case, provider: Provider, device: torch.device) -> str | Non
     wanted = gate.expected(small, given)
     torch.manual_seed(0)
     outputs = provider.make(small, given)()
-    return gate.complaint(provider, given, before, outputs, wanted)
+    return gate.complaint(small, provider, given, before, outputs, wanted)
