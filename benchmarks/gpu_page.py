@@ -12,6 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "gpu.md"
 COUNTERS, BUDGET = HERE / "gpu_counters.csv", HERE / "gpu_budget.csv"
+TRAFFIC, TILINGS = HERE / "gpu_traffic.csv", HERE / "gpu_tilings.csv"
 SECTOR = 32  # bytes
 STEPS = 5000  # of a CIFAR-10 epoch in batches of 10
 LAUNCH_US = 2.5  # assumed for a launch that nothing hides
@@ -19,7 +20,8 @@ LAUNCH_US = 2.5  # assumed for a launch that nothing hides
 HEAD = """\
 # The GPU kernels
 
-Written by `python -m benchmarks.gpu_page` from [gpu_counters.csv](../benchmarks/gpu_counters.csv)
+Written by `python -m benchmarks.gpu_page` from [gpu_counters.csv](../benchmarks/gpu_counters.csv),
+[gpu_traffic.csv](../benchmarks/gpu_traffic.csv), [gpu_tilings.csv](../benchmarks/gpu_tilings.csv)
 and [gpu_budget.csv](../benchmarks/gpu_budget.csv).
 
 **Nothing on this page was measured on a GPU, and no time here is a measured time.** The Triton
@@ -27,10 +29,13 @@ kernels were never run on one. What there is instead:
 
 - Launches, programs and tiles: read from the launch code.
 - Sectors, instructions and products: counted while an emulator executed the PTX that Triton emits
-  for sm_90a, on whole layers.
-- Floors: computed, the counted work at the full rate of one unit of an H100 (tensor cores, L2,
+  for sm_90a, of some programs of a launch, and scaled to all of them. Sectors are those that L1
+  does not hold.
+- Bytes through HBM: from the tensors of the launches and a model of the L2, see
+  `benchmarks.gpu_traffic`.
+- Floors: computed, the counted work at the full rate of one unit of an H100 (tensor cores, HBM, L2,
   instruction issue, load and store units, shared memory). The slowest unit bounds the kernel from
-  below. HBM is not among them: what a step at batch 10 touches fits into L2.
+  below.
 - Library: NVIDIA's own estimate (nvidia-matmul-heuristics) of a library product of the same shape.
 - Registers, spills, shared memory, occupancy and instructions: read from the machine code that
   Triton and the vendors' assemblers make.
@@ -41,10 +46,15 @@ top. The emulator executes PTX, not the machine code, and was never compared wit
 """
 
 
-def page(counters: Sequence[dict[str, str]], budget: Sequence[dict[str, str]]) -> str:
+def page(
+    counters: Sequence[dict[str, str]],
+    budget: Sequence[dict[str, str]],
+    traffic: Sequence[dict[str, str]] = (),
+    tilings: Sequence[dict[str, str]] = (),
+) -> str:
     """The page as Markdown."""
-    sections = (HEAD, _steps(counters), _epoch(counters), _launches(counters), _budget(budget))
-    return "\n".join(sections)
+    counted = (HEAD, _steps(counters), _epoch(counters), _launches(counters))
+    return "\n".join((*counted, _traffic(traffic), _tilings(tilings), _budget(budget)))
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -57,7 +67,7 @@ def _steps(rows: Sequence[dict[str, str]]) -> str:
     head = ("layer", "precision", "launches", "MB moved", "GFLOP", "floor µs", "tensor µs")
     cells = []
     for (layer, precision), own in grouped(rows, "layer", "precision"):
-        sectors = total(own, "load_sectors") + total(own, "store_sectors")
+        sectors = total(own, "l2_sectors") + total(own, "store_sectors")
         cells.append(
             (
                 layer,
@@ -70,7 +80,8 @@ def _steps(rows: Sequence[dict[str, str]]) -> str:
             )
         )
     text = (
-        "## A step of a layer\n\nBatch 10. MB moved are those between the multiprocessors and L2."
+        "## A step of a layer\n\nAfter the @ the batch. MB moved are those between the "
+        "multiprocessors and L2."
     )
     return f"{text}\n\n{markdown(head, cells)}\n"
 
@@ -79,7 +90,9 @@ def _epoch(rows: Sequence[dict[str, str]]) -> str:
     """The floor of an unsupervised epoch of the CIFAR-10 net."""
     head = ("precision", "kernels, s", f"launches at {LAUNCH_US:g} µs, s", "together, s")
     cells = []
-    layers = [row for row in rows if row["layer"].startswith("cifar10-")]
+    layers = [
+        row for row in rows if row["layer"].startswith("cifar10-") and row["layer"].endswith("@10")
+    ]
     for (precision,), own in grouped(layers, "precision"):
         kernels = STEPS * total(own, "floor_us") / 1e6
         launches = STEPS * len(own) * LAUNCH_US / 1e6
@@ -97,14 +110,38 @@ def _epoch(rows: Sequence[dict[str, str]]) -> str:
 
 def _launches(rows: Sequence[dict[str, str]]) -> str:
     """Every counted launch."""
-    units = ("tensor", "l2", "issue", "lsu", "smem")
-    head = ("layer", "precision", "kernel", "programs", "tile", "floor µs", "by", "library µs")
+    units = ("tensor", "hbm", "l2", "issue", "lsu", "smem")
+    head = ("layer", "precision", "kernel", "counted", "tile", "floor µs", "by", "library µs")
     cells = []
     for row in rows:
         by = max(units, key=lambda unit: number(row, f"{unit}_us"))
-        names = ("layer", "precision", "kernel", "programs", "tile", "floor_us")
+        names = ("layer", "precision", "kernel", "counted", "tile", "floor_us")
         cells.append((*(row.get(n, "") for n in names), by, row.get("library_us", "")))
     return f"## Every launch\n\n{markdown(head, cells)}\n"
+
+
+def _traffic(rows: Sequence[dict[str, str]]) -> str:
+    """Launches and bytes of a step."""
+    names = ("layer", "precision", "call", "launches", "hbm_ratio", "written_back_ratio")
+    head = (*names[:4], "HBM / least", "with scratch written back / least")
+    text = (
+        "## Launches and bytes\n\nOf a layer's step and of a block's, activation and pooling "
+        "included. The least is x, u, the\npooled map, the weights and yx once, where a call "
+        "writes them."
+    )
+    return f"{text}\n\n{markdown(head, [[row[n] for n in names] for row in rows])}\n"
+
+
+def _tilings(rows: Sequence[dict[str, str]]) -> str:
+    """Tilings side by side."""
+    names = ("layer", "precision", "kernel", "tile", "warps", "taken", "spills", "programs")
+    times = ("bound_us", "floor_us", "l2_us", "issue_us")
+    head = (*names, *(f"{t.removesuffix('_us')} µs" for t in times))
+    text = (
+        "## Tilings\n\nThe bound is the floor where multiprocessors without a program do not help "
+        "(see\n`benchmarks.gpu_tilings`)."
+    )
+    return f"{text}\n\n{markdown(head, [[row[n] for n in (*names, *times)] for row in rows])}\n"
 
 
 def _budget(rows: Sequence[dict[str, str]]) -> str:
@@ -158,7 +195,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    PAGE.write_text(page(read(COUNTERS), read(BUDGET)), encoding="utf-8")
+    PAGE.write_text(page(*map(read, (COUNTERS, BUDGET, TRAFFIC, TILINGS))), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -96,6 +96,8 @@ class Trainer:
             tie_rule=config.tie_rule,
             backend=config.backend,
         ).to(device)
+        if device.type == "cuda":
+            self.net.to(memory_format=torch.channels_last)
         self.stage_number = self.epoch = self.batch = 0
         self.rows: list[metrics.Row] = []
         self.elapsed = 0.0

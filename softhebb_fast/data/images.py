@@ -112,7 +112,9 @@ class ImageSet:
         else:
             index = indices.to(self.device)
             images, labels = self.images.index_select(0, index), self.labels.index_select(0, index)
-        x = images.to(torch.float32).div_(255)
+        last = images.is_cuda  # where loads are wider for it
+        layout = torch.channels_last if last else torch.preserve_format
+        x = images.to(torch.float32, memory_format=layout).div_(255)
         if self.mean is not None:
             for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
                 x.select(1, channel).sub_(mean).div_(std)

@@ -88,7 +88,7 @@ ONE_PASS = {
     (100, "16"): HOPPER,
     (100, "tf32"): HOPPER._replace(BM=32),
     (100, "tf32x3"): HOPPER._replace(BM=32),
-    (90, "16"): HOPPER,
+    (90, "16"): HOPPER._replace(BM=32),
     (90, "tf32"): HOPPER,
     (90, "tf32x3"): HOPPER._replace(BM=32),
     (80, "16"): Config(16, 128, 64, 8, 1),
@@ -96,10 +96,6 @@ ONE_PASS = {
     (0, "16"): Config(16, 128, 64, 4, 1),
     (0, "tf32"): Config(16, 128, 64, 4, 1),
 }
-
-
-# where pooling in the tile takes registers that the kernel without has not to spare
-POOLED = {(90, "16"): HOPPER._replace(BM=32)}
 
 
 def architecture(device: torch.device) -> int:
@@ -181,10 +177,9 @@ def turned(G: Geometry, dtype: torch.dtype, arch: int) -> bool:
     return arch >= 90 and matrix and G.CHANNELS_LAST and G.C % 8 == 0
 
 
-def one_pass(G: Geometry, dtype: torch.dtype, arch: int, pooled: bool = False) -> Config | None:
+def one_pass(G: Geometry, dtype: torch.dtype, arch: int) -> Config | None:
     """The configuration of the one-pass kernel, or None where the layer does not fit it."""
-    key = (_family(arch), _numbers(dtype))
-    config = POOLED[key] if pooled and key in POOLED else ONE_PASS.get(key)
+    config = ONE_PASS.get((_family(arch), _numbers(dtype)))
     if config is None or G.K > config.BN or G.P > 80:
         return None
     measured = _CHOSEN.get()

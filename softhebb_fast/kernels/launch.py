@@ -205,11 +205,11 @@ def _forward_constants(x: Tensor, G: Geometry, rule: Rule, config: Config) -> di
     }
 
 
-def fits_one_pass(x: Tensor, G: Geometry, rule: Rule, pooled: bool = False) -> Config | None:
+def fits_one_pass(x: Tensor, G: Geometry, rule: Rule) -> Config | None:
     """The configuration in which one kernel does forward and plasticity, or None."""
     if rule.lebesgue_p != 2 or (rule.pre_triangle and G.GROUPS > 1):
         return None
-    return configs.one_pass(G, x.dtype, configs.architecture(x.device), pooled)
+    return configs.one_pass(G, x.dtype, configs.architecture(x.device))
 
 
 def one_pass(

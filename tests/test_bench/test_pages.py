@@ -67,31 +67,38 @@ def test_a_table_takes_the_place_of_the_old_one():
 
 
 def test_the_committed_gpu_page_is_that_of_the_tables():
-    given = gpu_page.page(gpu_page.read(gpu_page.COUNTERS), gpu_page.read(gpu_page.BUDGET))
+    tables = (gpu_page.COUNTERS, gpu_page.BUDGET, gpu_page.TRAFFIC, gpu_page.TILINGS)
+    given = gpu_page.page(*map(gpu_page.read, tables))
     same = gpu_page.PAGE.read_text(encoding="utf-8") == given
     assert same, "write it again: python -m benchmarks.gpu_page"
 
 
 def counted(layer, kernel, floor, **more):
-    values = {"layer": layer, "precision": "tf32", "kernel": kernel, "programs": "8", "tile": "64"}
-    units = {"floor_us": floor, "l2_us": floor, "tensor_us": "1.0", "load_sectors": "1000"}
+    values = {
+        "layer": layer,
+        "precision": "tf32",
+        "kernel": kernel,
+        "counted": "4 of 8",
+        "tile": "64",
+    }
+    units = {"floor_us": floor, "l2_us": floor, "tensor_us": "1.0", "l2_sectors": "1000"}
     return values | units | {"store_sectors": "0", "macs": "500000", "library_us": ""} | more
 
 
 def test_the_gpu_page_adds_up():
     rows_ = [
-        counted("cifar10-1", "one_pass", "3.0"),
-        counted("cifar10-1", "apply", "1.0"),
-        counted("cifar10-2", "forward", "6.0", a_new_column="7"),
+        counted("cifar10-1@10", "one_pass", "3.0"),
+        counted("cifar10-1@10", "apply", "1.0"),
+        counted("cifar10-2@10", "forward", "6.0", a_new_column="7"),
         counted("mnist-1", "one_pass", "100.0"),
     ]
     budget = {"kernel": "apply", "target": "sm_90a", "registers": "30", "spills": "0"}
     budget |= {"shared": "2048", "occupancy": "50", "matrix": ""}
     wider = budget | {"registers": "40", "occupancy": "43", "matrix": "HGMMA"}
     text = gpu_page.page(rows_, [budget, wider])
-    assert "| cifar10-1 | tf32 | 2 | 0.1 | 0.00 | 4.0 | 2.0 |" in text
+    assert "| cifar10-1@10 | tf32 | 2 | 0.1 | 0.00 | 4.0 | 2.0 |" in text
     # 5000 steps of 10 µs, and of three launches
     assert "| tf32 | 0.05 | 0.04 | 0.09 |" in text
-    assert "| cifar10-2 | tf32 | forward | 8 | 64 | 6.0 | l2 |  |" in text
+    assert "| cifar10-2@10 | tf32 | forward | 4 of 8 | 64 | 6.0 | l2 |  |" in text
     assert "| apply | sm_90a | 30–40 | 0 | 2 | 43–50 | HGMMA |" in text
     assert "Nothing on this page was measured on a GPU" in text

@@ -1,0 +1,93 @@
+"""Tilings of every kernel side by side on an H100: what each needs, and which one is taken.
+
+    python -m benchmarks.gpu_tilings     # recompute gpu_tilings.csv, some ten minutes
+
+``filled`` is the part of the GPU's multiprocessors that have work, averaged over the waves of 132
+programs. ``bound_us`` is the floor with that: work inside a multiprocessor takes longer where some
+of them idle, the L2 and HBM do not. Nothing is measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.counting import MULTIPROCESSORS, TARGET, count
+from benchmarks.gpu_layers import PRECISIONS, call
+from benchmarks.offline import record, resources
+from softhebb_fast.kernels import configs
+from softhebb_fast.kernels.configs import Config
+
+TABLE = Path(__file__).with_name("gpu_tilings.csv")
+LAYERS = ("cifar10-1@10", "cifar10-2@10", "cifar10-3@10")
+TILINGS = {
+    ("one_pass", "tf32"): [(32, 128, 64, 8, 2), (64, 128, 64, 8, 2), (128, 128, 64, 8, 2)],
+    ("one_pass", "bfloat16"): [(32, 128, 64, 8, 2), (64, 128, 64, 8, 2), (128, 128, 64, 8, 2)],
+    ("forward", "tf32"): [(64, 128, 32, 4, 3), (128, 128, 32, 8, 3), (128, 256, 32, 8, 3)],
+    ("forward", "bfloat16"): [(64, 128, 64, 4, 3), (128, 128, 64, 8, 3), (128, 256, 64, 8, 3)],
+    ("plasticity", "tf32"): [
+        *((32, 64, 128, 8, 3), (32, 128, 128, 8, 3), (32, 256, 128, 8, 2), (32, 128, 256, 8, 2))
+    ],
+    ("plasticity", "bfloat16"): [
+        *((32, 64, 128, 8, 3), (32, 128, 128, 8, 3), (32, 128, 256, 8, 3), (32, 256, 128, 8, 3))
+    ],
+}
+FIELDS = (
+    *("layer", "precision", "kernel", "tile", "warps", "stages", "taken", "spills", "programs"),
+    *("filled", "bound_us", "floor_us", "tensor_us", "l2_us", "issue_us", "smem_us", "smem_ratio"),
+)
+
+
+@contextmanager
+def only(kernel: str, config: Config) -> Iterator[None]:
+    """``kernel`` in this configuration, with as many neurons and patch elements as it says."""
+    with configs.chosen({kernel: config}):
+        yield
+
+
+def rows() -> Iterator[dict[str, object]]:
+    for layer in LAYERS:
+        for precision in PRECISIONS:
+            work = call(layer, precision)
+            for usual in record(work, TARGET):
+                for tiling in TILINGS.get((usual.name, precision), ()):
+                    config = Config(*tiling)
+                    with only(usual.name, config):
+                        launch = next(n for n in record(work, TARGET) if n.name == usual.name)
+                    found = count(launch, precision, programs=2)
+                    programs = int(np.prod(launch.grid))
+                    filled = programs / (-(-programs // MULTIPROCESSORS) * MULTIPROCESSORS)
+                    inside = max(found[f"{u}_us"] for u in ("tensor", "issue", "lsu", "smem"))
+                    yield {
+                        "layer": layer,
+                        "precision": precision,
+                        **{name: found[name] for name in FIELDS if name in found},
+                        "warps": config.warps,
+                        "stages": config.stages,
+                        "taken": "yes" if launch.config == usual.config else "",
+                        "spills": resources(launch.compile(TARGET), TARGET)["spills"],
+                        "programs": programs,
+                        "filled": round(filled, 2),
+                        "bound_us": round(max(inside / filled, found["l2_us"]), 2),
+                    }
+
+
+def main() -> int:
+    part = TABLE.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        for row in rows():
+            writer.writerow(row)
+            file.flush()
+    part.replace(TABLE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
