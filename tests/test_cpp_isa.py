@@ -30,7 +30,7 @@ LEVELS = {
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
     },
 }
-# without AVX2 MKL's rounding depends on where a row lies: there identical filters may part
+# without AVX2 the updates of identical filters part in their last bits, for a reason not yet found
 CHOSEN = {
     "AVX2": "float32_is_the_oracle or identical or same_bits",
     "DEFAULT": "float32_is_the_oracle or same_bits",
