@@ -146,7 +146,7 @@ class Day:
         """A Python whose torch sees the GPU, made by ``make setup`` if need be; or why none."""
         own = str(ROOT / ".venv" / "bin" / "python")
         reasons = []
-        for python in (own, sys.executable, None, own):
+        for python in (*dict.fromkeys((own, sys.executable)), None, own):
             if python is None:
                 print("setting up .venv", flush=True)
                 self.run(["make", "setup"], 240)

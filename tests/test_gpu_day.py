@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -176,7 +177,9 @@ def test_fewer_tests_where_they_cannot_run_side_by_side(tmp_path):
 def test_an_interpreter_that_does_not_do_is_named_after_a_set_up(tmp_path, capsys, probe, reason):
     stub = Stub(tmp_path, probe=probe)
     assert stub.day.go() == 2
-    assert stub.ran == ["gpus", "probe", "setup"]
+    kinds = [kind for kind, _ in groupby(stub.ran)]
+    # the environment that was set up is asked again, where there is one
+    assert kinds in (["gpus", "probe", "setup"], ["gpus", "probe", "setup", "probe"])
     assert reason in capsys.readouterr().out
 
 
