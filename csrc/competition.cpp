@@ -10,12 +10,18 @@
 namespace softhebb {
 namespace {
 
+// Sixteen neurons at a time: one running sum would round once a neuron at its full size.
 template <typename T>
 SOFTHEBB_INLINE void mean_of(const T* u, int64_t line, int64_t neurons, int64_t n, T* mean) {
   for (int64_t j = 0; j < n; ++j) mean[j] = T(0);
-  for (int64_t k = 0; k < neurons; ++k) {
+  for (int64_t begin = 0; begin < neurons; begin += 16) {
+    const int64_t end = begin + 16 < neurons ? begin + 16 : neurons;
+    T part[kStrip] = {};
+    for (int64_t k = begin; k < end; ++k) {
 #pragma omp simd
-    for (int64_t j = 0; j < n; ++j) mean[j] += u[k * line + j];
+      for (int64_t j = 0; j < n; ++j) part[j] += u[k * line + j];
+    }
+    for (int64_t j = 0; j < n; ++j) mean[j] += part[j];
   }
   const T count = static_cast<T>(neurons);
   for (int64_t j = 0; j < n; ++j) mean[j] /= count;
