@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from softhebb_fast import fused, ops, reference
 from softhebb_fast.epilogue import Epilogue
+from tests.native import assert_same_bits
 from tests.strategies import Case, conv_cases, linear_cases
 from tests.test_cpp_layer import LINEAR, OPTIONS, layer
 from tests.tolerances import TOLERANCES, assert_close
@@ -196,15 +197,10 @@ def test_blocks_give_the_same_bits_for_any_number_of_threads(name):
     shape, weight_shape, pad, e = BLOCKS[name]
     x, weight = layer(shape, weight_shape)
     options = OPTIONS | dict(padding=(pad, pad))
-    threads, found = torch.get_num_threads(), []
-    try:
-        for n in (1, 2, 5):
-            torch.set_num_threads(n)
-            stepped = weight.clone()
-            out, _ = fused.block_step_(x, stepped, None, e, **STEP, **options)
-            found.append((out, stepped))
-    finally:
-        torch.set_num_threads(threads)
-    for out, stepped in found[1:]:
-        assert torch.equal(out, found[0][0])
-        assert torch.equal(stepped, found[0][1])
+
+    def step() -> tuple:
+        stepped = weight.clone()
+        out, _ = fused.block_step_(x, stepped, None, e, **STEP, **options)
+        return out, stepped
+
+    assert_same_bits(step, (1, 2, 5))

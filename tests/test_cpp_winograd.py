@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softhebb_fast import fused, ops, reference
 from softhebb_fast.checks import PADDING_MODES
 from softhebb_fast.epilogue import Epilogue
-from tests import oracle
+from tests.native import (
+    assert_conv2d_is_the_oracle,
+    assert_float32_is_the_oracle_outside_the_band,
+    assert_same_bits,
+)
 from tests.strategies import Case, competitions
 from tests.test_cpp_layer import OPTIONS, layer, layouts
-from tests.tolerances import TOLERANCES, assert_close, assert_outputs_close, clear_of_band
+from tests.tolerances import TOLERANCES, assert_close, assert_outputs_close
 
 pytestmark = pytest.mark.skipif(ops.MISSING is not None, reason=str(ops.MISSING))
 
@@ -56,22 +60,13 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(max_examples=150)
 @given(cases())
 def test_float64_is_the_oracle(case: Case):
-    x, weight, bias = case.tensors()
-    expected = oracle.conv2d(x, weight, bias, **case.options)
-    assume(expected.condition < 1e3)
-    assert_outputs_close(fused.conv2d(x, weight, bias, **case.options), expected)
+    assert_conv2d_is_the_oracle(case)
 
 
 @settings(max_examples=150)
 @given(cases())
 def test_float32_is_the_oracle_outside_the_band(case: Case):
-    x, weight, bias = case.tensors(torch.float32)
-    band = dict(rank=case.options["rank"]) if case.options["wta"] == "hard_anti" else {}
-    x = clear_of_band(x, oracle.conv2d(x, weight, bias, **case.options).u, **band)
-    assume(len(x))
-    expected = oracle.conv2d(x, weight, bias, **case.options)
-    assume(expected.condition < 10 and case.options["t_invert"] <= 12)
-    assert_outputs_close(fused.conv2d(x, weight, bias, **case.options), expected)
+    assert_float32_is_the_oracle_outside_the_band(case)
 
 
 SHAPES = {
@@ -101,17 +96,8 @@ def test_rounding_grows_less_than_promised(name, monkeypatch):
 def test_any_number_of_threads_gives_the_same_bits(wta):
     x, weight = layer((5, 33, 9, 7), (211, 33, 3, 3))
     options = OPTIONS | dict(wta=wta, pre_triangle=True)
-    threads = torch.get_num_threads()
-    outs = []
-    try:
-        for n in (1, 2, 3, 5):
-            torch.set_num_threads(n)
-            outs.append(fused.conv2d(x, weight, torch.zeros(len(weight)), **options))
-    finally:
-        torch.set_num_threads(threads)
-    for out in outs[1:]:
-        assert torch.equal(out.u, outs[0].u)
-        assert torch.equal(out.delta, outs[0].delta)
+    bias = torch.zeros(len(weight))
+    assert_same_bits(lambda: fused.conv2d(x, weight, bias, **options)[:2], (1, 2, 3, 5))
 
 
 @pytest.mark.parametrize("twins", [2, 97, 300])

@@ -31,6 +31,11 @@ TOLERANCES = {
     # two float32 pre-activations nearer than this may rank either way
     "float32_band": 1e-5,
 }
+# The norm of the error over the norm of what is expected, of whole layers on a GPU. Of u: sums of
+# thousands of products, their factors rounded to 24, 24, 11, 11 and 8 bits.
+NORM_OF_U = {"ieee": 1e-6, "tf32x3": 2e-6, "tf32": 2e-3, "float16": 5e-4, "bfloat16": 4e-3}
+# Of a delta whose u is taken as it is; in 16 bits u is rounded and some winners with it.
+NORM_OF_DELTA = {"ieee": 1e-4, "tf32x3": 1e-4, "tf32": 2e-3, "float16": 1e-2, "bfloat16": 3e-2}
 
 
 def tolerance(dtype: torch.dtype, what: str) -> float:

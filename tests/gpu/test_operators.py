@@ -10,8 +10,14 @@ from torch import Tensor
 
 from softhebb_fast import functional, ops, reference
 from tests.gpu import DEVICE, MARKS, PRECISIONS, needs_cuda, on_device
-from tests.tolerances import TOLERANCES, assert_close, tolerance
-from tests.triton.cases import CASES, CONV, Case
+from tests.tolerances import (
+    NORM_OF_DELTA,
+    NORM_OF_U,
+    TOLERANCES,
+    assert_close,
+    tolerance,
+)
+from tests.triton.cases import CASES, CONV, LINEAR, Case
 
 pytestmark = MARKS
 
@@ -24,16 +30,11 @@ BLOCK = {
     "pool_padding": (1, 1),
 }
 STEP = {"lr": 0.3, "lr_power": 0.5}
-LINEAR = {name: CONV[name] for name in ops.LINEAR_NAMES}
 LAYERS = {  # the layers of the published CIFAR-10 net at batch 10: x, weight, t_invert
     "cifar-1": ((10, 3, 32, 32), (96, 3, 5, 5), 1.0),
     "cifar-2": ((10, 96, 16, 16), (384, 96, 3, 3), 0.65),
     "cifar-3": ((10, 384, 8, 8), (1536, 384, 3, 3), 0.25),
 }
-# the largest relative error, by norm, of a delta whose u is taken as it is; in 16 bits u is
-# rounded and some winners with it
-DELTA_ERROR = {"ieee": 1e-4, "tf32x3": 1e-4, "tf32": 2e-3, "float16": 1e-2, "bfloat16": 3e-2}
-U_ERROR = {"ieee": 1e-6, "tf32x3": 2e-6, "tf32": 2e-3, "float16": 5e-4, "bfloat16": 4e-3}
 
 
 # every case is a kernel to compile: these two precisions where there are many cores or much time
@@ -148,10 +149,10 @@ def test_layers_of_the_published_net(precision, layer, layout, wta):
     u, delta, _ = functional.softhebb_conv2d(x, w, padding=padding, **options)
     exact = reference.pad(x.double(), (padding, padding), "reflect")
     exact = torch.nn.functional.conv2d(exact, w.double())
-    assert error(u, exact) < U_ERROR[precision]
+    assert error(u, exact) < NORM_OF_U[precision]
     y = functional.soft_wta(u.double(), **options)
     want = functional.hebbian_update(x.double(), y, u.double(), w.double(), padding=padding)
-    assert error(delta, want) < DELTA_ERROR[precision]
+    assert error(delta, want) < NORM_OF_DELTA[precision]
 
 
 def error(found: Tensor, exact: Tensor) -> float:

@@ -22,6 +22,7 @@ CONV = {
     "pre_triangle": False,
     "lebesgue_p": 2.0,
 }
+LINEAR = {name: CONV[name] for name in ("t_invert", "wta", "delta", "rank", "lebesgue_p")}
 
 
 class Case(NamedTuple):

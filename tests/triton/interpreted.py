@@ -15,11 +15,10 @@ from tests.tolerances import (
     tolerance,
 )
 from tests.triton import interpreter_fix  # noqa: F401
-from tests.triton.cases import CASES, CONV, Case
+from tests.triton.cases import CASES, CONV, LINEAR, Case
 
 TF32 = 2e-3  # both operands rounded to 10 bits: 1e-3, of some hundred products of random sign
 SMALL = configs.Config(16, 16, 16, 4, 1)
-LINEAR = {k: CONV[k] for k in ("t_invert", "wta", "delta", "rank", "lebesgue_p")}
 
 
 @pytest.fixture(autouse=True)

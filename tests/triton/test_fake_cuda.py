@@ -15,7 +15,7 @@ from softhebb_fast import ops
 from softhebb_fast.models import build, features
 from softhebb_fast.presets import get_preset
 from tests.capture_safety import CUDA, CaptureError, CaptureSafety, fake_cuda, on_fake_cuda
-from tests.triton.cases import CASES, CONV, Case
+from tests.triton.cases import CASES, CONV, LINEAR, Case
 
 pytest.importorskip("triton")
 from softhebb_fast import kernels
@@ -30,7 +30,6 @@ BLOCK = {
     "pool_padding": (1, 0),
 }
 STEP = {"lr": 0.1, "lr_power": 0.5}
-LINEAR = {name: CONV[name] for name in ops.LINEAR_NAMES}
 ARCHITECTURES = (0, 80, 90, 100)
 SHAPES = {
     "contiguous": Case(),
