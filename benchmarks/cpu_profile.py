@@ -9,7 +9,6 @@ those against float64, relative to the largest exact value.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import statistics
 import time
@@ -25,6 +24,7 @@ from softhebb_fast.bench import machine
 from softhebb_fast.bench.cases import Part, select
 from softhebb_fast.bench.inputs import inputs
 from softhebb_fast.epilogue import Epilogue
+from softhebb_fast.files import write_csv
 
 PARTS = ("gather", "transforms", "products", "competition", "pooling", "apply")
 NETWORKS = ("cifar10", "mnist-128", "mnist-mlp")
@@ -67,13 +67,9 @@ def main() -> None:
         rows.append(row)
     if options.csv:
         about = machine.commit(), machine.now(), machine.versions(), machine.machine("cpu")
-        part = options.csv.with_suffix(".part")
-        with part.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([*FIELDS, "threads", *FACTS])
-            writer.writerows([*row[:5], f"{row[5]:.4g}", row[6], options.threads, *about]
-                             for row in rows)  # fmt: skip
-        part.replace(options.csv)
+        columns = (*FIELDS, "threads", *FACTS)
+        filled = ((*row[:5], f"{row[5]:.4g}", row[6], options.threads, *about) for row in rows)
+        write_csv(options.csv, columns, (dict(zip(columns, r, strict=True)) for r in filled))
 
 
 def measured(batches: list[int], repeats: int) -> Iterator[tuple]:

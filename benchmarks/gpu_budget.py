@@ -27,6 +27,7 @@ import torch
 from benchmarks.offline import TARGETS, Launch, record, resources
 from softhebb_fast import kernels
 from softhebb_fast.epilogue import Epilogue
+from softhebb_fast.files import write_csv
 
 TABLE = Path(__file__).with_name("gpu_budget.csv")
 # x, weight, padding: the CIFAR-10 net at batch 10, the first MNIST layer, the last one of STL-10
@@ -162,14 +163,7 @@ def main() -> int:
                 worse += 1
                 print(*key, words)
         return int(worse > 0)
-    partial_table = TABLE.with_suffix(".part")
-    with partial_table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, KEY + CONFIG + FOUND, lineterminator="\n")
-        writer.writeheader()
-        for found in rows():
-            writer.writerow(found)
-            file.flush()
-    partial_table.replace(TABLE)
+    write_csv(TABLE, KEY + CONFIG + FOUND, rows())
     return 0
 
 

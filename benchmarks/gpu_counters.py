@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 from benchmarks.counting import COUNTS, UNITS, count
 from benchmarks.gpu_layers import LAYERS, PRECISIONS, call
 from benchmarks.gpu_traffic import hbm_bytes
 from benchmarks.offline import record
+from softhebb_fast.files import write_csv
 
 TABLE = Path(__file__).with_name("gpu_counters.csv")
 LIBRARY = Path(__file__).with_name("gpu_library.csv")
@@ -38,21 +41,17 @@ def library(layer: str, precision: str, kernel: str) -> str:
     raise KeyError((layer, precision))
 
 
+def rows() -> Iterator[dict]:
+    for layer, precision in product(LAYERS, PRECISIONS):
+        launches = record(call(layer, precision), "sm_90a")
+        for launch, moved in zip(launches, hbm_bytes(launches), strict=True):
+            found = count(launch, precision, moved)
+            estimate = library(layer, precision, launch.name)
+            yield {"layer": layer, "precision": precision, "library_us": estimate} | found
+
+
 def main() -> int:
-    part = TABLE.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        for layer in LAYERS:
-            for precision in PRECISIONS:
-                launches = record(call(layer, precision), "sm_90a")
-                for launch, moved in zip(launches, hbm_bytes(launches), strict=True):
-                    found = count(launch, precision, moved)
-                    estimate = library(layer, precision, launch.name)
-                    key = {"layer": layer, "precision": precision, "library_us": estimate}
-                    writer.writerow(key | found)
-                    file.flush()
-    part.replace(TABLE)
+    write_csv(TABLE, FIELDS, rows())
     return 0
 
 

@@ -9,6 +9,8 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from softhebb_fast.files import write_text
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "gpu.md"
 COUNTERS, BUDGET = HERE / "gpu_counters.csv", HERE / "gpu_budget.csv"
@@ -195,7 +197,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    PAGE.write_text(page(*map(read, (COUNTERS, BUDGET, TRAFFIC, TILINGS))), encoding="utf-8")
+    write_text(PAGE, page(*map(read, (COUNTERS, BUDGET, TRAFFIC, TILINGS))))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ of them idle, the L2 and HBM do not. Nothing is measured.
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 from benchmarks.counting import MULTIPROCESSORS, TARGET, count
 from benchmarks.gpu_layers import PRECISIONS, call
 from benchmarks.offline import record, resources
+from softhebb_fast.files import write_csv
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.configs import Config
 
@@ -78,14 +78,7 @@ def rows() -> Iterator[dict[str, object]]:
 
 
 def main() -> int:
-    part = TABLE.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows():
-            writer.writerow(row)
-            file.flush()
-    part.replace(TABLE)
+    write_csv(TABLE, FIELDS, rows())
     return 0
 
 

@@ -13,15 +13,16 @@ come from HBM at first. Scratch that is read again before it leaves the L2 count
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from benchmarks.gpu_layers import LAYERS, PRECISIONS, call, nbytes
 from benchmarks.offline import Launch, record
+from softhebb_fast.files import write_csv
 
 TABLE = Path(__file__).with_name("gpu_traffic.csv")
 FIELDS = (
@@ -124,23 +125,20 @@ def least(launches: list[Launch]) -> int:
     return once + 4 * seen["w"].numel()
 
 
+def rows() -> Iterator[dict]:
+    for layer, precision, kind in product(LAYERS, PRECISIONS, ("step", "block")):
+        launches = record(call(layer, precision, kind), "sm_90a")
+        lower, all_ = least(launches), list(moves(launches))
+        modelled, back = (sum(column) for column in zip(*all_, strict=True))
+        row = (
+            *(layer, precision, kind, len(launches), lower, round(modelled)),
+            *(round(modelled / lower, 3), round(back / lower, 3)),
+        )
+        yield dict(zip(FIELDS, row, strict=True))
+
+
 def main() -> int:
-    part = TABLE.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        for layer in LAYERS:
-            for precision in PRECISIONS:
-                for kind in ("step", "block"):
-                    launches = record(call(layer, precision, kind), "sm_90a")
-                    lower, all_ = least(launches), list(moves(launches))
-                    modelled, back = (sum(column) for column in zip(*all_, strict=True))
-                    row = (
-                        *(layer, precision, kind, len(launches), lower, round(modelled)),
-                        *(round(modelled / lower, 3), round(back / lower, 3)),
-                    )
-                    writer.writerow(dict(zip(FIELDS, row, strict=True)))
-    part.replace(TABLE)
+    write_csv(TABLE, FIELDS, rows())
     return 0
 
 

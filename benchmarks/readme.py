@@ -17,6 +17,7 @@ from softhebb_fast.bench import rows, scaling
 from softhebb_fast.bench.providers import PROVIDERS
 from softhebb_fast.bench.rows import Row
 from softhebb_fast.bench.table import seconds
+from softhebb_fast.files import write_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "cpu.csv"
@@ -34,6 +35,7 @@ COLUMNS = {
     "cifar10/step/b10": "CIFAR-10 net, batch 10",
     "cifar10/step/b100": "batch 100",
     "mnist/step/b32": "MNIST net, batch 32",
+    "mnist-128/step/b32": "MNIST, 128 filters 3x3, batch 32",
     "mnist-mlp/step/b32": "MLP of 2000, batch 32",
 }
 PHASES = {
@@ -142,7 +144,7 @@ def main() -> int:
         if path.read_text(encoding="utf-8") == text:
             continue
         if write:
-            path.write_text(text, encoding="utf-8")
+            write_text(path, text)
         else:
             stale += 1
             print(f"{path.name} does not say what {RESULTS.name} does")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from softhebb_fast import files
 from softhebb_fast.diversity import distinct_filters
-from softhebb_fast.files import write_atomically
 from softhebb_fast.functional import competition_statistics
 from softhebb_fast.models import evaluation_mode
 from softhebb_fast.reference import winners
@@ -75,11 +74,8 @@ def _entropy(counts: Tensor) -> float:
 def write_csv(folder: Path, rows: list[Row]) -> None:
     """Write all rows to ``folder / "metrics.csv"``, atomically; losses are means a sample,
     accuracies per cent, seconds the time since the run began."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _rounded(value) for key, value in row.items()} for row in rows)
-    write_atomically(folder / FILE, lambda file: file.write(text.getvalue().encode()))
+    rounded = ({key: _rounded(value) for key, value in row.items()} for row in rows)
+    files.write_csv(folder / FILE, COLUMNS, rounded)
 
 
 def read_csv(folder: Path) -> list[Row]:

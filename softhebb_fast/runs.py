@@ -12,7 +12,7 @@ import torch
 from softhebb_fast import checkpoint, precision
 from softhebb_fast.config import RunConfig
 from softhebb_fast.data import load
-from softhebb_fast.files import write_atomically
+from softhebb_fast.files import write_text
 from softhebb_fast.metrics import Row
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.probe import evaluate
@@ -67,8 +67,7 @@ def load_run(folder: Path) -> Run:
 def write_config(folder: Path, config: RunConfig, root: str | None) -> None:
     """Write ``folder / "config.json"``, with what makes the run (`provenance`), atomically."""
     content = {"run": config.to_dict(), "root": root, "made_by": provenance()}
-    text = json.dumps(content, indent=2) + "\n"
-    write_atomically(folder / CONFIG_FILE, lambda file: file.write(text.encode()))
+    write_text(folder / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> tuple[RunConfig, str | None]:

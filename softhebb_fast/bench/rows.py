@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from softhebb_fast.files import write_atomically
+from softhebb_fast.files import write_csv
 
 KEY = ("case", "provider", "device", "precision", "threads")
 
@@ -70,14 +69,12 @@ def read(path: Path) -> list[Row]:
 
 def write(path: Path, rows: Iterable[Row]) -> None:
     """Write rows atomically."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        values = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()}
-        writer.writerow(values)
+    found = (
+        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()}
+        for row in rows
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    write_csv(path, FIELDS, found)
 
 
 def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from softhebb_fast.bench import machine
@@ -155,7 +156,4 @@ def _row(case: Case, provider: Provider, plan: Plan, times: list[float], peak: i
 
 def quantile(values: list[float], q: float) -> float:
     """Between the two nearest of the sorted values, linearly."""
-    place = q * (len(values) - 1)
-    low, ordered = int(place), sorted(values)
-    high = min(low + 1, len(values) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+    return float(np.quantile(values, q))

@@ -9,7 +9,7 @@ from softhebb_fast.experiments import EXPERIMENTS, results
 from softhebb_fast.experiments.cell import Experiment
 from softhebb_fast.experiments.results import Result, of_cell
 from softhebb_fast.experiments.table import table, verdict
-from softhebb_fast.files import write_atomically
+from softhebb_fast.files import write_text
 
 PAGE = Path("docs") / "results.md"
 HEAD = """\
@@ -66,8 +66,7 @@ def page(folder: Path = results.FOLDER, place: Path = PAGE) -> str:
 
 def write_page(place: Path = PAGE, folder: Path = results.FOLDER) -> None:
     """Write the page to ``place``, atomically. Raises OSError if that cannot be."""
-    text = page(folder, place)
-    write_atomically(place, lambda file: file.write(text.encode()))
+    write_text(place, page(folder, place))
 
 
 def _summary(rows: dict[str, list[Result]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import io
 import os
 import statistics
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.files import writable_folder, write_atomically
+from softhebb_fast.files import writable_folder, write_csv
 
 FOLDER = Path("results")
 COLUMNS = (
@@ -97,11 +96,7 @@ def put(
             [*kept, *new],
             key=lambda row: (places.get(row["cell"], len(places)), row["limit"], int(row["seed"])),
         )
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(every)
-        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+        write_csv(path, columns, ({c: row.get(c, "") for c in columns} for row in every))
 
 
 def of_cell(rows: list[Result], cell: str) -> list[Result]:

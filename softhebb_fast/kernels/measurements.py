@@ -14,7 +14,7 @@ import platformdirs
 import torch
 import triton
 
-from softhebb_fast.files import write_atomically
+from softhebb_fast.files import write_text
 from softhebb_fast.kernels.configs import Choice, Config
 
 FORMAT = 1
@@ -52,8 +52,8 @@ class Measurements:
             with open(self.path.with_suffix(".lock"), "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self.choices = self._read() | {name: choice}
-                text = json.dumps(self.origin | {"choices": self.choices}, indent=1) + "\n"
-                write_atomically(self.path, lambda file: file.write(text.encode()))
+                content = self.origin | {"choices": self.choices}
+                write_text(self.path, json.dumps(content, indent=1) + "\n")
         except OSError as error:
             warnings.warn(
                 f"the measured launch configurations cannot be kept in {self.path} ({error}): "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Callable
@@ -11,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softhebb_fast.files import writable_folder, write_atomically
+from softhebb_fast.files import writable_folder, write_csv, write_text
 from softhebb_fast.search.space import Space, init_option
 from softhebb_fast.search.trial import (
     FIGURES,
@@ -143,9 +141,7 @@ def open_study(what: Search, folder: Path, sampler_seed: int | None = None) -> S
 def write_results(study: Study, what: Search, folder: Path) -> None:
     """Write ``trials.csv``, and ``best.json`` if a trial came to its end, atomically."""
     columns = ("number", "state", "accuracy", "network", "init", *FIGURES, "minutes", "reason")
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for trial in study.get_trials(deepcopy=False):
         known = {
             key: " ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else value
@@ -153,8 +149,8 @@ def write_results(study: Study, what: Search, folder: Path) -> None:
         }
         accuracy = trial.value if trial.state.name == "COMPLETE" else ""
         row = {"number": trial.number, "state": trial.state.name.lower(), "accuracy": accuracy}
-        writer.writerow(row | known)
-    write_atomically(folder / TABLE, lambda file: file.write(text.getvalue().encode()))
+        rows.append(row | known)
+    write_csv(folder / TABLE, columns, rows)
     ranking = best(study)
     if ranking:
         first = ranking[0]
@@ -166,8 +162,7 @@ def write_results(study: Study, what: Search, folder: Path) -> None:
             "dataset": what.dataset,
             "search": what.settings(),
         }
-        text = json.dumps(content, indent=2) + "\n"
-        write_atomically(folder / BEST, lambda file: file.write(text.encode()))
+        write_text(folder / BEST, json.dumps(content, indent=2) + "\n")
 
 
 def best(study: Study, count: int = 10) -> list[FrozenTrial]:
