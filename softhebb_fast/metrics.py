@@ -32,6 +32,8 @@ COLUMNS = (
     "test_loss",
     "test_accuracy",
 )
+# of these, what tells whether a layer's filters have come apart
+LAYER_FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_probability")
 
 Row = dict[str, Any]
 

@@ -14,13 +14,12 @@ from softhebb_fast.backends import choose
 from softhebb_fast.config import RunConfig
 from softhebb_fast.data import load
 from softhebb_fast.diversity import distinct_filters
-from softhebb_fast.metrics import Row
+from softhebb_fast.metrics import LAYER_FIGURES, Row
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
 from softhebb_fast.runs import Run, load_run, read_provenance
 from softhebb_fast.stages import SAMPLE, layer_rows
 
-LAYER_FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_probability")
 LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
 LOG_EVERY_ELSEWHERE = 10
 

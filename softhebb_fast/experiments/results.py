@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from softhebb_fast.files import writable_folder, write_csv
+from softhebb_fast.metrics import LAYER_FIGURES
 
 FOLDER = Path("results")
 COLUMNS = (
@@ -35,10 +36,7 @@ COLUMNS = (
     "logged_train_accuracy",
     "logged_train_loss",
     "logged_test_loss",
-    "distinct_filters",
-    "norm_mean",
-    "winner_entropy",
-    "winner_probability",
+    *LAYER_FIGURES,
     "initial_nonzeros",
     "initial_distinct",
     "minutes",
@@ -54,10 +52,7 @@ CURVE_COLUMNS = (
     "limit",
     "layer",
     "epoch",
-    "distinct_filters",
-    "norm_mean",
-    "winner_entropy",
-    "winner_probability",
+    *LAYER_FIGURES,
 )
 
 Result = dict[str, str]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softhebb_fast.files import writable_folder, write_csv, write_text
+from softhebb_fast.metrics import LAYER_FIGURES
 from softhebb_fast.search.space import Space, init_option
 from softhebb_fast.search.trial import (
-    FIGURES,
     Budget,
     GivenUp,
     Judge,
@@ -95,7 +95,7 @@ def search(
             trial.set_user_attr("reason", str(reason))
             raise optuna.TrialPruned(str(reason)) from None
         finally:
-            for name in FIGURES:
+            for name in LAYER_FIGURES:
                 trial.set_user_attr(name, judge.figures_of(name))
             trial.set_user_attr("minutes", round((time.monotonic() - began) / 60, 3))
 
@@ -140,7 +140,16 @@ def open_study(what: Search, folder: Path, sampler_seed: int | None = None) -> S
 
 def write_results(study: Study, what: Search, folder: Path) -> None:
     """Write ``trials.csv``, and ``best.json`` if a trial came to its end, atomically."""
-    columns = ("number", "state", "accuracy", "network", "init", *FIGURES, "minutes", "reason")
+    columns = (
+        "number",
+        "state",
+        "accuracy",
+        "network",
+        "init",
+        *LAYER_FIGURES,
+        "minutes",
+        "reason",
+    )
     rows = []
     for trial in study.get_trials(deepcopy=False):
         known = {

@@ -19,7 +19,6 @@ from softhebb_fast.reporter import Reporter
 from softhebb_fast.training import Trainer
 
 SPLIT_SEED = 0
-FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_probability")
 
 
 class GivenUp(Exception):
