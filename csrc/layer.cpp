@@ -1,7 +1,9 @@
 #include "layer.h"
 
-#include <ATen/Dispatch.h>
 #include <ATen/ops/empty.h>
+
+#include <atomic>
+#include <optional>
 
 #include "contest.h"
 #include "matrix.h"
