@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from softhebb_fast.kernels.tiles import load_u, statistics, store_u, u_offsets
+from softhebb_fast.kernels.tiles import larger, load_u, statistics, store_u, u_offsets
 
 
 @triton.jit
@@ -45,7 +45,7 @@ def compete_kernel(
         o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
         b_u = load_u(u, u_low, o, m, 0.0)
         if PRE_TRIANGLE:
-            b_u = tl.maximum(b_u - b_mean[:, None], 0.0)
+            b_u = larger(b_u - b_mean[:, None], 0.0)
             store_u(u, u_low, o, m, b_u)
         if total is not None:
             b_total = tl.sum(tl.where(m, b_u, 0.0), axis=1)

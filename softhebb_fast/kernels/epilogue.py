@@ -5,18 +5,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from softhebb_fast.kernels.tiles import u_offsets
-
-
-@triton.jit
-def larger(a, b):
-    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+from softhebb_fast.kernels.tiles import larger, u_offsets
 
 
 @triton.jit
 def activate(b_a, E: tl.constexpr):
     """``relu(a) ** power``."""
-    b_a = tl.maximum(b_a, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    b_a = larger(b_a, 0.0)
     if E.POWER == 0.5:
         b_a = tl.sqrt(b_a)
     elif E.POWER == 2:

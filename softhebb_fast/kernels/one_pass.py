@@ -12,6 +12,7 @@ import triton.language as tl
 from softhebb_fast.kernels.epilogue import block_positions, store_blocks
 from softhebb_fast.kernels.tiles import (
     competition,
+    larger,
     load_patches,
     statistics,
     store_u,
@@ -89,7 +90,7 @@ def one_pass_kernel(
             b_u += tl.load(bias + i_g * G.K + o_k, mask=m_k, other=0.0).to(tl.float32)[None, :]
         if PRE_TRIANGLE:
             b_mean = tl.sum(tl.where(m_k[None, :], b_u, 0.0), axis=1) / G.K
-            b_u = tl.maximum(b_u - b_mean[:, None], 0.0)
+            b_u = larger(b_u - b_mean[:, None], 0.0)
         if u is not None:
             store_u(u, None, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
         if E is not None:

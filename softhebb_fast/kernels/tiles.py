@@ -12,6 +12,12 @@ import triton.language as tl
 
 
 @triton.jit
+def larger(a, b):
+    """The larger, or NaN where either is."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def source(o, N: tl.constexpr, G: tl.constexpr):
     """The coordinate inside an image of size N that coordinate ``o`` shows, and if there is one."""
     m = o == o

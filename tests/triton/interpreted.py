@@ -200,6 +200,20 @@ def test_nan_and_inf_show(wta, value):
     assert kernels.conv2d(x, w, None, **CONV | {"wta": wta}).delta.isnan().any()
 
 
+@pytest.mark.parametrize("path", ["apart", "one_pass"])
+def test_nan_passes_a_pre_triangle(path, monkeypatch):
+    if path == "apart":
+        monkeypatch.setattr(configs, "one_pass", lambda *_: None)
+    else:
+        monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32x3")
+    x, w, _ = CASES["pre_triangle"].tensors(torch.float32)
+    x[0, 0, 3, 3] = float("nan")
+    options = CONV | {"pre_triangle": True}
+    got, want = (f(x, w, None, **options).u.isnan() for f in (kernels.conv2d, reference.conv2d))
+    assert torch.equal(got, want)
+    assert 0 < want.sum() < want.numel()
+
+
 def test_float64_is_refused():
     x, w = torch.randn(1, 1, 3, 3).double(), torch.randn(1, 1, 3, 3).double()
     with pytest.raises(TypeError, match=r"x must be float32, float16 or bfloat16.*float64"):
