@@ -45,7 +45,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow $(SLOW_OPTIONS)
+	$(BIN)/python -m pytest -m slow
 
 gpu:
 	@$(PYTHON) benchmarks/gpu_day.py
