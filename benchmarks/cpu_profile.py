@@ -19,18 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import report
 from softhebb_fast import fused, reference
-from softhebb_fast.bench import machine
 from softhebb_fast.bench.cases import Part, select
 from softhebb_fast.bench.inputs import inputs
 from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.files import write_csv
 
 PARTS = ("gather", "transforms", "products", "competition", "pooling", "apply")
 NETWORKS = ("cifar10", "mnist-128", "mnist-mlp")
 SWITCH = "SOFTHEBB_FAST_WINOGRAD"
 FIELDS = ["net", "layer", "batch", "method", "what", "value", "unit"]
-FACTS = ["commit", "timestamp", "versions", "machine"]
 
 # Winograd's F(m x m, 3x3): of the input, the weight, and the output.
 TRANSFORMS = {
@@ -66,10 +64,7 @@ def main() -> None:
         print("{:14} {:>2} {:>4} {:9} {:22} {:12.4g} {}".format(*row), flush=True)
         rows.append(row)
     if options.csv:
-        about = machine.commit(), machine.now(), machine.versions(), machine.machine("cpu")
-        columns = (*FIELDS, "threads", *FACTS)
-        filled = ((*row[:5], f"{row[5]:.4g}", row[6], options.threads, *about) for row in rows)
-        write_csv(options.csv, columns, (dict(zip(columns, r, strict=True)) for r in filled))
+        report.write(options.csv, FIELDS, rows, options.threads)
 
 
 def measured(batches: list[int], repeats: int) -> Iterator[tuple]:

@@ -1,6 +1,6 @@
 """What a training step spends outside its kernels: Python, PyTorch's calls, fetching the images.
 
-    python -m benchmarks.overhead --threads 2
+    python -m benchmarks.overhead --threads 2 --csv benchmarks/results/overhead.csv
 
 Steps of the trainer's stages on the CIFAR-10 net at batch 10. Inside are this package's operators
 and batch norm, with the crossing into C++; outside is everything else between one step and the
@@ -16,11 +16,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks import report
 from softhebb_fast import fused, graphs
 from softhebb_fast.bench.cases import select
 from softhebb_fast.bench.inputs import inputs
@@ -32,6 +34,7 @@ from softhebb_fast.probe import FeatureSet
 from softhebb_fast.stages import HebbianStage, Inputs
 
 Clock = Callable[[], float]
+FIELDS = ("layers", "step_seconds", "outside_seconds", "outside_share")
 
 
 class Inside:
@@ -112,17 +115,22 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--cpu-time", action="store_true", help="for a machine that is not quiet")
+    parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     clock = time.process_time if options.cpu_time else time.perf_counter
+    rows = []
     print("layers that learn   step       outside    share")
     for trained in ([0], [1], [2], [0, 1, 2]):
         step, outside = measure(trained, options.steps, clock)
-        name = ", ".join(str(i + 1) for i in trained)
+        name = " ".join(str(i + 1) for i in trained)
+        rows.append((name, step, outside, outside / step))
         print(
             f"{name:18} {1e3 * step:7.2f} ms {1e3 * outside:7.3f} ms  {100 * outside / step:5.1f} %"
         )
+    if options.csv:
+        report.write(options.csv, FIELDS, rows, options.threads)
     return 0
 
 

@@ -1,6 +1,6 @@
 """Where the time of a CIFAR-10 run goes: the phases, and the operators within each.
 
-    python -m benchmarks.phase_profile --threads 1
+    python -m benchmarks.phase_profile --csv benchmarks/results/phase_profile.csv
 
 Steps of every phase under torch's profiler, by CPU time, multiplied by the steps of the phase.
 Shares are good to a few per cent on any machine; for seconds, ``softhebb-fast bench
@@ -13,16 +13,19 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks import report
 from softhebb_fast.bench.cases import Case, select
 from softhebb_fast.bench.inputs import inputs
 from softhebb_fast.bench.providers import PROVIDERS
 
 SECONDS = 2.0  # of each phase
 WARM_UP = 3
+FIELDS = ("phase", "cpu_seconds", "share", "operator", "share_of_phase")
 
 
 def prepared(case: Case) -> Callable[[], object]:
@@ -55,7 +58,9 @@ def hottest(call: Callable[[], object], calls: int) -> list[tuple[str, float]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    torch.set_num_threads(parser.parse_args().threads)
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     found = {}
     for case in select(["cifar10/run/*"]):
@@ -64,9 +69,14 @@ def main() -> int:
             seconds, calls = phase_seconds(case, call)
             found[case.name] = seconds, hottest(call, min(calls, 20))
     total = sum(seconds for seconds, _ in found.values())
+    rows = []
     for name, (seconds, shares) in found.items():
-        top = ", ".join(f"{key} {share:.0f} %" for key, share in shares[:5] if share >= 1)
+        shown = [(key, share) for key, share in shares[:5] if share >= 1]
+        top = ", ".join(f"{key} {share:.0f} %" for key, share in shown)
         print(f"{name:26} {100 * seconds / total:5.1f} %  {seconds:6.0f} CPU s: {top}", flush=True)
+        rows += [(name, seconds, seconds / total, key, share / 100) for key, share in shown]
+    if options.csv:
+        report.write(options.csv, FIELDS, rows, options.threads)
     return 0
 
 
