@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from softhebb_fast.bench.providers import PROVIDERS
 from softhebb_fast.bench.rows import Row
 
-COLOURS = {name: f"C{i % 10}" for i, name in enumerate(PROVIDERS)}
+_PALETTE = colormaps["tab20"].colors  # ten strong colours at even places, their tints between
+COLOURS = dict(zip(PROVIDERS, (*_PALETTE[::2], *_PALETTE[1::2]), strict=False))
 
 
 def bars(rows: Sequence[Row]) -> Figure:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from softhebb_fast.bench.plot import COLOURS
 from softhebb_fast.bench.providers import PROVIDERS
@@ -77,10 +79,19 @@ def plot(rows: Sequence[Row]) -> Figure:
             colour = COLOURS.get(provider, "grey")
             axis.plot(values, milliseconds, marker=".", color=colour, label=label)
         axis.set(xscale="log", yscale="log", xlabel=QUANTITIES.get(quantity, quantity))
+        _plain_ticks(axis, {value for points in by_provider.values() for value, _ in points})
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize=7, title="slope", title_fontsize=7)
     panels[0].set_ylabel("ms")
     return figure
+
+
+def _plain_ticks(axis: Axes, values: set[int]) -> None:
+    axis.set_xticks(sorted(values), [str(value) for value in sorted(values)])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def table(rows: Sequence[Row]) -> str:
