@@ -1,6 +1,6 @@
 """What the kernels of one learning step execute and move on an H100, counted in a PTX emulator.
 
-    python -m benchmarks.gpu_counters     # recompute gpu_counters.csv, some twenty minutes
+    python -m benchmarks.gpu_counters     # recompute gpu_counters.csv, some fifteen minutes
 
 ``counted`` names the programs that were emulated; their counts are scaled to the whole grid.
 ``library_us`` is NVIDIA's own estimate (nvidia-matmul-heuristics) of a library product of that
@@ -45,7 +45,7 @@ def rows() -> Iterator[dict]:
     for layer, precision in product(LAYERS, PRECISIONS):
         launches = record(call(layer, precision), "sm_90a")
         for launch, moved in zip(launches, hbm_bytes(launches), strict=True):
-            found = count(launch, precision, moved)
+            found = count(launch, precision, moved, programs=1)
             estimate = library(layer, precision, launch.name)
             yield {"layer": layer, "precision": precision, "library_us": estimate} | found
 

@@ -119,17 +119,28 @@ def _launches(rows: Sequence[dict[str, str]]) -> str:
         by = max(units, key=lambda unit: number(row, f"{unit}_us"))
         names = ("layer", "precision", "kernel", "counted", "tile", "floor_us")
         cells.append((*(row.get(n, "") for n in names), by, row.get("library_us", "")))
-    return f"## Every launch\n\n{markdown(head, cells)}\n"
+    text = (
+        "## Every launch\n\nA floor above the library's estimate is that of a layer of many "
+        "positions: plasticity makes y\nanew for every 256 elements of a patch, of 16-bit numbers "
+        "it reads two halves of u, and tiles of\n256 positions spill there. The library lets "
+        "neighbouring multiprocessors share what they load\n(multicast over clusters), which "
+        "these kernels do not."
+    )
+    return f"{text}\n\n{markdown(head, cells)}\n"
 
 
 def _traffic(rows: Sequence[dict[str, str]]) -> str:
     """Launches and bytes of a step."""
-    names = ("layer", "precision", "call", "launches", "hbm_ratio", "written_back_ratio")
-    head = (*names[:4], "HBM / least", "with scratch written back / least")
+    names = ("layer", "precision", "call", "launches", "hbm_ratio", "bound_ratio")
+    names += ("written_back_ratio",)
+    head = (*names[:4], "HBM / least", "bound / least", "with scratch written back / least")
     text = (
         "## Launches and bytes\n\nOf a layer's step and of a block's, activation and pooling "
         "included. The least is x, u, the\npooled map, the weights and yx once, where a call "
-        "writes them."
+        "writes them. The bound is the least that these\nlaunches can move, in whatever order "
+        "their programs run: what one of them leaves to a later one\nand the 50 MB of the L2 do "
+        "not hold crosses to HBM and back. A winner is known when all neurons of\na position are, "
+        "and a step when the largest change of all weights is: u, yx and W wait for that."
     )
     return f"{text}\n\n{markdown(head, [[row[n] for n in names] for row in rows])}\n"
 

@@ -2,20 +2,23 @@
 
     python -m benchmarks.gpu_traffic     # recompute gpu_traffic.csv, some seconds
 
-What crosses to HBM follows from a model of an H100's L2: 50 MB hold what was touched last, and the
-programs of a launch run in waves of 132 in step, so that what several of a wave read comes once. A
-tensor of at most half of the L2 stays over the waves of a launch. Every kernel walks against the
-one before, so of a tensor that does not fit the part touched last is found again. x and the weights
-come from HBM at first. Scratch that is read again before it leaves the L2 counts in
-``written_back`` alone, where every byte written is written to HBM once.
+What crosses to HBM follows from a model of an H100's L2: 50 MB, which what was touched longest ago
+leaves first. The programs of a launch run in the order of their numbers, in waves of 132 in step,
+and touch pieces of a tensor: some positions, channels or neurons. x and the weights come from HBM
+at first. Scratch that is read again before it leaves the L2 counts in ``written_back`` alone, where
+every byte written is written to HBM once.
 ``least`` is x, u and what is pooled of it (where they are written), the weights and yx once.
+``bound`` is the least that the launches of a call can move, in whatever order their programs run:
+what one of them leaves to a later one lies in L2 meanwhile, or crosses to HBM.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import product
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -27,10 +30,11 @@ from softhebb_fast.files import write_csv
 TABLE = Path(__file__).with_name("gpu_traffic.csv")
 FIELDS = (
     *("layer", "precision", "call", "launches", "least_bytes", "hbm_bytes", "hbm_ratio"),
-    "written_back_ratio",
+    *("bound_ratio", "written_back_ratio"),
 )
 L2 = 50e6
 WAVE = 132
+POSITIONS, NEURONS = 256, 16  # of a piece
 WRITTEN = {
     "one_pass": ("u", "total", "out", "yx", "sums", "largest"),
     "forward": ("u", "u_low", "total", "out", "top", "win", "lse"),
@@ -39,79 +43,212 @@ WRITTEN = {
     "apply": ("w",),
 }
 LASTING = ("u", "out", "w")
+STATISTICS = ("total", "top", "win", "anti", "lse")
+Touch = tuple[str, tuple[int, ...], bool]  # a tensor, the piece, whether it is written
+
+
+class Cache:
+    """The L2: pieces of tensors, those first that were touched longest ago."""
+
+    def __init__(self) -> None:
+        self.held: OrderedDict[tuple, tuple[float, bool]] = OrderedDict()
+        self.room = L2
+        self.read = self.evicted = 0.0  # bytes from HBM, bytes of scratch to it
+
+    def touch(self, piece: tuple, size: float, dirty: bool, fresh: bool) -> None:
+        """``fresh`` pieces are written whole and need not be read."""
+        known = self.held.pop(piece, None)
+        if known is None:
+            self.room -= size
+            self.read += 0.0 if fresh else size
+        self.held[piece] = (size, dirty or (known is not None and known[1]))
+        while self.room < 0:
+            size, dirty = self.held.popitem(last=False)[1]
+            self.room += size
+            self.evicted += size * dirty
+
+
+class Pieces:
+    """A call's tensors in pieces, and the order in which its launches touch them."""
+
+    def __init__(self, first: Launch) -> None:
+        G = first.constants["G"]
+        self.G = G
+        self.positions = ceil(tensors(first)["x"].shape[0] * G.pixels / POSITIONS)
+        self.channels = G.C // G.CHUNK
+        self.neurons = ceil(G.K / NEURONS)
+
+    def number(self, launch: Launch, name: str) -> int:
+        counts = {
+            "x": self.positions * self.channels,
+            "u": self.positions * self.neurons,
+            "u_low": self.positions * self.neurons,
+            "w": self.neurons,
+            "yx": self.neurons * launch.constants.get("SPLITS", 1),
+            "out": self.positions,
+            "a": self.positions * (1 if launch.constants.get("BLOCKS") else self.neurons),
+        }
+        return counts.get(name, self.positions if name in STATISTICS else 1)
+
+    def touches(self, launch: Launch) -> Iterator[Touch]:
+        return getattr(self, launch.name)(launch, launch.constants)
+
+    def forward(self, launch: Launch, c: dict) -> Iterator[Touch]:
+        runs = ceil(self.G.K / (c["BN"] * c["RUN"]))
+        rows = launch.grid[0] // runs
+        for wave in waves(launch.grid[0]):
+            here = [(i % rows, i // rows) if c["FILTERS_ONCE"] else divmod(i, runs) for i in wave]
+            for tile in range(c["RUN"]):
+                positions = {m: self.of_positions(m, c["BM"]) for m, _ in here}
+                neurons = {
+                    n: span(n * c["RUN"] + tile, c["BN"], NEURONS, self.neurons) for _, n in here
+                }
+                yield from self.all_of("x", positions.values(), [range(self.channels)])
+                yield from self.all_of("w", neurons.values())
+                for m, n in here:
+                    yield from self.all_of("u", [positions[m]], [neurons[n]], write=True)
+                    yield from self.all_of("u_low", [positions[m]], [neurons[n]], write=True)
+                for name in STATISTICS:
+                    yield from self.all_of(name, positions.values(), write=True)
+
+    def plasticity(self, launch: Launch, c: dict) -> Iterator[Touch]:
+        tiles, splits = launch.grid[:2]
+        columns = ceil(self.G.P / c["BP"])
+        chunk = self.G.P // self.channels
+        for wave in waves(tiles * splits):
+            here = [(i // tiles, i % tiles // columns, i % tiles % columns) for i in wave]
+            neurons = {k: span(k, c["BN"], NEURONS, self.neurons) for _, k, _ in here}
+            channels = {p: span(p, c["BP"], chunk, self.channels) for *_, p in here}
+            for step in range(ceil(self.positions / splits)):
+                at = {s: self.from_the_end(s, splits, step) for s, *_ in here}
+                for s, p in dict.fromkeys((s, p) for s, _, p in here):
+                    yield from self.all_of("x", [at[s]], [channels[p]])
+                for s, k in dict.fromkeys((s, k) for s, k, _ in here):
+                    yield from self.all_of("u", [at[s]], [neurons[k]])
+                    yield from self.all_of("u_low", [at[s]], [neurons[k]])
+                for name in STATISTICS:
+                    yield from self.all_of(name, at.values())
+            for s, k in dict.fromkeys((s, k) for s, k, _ in here):
+                yield from self.all_of("yx", [[s]], [neurons[k]], write=True)
+
+    def one_pass(self, launch: Launch, c: dict) -> Iterator[Touch]:
+        splits, everything = c["SPLITS"], range(self.neurons)
+        for step in range(ceil(self.positions / splits)):
+            at = [self.from_the_start(s, splits, step) for s in range(splits)]
+            yield from self.all_of("x", at, [range(self.channels)])
+            yield from self.all_of("w", [everything])
+            yield from self.all_of("u", at, [everything], write=True)
+            for name in ("out", "total"):
+                yield from self.all_of(name, at, write=True)
+        yield from self.all_of("yx", [range(splits)], [everything], write=True)
+
+    def project(self, launch: Launch, c: dict) -> Iterator[Touch]:
+        splits = c["SPLITS"]
+        for k in reversed(range(self.neurons)):
+            yield from self.all_of("yx", [range(splits)], [[k]])
+            yield "w", (k,), False
+            if splits > 1:
+                yield "yx", (0, k), True
+        neurons = () if c["BLOCKS"] else ([range(self.neurons)],)
+        for m in range(self.positions):
+            yield from self.all_of("a", [[m]], *neurons)
+            yield "total", (m,), False
+            yield "out", (m,), True
+
+    def apply(self, launch: Launch, c: dict) -> Iterator[Touch]:
+        for k in range(self.neurons):
+            yield "yx", (0, k), False
+            yield "w", (k,), False
+
+    def of_positions(self, tile: int, rows: int) -> range:
+        return span(tile, rows, POSITIONS, self.positions)
+
+    def from_the_end(self, split: int, splits: int, step: int) -> range:
+        here = self.positions - 1 - (step * splits + split)
+        return range(here, here + 1) if here >= 0 else range(0)
+
+    def from_the_start(self, split: int, splits: int, step: int) -> range:
+        first, end = (n * self.positions // splits for n in (split, split + 1))
+        return range(first + step, first + step + (first + step < max(end, first + 1)))
+
+    @staticmethod
+    def all_of(name: str, *axes, write: bool = False) -> Iterator[Touch]:
+        """Pieces of a tensor: the product of its axes, each the union of some ranges."""
+        whole = [dict.fromkeys(i for part in parts for i in part) for parts in axes]
+        for index in product(*whole):
+            yield name, index, write
+
+
+def span(tile: int, size: int, unit: int, number: int) -> range:
+    """The pieces of ``unit`` that a tile of ``size`` touches."""
+    return range(tile * size // unit, min(number, ceil((tile + 1) * size / unit)))
+
+
+def waves(programs: int) -> Iterator[range]:
+    for first in range(0, programs, WAVE):
+        yield range(first, min(first + WAVE, programs))
 
 
 def tensors(launch: Launch) -> dict[str, torch.Tensor]:
     names = [n for n in launch.kernel.arg_names if n not in launch.constants]
     pairs = zip(names, launch.args, strict=True)
-    return {name: a for name, a in pairs if isinstance(a, torch.Tensor)}
+    return {name: a for name, a in pairs if isinstance(a, torch.Tensor) and a.numel()}
 
 
-def fetched(launch: Launch) -> dict[str, float]:
-    """How often an operand is fetched within a launch, as a multiple of its size."""
-    c, grid, G = launch.constants, launch.grid, launch.constants["G"]
-    if launch.name == "forward":
-        runs = -(-G.K // (c["BN"] * c["RUN"]))
-        rows = grid[0] // runs
-
-        def part(i: int) -> dict[str, int]:
-            here = (i % rows, i // rows) if c["FILTERS_ONCE"] else (i // runs, i % runs)
-            return dict(zip(("x", "w"), here, strict=True))
-
-        whole = {"x": rows, "w": runs}
-    elif launch.name == "plasticity":
-        columns = -(-G.P // c["BP"])
-
-        def part(i: int) -> dict[str, int]:
-            split, tile = i // grid[0], i % grid[0]
-            return {"x": split, "u": tile // columns * grid[1] + split}
-
-        whole = {"x": grid[1], "u": grid[0] // columns * grid[1]}
-    else:
-        return {}
-    times = dict.fromkeys(whole, 0.0)
-    programs = grid[0] * grid[1]
-    for first in range(0, programs, WAVE):
-        parts = [part(i) for i in range(first, min(first + WAVE, programs))]
-        for name in whole:
-            times[name] += len({p[name] for p in parts}) / whole[name]
-    return times | {"u_low": times["u"]} if "u" in times else times
+def lasting(launches: list[Launch]) -> set[int]:
+    """The tensors that outlive the call: its results and the weights, not the map of blocks."""
+    named = {(n, id(t)) for launch in launches for n, t in tensors(launch).items()}
+    of_blocks = {i for n, i in named if n == "a"} - {i for n, i in named if n == "u"}
+    return {i for n, i in named if n in LASTING} - of_blocks
 
 
 def moves(launches: list[Launch]) -> Iterator[tuple[float, float]]:
     """For every launch, bytes to and from HBM: as modelled, and with all that is written."""
-    history: list[dict[int, int]] = []
-    pooled = {id(t) for n in launches for k, t in tensors(n).items() if k == "a"}
-    pooled -= {id(t) for n in launches for k, t in tensors(n).items() if k == "u"}
+    pieces, cache, kept = Pieces(launches[0]), Cache(), lasting(launches)
     for launch in launches:
-        now = {n: t for n, t in tensors(launch).items() if t.numel()}
-        written = [n for n in WRITTEN[launch.name] if n in now]
-        times, read, lasting, scratch = fetched(launch), 0.0, 0.0, 0.0
-        for name, tensor in now.items():
-            if name in written and not (launch.name == "apply" and name == "w"):
-                continue
-            missed = 1 - held(history, tensor)
-            again = times.get(name, 1.0) - 1 if tensor.nbytes > L2 / 2 else 0.0
-            read += tensor.nbytes * (missed + max(0.0, again))
-        for name in written:
-            if name in LASTING and id(now[name]) not in pooled:
-                lasting += now[name].nbytes
-            else:
-                scratch += now[name].nbytes
-        evicted = scratch if sum(t.nbytes for t in now.values()) > L2 and scratch > L2 / 2 else 0
-        history.append({id(t): t.nbytes for t in now.values()})
-        yield read + lasting + evicted, read + lasting + scratch
+        now = tensors(launch)
+        read, evicted = cache.read, cache.evicted
+        for name, index, write in pieces.touches(launch):
+            if name in now:
+                size = now[name].nbytes / pieces.number(launch, name)
+                dirty = write and id(now[name]) not in kept
+                cache.touch((id(now[name]), *index), size, dirty, write)
+        written = [now[n] for n in WRITTEN[launch.name] if n in now]
+        out = sum(t.nbytes for t in written if id(t) in kept)
+        scratch = sum(t.nbytes for t in written if id(t) not in kept)
+        read, evicted = cache.read - read, cache.evicted - evicted
+        yield read + out + evicted, read + out + scratch
 
 
-def held(history: list[dict[int, int]], tensor: torch.Tensor) -> float:
-    """The part of a tensor that L2 still holds since an earlier launch touched it last."""
-    since: dict[int, int] = {}
-    for touched in reversed(history):
-        if id(tensor) in touched:
-            room = L2 - sum(n for key, n in since.items() if key not in touched)
-            return max(0.0, min(1.0, room / sum(touched.values())))
-        since |= touched
-    return 0.0
+def bound(launches: list[Launch]) -> float:
+    """The fewest bytes that these launches can move.
+
+    From one use of a tensor to the next it takes its share of the L2 or crosses, scratch just
+    written twice. Shares go to the shortest waits first, which block the fewest others.
+    """
+    kept, moved, last, waits = lasting(launches), 0.0, {}, []
+    for i, launch in enumerate(launches):
+        for name, tensor in tensors(launch).items():
+            size = tensor.nbytes
+            if (launch.name, name) == ("apply", "yx"):
+                size /= launch.constants["SPLITS"]
+            write = name in WRITTEN[launch.name]
+            if not write or (launch.name, name) == ("apply", "w"):
+                if id(tensor) in last:
+                    since, dirty = last[id(tensor)]
+                    waits.append((i - since, -1 - dirty, since, size))
+                else:
+                    moved += size
+            if write and id(tensor) in kept:
+                moved += size
+            last[id(tensor)] = i, write and id(tensor) not in kept
+    room = [L2] * len(launches)
+    for length, cost, since, size in sorted(waits):
+        held = min(size, *room[since : since + length])
+        for j in range(since, since + length):
+            room[j] -= held
+        moved -= cost * (size - held)
+    return moved
 
 
 def hbm_bytes(launches: list[Launch]) -> list[float]:
@@ -130,10 +267,8 @@ def rows() -> Iterator[dict]:
         launches = record(call(layer, precision, kind), "sm_90a")
         lower, all_ = least(launches), list(moves(launches))
         modelled, back = (sum(column) for column in zip(*all_, strict=True))
-        row = (
-            *(layer, precision, kind, len(launches), lower, round(modelled)),
-            *(round(modelled / lower, 3), round(back / lower, 3)),
-        )
+        ratios = (round(n / lower, 3) for n in (modelled, bound(launches), back))
+        row = (layer, precision, kind, len(launches), lower, round(modelled), *ratios)
         yield dict(zip(FIELDS, row, strict=True))
 
 

@@ -164,7 +164,7 @@ def _learn(
                 empty.zero_()
         size = (G.OH, G.OW) if E is None else (E.OY, E.OX)
         return new_map(x, G, *size), bias_delta
-    config = launch.fits_one_pass(x, G, rule)
+    config = launch.fits_one_pass(x, G, rule, E)
     if config is not None:
         out, gathered, pool = launch.one_pass(x, weight, bias, G, rule, config, E)
     else:

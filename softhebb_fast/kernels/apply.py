@@ -186,9 +186,12 @@ def apply_kernel(
     BN: tl.constexpr,
     BP: tl.constexpr,
 ):
-    """``D / max |D|`` into ``delta`` or, where that is None, times the rate onto the weights."""
-    i_n = tl.program_id(0)
-    i_p = tl.program_id(1)
+    """``D / max |D|`` into ``delta`` or, where that is None, times the rate onto the weights.
+
+    Neurons come first to last, against the kernel before.
+    """
+    i_p = tl.program_id(0)
+    i_n = tl.program_id(1)
     i_g = tl.program_id(2)
     b_max = tl.load(largest + i_g).to(tl.float32, bitcast=True)
     o_k = i_n * BN + tl.arange(0, BN)

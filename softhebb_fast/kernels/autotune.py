@@ -106,7 +106,7 @@ def candidates(kernel: str, x: Tensor, G: Geometry, arch: int) -> list[Config]:
     positions = x.shape[0] * G.pixels
     default = {
         "forward": lambda: configs.forward(G, positions, x.dtype, arch),
-        "plasticity": lambda: configs.plasticity(G, x.dtype, arch),
+        "plasticity": lambda: configs.plasticity(G, positions, x.dtype, arch),
     }[kernel]()
     return _with_neighbours([default, *configs.listed(kernel, G, x.dtype, arch)])
 
@@ -125,7 +125,7 @@ def _neighbours(c: Config) -> Iterator[Config]:
         if 1 <= stages <= 4:
             yield c._replace(stages=stages)
     for positions in (c.BM // 2, c.BM * 2):
-        if 16 <= positions <= 128:
+        if 16 <= positions <= 256:
             yield c._replace(BM=positions)
 
 

@@ -43,8 +43,10 @@ def chosen(choice: Choice) -> Iterator[None]:
 
 
 # (kernel, precision): configurations from the smallest tile to the largest, each with the
-# architectures that take it without spilling (0 is AMD). Larger tiles move fewer bytes through L2:
-# the last that fills the GPU by half and wastes hardly more of its tiles than the first is taken.
+# architectures that take it without spilling (0 is AMD). Larger tiles move fewer bytes through L2,
+# most of all those of more positions in forward and of more patch elements in plasticity: L1 has
+# the pixels that their patches share. The last that can fill the GPU by half and does not waste
+# much more of its tiles than the first is taken.
 ALL = (0, 80, 90, 100)
 TABLE = {
     ("forward", "16"): (
@@ -54,17 +56,17 @@ TABLE = {
     ("forward", "tf32"): (
         (Config(64, 128, 32, 4, 3), ALL),
         (Config(128, 128, 32, 8, 3), ALL),
-        (Config(128, 256, 32, 8, 3), (90,)),
+        (Config(256, 128, 32, 8, 3), (90,)),
     ),
     ("forward", "tf32x3"): ((Config(64, 64, 16, 4, 3), ALL),),
-    ("forward", "ieee"): ((Config(64, 64, 16, 8, 2), ALL),),
+    ("forward", "ieee"): ((Config(64, 64, 16, 8, 1), ALL),),
     ("plasticity", "16"): (
         (Config(32, 128, 128, 8, 3), ALL),
-        (Config(32, 128, 256, 8, 3), (0, 80, 90)),
+        (Config(64, 128, 256, 8, 2), ALL),
     ),
     ("plasticity", "tf32"): (
         (Config(32, 128, 128, 8, 3), ALL),
-        (Config(32, 256, 128, 8, 2), (80, 90)),
+        (Config(32, 128, 256, 8, 2), ALL),
     ),
     ("plasticity", "tf32x3"): ((Config(16, 64, 128, 8, 2), ALL),),
     ("plasticity", "ieee"): ((Config(16, 64, 64, 8, 2), ALL),),
@@ -74,27 +76,38 @@ IN_TILE = {
     "16": Config(64, 128, 32, 8, 3),
     "tf32": Config(64, 128, 32, 8, 3),
     "tf32x3": Config(64, 64, 16, 4, 3),
-    "ieee": Config(64, 64, 16, 8, 2),
+    "ieee": Config(64, 64, 16, 8, 1),
 }
 SUMMED = {  # the last of the key: whether the layer learns
     (80, "16", True): Config(64, 128, 64, 8, 3),
-    (100, "16", True): Config(64, 128, 32, 8, 3),
-    (90, "ieee", False): Config(32, 64, 16, 8, 2),
+    (100, "16", True): Config(64, 128, 64, 8, 3),
+    (90, "ieee", False): Config(32, 64, 16, 8, 1),
+}
+SUMMED_LONG = {  # and where programs take runs of tiles besides
+    (90, "16", True): Config(64, 128, 64, 8, 3),
+    (100, "16", False): Config(64, 128, 64, 4, 3),
 }
 HALF = 60  # programs
+WASTE = 1.2
+STATISTICS = 6  # of a position, which plasticity merges
+LONGEST = 128  # positions: a larger tile has no registers for a run of tiles
 # (architecture, precision): what is missing would spill registers and goes in two kernels
-HOPPER = Config(64, 128, 64, 8, 2)
+HOPPER = Config(32, 128, 64, 8, 2)
 ONE_PASS = {
-    (100, "16"): HOPPER,
-    (100, "tf32"): HOPPER._replace(BM=32),
-    (100, "tf32x3"): HOPPER._replace(BM=32),
-    (90, "16"): HOPPER._replace(BM=32),
+    (100, "16"): HOPPER._replace(BM=16),
+    (100, "tf32"): HOPPER._replace(BM=16),
+    (100, "tf32x3"): HOPPER._replace(stages=1),
+    (100, "ieee"): Config(16, 128, 64, 8, 1),
+    (90, "ieee"): Config(16, 128, 64, 8, 1),
+    (80, "ieee"): Config(16, 128, 64, 8, 1),
+    (90, "16"): HOPPER,
     (90, "tf32"): HOPPER,
-    (90, "tf32x3"): HOPPER._replace(BM=32),
+    (90, "tf32x3"): HOPPER,
     (80, "16"): Config(16, 128, 64, 8, 1),
     (80, "tf32"): Config(16, 128, 64, 8, 1),
     (0, "16"): Config(16, 128, 64, 4, 1),
     (0, "tf32"): Config(16, 128, 64, 4, 1),
+    (0, "ieee"): Config(16, 128, 64, 4, 1),
 }
 
 
@@ -133,11 +146,14 @@ def forward(
     summed: bool = False,
 ) -> Config:
     key = (_family(arch), _numbers(dtype), learns)
-    if summed and key in SUMMED and "forward" not in _CHOSEN.get():
-        return _covering(SUMMED[key], G)
+    scarce = SUMMED | (SUMMED_LONG if G.K > 2 * STATISTICS * 128 else {})
+    if summed and key in scarce and "forward" not in _CHOSEN.get():
+        return _covering(scarce[key], G)
 
     def programs(c: Config) -> int:
-        return -(-positions // c.BM) * -(-G.K // c.BN) * G.GROUPS
+        tiles = -(-G.K // c.BN)
+        alone = c.BM > LONGEST and tiles > 2 * STATISTICS
+        return 0 if alone else -(-positions // c.BM) * tiles * G.GROUPS
 
     return _choose("forward", dtype, arch, G, programs)
 
@@ -157,16 +173,19 @@ def in_tile(G: Geometry, dtype: torch.dtype) -> Config | None:
 def run(G: Geometry, positions: int, config: Config) -> int:
     """Tiles of neurons a program takes one after the other.
 
-    So many that a position has six statistics, but no more than leave the GPU filled by half.
+    So many that a position has six statistics, if it had more than twelve, but no more than leave
+    the GPU filled by half.
     """
     tiles = -(-G.K // config.BN)
     programs = -(-positions // config.BM) * tiles * G.GROUPS
-    return max(1, min(-(-tiles // 6), programs // HALF))
+    short = config.BM > LONGEST or tiles <= 2 * STATISTICS
+    longest = 1 if short else -(-tiles // STATISTICS)
+    return max(1, min(longest, programs // HALF))
 
 
-def plasticity(G: Geometry, dtype: torch.dtype, arch: int) -> Config:
+def plasticity(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Config:
     def programs(c: Config) -> int:
-        return -(-G.K // c.BN) * -(-G.P // c.BP) * G.GROUPS
+        return -(-G.K // c.BN) * -(-G.P // c.BP) * G.GROUPS * splits(G, positions, c)
 
     return _choose("plasticity", dtype, arch, G, programs)
 
@@ -193,6 +212,15 @@ def rest(G: Geometry, config: Config) -> int:
     return _cover(G.P - config.BP, 16) if G.P > config.BP else 0
 
 
+def step(dtype: torch.dtype, arch: int) -> int:
+    """Patch elements that the first product of the one-pass kernel takes at a time; 0 for all."""
+    return 16 if without_matrix_units(dtype, arch) else 0
+
+
+def without_matrix_units(dtype: torch.dtype, arch: int) -> bool:
+    return _numbers(dtype) == "ieee" and arch > 0
+
+
 def one_pass_splits(positions: int, config: Config) -> int:
     """Ranges of positions: a program a multiprocessor of a large GPU."""
     steps = -(-positions // config.BM)
@@ -200,10 +228,10 @@ def one_pass_splits(positions: int, config: Config) -> int:
 
 
 def splits(G: Geometry, positions: int, config: Config) -> int:
-    """Ranges of positions: enough programs to fill a large GPU, each with a loop worth having."""
+    """Ranges of positions: programs to fill a large GPU once, each with a loop worth having."""
     programs = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
     steps = -(-positions // config.BM)
-    least = max(4, -(-steps * programs // 132))
+    least = max(4, -(-steps // max(1, 132 // programs)))
     return -(-steps // least)
 
 
@@ -245,7 +273,7 @@ def _choose(
     least = _padded(chosen, G)
     for config, architectures in larger:
         if _family(arch) in architectures and programs(config) >= HALF:
-            chosen = config if _padded(config, G) <= 1.05 * least else chosen
+            chosen = config if _padded(config, G) <= WASTE * least else chosen
     return _covering(chosen, G)
 
 

@@ -8,11 +8,11 @@ import triton.language as tl
 from softhebb_fast.kernels.epilogue import block_positions, store_blocks
 from softhebb_fast.kernels.tiles import (
     lebesgue,
+    load_filters,
     load_patches,
     statistics,
     store_u,
     u_offsets,
-    weight_offsets,
 )
 
 
@@ -38,6 +38,7 @@ def forward_kernel(
     LEBESGUE: tl.constexpr,
     COMPETE: tl.constexpr,
     PRECISION: tl.constexpr,
+    TURNED: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BP: tl.constexpr,
@@ -71,9 +72,7 @@ def forward_kernel(
         o_k = i_k + tl.arange(0, BN)
         b_u = tl.zeros((BM, BN), tl.float32)
         for i_p in range(0, P, BP):
-            o_p = i_p + tl.arange(0, BP)
-            o_w, m_w = weight_offsets(i_g, o_k, o_p, G, P)
-            b_w = tl.load(w + o_w, mask=m_w, other=0.0)  # [BN, BP]
+            b_w = load_filters(w, i_g, o_k, i_p, G, P, BP, TURNED)  # [BN, BP]
             b_x = load_patches(x, i_g, o_m, M, i_p, G, P, BP, False)  # [BM, BP]
             if LEBESGUE:  # in 16 bits the power needs a second term, as u does
                 b_e = lebesgue(b_w, lebesgue_p, LEBESGUE)
@@ -82,6 +81,8 @@ def forward_kernel(
                     b_l = (b_e - b_w.to(tl.float32)).to(b_x.dtype)
                     b_u = tl.dot(b_x, tl.trans(b_l), b_u, input_precision=PRECISION)
             b_u = tl.dot(b_x, tl.trans(b_w), b_u, input_precision=PRECISION)
+        if RUN > 1:  # not known to be 0, lest the rows of u wait in registers for the next tile
+            o_m += i_k // 1073741824
         m_k = o_k < G.K
         if bias is not None:
             b_b = tl.load(bias + i_g * G.K + o_k, mask=m_k, other=0.0)

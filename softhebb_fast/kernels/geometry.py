@@ -8,12 +8,16 @@ import torch
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
+CHUNKS = (32, 16)  # channels: whole sectors of 32 bytes in any dtype
+
 
 class Geometry(NamedTuple):
     """Everything about a layer but its batch. Sizes and strides count elements.
 
-    A patch is numbered ``p = (c, r, s)``, or ``(r, s, c)`` where the channels of x are contiguous
-    (``CHANNELS_LAST``): in both cases neighbours in p are neighbours in memory as far as possible.
+    A patch is numbered ``p = (c, r, s)``, or, where the channels of x are contiguous
+    (``CHANNELS_LAST``), ``(c // CHUNK, r, s, c % CHUNK)``: in both cases neighbours in p are
+    neighbours in memory as far as possible, and all taps of a few channels come one after the
+    other, so that L1 still holds their pixels.
     """
 
     GROUPS: int
@@ -40,6 +44,7 @@ class Geometry(NamedTuple):
     WC: int
     WR: int
     WS: int
+    CHUNK: int  # channels whose taps come together
     CHANNELS_LAST: bool  # of x: decides the order of p
     U_CHANNELS_LAST: bool
     WEIGHT_LINEAR: bool  # the weight is dense in the order of p
@@ -78,6 +83,7 @@ def conv2d_geometry(
     )
     last = x.stride(1) == 1
     taps = rows * columns
+    chunk = next((n for n in CHUNKS if taps > 1 and channels % n == 0), channels)
     order = (taps * channels, 1, columns * channels, channels)
     if not last:
         order = (taps * channels, taps, columns, 1)
@@ -98,9 +104,10 @@ def conv2d_geometry(
         padding_mode if any(padding) else "none",
         *x.stride(),
         *weight.stride(),
+        chunk,
         last,
         suggest_memory_format(x) == torch.channels_last,
-        _matches(weight, order),
+        _matches(weight, order) and (chunk == channels or not last),
         max(outputs, _span(x), _span(weight)) >= 2**31,
     )
 

@@ -201,15 +201,19 @@ def _forward_constants(x: Tensor, G: Geometry, rule: Rule, config: Config) -> di
         "P": G.P,
         "LEBESGUE": rule.lebesgue_p != 2,
         "PRECISION": configs.precision(x.dtype),
+        "TURNED": configs.without_matrix_units(x.dtype, configs.architecture(x.device)),
         **config.tiles,
     }
 
 
-def fits_one_pass(x: Tensor, G: Geometry, rule: Rule) -> Config | None:
+def fits_one_pass(x: Tensor, G: Geometry, rule: Rule, E: Pooling | None) -> Config | None:
     """The configuration in which one kernel does forward and plasticity, or None."""
     if rule.lebesgue_p != 2 or (rule.pre_triangle and G.GROUPS > 1):
         return None
-    return configs.one_pass(G, x.dtype, configs.architecture(x.device))
+    arch = configs.architecture(x.device)
+    if E is not None and arch < 90 and configs.step(x.dtype, arch):  # whose registers are full
+        return None
+    return configs.one_pass(G, x.dtype, arch)
 
 
 def one_pass(
@@ -224,7 +228,8 @@ def one_pass(
     """u and yx in one launch; with ``E`` pooled blocks instead of u, where it has any."""
     M = x.shape[0] * G.pixels
     u = total = out = pool = None
-    tiled = E is not None and E.block > 0 and G.GROUPS == 1
+    step = configs.step(x.dtype, configs.architecture(x.device))  # which leaves no room to pool
+    tiled = E is not None and E.block > 0 and G.GROUPS == 1 and not step
     if tiled:
         out, pool = new_blocks(x, G, E)
     else:
@@ -251,6 +256,7 @@ def one_pass(
             "PRECISION": configs.precision(x.dtype),
             **config.tiles,
             "REST": configs.rest(G, config),
+            "STEP": step,
         },
         config,
     )
@@ -262,7 +268,7 @@ def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: R
     M = x.shape[0] * G.pixels
     chosen = configs.precision(x.dtype)
     arch = configs.architecture(x.device)
-    config = configs.plasticity(G, x.dtype, arch)
+    config = configs.plasticity(G, M, x.dtype, arch)
     splits = configs.splits(G, M, config)
     room = new_gathered(x, bias, G, rule, splits)
     launch(
@@ -323,7 +329,7 @@ def apply(
     config = configs.apply(G)
     launch(
         apply_kernel,
-        (-(-G.K // config.BN), -(-G.P // config.BP), G.GROUPS),
+        (-(-G.P // config.BP), -(-G.K // config.BN), G.GROUPS),
         (yx, sums, w, bias, yu, rate, largest, delta, bias_delta, positions, rule.scale),
         {**constants, "BN": config.BN, "BP": config.BP},
         config,

@@ -41,11 +41,11 @@ def plasticity_kernel(
     BN: tl.constexpr,
     BP: tl.constexpr,
 ):
-    """A tile of yx ``[BN, BP]`` over one of SPLITS ranges of positions: yx ``[SPLITS, K, P]``.
+    """A tile of yx ``[BN, BP]`` over one of SPLITS parts of the positions: yx ``[SPLITS, K, P]``.
 
-    ``sums [SPLITS, 2, K]``, if asked, are the sums of y and of y u over that range. ``largest``
-    is cleared for the kernel that comes next. The walk is backwards: what forward wrote last of u
-    may still be in the cache.
+    ``sums [SPLITS, 2, K]``, if asked, are the sums of y and of y u over that part. ``largest``
+    is cleared for the kernel that comes next. All programs walk backwards together, their parts in
+    turn: what forward wrote last of u may still be in the cache.
     """
     HARD: tl.constexpr = WTA == "hard" or WTA == "hard_anti"
     COLUMNS: tl.constexpr = (P + BP - 1) // BP
@@ -59,13 +59,12 @@ def plasticity_kernel(
     b_yx = tl.zeros((BN, BP), tl.float32)
     b_ys = tl.zeros((BN,), tl.float32)
     b_yu = tl.zeros((BN,), tl.float32)
+    TOGETHER: tl.constexpr = 1 if SPLITS == 1 else 4
     STEPS = tl.cdiv(M, BM)
-    RANGE = tl.cdiv(STEPS, SPLITS)
-    FIRST = i_s * RANGE
-    LAST = tl.minimum(FIRST + RANGE, STEPS) - 1
-    for i in range(FIRST, LAST + 1):
-        i_m = tl.multiple_of((LAST - (i - FIRST)) * BM, BM)
-        o_m = i_m + tl.arange(0, BM)
+    for i in range(0, tl.cdiv(tl.cdiv(STEPS, TOGETHER) - i_s, SPLITS) * TOGETHER):
+        i_t = (i // TOGETHER * SPLITS + i_s) * TOGETHER + i % TOGETHER
+        i_m = tl.where(i_t < STEPS, STEPS - 1 - i_t, STEPS)
+        o_m = tl.multiple_of(i_m * BM, BM) + tl.arange(0, BM)
         m_m = o_m < M
         b_win, b_lse = load_statistics(top, win, lse, i_g, o_m, M, TILES, HARD)
         m_win = o_k[:, None] == b_win[None, :]

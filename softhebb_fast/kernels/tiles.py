@@ -37,8 +37,11 @@ def source(o, N: tl.constexpr, G: tl.constexpr):
 def taps(o_p, G: tl.constexpr):
     """Channel, row and column of the patch element ``o_p``."""
     if G.CHANNELS_LAST:
-        o_t = o_p // G.C
-        o_c = o_p % G.C
+        o_t = o_p // G.CHUNK
+        o_c = o_p % G.CHUNK
+        if G.CHUNK < G.C:
+            o_c += o_t // (G.R * G.S) * G.CHUNK
+            o_t = o_t % (G.R * G.S)
         o_r = o_t // G.S
         o_s = o_t % G.S
     else:
@@ -77,7 +80,8 @@ def patch_elements(
         m &= o_p < P
     if TURNED:  # spread the lanes, see load_patches
         o = tl.max_contiguous(o, [1, 2, 1])
-    return tl.load(x + o, mask=m, other=0.0)
+    # L1 keeps what the next taps and the patches beside read again
+    return tl.load(x + o, mask=m, other=0.0, cache_modifier=".ca")
 
 
 @triton.jit
@@ -115,16 +119,43 @@ def load_patches(
 @triton.jit
 def weight_offsets(i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr):
     """Offsets and mask of the weights of neurons ``o_k``, elements ``o_p``."""
+    return filter_elements(i_g, o_k[:, None], o_p[None, :], G, P)
+
+
+@triton.jit
+def filter_elements(i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr):
+    """As ``weight_offsets``; neurons and elements broadcast."""
+    m = (o_k < G.K) & (o_p < P)
     o_k = i_g * G.K + o_k
     if G.WIDE:
         o_k = o_k.to(tl.int64)
     if G.WEIGHT_LINEAR:
-        o = (o_k * P)[:, None] + o_p[None, :]
+        o = o_k * P + o_p
     else:
         o_c, o_r, o_s = taps(o_p, G)
-        o = (o_k * G.WK)[:, None] + (o_c * G.WC + o_r * G.WR + o_s * G.WS)[None, :]
-    m = (o_k < (i_g + 1) * G.K)[:, None] & (o_p < P)[None, :]
+        o = o_k * G.WK + (o_c * G.WC + o_r * G.WR + o_s * G.WS)
     return o, m
+
+
+@triton.jit
+def load_filters(
+    w, i_g, o_k, i_p, G: tl.constexpr, P: tl.constexpr, BP: tl.constexpr, TURNED: tl.constexpr
+):
+    """Filters ``o_k``, elements from ``i_p`` on: ``[BN, BP]``.
+
+    TURNED is for a product without matrix units: its lanes read neighbouring neurons out of shared
+    memory, where these lie side by side then and meet no bank twice.
+    """
+    if TURNED:
+        o_p = i_p + tl.arange(0, BP // 8)[:, None, None] * 8 + tl.arange(0, 8)[None, :, None]
+        o, m = filter_elements(i_g, o_k[None, None, :], o_p, G, P)
+        o = tl.max_contiguous(o, [1, 1, 1])
+        b_w = tl.load(w + o, mask=m, other=0.0)  # [BP / 8, 8, BN]
+        b_w = tl.trans(tl.reshape(b_w, (BP, o_k.shape[0])))
+    else:
+        o, m = weight_offsets(i_g, o_k, i_p + tl.arange(0, BP), G, P)
+        b_w = tl.load(w + o, mask=m, other=0.0)
+    return b_w
 
 
 @triton.jit

@@ -59,7 +59,7 @@ _LAYOUTS = {
     "mixed": lambda x: x.to(memory_format=torch.channels_last),
     "sliced": lambda x: torch.cat([x, x], dim=3)[..., : x.shape[3]],
 }
-WIDE = {"x": (2, 32, 5, 4), "w": (20, 32, 3, 3)}
+WIDE = {"x": (2, 48, 5, 4), "w": (20, 48, 3, 3)}  # three chunks of channels
 
 CASES = {
     "soft_anti": Case(),

@@ -47,6 +47,12 @@ def _tiles_that_suit_small_layers(monkeypatch):
     monkeypatch.setattr(configs, "ONE_PASS", tiles)
 
 
+@pytest.fixture
+def apart(monkeypatch):
+    """Two kernels where one could do the work."""
+    monkeypatch.setattr(configs, "one_pass", lambda *_: None)
+
+
 APART = [(name, torch.float32) for name in CASES] + [
     ("hard_anti", torch.float16),
     ("channels_last", torch.float16),
@@ -62,12 +68,14 @@ ONE_PASS = [(name, torch.float32) for name, case in CASES.items() if case.fits_o
 
 @pytest.mark.parametrize(
     ("path", "name", "dtype"),
-    [("apart", *case) for case in APART] + [("one_pass", *case) for case in ONE_PASS],
+    [("apart", *case) for case in APART]
+    + [("one_pass", *case) for case in ONE_PASS]
+    + [("one_pass by steps", *case) for case in ONE_PASS if case[1] == torch.float32],
 )
 def test_conv2d(path, name, dtype, monkeypatch):
     if path == "apart":
         monkeypatch.setattr(configs, "one_pass", lambda *_: None)
-    else:  # in three tf32 terms, which the interpreter takes in float32
+    elif path == "one_pass":  # in three tf32 terms, which the interpreter takes in float32
         monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32x3")
     case = CASES[name]
     x, w, bias = case.tensors(dtype)
@@ -81,6 +89,7 @@ def test_conv2d(path, name, dtype, monkeypatch):
         assert_close(got.bias_delta, want.bias_delta, delta_tolerance(dtype))
 
 
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("wta", reference.WTA)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "turned"])
 def test_many_small_tiles_and_splits(wta, layout, monkeypatch):
@@ -90,12 +99,13 @@ def test_many_small_tiles_and_splits(wta, layout, monkeypatch):
     monkeypatch.setattr(configs, "splits", lambda G, M, config: 2)
     monkeypatch.setattr(configs, "turned", lambda G, dtype, arch: layout == "turned")
     layout = "contiguous" if layout == "contiguous" else "channels_last"
-    case = Case((2, 8, 6, 3), (39, 8, 3, 2), {"wta": wta}, True, layout)
+    case = Case((2, 48, 6, 3), (39, 48, 1, 2), {"wta": wta}, True, layout)
     x, w, bias = case.tensors(torch.float32)
     got = kernels.conv2d(x, w, bias, **case.conv)
     assert_outputs_close(got, expected(x, w, bias, case.conv))
 
 
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("wta", ["soft", "hard"])
 @pytest.mark.parametrize("run", [2, 4])
 def test_runs_of_tiles(wta, run, monkeypatch):
@@ -136,7 +146,7 @@ def test_step_is_update_then_hebbian_step(name, layout, dtype):
 @pytest.mark.parametrize("rank", [1, 3])
 def test_linear(wta, rank):
     torch.manual_seed(0)
-    x, w, bias = torch.randn(37, 45), torch.randn(19, 45) / 6, torch.randn(19) / 8
+    x, w, bias = torch.randn(37, 85), torch.randn(19, 85) / 9, torch.randn(19) / 8
     options = LINEAR | {"wta": wta, "rank": rank}
     got = kernels.linear(x, w, bias, **options)
     assert_outputs_close(
@@ -158,6 +168,7 @@ def test_linear_step_of_a_sliced_weight():
     assert torch.equal(whole[:, 1::2], between)
 
 
+@pytest.mark.usefixtures("apart")
 def test_exact_ties_go_to_the_first_neuron_across_tiles(monkeypatch):
     monkeypatch.setattr(configs, "forward", lambda *_: SMALL)
     x, w, _ = CASES["soft_anti"].tensors(torch.float32)
@@ -204,8 +215,6 @@ def test_nan_and_inf_show(wta, value):
 def test_nan_passes_a_pre_triangle(path, monkeypatch):
     if path == "apart":
         monkeypatch.setattr(configs, "one_pass", lambda *_: None)
-    else:
-        monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32x3")
     x, w, _ = CASES["pre_triangle"].tensors(torch.float32)
     x[0, 0, 3, 3] = float("nan")
     options = CONV | {"pre_triangle": True}

@@ -51,11 +51,15 @@ def test_products_run_on_matrix_units():
 
 
 def test_wide_loads_in_the_loop():
-    """Forward of every layer with 16 channels or more loads 128 bits at a time and nothing else."""
+    """Forward of every layer with 16 channels or more loads 128 bits at a time and nothing else.
+
+    But for exact float32 without matrix units, whose filters are turned as they are read.
+    """
     for (layer, _, precision, target, kernel), r in BUDGET.items():
         if kernel == "forward" and layer.startswith(("cifar10-2", "cifar10-3", "stl10-4")):
             if target.startswith("sm"):
-                assert int(r["loop_loads"]) == int(r["loop_loads_128"]) > 0, r
+                assert int(r["loop_loads_128"]) > 0, r
+                assert precision == "ieee" or r["loop_loads"] == r["loop_loads_128"], r
             elif precision != "ieee":  # whose small tile leaves a lane of AMD 64 bits
                 assert int(r["loop_loads_128"]) > 0, r
 

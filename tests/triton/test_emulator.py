@@ -14,6 +14,7 @@ pytest.importorskip("triton")
 
 from benchmarks.offline import Launch, launches_go_to
 from softhebb_fast import kernels, reference
+from softhebb_fast.kernels import configs
 from tests.tolerances import assert_close, assert_outputs_close, tolerance
 from tests.triton.cases import CASES, CONV, WIDE, Case
 
@@ -28,12 +29,13 @@ RUNS = {
         "float16",
         Case(w=(20, 1, 3, 3), x=(2, 1, 9, 7), options={"wta": "hard_anti"}),
     ),
+    "one_pass-ieee": ("ieee", Case(**PASS, options={"padding": (2, 2)}, bias=True)),
     "tf32": ("tf32", CASES["channels_last"]),
     "tf32-contiguous": ("tf32", Case(w=(136, 3, 3, 3), options={"padding_mode": "zeros"})),
     "tf32x3": ("tf32x3", Case(**WIDE, layout="channels_last", options={"wta": "soft"})),
     "ieee": ("ieee", Case(**WIDE, layout="channels_last", bias=True)),
-    "ieee-hard_anti": ("ieee", CASES["hard_anti"]),
-    "ieee-pre_triangle": ("ieee", CASES["pre_triangle"]),
+    "apart-hard_anti": ("ieee", CASES["hard_anti"]),
+    "apart-pre_triangle": ("ieee", CASES["pre_triangle"]),
     "bfloat16": ("bfloat16", Case(**WIDE, layout="channels_last", bias=True)),
     "float16-contiguous": ("float16", CASES["tiles"]),
 }
@@ -49,8 +51,10 @@ def tensors(name):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", RUNS)
-def test_conv2d(emulated, name, target):
+def test_conv2d(emulated, name, target, monkeypatch):
     x, w, bias, options, precision = tensors(name)
+    if name.startswith("apart"):
+        monkeypatch.setattr(configs, "one_pass", lambda *_: None)
     got, reports = emulated(target, precision, lambda: kernels.conv2d(x, w, bias, **options))
     exact = [None if t is None else t.double() for t in (x, w, bias)]
     want = reference.conv2d(*exact, **options)
