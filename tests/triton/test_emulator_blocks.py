@@ -60,7 +60,8 @@ def test_block(emulated, name, target, monkeypatch):
     if precision != "tf32":
         assert_close(got[1], delta, 2 * tolerance(x.dtype, "delta"))
     assert [r["races"] for r in learned + still] == [{}] * len(learned + still)
-    expected = ["one_pass"] if name.startswith("one_pass") else ["forward", "plasticity"]
+    whole = name.startswith("one_pass") and (name, target) != ("one_pass-ieee", "sm_80")
+    expected = ["one_pass"] if whole else ["forward", "plasticity"]  # an sm_80 has no registers
     assert [r["kernel"] for r in learned] == [*expected, "project", "apply"]
     assert len(still) <= 2
 
