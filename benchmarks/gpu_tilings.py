@@ -1,6 +1,6 @@
 """Tilings of every kernel side by side on an H100: what each needs, and which one is taken.
 
-    python -m benchmarks.gpu_tilings     # recompute gpu_tilings.csv, some ten minutes
+    python -m benchmarks.gpu_tilings     # recompute gpu_tilings.csv, a minute
 
 Of the CIFAR-10 net at batch 10, from one program a launch; ``taken`` is what
 ``softhebb_fast.kernels.configs`` chooses.

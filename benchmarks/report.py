@@ -11,13 +11,7 @@ from softhebb_fast.files import write_csv
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Sequence], threads: int) -> None:
     """Write ``rows``, values in the order of ``columns``, numbers to four digits."""
-    about = {
-        "threads": threads,
-        "commit": machine.commit(),
-        "timestamp": machine.now(),
-        "versions": machine.versions(),
-        "machine": machine.machine("cpu"),
-    }
+    about = {"threads": threads, **machine.facts("cpu")}
     filled = (dict(zip(columns, map(_text, row), strict=True)) | about for row in rows)
     write_csv(path, (*columns, *about), filled)
 

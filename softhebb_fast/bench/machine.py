@@ -35,6 +35,16 @@ def machine(device: str) -> str:
     return f"{name}, {cores()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
+def facts(device: str) -> dict[str, str]:
+    """What a result was made with, by column."""
+    return {
+        "commit": commit(),
+        "timestamp": now(),
+        "versions": versions(),
+        "machine": machine(device),
+    }
+
+
 def cores() -> int:
     """Those that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

@@ -147,10 +147,7 @@ def _row(case: Case, provider: Provider, plan: Plan, times: list[float], peak: i
         calls=calls,
         bytes=peak,
         flops=case.flops,
-        commit=machine.commit(),
-        versions=machine.versions(),
-        machine=machine.machine(plan.device),
-        timestamp=machine.now(),
+        **machine.facts(plan.device),
     )
 
 

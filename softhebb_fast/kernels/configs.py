@@ -98,17 +98,18 @@ ONE_PASS = {
     (100, "tf32"): HOPPER._replace(BM=16),
     (100, "tf32x3"): HOPPER._replace(stages=1),
     (100, "ieee"): Config(16, 128, 64, 8, 1),
-    (90, "ieee"): Config(16, 128, 64, 8, 1),
-    (80, "ieee"): Config(16, 128, 64, 8, 1),
     (90, "16"): HOPPER,
     (90, "tf32"): HOPPER,
     (90, "tf32x3"): HOPPER,
+    (90, "ieee"): Config(16, 128, 64, 8, 1),
     (80, "16"): Config(16, 128, 64, 8, 1),
     (80, "tf32"): Config(16, 128, 64, 8, 1),
+    (80, "ieee"): Config(16, 128, 64, 8, 1),
     (0, "16"): Config(16, 128, 64, 4, 1),
     (0, "tf32"): Config(16, 128, 64, 4, 1),
     (0, "ieee"): Config(16, 128, 64, 4, 1),
 }
+FULL = {(80, "ieee")}  # of these, those that would spill in a block
 
 
 def architecture(device: torch.device) -> int:
@@ -196,10 +197,11 @@ def turned(G: Geometry, dtype: torch.dtype, arch: int) -> bool:
     return arch >= 90 and matrix and G.CHANNELS_LAST and G.C % 8 == 0
 
 
-def one_pass(G: Geometry, dtype: torch.dtype, arch: int) -> Config | None:
+def one_pass(G: Geometry, dtype: torch.dtype, arch: int, pools: bool = False) -> Config | None:
     """The configuration of the one-pass kernel, or None where the layer does not fit it."""
-    config = ONE_PASS.get((_family(arch), _numbers(dtype)))
-    if config is None or G.K > config.BN or G.P > 80:
+    key = (_family(arch), _numbers(dtype))
+    config = ONE_PASS.get(key)
+    if config is None or G.K > config.BN or G.P > 80 or (pools and key in FULL):
         return None
     measured = _CHOSEN.get()
     if "one_pass" in measured:
@@ -212,7 +214,7 @@ def rest(G: Geometry, config: Config) -> int:
     return _cover(G.P - config.BP, 16) if G.P > config.BP else 0
 
 
-def step(dtype: torch.dtype, arch: int) -> int:
+def one_pass_step(dtype: torch.dtype, arch: int) -> int:
     """Patch elements that the first product of the one-pass kernel takes at a time; 0 for all."""
     return 16 if without_matrix_units(dtype, arch) else 0
 

@@ -210,10 +210,7 @@ def fits_one_pass(x: Tensor, G: Geometry, rule: Rule, E: Pooling | None) -> Conf
     """The configuration in which one kernel does forward and plasticity, or None."""
     if rule.lebesgue_p != 2 or (rule.pre_triangle and G.GROUPS > 1):
         return None
-    arch = configs.architecture(x.device)
-    if E is not None and arch < 90 and configs.step(x.dtype, arch):  # whose registers are full
-        return None
-    return configs.one_pass(G, x.dtype, arch)
+    return configs.one_pass(G, x.dtype, configs.architecture(x.device), E is not None)
 
 
 def one_pass(
@@ -228,7 +225,8 @@ def one_pass(
     """u and yx in one launch; with ``E`` pooled blocks instead of u, where it has any."""
     M = x.shape[0] * G.pixels
     u = total = out = pool = None
-    step = configs.step(x.dtype, configs.architecture(x.device))  # which leaves no room to pool
+    step = configs.one_pass_step(x.dtype, configs.architecture(x.device))
+    # by steps there are no registers left to pool in
     tiled = E is not None and E.block > 0 and G.GROUPS == 1 and not step
     if tiled:
         out, pool = new_blocks(x, G, E)

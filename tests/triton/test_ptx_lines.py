@@ -59,18 +59,16 @@ def call(x, w, bias, case, pool):
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in LINES]
 )
 def test_every_line_of_ptx_runs(emulated, name, target, monkeypatch):
-    """With a range of positions that is empty, with an infinite weight in every neuron, and with
-    nothing else: each lane raises its own elements to a power."""
+    """With a range of positions that is empty, and with infinite weights alone: each lane raises
+    elements of its own to a power."""
     precision, case, pool = LINES[name]
     narrow = "float" in precision
     x, w, bias = case.tensors(getattr(torch, precision) if narrow else torch.float32)
-    infinite = w.clone()
-    infinite.select(1, 0).fill_(float("inf"))
     monkeypatch.setattr(configs, "splits", lambda G, M, config: 5)
     if not name.startswith("one_pass"):
         monkeypatch.setattr(configs, "one_pass", lambda *_: None)
     missed = None
-    for weight in (w, infinite, torch.full_like(w, float("inf"))):
+    for weight in (w, torch.full_like(w, float("inf"))):
         run = call(x, weight, bias, case, pool)
         _, reports = emulated(target, "ieee" if narrow else precision, run)
         found = [set(r["not_run"]) for r in reports]
