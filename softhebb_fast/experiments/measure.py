@@ -12,7 +12,7 @@ import torch
 from softhebb_fast import checkpoint
 from softhebb_fast.backends import choose
 from softhebb_fast.config import RunConfig
-from softhebb_fast.data import load
+from softhebb_fast.data import ImageSet, load
 from softhebb_fast.diversity import distinct_filters
 from softhebb_fast.metrics import LAYER_FIGURES, Row
 from softhebb_fast.models import SoftHebbNet, build
@@ -98,8 +98,7 @@ def initial(run: Run) -> SoftHebbNet:
 
 def final_layers(run: Run, root: str | Path | None = None) -> list[Row]:
     """The figures of each Hebbian layer after training."""
-    sample = load(run.config.dataset, "train", root=root or run.root, limit=SAMPLE)
-    return layer_rows(run.net, sample, run.net.hebbian_blocks, "hebbian", 1)
+    return layer_rows(run.net, _sample(run, root), run.net.hebbian_blocks, "hebbian", 1)
 
 
 def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]:
@@ -109,8 +108,7 @@ def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]
     """
     run = load_run(folder)
     rows = [row for row in run.rows if row["phase"] == "hebbian"]
-    start = initial(run)
-    sample = load(run.config.dataset, "train", root=root or run.root, limit=SAMPLE)
+    start, sample = initial(run), _sample(run, root)
     for i in run.net.hebbian_blocks:
         layer = run.net.blocks[i].layer
         trained = {name: value.clone() for name, value in layer.state_dict().items()}
@@ -119,6 +117,12 @@ def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]
         layer.load_state_dict(trained)
     rows.sort(key=lambda row: (row["layer"], row["epoch"]))
     return [{**row, "seed": run.config.seed, "limit": run.config.limit} for row in rows]
+
+
+def _sample(run: Run, root: str | Path | None) -> ImageSet:
+    """The images on which layers are measured, beside the network."""
+    options = {"root": root or run.root, "device": run.config.device}
+    return load(run.config.dataset, "train", limit=SAMPLE, **options)
 
 
 def _classifier(run: Run) -> dict[str, Any]:

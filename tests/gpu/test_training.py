@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from softhebb_fast import graphs
+from softhebb_fast.backends import choose
 from softhebb_fast.data import permutation
+from softhebb_fast.experiments import measure
 from softhebb_fast.graphs import Replayed, walker
 from softhebb_fast.reporter import Reporter
 from softhebb_fast.training import Trainer
@@ -84,6 +86,12 @@ def test_a_run_agrees_with_the_cpu(tmp_path, root):
         for out, device in (("a", "cpu"), ("b", str(DEVICE)))
     ]
     assert abs(accuracies[0] - accuracies[1]) < 15
+
+
+def test_a_run_is_measured_on_its_device(tmp_path, root):
+    trainer(tmp_path, root, device=str(DEVICE)).run()
+    assert measure.measure(tmp_path)["backend"] == choose(DEVICE.type)
+    assert measure.curves(tmp_path)[0]["epoch"] == 0
 
 
 def test_a_decaying_rate_is_announced(tmp_path, root):

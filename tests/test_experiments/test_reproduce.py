@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,22 @@ def test_curves_begin_before_training(finished, root):
         float(measure.initial(run).blocks[0].layer.norms().mean())
     )
     assert rows[-1]["norm_mean"] == literal(float(run.net.blocks[0].layer.norms().mean()))
+
+
+def test_a_run_is_measured_where_it_was_trained(finished, monkeypatch):
+    """On images beside its network: another device than the CPU's is only pretended here."""
+    run, load, devices = load_run(finished), measure.load, []
+
+    def loaded(*args, device="cpu", **options):
+        devices.append(device)
+        return load(*args, **options)
+
+    run = replace(run, config=replace(run.config, device="cuda"))
+    monkeypatch.setattr(measure, "load", loaded)
+    monkeypatch.setattr(measure, "load_run", lambda folder: run)
+    measure.measure(finished)
+    measure.curves(finished)
+    assert devices == ["cuda", "cuda"]
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(tiny, tmp_path, root, finished):
