@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._prims_common import suggest_memory_format
 
 from softhebb_fast import functional
 from softhebb_fast.data import ImageSet, batches
@@ -20,11 +20,13 @@ CHUNK = 500
 class FeatureSet:
     """Frozen features of a data set: ``images`` ``[N, ...]`` in any dtype, ``labels`` ``[N]``.
 
-    Walked by ``data.batches`` like an ``ImageSet``.
+    Walked by ``data.batches`` like an ``ImageSet``. Its batches have the memory format of
+    ``images``: the order of sums depends on it, and with it the last bits of what follows.
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
+        self._last = suggest_memory_format(images) == torch.channels_last
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -35,9 +37,12 @@ class FeatureSet:
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Features float32 ``[B, ...]`` and labels of the given rows."""
+        images = self.images.movedim(1, -1) if self._last else self.images
         if isinstance(indices, slice):
-            return self.images[indices].float().contiguous(), self.labels[indices]
-        return self.images.index_select(0, indices).float(), self.labels.index_select(0, indices)
+            x, labels = images[indices].contiguous(), self.labels[indices]
+        else:
+            x, labels = images.index_select(0, indices), self.labels.index_select(0, indices)
+        return (x.movedim(-1, 1) if self._last else x).float(), labels
 
 
 Source = ImageSet | FeatureSet
@@ -60,22 +65,23 @@ def cache_features(
 ) -> FeatureSet:
     """``blocks`` applied to all of ``source``, in order. ``on_batch`` hears of each batch's size.
 
-    The blocks must be in evaluation mode. The batch size is fixed, so that a cache made again
-    after an interruption has the same bits.
+    The blocks must be in evaluation mode. The batch size is fixed and the memory format is that
+    which the blocks give, so that a cache made again after an interruption has the same bits, be
+    it made of the images or of a cache below.
 
     Args:
-        in_place: let the features take the place of ``source``, itself features that nobody needs
+        in_place: let the features take the place of ``source``, itself a cache that nobody needs
             any more, in its dtype. They must not be more (``fits``).
     """
     images = None
     for i, (x, _) in enumerate(batches(source, CHUNK)):
         x = features(blocks, x)
         if images is None:
-            shape = (len(source), *x.shape[1:])
+            shape, layout = (len(source), *x.shape[1:]), suggest_memory_format(x)
             images = (
-                _within(source.images, shape)
+                _within(source.images, shape, layout)
                 if in_place
-                else torch.empty(shape, dtype=dtype, device=x.device)
+                else torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout)
             )
         images[i * CHUNK : i * CHUNK + len(x)] = x
         on_batch(len(x))
@@ -88,9 +94,9 @@ def fits(source: FeatureSet, blocks: list[nn.Module]) -> bool:
     return features(blocks, x).numel() <= x.numel()
 
 
-def _within(images: Tensor, shape: tuple[int, ...]) -> Tensor:
-    rows = images.flatten(1)[:, : math.prod(shape[1:])]
-    return rows.unflatten(1, shape[1:])
+def _within(images: Tensor, shape: tuple[int, ...], layout: torch.memory_format) -> Tensor:
+    row = torch.empty((1, *shape[1:]), device="meta", memory_format=layout)
+    return images.as_strided(shape, (images.stride(0), *row.stride()[1:]))
 
 
 def supervised_step(

@@ -74,6 +74,33 @@ def test_features_in_the_place_of_features(blocks):
     assert found.batch(slice(2, 5))[0].is_contiguous()  # other layouts, other rounding
 
 
+class Layouts(nn.Module):
+    """Gives its output channels last; the output tells whether the input was so, too."""
+
+    def forward(self, x):
+        last = x.stride(1) == 1
+        return (x[:, :4, ::2, ::2] + last).contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_cached_features_keep_the_memory_format(dtype, in_place, monkeypatch):
+    """What is computed from a cache is what is computed through the blocks, in this also."""
+    monkeypatch.setattr(probe, "CHUNK", 5)
+    data = samples((torch.arange(12 * 4 * 64) % 251).view(12, 4, 8, 8).tolist(), [*range(12)])
+    blocks = [Layouts(), Layouts()]
+    first = probe.cache_features(data, blocks[:1], dtype)
+    found = probe.cache_features(first, blocks[1:], dtype, in_place=in_place)
+    assert (found.images.data_ptr() == first.images.data_ptr()) == in_place
+    want = features(blocks, data.images)
+    for index in (slice(2, 5), slice(4, 5), torch.tensor([7, 3])):
+        x, labels = found.batch(index)
+        assert torch.equal(x, want[index])
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        assert x.stride()[1:] == want.stride()[1:]
+        assert torch.equal(labels, data.labels[index])
+
+
 def test_evaluation_by_hand():
     model = nn.Linear(2, 2, bias=False)
     nn.init.eye_(model.weight)
