@@ -60,8 +60,8 @@ def images(device: torch.device | str = "cpu", normalised: bool = False) -> Imag
 
 
 def features(device: torch.device | str = "cpu") -> FeatureSet:
-    drawn = torch.randn(IMAGES, 3, 32, 32, dtype=torch.bfloat16, device=device)
-    return FeatureSet(drawn, torch.arange(IMAGES, device=device) % 10)
+    drawn = torch.randn(IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return FeatureSet(drawn.to(device, torch.bfloat16), torch.arange(IMAGES, device=device) % 10)
 
 
 def made(preset: Preset) -> SoftHebbNet:
