@@ -20,6 +20,8 @@ TOLERANCES = {
     "float16": 5e-4,
     # the same to 8 bits
     "bfloat16": 4e-3,
+    # operands cut to 10 bits, some hundred products of random sign
+    "tf32": 4e-3,
     # factors of 16 bits: 2^-17 each, and 2^-17 for the product of the low parts that is left out
     "bf16x3_u": 2e-5,
     # as for float32, five times the errors of u

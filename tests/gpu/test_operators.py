@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import product
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from softhebb_fast import functional, ops, reference
@@ -51,7 +54,10 @@ def precision(request, monkeypatch) -> str:
 
 
 def tensors(case: Case, precision: str) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Inputs whose products are exact in the precision, so that no winner depends on rounding."""
+    """Inputs whose products are exact in the precision, so that no winner depends on rounding.
+
+    But for a weight to a power, which tf32 rounds again: see ``the_same_u``.
+    """
     if precision != "tf32":
         return case.tensors(PRECISIONS[precision][0])
     return tuple(None if t is None else t.float() for t in case.tensors(torch.bfloat16))
@@ -81,8 +87,20 @@ def _exact(name: str):
     )
 
 
+@contextmanager
+def the_same_u(given: tuple, options: dict) -> Iterator[None]:
+    """The definition goes on from the u of the device, which is compared by itself."""
+    own, want = (u for u, *_ in both("conv_update", given, {k: options[k] for k in CONV}))
+    assert_close(own, want, TOLERANCES["tf32"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "conv2d", lambda *_: own.double().cpu())
+        yield
+
+
 def compare(name: str, given: tuple, options: dict, precision: str) -> None:
-    found, exact = both(name, given, options)
+    rounded = precision == "tf32" and options["lebesgue_p"] != 2
+    with the_same_u(given, options) if rounded else nullcontext():
+        found, exact = both(name, given, options)
     of_u, of_delta = tolerances(precision)
     if name.startswith("block") and given[0].dtype != torch.float32:
         of_u *= 3  # u may be rounded, then raised to a power, then rounded again

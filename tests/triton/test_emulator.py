@@ -15,12 +15,11 @@ pytest.importorskip("triton")
 from benchmarks.offline import Launch, launches_go_to
 from softhebb_fast import kernels, reference
 from softhebb_fast.kernels import configs
-from tests.tolerances import assert_close, assert_outputs_close, tolerance
+from tests.tolerances import TOLERANCES, assert_close, assert_outputs_close, tolerance
 from tests.triton.cases import CASES, CONV, WIDE, Case
 
 TARGETS = ("sm_80", "sm_90a")
-# of tf32 products: operands cut to 10 bits, some hundred products of random sign
-TF32 = 4e-3
+TF32 = TOLERANCES["tf32"]
 PASS = {"x": (2, 3, 9, 7), "w": (20, 3, 5, 5)}
 RUNS = {
     "one_pass-tf32": ("tf32", Case(**PASS, options={"padding": (2, 2)})),
