@@ -39,6 +39,8 @@ def report() -> str:
         lines.append(f"precisions of float32 products on {device}:")
         for name in precision.PRECISIONS:
             lines.append(f"  {name}: {precision.why_not(name, device) or 'available'}")
+    taken = (f"{layer} {precision.of_torch(layer)}" for layer in ("conv2d", "linear"))
+    lines.append(f"on cuda, where none is named, as torch takes its own: {', '.join(taken)}")
     lines.append(f"data sets: {_data()}")
     lines.append("environment:")
     for name, meaning in VARIABLES.items():

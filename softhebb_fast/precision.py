@@ -1,20 +1,28 @@
 """How products of float32 matrices are taken: one setting of the whole process.
 
 It lives in the environment variable ``SOFTHEBB_FAST_PRECISION``, which the kernels read at every
-call. Unset, torch's own settings decide (``torch.set_float32_matmul_precision``). The reference
+call. Unset, torch's own settings decide: on the CPU ``torch.set_float32_matmul_precision``; on CUDA
+a layer's products are taken as those of ``F.conv2d`` or ``F.linear`` (``of_torch``). The reference
 follows torch's settings alone.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
 
 from softhebb_fast import ops
 
 VARIABLE = "SOFTHEBB_FAST_PRECISION"
 PRECISIONS = ("ieee", "bf16x3", "tf32", "tf32x3")
+
+_UNNAMED: ContextVar[str] = ContextVar("unnamed", default="ieee")
 
 
 def why_not(precision: str, device_type: str) -> str | None:
@@ -50,6 +58,43 @@ def use(precision: str) -> Iterator[None]:
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = before
+
+
+def of_torch(layer: str) -> str:
+    """How torch takes a ``"conv2d"``'s or a ``"linear"``'s float32 products on CUDA: ``"ieee"`` or
+    ``"tf32"``.
+
+    ``torch.backends.cudnn.conv.fp32_precision`` says it of convolutions, by default ``"tf32"``, and
+    ``torch.backends.cuda.matmul.fp32_precision`` of linear layers; on ROCm the latter of both.
+    """
+    # The one API that can be read whichever of torch's two was written, and that knows what a
+    # setting inherits from torch.backends.cudnn and torch.backends.
+    convolves = layer == "conv2d" and torch.version.hip is None
+    asked = torch.backends.cudnn.conv if convolves else torch.backends.cuda.matmul
+    return "tf32" if asked.fp32_precision == "tf32" else "ieee"
+
+
+def as_torch(layer: str) -> Callable[[Callable], Callable]:
+    """Decorate a function of ``x`` and more: inside, ``unnamed`` is what ``of_torch`` says of the
+    layer if x is on CUDA."""
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def call(x: Tensor, *args, **options):
+            token = _UNNAMED.set(of_torch(layer) if x.device.type == "cuda" else "ieee")
+            try:
+                return function(x, *args, **options)
+            finally:
+                _UNNAMED.reset(token)
+
+        return call
+
+    return decorate
+
+
+def unnamed() -> str:
+    """How the Triton kernels take float32 products where the environment does not say it."""
+    return _UNNAMED.get()
 
 
 def _check(precision: str) -> None:

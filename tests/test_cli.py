@@ -338,6 +338,7 @@ def test_info(capsys, monkeypatch, tmp_path):
     assert "  reference: available" in text
     assert "precisions of float32 products on cpu:\n  ieee: available\n  bf16x3: " in text
     assert "  tf32: it is for CUDA tensors" in text
+    assert "on cuda, where none is named, as torch takes its own: conv2d ieee, linear ieee" in text
     assert f"data sets: in {sources.EMBEDDED}" in text
     monkeypatch.setenv(sources.ROOT_VARIABLE, str(tmp_path / "nowhere"))
     code, text, _ = call(capsys, "info")

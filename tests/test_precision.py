@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from softhebb_fast.config import RunConfig
 from softhebb_fast.reporter import Reporter
 from softhebb_fast.runs import load_run, read_config
 from softhebb_fast.training import Trainer
+from tests.capture_safety import CUDA, fake_cuda
 from tests.test_cpp_layer import LINEAR, layer
 from tests.tiny import CONFIG, trainer, write_mnist_subset
 
@@ -97,6 +100,62 @@ def test_compiled_code_follows_a_change():
         assert torch.equal(compiled(x, weight), u(x, weight))
         assert not torch.equal(compiled(x, weight), exact)
     assert torch.equal(compiled(x, weight), exact)
+
+
+# What is written, in a process of its own, and how products are then taken on CUDA.
+SETTINGS = {
+    "": "tf32 ieee",  # torch's defaults
+    "torch.set_float32_matmul_precision('high')": "tf32 tf32",
+    "b.cuda.matmul.allow_tf32 = True": "tf32 tf32",
+    "b.cudnn.allow_tf32 = False": "ieee ieee",
+    "b.cudnn.allow_tf32 = False; b.cuda.matmul.allow_tf32 = True": "ieee tf32",
+    "b.cudnn.conv.fp32_precision = 'ieee'": "ieee ieee",
+    "b.cudnn.rnn.fp32_precision = 'ieee'": "tf32 ieee",
+    "b.cudnn.fp32_precision = 'ieee'": "ieee ieee",
+    "b.fp32_precision = 'ieee'": "ieee ieee",
+    "b.fp32_precision = 'tf32'": "tf32 tf32",
+    "b.fp32_precision = 'tf32'; b.cudnn.conv.fp32_precision = 'ieee'": "ieee tf32",
+    "b.fp32_precision = 'tf32'; b.cuda.matmul.fp32_precision = 'ieee'": "tf32 ieee",
+    # torch's two interfaces mixed: what reads the old one raises
+    "b.cudnn.conv.fp32_precision = 'ieee'; b.cuda.matmul.allow_tf32 = True": "ieee tf32",
+}
+EACH = """
+import os, sys, torch
+from softhebb_fast.precision import of_torch
+b = torch.backends
+for setting in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        exec(setting)
+        print(of_torch("conv2d"), of_torch("linear"), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def test_cuda_follows_the_settings_that_torch_follows(monkeypatch):
+    run = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", EACH, *SETTINGS],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert dict(zip(SETTINGS, run.stdout.splitlines(), strict=True)) == SETTINGS
+    torch.backends.cuda.matmul.fp32_precision = "tf32"  # restored after the test
+    assert (precision.of_torch("conv2d"), precision.of_torch("linear")) == ("ieee", "tf32")
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    assert precision.of_torch("conv2d") == "tf32"
+
+
+def test_only_cuda_tensors_follow_them(monkeypatch):
+    monkeypatch.setattr(precision, "of_torch", {"conv2d": "tf32"}.get)
+    found = precision.as_torch("conv2d")(lambda x: precision.unnamed())
+    assert found(torch.empty(0)) == "ieee"
+    assert found(torch.empty(0, device="meta")) == "ieee"
+    assert precision.unnamed() == "ieee"
+    with fake_cuda():
+        assert found(torch.empty(0, device=CUDA)) == "tf32"
+    assert precision.unnamed() == "ieee"
 
 
 class Listener(Reporter):

@@ -16,6 +16,7 @@ from softhebb_fast.kernels import autotune, launch
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
 from softhebb_fast.kernels.launch import Rule
 from softhebb_fast.kernels.pooling import new_map, pooling
+from softhebb_fast.precision import as_torch
 from softhebb_fast.reference import SoftHebbOutput
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
 
 
 @torch.no_grad()
+@as_torch("conv2d")
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHebbOutput:
     """Convolution, competition and update of one batch ``x [B, C, H, W]``.
 
@@ -43,6 +45,7 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHeb
 
 
 @torch.no_grad()
+@as_torch("linear")
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHebbOutput:
     """Matrix product, competition and update of one batch ``x [B, N]``.
 
@@ -55,6 +58,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHeb
 
 
 @torch.no_grad()
+@as_torch("conv2d")
 def conv2d_step_(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
 ) -> tuple[Tensor, Tensor | None]:
@@ -68,6 +72,7 @@ def conv2d_step_(
 
 
 @torch.no_grad()
+@as_torch("linear")
 def linear_step_(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
 ) -> tuple[Tensor, Tensor | None]:
@@ -78,6 +83,7 @@ def linear_step_(
 
 
 @torch.no_grad()
+@as_torch("conv2d")
 def block_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
 ) -> Tensor:
@@ -99,6 +105,7 @@ def block_forward(
 
 
 @torch.no_grad()
+@as_torch("conv2d")
 def block_update(
     x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -110,6 +117,7 @@ def block_update(
 
 
 @torch.no_grad()
+@as_torch("conv2d")
 def block_step_(
     x: Tensor,
     weight: Tensor,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.precision import unnamed
 
 
 class Config(NamedTuple):
@@ -125,14 +126,14 @@ def architecture(device: torch.device) -> int:
 def precision(dtype: torch.dtype) -> str:
     """How products of ``dtype`` are taken: ``ieee``, ``tf32`` or ``tf32x3``.
 
-    ``SOFTHEBB_FAST_PRECISION`` names it; else float32 follows
-    ``torch.backends.cuda.matmul.fp32_precision``. 16-bit products are exact in any case.
+    ``SOFTHEBB_FAST_PRECISION`` names it; else float32 follows torch (``precision.of_torch``).
+    16-bit products are exact in any case.
     """
     if dtype != torch.float32:
         return "ieee"
     chosen = os.environ.get("SOFTHEBB_FAST_PRECISION")
     if chosen is None:
-        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+        return unnamed()
     if chosen not in ("ieee", "tf32", "tf32x3"):
         raise ValueError(f"SOFTHEBB_FAST_PRECISION must be ieee, tf32 or tf32x3; got {chosen!r}")
     return chosen

@@ -25,7 +25,8 @@ assert_close(got.u, want.u, 1e-5)
 
 
 def test_a_layer_is_tuned_and_the_next_process_believes_it(tmp_path):
-    env = os.environ | {"SOFTHEBB_FAST_AUTOTUNE": "1", "XDG_CACHE_HOME": str(tmp_path)}
+    env = os.environ | {"SOFTHEBB_FAST_AUTOTUNE": "1", "SOFTHEBB_FAST_PRECISION": "ieee"}
+    env["XDG_CACHE_HOME"] = str(tmp_path)
     written = []
     for _ in range(2):
         subprocess.run(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._dynamo.backends.debugging import aot_eager
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from softhebb_fast import ops
+from softhebb_fast import ops, precision
 from softhebb_fast.models import build, features
 from softhebb_fast.presets import get_preset
 from tests.capture_safety import CUDA, CaptureError, CaptureSafety, fake_cuda, on_fake_cuda
@@ -118,6 +118,31 @@ def test_launch_code_waits_for_nothing_and_gives_what_the_fake_kernel_says(
         if not (name.startswith("block") and case.layout == "channels_last"):
             assert looks(said) == on_cpu  # there the CPU's pooled map is contiguous
         assert len(launches) > 0 or tensors[0].numel() == 0
+
+
+@pytest.mark.parametrize("name", ops.SCHEMAS)
+def test_products_are_taken_as_torch_takes_its_own_unless_named(name, monkeypatch):
+    """In every launch of the operator that multiplies."""
+    tensors, options = arguments(name, CASES["channels_last"], torch.float32)
+    taken = []
+    monkeypatch.setattr(
+        launch, "launch", lambda kernel, grid, args, constants, config: taken.append(constants)
+    )
+    monkeypatch.setattr(configs, "architecture", lambda device: 90)
+    settings = {"conv2d": "tf32", "linear": "tf32x3"}  # two that the default is not
+    monkeypatch.setattr(precision, "of_torch", settings.get)
+    monkeypatch.delenv(precision.VARIABLE, raising=False)
+
+    def found() -> set[str]:
+        taken.clear()
+        with fake_cuda():
+            in_order = [options[a.name] for a in operator(name)._schema.arguments[3:-1]]
+            ops.on("softhebb_fast.kernels", name)(*pretend(tensors), *in_order)
+        return {constants["PRECISION"] for constants in taken if "PRECISION" in constants}
+
+    assert found() == {settings["linear" if name.startswith("linear") else "conv2d"]}
+    monkeypatch.setenv(precision.VARIABLE, "ieee")
+    assert found() == {"ieee"}
 
 
 def test_a_value_read_by_launch_code_is_caught(launches, monkeypatch):
