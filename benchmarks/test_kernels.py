@@ -31,10 +31,11 @@ def test_layer(benchmark, case, name):
         pytest.skip(f"{name} {reason}")
     benchmark.group = case.name
     torch.set_flush_denormal(True)
+    provider.set_precision()
     with torch.no_grad():
         if not provider.bound:
             assert complaint(case, provider, DEVICE) is None
-        call = provider.make(case, inputs(case, DEVICE))
+        call = provider.make(case, inputs(case, DEVICE, provider.layout))
         benchmark(_finished, call)
 
 

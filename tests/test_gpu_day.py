@@ -15,6 +15,8 @@ import torch
 
 from benchmarks import gpu_day
 from benchmarks.gpu_day import Day, Done
+from softhebb_fast.bench.cases import select
+from softhebb_fast.bench.providers import choose
 
 HERE = {
     "missing": [],
@@ -139,6 +141,13 @@ def test_benchmarks_cut_short_keep_what_they_have(tmp_path):
     assert "| 20.0 |" in next((tmp_path / "r").glob("*.md")).read_text()
     refused = Stub(tmp_path, benchmark=Done(1, "triton failed the gate"))
     assert refused.day.go() == 1
+
+
+def test_the_cases_and_providers_are_there():
+    cases, cuda = select(gpu_day.CASES), torch.device("cuda")
+    assert cases[0].name == "cifar10/step/b10"
+    for provider in choose(gpu_day.PROVIDERS):
+        assert any(provider.why_not(case, cuda) is None for case in cases)
 
 
 def test_the_day_ends_in_time(tmp_path):

@@ -158,17 +158,20 @@ def registry() -> dict[str, Case]:
 
 
 def select(patterns: Iterable[str]) -> list[Case]:
-    """The cases whose names match any of the shell patterns, in the order of the registry.
+    """The cases whose names match any of the shell patterns, in the order of the patterns.
 
     Raises ValueError for a pattern that matches none.
     """
-    patterns, cases = list(patterns), registry()
+    cases = registry()
+    found: dict[str, Case] = {}
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in cases):
+        matching = {name: case for name, case in cases.items() if fnmatchcase(name, pattern)}
+        if not matching:
             raise ValueError(
                 f"CASES must match a case, got {pattern!r}; `softhebb-fast bench --list` shows them"
             )
-    return [c for name, c in cases.items() if any(fnmatchcase(name, p) for p in patterns)]
+        found |= matching
+    return list(found.values())
 
 
 def parts(preset: Preset, shape: tuple[int, int, int]) -> tuple[Part, ...]:

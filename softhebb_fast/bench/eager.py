@@ -28,9 +28,11 @@ def activate_and_pool(layer: Layer, u: Tensor) -> Tensor:
 
 def learn(part: Part, x: Tensor, weight: Tensor) -> Tensor:
     """u of a layer; steps ``weight`` in place."""
-    u, x = product(part, x, weight)
+    x = prepared(part, x, weight)
+    u = product(x, weight)
     y = competition(part.layer, u)
-    rows, sums = weight.flatten(1), weight_gradient(x, y, weight).flatten(1)
+    last = not weight.is_contiguous()
+    rows, sums = _rows(weight, last), _rows(weight_gradient(x, y, weight), last)
     projection = torch.linalg.vecdot(rows, sums).unsqueeze(1)
     d = torch.addcmul(sums, rows, projection, value=-1)
     largest = torch.linalg.vector_norm(d, float("inf")) + 1e-30
@@ -40,17 +42,21 @@ def learn(part: Part, x: Tensor, weight: Tensor) -> Tensor:
     return u
 
 
-def product(part: Part, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """u, and the input that it was computed from: padded, or flat."""
+def prepared(part: Part, x: Tensor, weight: Tensor) -> Tensor:
+    """The input that the weight multiplies: flat, or padded and in the weight's layout."""
     if weight.dim() == 2:
-        x = x.flatten(1)
-        return F.linear(x, weight), x
+        return x.flatten(1)
     x = F.pad(x, (part.layer.padding,) * 4, part.layer.padding_mode)
-    return F.conv2d(x, weight), x
+    return x if weight.is_contiguous() else x.contiguous(memory_format=torch.channels_last)
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """u from a prepared input."""
+    return F.linear(x, weight) if weight.dim() == 2 else F.conv2d(x, weight)
 
 
 def competition(layer: Layer, u: Tensor) -> Tensor:
-    y = torch.softmax(layer.t_invert * u, dim=1)
+    y = _softmax(layer.t_invert * u)
     if layer.rule == "soft":
         return y
     y = y.neg_()
@@ -66,6 +72,19 @@ def weight_gradient(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         y, x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
     )
     return found[1]
+
+
+def _softmax(u: Tensor) -> Tensor:
+    """Over the neurons, in the layout of u: over dimension 1 torch would copy what is not
+    contiguous."""
+    if u.is_contiguous():
+        return torch.softmax(u, dim=1)
+    return torch.softmax(u.movedim(1, -1), dim=-1).movedim(-1, 1)
+
+
+def _rows(filters: Tensor, last: bool) -> Tensor:
+    """A row a neuron, the channels ``last`` or first: a view of filters that lie so."""
+    return (filters.movedim(1, -1) if last else filters).flatten(1)
 
 
 @torch.no_grad()
@@ -91,5 +110,5 @@ def features(parts: Sequence[Part], weights: Sequence[Tensor], x: Tensor) -> Ten
     for part, weight in zip(parts, weights, strict=True):
         if part.layer.batch_norm:
             x = x / (1 + nn.BatchNorm2d(part.shape[0]).eps) ** 0.5
-        x = activate_and_pool(part.layer, product(part, x, weight)[0])
+        x = activate_and_pool(part.layer, product(prepared(part, x, weight), weight))
     return x

@@ -11,14 +11,20 @@ from softhebb_fast.bench.cases import Case, Part
 
 
 class Inputs(NamedTuple):
-    """``x``: images in [0, 1], or what batch norm makes of maps; labels are for the classifier."""
+    """``x``: images in [0, 1], or what batch norm makes of maps; labels are for the classifier.
+
+    Images, maps and filters lie in memory as ``layout`` says.
+    """
 
     x: Tensor
     weights: list[Tensor]
     labels: Tensor
+    layout: torch.memory_format
 
 
-def inputs(case: Case, device: torch.device) -> Inputs:
+def inputs(
+    case: Case, device: torch.device, layout: torch.memory_format = torch.contiguous_format
+) -> Inputs:
     """Drawn from a seed: the same for every provider and in every process."""
     generator = torch.Generator().manual_seed(0)
     first = case.parts[0]
@@ -28,8 +34,13 @@ def inputs(case: Case, device: torch.device) -> Inputs:
     if case.kind == "layer" and first.layer.kind == "linear":
         x = x.flatten(1)
     labels = torch.randint(case.classes, (case.batch,), generator=generator)
-    weights = [_weight(part, generator).to(device) for part in case.parts]
-    return Inputs(x.to(device), weights, labels.to(device))
+    weights = [laid_out(_weight(part, generator).to(device), layout) for part in case.parts]
+    return Inputs(laid_out(x.to(device), layout), weights, labels.to(device), layout)
+
+
+def laid_out(tensor: Tensor, layout: torch.memory_format) -> Tensor:
+    """The tensor in that layout, if it is one of images, maps or filters."""
+    return tensor.contiguous(memory_format=layout) if tensor.dim() == 4 else tensor
 
 
 def _weight(part: Part, generator: torch.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from softhebb_fast import graphs
 from softhebb_fast.bench.cases import CHUNK, Case
 from softhebb_fast.bench.inputs import Inputs as Given
+from softhebb_fast.bench.inputs import laid_out
 from softhebb_fast.bench.published import PublishedNet, loader
 from softhebb_fast.data import ImageSet, permutation
 from softhebb_fast.models import SoftHebbNet
@@ -62,7 +63,7 @@ def learn(case: Case, given: Given, network: Network) -> Callable[[], object]:
     source = images(case, given.x.device)
     if case.trained:
         below = torch.randn(IMAGES, *case.parts[case.trained].shape, device=source.device)
-        inputs = Inputs(FeatureSet(below, source.labels), [])
+        inputs = Inputs(FeatureSet(laid_out(below, given.layout), source.labels), [])
     else:
         inputs = Inputs(source, [])
     stage = HebbianStage(net, inputs, source, [case.trained], 1, case.batch)
@@ -74,7 +75,7 @@ def features(case: Case, given: Given, network: Network) -> Callable[[], object]
     net, source = network(case, given).eval(), images(case, given.x.device).subset(CHUNK)
     if case.trained > 1:
         below = torch.randn(CHUNK, *case.parts[case.trained - 1].shape, device=source.device)
-        source = FeatureSet(below, source.labels)
+        source = FeatureSet(laid_out(below, given.layout), source.labels)
     blocks = list(net.blocks[case.trained - 1 : case.trained])
     return lambda: cache_features(source, blocks)
 

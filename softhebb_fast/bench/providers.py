@@ -5,8 +5,9 @@ The call makes one step and returns what it computed; the weights among the inpu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -32,9 +33,11 @@ class Provider:
     makes: a function from a case and its inputs to a call, for every kind of case it serves.
     device: the only type of device it serves, or None.
     backend: of this package, if it is one.
+    layout: of its images, maps and filters, brought about before it is timed.
     denormals: left as they come; all others flush them to zero, as the command does.
     compiles: its first call is much longer than the next ones.
     bound: computes less than a step: shown for comparison, nothing to check.
+    precision: of its products: ``"float32"``, or a name of ``gate.TOLERANCES``.
     hunger: its memory over ``Case.bytes``, about.
     """
 
@@ -43,6 +46,7 @@ class Provider:
     makes: dict[str, Callable[[Case, Inputs], Call]]
     device: str | None = None
     backend: str | None = None
+    layout: torch.memory_format = torch.contiguous_format
     denormals: bool = False
     compiles: bool = False
     bound: bool = False
@@ -64,6 +68,12 @@ class Provider:
     def products(self) -> str:
         """The precision by the name that this package has for it."""
         return "ieee" if self.precision == "float32" else self.precision
+
+    def set_precision(self) -> None:
+        """Let this process, package and torch, take float32 products so from now on."""
+        os.environ[precision.VARIABLE] = self.products
+        for library in (torch.backends.cudnn, torch.backends.cuda.matmul):
+            library.allow_tf32 = self.precision == "tf32"
 
     def make(self, case: Case, given: Inputs) -> Call:
         return self.makes[case.kind](case, given)
@@ -156,8 +166,8 @@ def _own(backend: str) -> dict[str, Callable[[Case, Inputs], Call]]:
 
 
 def _replayed(case: Case, given: Inputs) -> Call:
-    """The step of the Triton backend, captured in a CUDA graph as training does."""
-    step = _own("triton")["step"](case, given)
+    """A call of the Triton backend, captured in a CUDA graph as training does with its steps."""
+    step = _own("triton")[case.kind](case, given)
     recorder, outputs = Recorder(given.x.device), []
 
     def work() -> None:
@@ -201,13 +211,13 @@ def _library(case: Case, given: Inputs) -> Call:
     device, ready = given.x.device, []
     for part, weight in zip(case.parts, given.weights, strict=True):
         x = torch.randn(case.batch, *part.shape, device=device)
-        u, padded = eager.product(part, x, weight)
-        ready.append((part, x, weight, padded, torch.randn_like(u)))
+        x = eager.prepared(part, x, weight)
+        ready.append((x, weight, torch.randn_like(eager.product(x, weight))))
 
     def call() -> list[Tensor]:
-        for part, x, weight, padded, y in ready:
-            eager.product(part, x, weight)
-            eager.weight_gradient(padded, y, weight)
+        for x, weight, y in ready:
+            eager.product(x, weight)
+            eager.weight_gradient(x, y, weight)
         return []
 
     return call
@@ -221,10 +231,48 @@ _PUBLISHED = {
     "classify": phases.published_classify,
     "judge": phases.published_judge,
 }
+_PUBLISHED_AS_IT_IS = Provider(
+    "published", "as published, denormals as they come", _PUBLISHED, denormals=True, hunger=1.0
+)
+_TUNED = Provider(
+    "tuned",
+    "the fewest passes of eager PyTorch",
+    {
+        "layer": _tuned(eager.layer),
+        "step": _tuned(eager.step),
+        "probe": classifier.tuned,
+    },
+)
+_CPP = Provider("cpp", "this package, native kernels", _own("cpp"), device="cpu", backend="cpp")
+_TRITON = Provider(
+    "triton",
+    "this package, Triton kernels",
+    _own("triton"),
+    device="cuda",
+    backend="triton",
+    layout=torch.channels_last,  # as in training
+)
+_GRAPH = replace(
+    _TRITON,
+    name="triton-graph",
+    text="the same, replayed from a CUDA graph",
+    makes={"layer": _replayed, "step": _replayed},
+)
+_LIBRARY = Provider(
+    "library",
+    "torch's convolution and its weight gradient alone",
+    {"layer": _library, "step": _library},
+    bound=True,
+)
+
+
+def _in_tf32(provider: Provider, **changes) -> Provider:
+    name, text = f"{provider.name}-tf32", "the same, products in tf32"
+    return replace(provider, name=name, text=text, device="cuda", precision="tf32", **changes)
+
+
 _ALL = (
-    Provider(
-        "published", "as published, denormals as they come", _PUBLISHED, denormals=True, hunger=1.0
-    ),
+    _PUBLISHED_AS_IT_IS,
     Provider(
         "published-flushed",
         "as published, denormals flushed",
@@ -232,54 +280,29 @@ _ALL = (
         {kind: make for kind, make in _PUBLISHED.items() if kind in ("layer", "step", "learn")},
         hunger=1.0,
     ),
-    Provider(
-        "tuned",
-        "the fewest passes of eager PyTorch",
-        {
-            "layer": _tuned(eager.layer),
-            "step": _tuned(eager.step),
-            "probe": classifier.tuned,
-        },
-    ),
+    _in_tf32(_PUBLISHED_AS_IT_IS),
+    _TUNED,
+    # cuDNN's kernels on tensor cores want the channels last; its others do not
+    _in_tf32(_TUNED, layout=torch.channels_last),
     Provider(
         "compiled",
         "the same under torch.compile",
         {"layer": _compiled(eager.layer), "step": _compiled(eager.step)},
         compiles=True,
     ),
-    Provider("cpp", "this package, native kernels", _own("cpp"), device="cpu", backend="cpp"),
-    Provider(
-        "cpp-bf16x3",
-        "the same, products as three of bfloat16",
-        _own("cpp"),
-        device="cpu",
-        backend="cpp",
+    _CPP,
+    replace(
+        _CPP,
+        name="cpp-bf16x3",
+        text="the same, products as three of bfloat16",
         precision="bf16x3",
     ),
-    Provider(
-        "triton", "this package, Triton kernels", _own("triton"), device="cuda", backend="triton"
-    ),
-    Provider(
-        "triton-tf32",
-        "the same, products in tf32",
-        _own("triton"),
-        device="cuda",
-        backend="triton",
-        precision="tf32",
-    ),
-    Provider(
-        "triton-graph",
-        "the same, replayed from a CUDA graph",
-        {"step": _replayed},
-        device="cuda",
-        backend="triton",
-    ),
-    Provider(
-        "library",
-        "torch's convolution and its weight gradient alone",
-        {"layer": _library, "step": _library},
-        bound=True,
-    ),
+    _TRITON,
+    _in_tf32(_TRITON),
+    _GRAPH,
+    _in_tf32(_GRAPH),
+    _LIBRARY,
+    _in_tf32(_LIBRARY, layout=torch.channels_last),
     Provider(
         "products",
         "the bare matrix products, matrices made ready",

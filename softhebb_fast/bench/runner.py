@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,21 +36,29 @@ def run(
     """Time the providers on the case; ``say`` hears of what is going on."""
     failures: list[Failure] = []
     workers: dict[Provider, _Worker] = {}
+    took: list[float] = []
     with ExitStack() as stack:
+        started: dict[Provider, _Worker] = {}
         for provider in providers:
-            held = sum(p.hunger for p in workers) * case.bytes
             reason = provider.why_not(case, torch.device(plan.device))
-            reason = reason or _too_large(held + provider.hunger * case.bytes, plan.device)
+            if reason is not None:
+                failures.append(Failure(case.name, provider.name, reason, wrong=False))
+            else:
+                started[provider] = stack.enter_context(_Worker(case, provider.name, plan))
+        for provider, worker in started.items():
+            held = sum(p.hunger for p in workers) * case.bytes
+            reason = _too_large(held + provider.hunger * case.bytes, plan.device)
             if reason is not None:
                 failures.append(Failure(case.name, provider.name, reason, wrong=False))
                 continue
             say(f"{case.name}: {provider.name} at the gate")
-            worker = stack.enter_context(_Worker(case, provider.name, plan))
-            if isinstance(worker.answer, Ready):
-                workers[provider] = worker
-            else:
-                failures.append(Failure(case.name, provider.name, *worker.answer))
-        rounds = _rounds([case.least * w.answer.seconds for w in workers.values()], plan)
+            match worker.admit():
+                case Ready(seconds):
+                    workers[provider] = worker
+                    took.append(case.least * seconds)
+                case Refused(reason, wrong):
+                    failures.append(Failure(case.name, provider.name, reason, wrong))
+        rounds = _rounds(took, plan)
         say(f"{case.name}: {rounds} rounds")
         samples = {provider: [] for provider in workers}
         for _ in range(rounds):
@@ -69,7 +77,7 @@ def spread(row: Row) -> float:
 
 
 class _Worker:
-    """A process that serves one provider."""
+    """A process that serves one provider. All of a case start together and are admitted in turn."""
 
     def __init__(self, case: Case, provider: str, plan: Plan) -> None:
         context = _context(plan.device)
@@ -79,16 +87,17 @@ class _Worker:
         )
         self.process.start()
         theirs.close()
-        self.answer: Ready | Refused = self._receive()
+
+    def admit(self) -> Ready | Refused:
+        """Let it pass the gate, if it does."""
+        return self._ask(True)
 
     def sample(self) -> float:
-        self.pipe.send(True)
-        return self._receive()
+        return self._ask(True)
 
     def finish(self) -> int | None:
         """The peak memory; ends the process."""
-        self.pipe.send(False)
-        return self._receive()
+        return self._ask(False)
 
     def __enter__(self) -> _Worker:
         return self
@@ -100,7 +109,10 @@ class _Worker:
             self.process.kill()
             self.process.join()
 
-    def _receive(self):
+    def _ask(self, go_on: bool):
+        # one that has ended may have said why before it was asked
+        with suppress(BrokenPipeError):
+            self.pipe.send(go_on)
         try:
             return self.pipe.recv()
         except EOFError:

@@ -7,14 +7,12 @@ memory, whatever the others do.
 from __future__ import annotations
 
 import gc
-import os
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import torch
 
-from softhebb_fast import precision
 from softhebb_fast.bench import gate
 from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.inputs import inputs
@@ -51,8 +49,8 @@ class Refused(NamedTuple):
 
 
 def serve(pipe: Connection, case: Case, name: str, plan: Plan) -> None:
-    """Answer a parent: first Ready or Refused; then to every True the seconds of a call, and to
-    False the peak memory, which is the end."""
+    """Answer a parent: first to True whether the provider is Ready or Refused; then to every True
+    the seconds of a call, and to False the peak memory, which is the end."""
     try:
         _serve(pipe, case, PROVIDERS[name], plan)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
@@ -66,11 +64,11 @@ def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None
     torch.set_num_threads(plan.threads)
     # Before the first parallel loop: the threads that it starts inherit the mode.
     torch.set_flush_denormal(not provider.denormals)
-    os.environ[precision.VARIABLE] = provider.products
-    for library in (torch.backends.cudnn, torch.backends.cuda.matmul):
-        library.allow_tf32 = False  # who is not of this package is compared in float32
-    torch.randn(256, 256) @ torch.randn(256, 256)  # BLAS comes with memory of its own
+    provider.set_precision()
+    ones = torch.ones(256, 256, device=device)
+    ones @ ones  # BLAS comes with memory of its own
     memory = Memory(device)
+    pipe.recv()
     with torch.set_grad_enabled(case.kind not in ("layer", "step")):
         wrong = None if provider.bound else complaint(case, provider, device)
         if wrong is not None:
@@ -78,7 +76,7 @@ def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None
             return
         gc.collect()
         memory.forget_peak()
-        given = inputs(case, device)
+        given = inputs(case, device, provider.layout)
         start = [w.clone() for w in given.weights]
         torch.manual_seed(0)
         call = provider.make(case, given)
@@ -103,9 +101,9 @@ def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None
 def complaint(case: Case, provider: Provider, device: torch.device) -> str | None:
     """What the gate has to say against the provider, or None."""
     small = gate.checked(case)
-    given = inputs(small, device)
+    given = inputs(small, device, provider.layout)
     before = [w.clone() for w in given.weights]
-    wanted = gate.expected(small, given)
     torch.manual_seed(0)
     outputs = provider.make(small, given)()
+    wanted = gate.expected(small, given._replace(weights=before), outputs)
     return gate.complaint(small, provider, given, before, outputs, wanted)

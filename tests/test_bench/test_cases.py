@@ -27,6 +27,10 @@ def test_cases_by_pattern():
         "cifar10/layer1/b10",
         "cifar10/layer3/b10",
     ]
+    assert [c.name for c in select(["mnist/step/b1", "*/step/b1"])][:2] == [
+        "mnist/step/b1",
+        "cifar10/step/b1",
+    ]
     assert {c.network for c in select(["*/step/b1"])} == set(NETWORKS)
     assert select(QUICK)
     assert select(STANDARD)

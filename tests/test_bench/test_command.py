@@ -113,9 +113,11 @@ def test_noise_is_told(measured, capsys):
 class Stub:
     """A worker that answers at once."""
 
+    admitted: list[str] = []  # noqa: RUF012
+
     def __init__(self, case, provider, plan):
-        refused = {"published": Refused("wrong", True), "tuned": Refused("too long", False)}
-        self.answer = refused.get(provider, Ready(1.0))
+        assert not Stub.admitted  # all have started before the first is admitted
+        self.provider = provider
         self.times = iter([3.0, 1.0, 2.0, 4.0, 5.0])
 
     def __enter__(self):
@@ -123,6 +125,11 @@ class Stub:
 
     def __exit__(self, *_):
         pass
+
+    def admit(self):
+        Stub.admitted.append(self.provider)
+        refused = {"published": Refused("wrong", True), "tuned": Refused("too long", False)}
+        return refused.get(self.provider, Ready(1.0))
 
     def sample(self):
         return next(self.times)
@@ -133,6 +140,7 @@ class Stub:
 
 def test_turns_and_quantiles(monkeypatch):
     monkeypatch.setattr(runner, "_Worker", Stub)
+    monkeypatch.setattr(Stub, "admitted", [])
     providers = choose(["published", "tuned", "compiled", "products", "triton"])
     found, failures = runner.run(
         registry()[CASE], providers, Plan(rounds=5, seconds=10.0), lambda text: None
@@ -142,11 +150,18 @@ def test_turns_and_quantiles(monkeypatch):
         ("products", 3.0, 5),
     ]
     assert (found[0].q20, found[0].q80) == (pytest.approx(1.8), pytest.approx(4.2))
+    assert Stub.admitted == ["published", "tuned", "compiled", "products"]
     assert failures == [
+        Failure(CASE, "triton", "is for cuda tensors", False),
         Failure(CASE, "published", "wrong", True),
         Failure(CASE, "tuned", "too long", False),
-        Failure(CASE, "triton", "is for cuda tensors", False),
     ]
+
+
+def test_what_a_process_said_before_it_ended_is_heard(monkeypatch):
+    with runner._Worker(registry()[CASE], "no such provider", Plan()) as worker:
+        worker.process.join()
+        assert worker.admit() == Refused("KeyError: 'no such provider'", wrong=True)
 
 
 def test_as_many_rounds_as_there_is_time_for():
