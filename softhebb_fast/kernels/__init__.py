@@ -1,8 +1,8 @@
 """The backend "triton": the SoftHebb layer in Triton kernels, for CUDA and ROCm tensors.
 
-Four launches a layer and step: forward, plasticity, and two to apply the update; three where one
-pass does the work of the first two. Nothing waits for the device, no allocation depends on data,
-and every sum has a fixed order. Loads are widest where x and weight are both
+Five launches a layer and step: forward, activity, plasticity, and two to apply the update; three
+where one pass does the work of the first three. Nothing waits for the device, no allocation depends
+on data, and every sum has a fixed order. Loads are widest where x and weight are both
 ``torch.channels_last``. Arguments are taken as valid: ``softhebb_fast.functional`` checks them.
 """
 
@@ -172,7 +172,7 @@ def _learn(
                 empty.zero_()
         size = (G.OH, G.OW) if E is None else (E.OY, E.OX)
         return new_map(x, G, *size), bias_delta
-    config = launch.fits_one_pass(x, G, rule, E)
+    config = launch.fits_one_pass(x, G, rule)
     if config is not None:
         out, gathered, pool = launch.one_pass(x, weight, bias, G, rule, config, E)
     else:

@@ -43,34 +43,52 @@ def chosen(choice: Choice) -> Iterator[None]:
         _CHOSEN.reset(token)
 
 
-# (kernel, precision): configurations from the smallest tile to the largest, each with the
-# architectures that take it without spilling (0 is AMD). Larger tiles move fewer bytes through L2,
-# most of all those of more positions in forward and of more patch elements in plasticity: L1 has
-# the pixels that their patches share. The last that can fill the GPU by half and does not waste
-# much more of its tiles than the first is taken.
+# (kernel, precision): configurations from the smallest tile to the largest, each with the programs
+# it must have at least and the architectures that take it without spilling (0 is AMD). The last is
+# taken that fits and does not waste much more of its tiles than the first. What is for 90 was
+# measured on an H100.
 ALL = (0, 80, 90, 100)
 TABLE = {
     ("forward", "16"): (
-        (Config(64, 128, 64, 4, 3), ALL),
-        (Config(128, 128, 64, 8, 3), (0, 90, 100)),
+        (Config(64, 32, 64, 4, 4), 0, ALL),
+        (Config(64, 128, 64, 4, 3), 60, (0, 80, 100)),
+        (Config(64, 128, 64, 4, 4), 60, (90,)),
+        (Config(128, 128, 64, 8, 3), 60, (0, 100)),
+        (Config(128, 128, 64, 8, 4), 132, (90,)),
     ),
     ("forward", "tf32"): (
-        (Config(64, 128, 32, 4, 3), ALL),
-        (Config(128, 128, 32, 8, 3), ALL),
-        (Config(256, 128, 32, 8, 3), (90,)),
+        (Config(64, 32, 64, 4, 4), 0, ALL),
+        (Config(64, 128, 32, 4, 3), 60, (0, 80, 100)),
+        (Config(64, 128, 32, 4, 4), 60, (90,)),
+        (Config(128, 128, 32, 8, 3), 60, (0, 80, 100)),
+        (Config(128, 256, 32, 8, 3), 132, (90,)),
     ),
-    ("forward", "tf32x3"): ((Config(64, 64, 16, 4, 3), ALL),),
-    ("forward", "ieee"): ((Config(64, 64, 16, 8, 1), ALL),),
+    ("forward", "tf32x3"): (
+        (Config(64, 32, 32, 4, 3), 0, ALL),
+        (Config(64, 64, 16, 4, 3), 60, (80, 100)),
+        (Config(64, 128, 32, 4, 3), 60, (90,)),
+        (Config(128, 128, 32, 8, 3), 132, (90,)),
+    ),
+    ("forward", "ieee"): (
+        (Config(32, 32, 32, 4, 3), 0, ALL),
+        (Config(64, 64, 16, 8, 1), 60, (0, 80, 100)),
+        (Config(64, 128, 32, 4, 1), 60, (90,)),
+    ),
     ("plasticity", "16"): (
-        (Config(32, 128, 128, 8, 3), ALL),
-        (Config(64, 128, 256, 8, 2), ALL),
+        (Config(64, 128, 128, 8, 3), 0, (80,)),
+        (Config(64, 128, 128, 4, 3), 0, (0, 90, 100)),
     ),
-    ("plasticity", "tf32"): (
-        (Config(32, 128, 128, 8, 3), ALL),
-        (Config(32, 128, 256, 8, 2), ALL),
+    ("plasticity", "tf32"): ((Config(32, 128, 128, 8, 3), 0, ALL),),
+    ("plasticity", "tf32x3"): (
+        (Config(32, 64, 128, 8, 2), 0, (80,)),
+        (Config(32, 128, 128, 8, 3), 0, (0, 90, 100)),
     ),
-    ("plasticity", "tf32x3"): ((Config(16, 64, 128, 8, 2), ALL),),
-    ("plasticity", "ieee"): ((Config(16, 64, 64, 8, 2), ALL),),
+    ("plasticity", "ieee"): ((Config(32, 128, 128, 8, 1), 0, ALL),),
+}
+ONE_TAP = {  # of plasticity where a tile of patches is channels of one tap
+    "tf32": Config(32, 64, 128, 4, 3),
+    "tf32x3": Config(32, 64, 128, 4, 2),
+    "ieee": Config(32, 64, 64, 4, 2),
 }
 # where the tile is pooled, or summed for a mean, registers are scarcer
 IN_TILE = {
@@ -88,29 +106,26 @@ SUMMED_LONG = {  # and where programs take runs of tiles besides
     (90, "16", True): Config(64, 128, 64, 8, 3),
     (100, "16", False): Config(64, 128, 64, 4, 3),
 }
+PROCESSORS = 132  # multiprocessors of a large GPU
 HALF = 60  # programs
 WASTE = 1.2
 STATISTICS = 6  # of a position, which plasticity merges
 LONGEST = 128  # positions: a larger tile has no registers for a run of tiles
-# (architecture, precision): what is missing would spill registers and goes in two kernels
-HOPPER = Config(32, 128, 64, 8, 2)
+# (architecture, precision). What is missing would spill registers, or, without matrix units, is
+# faster in two kernels.
 ONE_PASS = {
-    (100, "16"): HOPPER._replace(BM=16),
-    (100, "tf32"): HOPPER._replace(BM=16),
-    (100, "tf32x3"): HOPPER._replace(stages=1),
-    (100, "ieee"): Config(16, 128, 64, 8, 1),
-    (90, "16"): HOPPER,
-    (90, "tf32"): HOPPER,
-    (90, "tf32x3"): HOPPER,
-    (90, "ieee"): Config(16, 128, 64, 8, 1),
+    (100, "16"): Config(16, 128, 64, 8, 2),
+    (100, "tf32"): Config(16, 128, 64, 8, 2),
+    (100, "tf32x3"): Config(16, 128, 64, 8, 1),
+    (90, "16"): Config(32, 128, 64, 8, 1),
+    (90, "tf32"): Config(32, 128, 64, 8, 1),
+    (90, "tf32x3"): Config(16, 128, 64, 8, 1),
     (80, "16"): Config(16, 128, 64, 8, 1),
     (80, "tf32"): Config(16, 128, 64, 8, 1),
-    (80, "ieee"): Config(16, 128, 64, 8, 1),
     (0, "16"): Config(16, 128, 64, 4, 1),
     (0, "tf32"): Config(16, 128, 64, 4, 1),
     (0, "ieee"): Config(16, 128, 64, 4, 1),
 }
-FULL = {(80, "ieee")}  # of these, those that would spill in a block
 
 
 def architecture(device: torch.device) -> int:
@@ -163,7 +178,7 @@ def forward(
 def listed(kernel: str, G: Geometry, dtype: torch.dtype, arch: int) -> list[Config]:
     """The configurations of the table that suit the architecture, for a layer."""
     table = TABLE[kernel, _numbers(dtype)]
-    return [_covering(c, G) for c, architectures in table if _family(arch) in architectures]
+    return [_covering(c, G) for c, _, suited in table if _family(arch) in suited]
 
 
 def in_tile(G: Geometry, dtype: torch.dtype) -> Config | None:
@@ -186,23 +201,31 @@ def run(G: Geometry, positions: int, config: Config) -> int:
 
 
 def plasticity(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Config:
+    one_tap = G.CHANNELS_LAST and (G.R * G.S == 1 or G.CHUNK % 128 == 0)
+    if one_tap and _numbers(dtype) in ONE_TAP and "plasticity" not in _CHOSEN.get():
+        return _covering(ONE_TAP[_numbers(dtype)], G)
+
     def programs(c: Config) -> int:
         return -(-G.K // c.BN) * -(-G.P // c.BP) * G.GROUPS * splits(G, positions, c)
 
     return _choose("plasticity", dtype, arch, G, programs)
 
 
-def turned(G: Geometry, dtype: torch.dtype, arch: int) -> bool:
-    """Whether the product over positions is one of wgmma or tcgen05 in tf32."""
-    matrix = dtype == torch.float32 and precision(dtype) != "ieee"
-    return arch >= 90 and matrix and G.CHANNELS_LAST and G.C % 8 == 0
+def terms(dtype: torch.dtype) -> int:
+    """Terms of bfloat16 that make up a factor of plasticity; 1 where it is taken as it is."""
+    return {"tf32": 2, "tf32x3": 3}.get(_numbers(dtype), 1)
 
 
-def one_pass(G: Geometry, dtype: torch.dtype, arch: int, pools: bool = False) -> Config | None:
+def activity(G: Geometry) -> Config:
+    if G.U_CHANNELS_LAST:
+        return Config(16, 128, 0, 4, 1)
+    return Config(64, 32, 0, 4, 1)
+
+
+def one_pass(G: Geometry, dtype: torch.dtype, arch: int) -> Config | None:
     """The configuration of the one-pass kernel, or None where the layer does not fit it."""
-    key = (_family(arch), _numbers(dtype))
-    config = ONE_PASS.get(key)
-    if config is None or G.K > config.BN or G.P > 80 or (pools and key in FULL):
+    config = ONE_PASS.get((_family(arch), _numbers(dtype)))
+    if config is None or G.K > config.BN or G.P > 80:
         return None
     measured = _CHOSEN.get()
     if "one_pass" in measured:
@@ -215,11 +238,6 @@ def rest(G: Geometry, config: Config) -> int:
     return _cover(G.P - config.BP, 16) if G.P > config.BP else 0
 
 
-def one_pass_step(dtype: torch.dtype, arch: int) -> int:
-    """Patch elements that the first product of the one-pass kernel takes at a time; 0 for all."""
-    return 16 if without_matrix_units(dtype, arch) else 0
-
-
 def without_matrix_units(dtype: torch.dtype, arch: int) -> bool:
     return _numbers(dtype) == "ieee" and arch > 0
 
@@ -227,14 +245,14 @@ def without_matrix_units(dtype: torch.dtype, arch: int) -> bool:
 def one_pass_splits(positions: int, config: Config) -> int:
     """Ranges of positions: a program a multiprocessor of a large GPU."""
     steps = -(-positions // config.BM)
-    return -(-steps // -(-steps // 132))
+    return -(-steps // -(-steps // PROCESSORS))
 
 
 def splits(G: Geometry, positions: int, config: Config) -> int:
-    """Ranges of positions: programs to fill a large GPU once, each with a loop worth having."""
+    """Ranges of positions: two programs a multiprocessor, each with a loop worth having."""
     programs = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
     steps = -(-positions // config.BM)
-    least = max(4, -(-steps // max(1, 132 // programs)))
+    least = max(8, -(-steps // max(1, 2 * PROCESSORS // programs)))
     return -(-steps // least)
 
 
@@ -272,11 +290,13 @@ def _choose(
     measured = _CHOSEN.get().get(kernel)
     if measured is not None:
         return measured
-    (chosen, _), *larger = TABLE[kernel, _numbers(dtype)]
-    least = _padded(chosen, G)
-    for config, architectures in larger:
-        if _family(arch) in architectures and programs(config) >= HALF:
-            chosen = config if _padded(config, G) <= WASTE * least else chosen
+    suited = [
+        (c, least) for c, least, those in TABLE[kernel, _numbers(dtype)] if _family(arch) in those
+    ]
+    chosen, waste = suited[0][0], WASTE * _padded(suited[0][0], G)
+    for config, least in suited:
+        if programs(config) >= least and _padded(config, G) <= waste:
+            chosen = config
     return _covering(chosen, G)
 
 

@@ -73,7 +73,7 @@ def forward_kernel(
         b_u = tl.zeros((BM, BN), tl.float32)
         for i_p in range(0, P, BP):
             b_w = load_filters(w, i_g, o_k, i_p, G, P, BP, TURNED)  # [BN, BP]
-            b_x = load_patches(x, i_g, o_m, M, i_p, G, P, BP, False)  # [BM, BP]
+            b_x = load_patches(x, i_g, o_m, M, i_p, G, P, BP)  # [BM, BP]
             if LEBESGUE:  # in 16 bits the power needs a second term, as u does
                 b_e = lebesgue(b_w, lebesgue_p, LEBESGUE)
                 b_w = b_e.to(b_x.dtype)

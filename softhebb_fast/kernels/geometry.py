@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
-CHUNKS = (32, 16)  # channels: whole sectors of 32 bytes in any dtype
+CHUNKS = (128, 64, 32, 16)  # channels: a tile of as many or fewer shows one tap
 
 
 class Geometry(NamedTuple):
@@ -45,6 +46,7 @@ class Geometry(NamedTuple):
     WR: int
     WS: int
     CHUNK: int  # channels whose taps come together
+    ALIGNED: int  # a power of two that divides the channels of a group and the strides of x
     CHANNELS_LAST: bool  # of x: decides the order of p
     U_CHANNELS_LAST: bool
     WEIGHT_LINEAR: bool  # the weight is dense in the order of p
@@ -105,10 +107,11 @@ def conv2d_geometry(
         *x.stride(),
         *weight.stride(),
         chunk,
+        aligned(channels, *(n for n in x.stride() if n != 1)),
         last,
         suggest_memory_format(x) == torch.channels_last,
         _matches(weight, order) and (chunk == channels or not last),
-        max(outputs, _span(x), _span(weight)) >= 2**31,
+        max(outputs, span(x), span(weight)) >= 2**31,
     )
 
 
@@ -118,10 +121,16 @@ def linear_geometry(x: Tensor, weight: Tensor) -> Geometry:
     return conv2d_geometry(x, weight, (1, 1), (0, 0), (1, 1), 1, "none")
 
 
+def aligned(*numbers: int) -> int:
+    """The largest power of two up to 16 that divides all of them."""
+    return math.gcd(16, *numbers)
+
+
 def _matches(tensor: Tensor, strides: tuple[int, ...]) -> bool:
     sizes = tensor.shape
     return all(n == 1 or a == b for n, a, b in zip(sizes, tensor.stride(), strides, strict=True))
 
 
-def _span(tensor: Tensor) -> int:
+def span(tensor: Tensor) -> int:
+    """Elements of memory from the first of a tensor to its last."""
     return 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))

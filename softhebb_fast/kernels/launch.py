@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.kernels import configs, pooling
+from softhebb_fast.kernels.activity import activity_kernel
 from softhebb_fast.kernels.apply import apply_kernel, pool_kernel, project_kernel
 from softhebb_fast.kernels.compete import compete_kernel
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.forward import forward_kernel
-from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.geometry import Geometry, span
 from softhebb_fast.kernels.one_pass import one_pass_kernel
 from softhebb_fast.kernels.plasticity import plasticity_kernel
 from softhebb_fast.kernels.pooling import Pool, Pooling, new_blocks, new_map
@@ -206,11 +207,11 @@ def _forward_constants(x: Tensor, G: Geometry, rule: Rule, config: Config) -> di
     }
 
 
-def fits_one_pass(x: Tensor, G: Geometry, rule: Rule, E: Pooling | None) -> Config | None:
+def fits_one_pass(x: Tensor, G: Geometry, rule: Rule) -> Config | None:
     """The configuration in which one kernel does forward and plasticity, or None."""
     if rule.lebesgue_p != 2 or (rule.pre_triangle and G.GROUPS > 1):
         return None
-    return configs.one_pass(G, x.dtype, configs.architecture(x.device), E is not None)
+    return configs.one_pass(G, x.dtype, configs.architecture(x.device))
 
 
 def one_pass(
@@ -225,9 +226,7 @@ def one_pass(
     """u and yx in one launch; with ``E`` pooled blocks instead of u, where it has any."""
     M = x.shape[0] * G.pixels
     u = total = out = pool = None
-    step = configs.one_pass_step(x.dtype, configs.architecture(x.device))
-    # by steps there are no registers left to pool in
-    tiled = E is not None and E.block > 0 and G.GROUPS == 1 and not step
+    tiled = E is not None and E.block > 0 and G.GROUPS == 1
     if tiled:
         out, pool = new_blocks(x, G, E)
     else:
@@ -254,36 +253,59 @@ def one_pass(
             "PRECISION": configs.precision(x.dtype),
             **config.tiles,
             "REST": configs.rest(G, config),
-            "STEP": step,
         },
         config,
     )
     return out if u is None else u, room, pool
 
 
-def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: Rule) -> Gathered:
-    """yx, split over ranges of positions: one launch."""
+def activity(x: Tensor, c: Competed, G: Geometry, rule: Rule) -> tuple[list, list]:
+    """y, laid out as u, and x, both in terms that plasticity multiplies: one launch."""
     M = x.shape[0] * G.pixels
-    chosen = configs.precision(x.dtype)
-    arch = configs.architecture(x.device)
-    config = configs.plasticity(G, M, x.dtype, arch)
+    terms = configs.terms(x.dtype)
+    config = configs.activity(G)
+    if terms == 1:
+        factors, size = [None] * 3, 0
+        values = [torch.empty_like(c.u)]
+    else:
+        size = span(x)
+        factors = [x.new_empty((size,), dtype=torch.bfloat16) for _ in range(terms)]
+        values = [torch.empty_like(c.u, dtype=torch.bfloat16) for _ in range(terms)]
+    values, factors = (t + [None] * (3 - len(t)) for t in (values, factors))
+    tile = config.BM * config.BN
+    programs = -(-M // config.BM) * -(-G.K // config.BN) * G.GROUPS + -(-size // tile)
+    launch(
+        activity_kernel,
+        (programs,),
+        (
+            *(c.u, c.u_low, c.top, c.win, c.anti, c.lse, *values),
+            *(x if size else None, *factors, size, M, rule.scale, rule.delta),
+        ),
+        {
+            "G": G,
+            "WTA": rule.wta,
+            "OVERWRITE": rule.overwrite,
+            "TILES": c.tiles,
+            "BM": config.BM,
+            "BN": config.BN,
+        },
+        config,
+    )
+    return values, [x, None, None] if terms == 1 else factors
+
+
+def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: Rule) -> Gathered:
+    """yx, split over ranges of positions: two launches."""
+    values, factors = activity(x, c, G, rule)
+    M = x.shape[0] * G.pixels
+    config = configs.plasticity(G, M, x.dtype, configs.architecture(x.device))
     splits = configs.splits(G, M, config)
     room = new_gathered(x, bias, G, rule, splits)
     launch(
         plasticity_kernel,
         (-(-G.K // config.BN) * -(-G.P // config.BP), splits, G.GROUPS),
-        (x, c.u, c.u_low, c.top, c.win, c.anti, c.lse, *room[:3], M, rule.scale, rule.delta),
-        {
-            "G": G,
-            "P": G.P,
-            "WTA": rule.wta,
-            "OVERWRITE": rule.overwrite,
-            "TILES": c.tiles,
-            "SPLITS": splits,
-            "PRECISION": chosen,
-            "TURNED": configs.turned(G, x.dtype, arch),
-            **config.tiles,
-        },
+        (*factors, *values, c.u, c.u_low, *room[:3], M),
+        {"G": G, "P": G.P, "SPLITS": splits, **config.tiles},
         config,
     )
     return room

@@ -49,25 +49,21 @@ def one_pass_kernel(
     BN: tl.constexpr,
     BP: tl.constexpr,
     REST: tl.constexpr,
-    STEP: tl.constexpr,
 ):
     """One of SPLITS ranges of positions: u, yx ``[SPLITS, K, P]`` and, if asked, the sums.
 
     With E the tile of u is pooled into ``out`` (see ``store_blocks``) and u may be None; else
     ``total``, if given, takes the sums of u over the neurons of a group.
 
-    A patch is BP elements and, where REST is not 0, REST more: 75 is 64 + 16, not 128. With STEP
-    the first product takes STEP elements at a time, loaded anew: without matrix units it has its
-    operands in registers, where a whole patch does not fit.
+    A patch is BP elements and, where REST is not 0, REST more: 75 is 64 + 16, not 128.
     """
     i_s = tl.program_id(0)
     i_g = tl.program_id(1)
     o_k = tl.arange(0, BN)
     m_k = o_k < G.K
-    if not STEP:
-        b_w = load_filters(w, i_g, o_k, 0, G, P, BP, False)  # [BN, BP]
-        if REST:
-            b_v = load_filters(w, i_g, o_k, BP, G, P, REST, False)  # [BN, REST]
+    b_w = load_filters(w, i_g, o_k, 0, G, P, BP, False)  # [BN, BP]
+    if REST:
+        b_v = load_filters(w, i_g, o_k, BP, G, P, REST, False)  # [BN, REST]
     b_yx = tl.zeros((BN, BP), tl.float32)
     if REST:
         b_vx = tl.zeros((BN, REST), tl.float32)
@@ -79,19 +75,12 @@ def one_pass_kernel(
         o = i_m + tl.arange(0, BM)
         o_m = o if E is None else block_positions(o, M, G, E)
         m = (o_m < M)[:, None] & m_k[None, :]
-        b_x = load_patches(x, i_g, o_m, M, 0, G, P, BP, False)  # [BM, BP]
+        b_x = load_patches(x, i_g, o_m, M, 0, G, P, BP)  # [BM, BP]
         if REST:
-            b_z = load_patches(x, i_g, o_m, M, BP, G, P, REST, False)  # [BM, REST]
-        if STEP:
-            b_u = tl.zeros((BM, BN), tl.float32)
-            for i_p in range(0, P, STEP):
-                b_p = load_patches(x, i_g, o_m, M, i_p, G, P, STEP, False)
-                b_f = load_filters(w, i_g, o_k, i_p, G, P, STEP, True)
-                b_u = tl.dot(b_p, tl.trans(b_f), b_u, input_precision=PRECISION)
-        else:
-            b_u = tl.dot(b_x, tl.trans(b_w), input_precision=PRECISION)  # [BM, BN]
-            if REST:
-                b_u = tl.dot(b_z, tl.trans(b_v), b_u, input_precision=PRECISION)
+            b_z = load_patches(x, i_g, o_m, M, BP, G, P, REST)  # [BM, REST]
+        b_u = tl.dot(b_x, tl.trans(b_w), input_precision=PRECISION)  # [BM, BN]
+        if REST:
+            b_u = tl.dot(b_z, tl.trans(b_v), b_u, input_precision=PRECISION)
         if bias is not None:
             b_u += tl.load(bias + i_g * G.K + o_k, mask=m_k, other=0.0).to(tl.float32)[None, :]
         if PRE_TRIANGLE:

@@ -1,53 +1,40 @@
-"""Plasticity: yx = sum over positions of y x, y rebuilt from u, log-sum-exp and winner."""
+"""Plasticity: yx = sum over positions of y x, an implicit product of matrices."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from softhebb_fast.kernels.tiles import (
-    competition,
-    load_patches,
-    load_statistics,
-    load_u,
-    u_offsets,
-)
+from softhebb_fast.kernels.tiles import load_patches, load_u, u_offsets
 
 
 @triton.jit
 def plasticity_kernel(
     x,
+    x1,
+    x2,
+    y,
+    y1,
+    y2,
     u,
     u_low,
-    top,
-    win,
-    anti,
-    lse,
     yx,
     sums,
     largest,
     M,
-    scale,
-    delta,
     G: tl.constexpr,
     P: tl.constexpr,
-    WTA: tl.constexpr,
-    OVERWRITE: tl.constexpr,
-    TILES: tl.constexpr,
     SPLITS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    TURNED: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BP: tl.constexpr,
 ):
     """A tile of yx ``[BN, BP]`` over one of SPLITS parts of the positions: yx ``[SPLITS, K, P]``.
 
-    ``sums [SPLITS, 2, K]``, if asked, are the sums of y and of y u over that part. ``largest``
-    is cleared for the kernel that comes next. All programs walk backwards together, their parts in
-    turn: what forward wrote last of u may still be in the cache.
+    x and y are sums of as many terms as are given, see ``activity_kernel``; products as small as
+    what the last terms left out are left out too. ``sums [SPLITS, 2, K]``, if asked, are the sums
+    of y and of y u over that part. ``largest`` is cleared for the kernel that comes next.
     """
-    HARD: tl.constexpr = WTA == "hard" or WTA == "hard_anti"
     COLUMNS: tl.constexpr = (P + BP - 1) // BP
     i_k = tl.program_id(0) // COLUMNS
     i_p = tl.program_id(0) % COLUMNS
@@ -59,29 +46,31 @@ def plasticity_kernel(
     b_yx = tl.zeros((BN, BP), tl.float32)
     b_ys = tl.zeros((BN,), tl.float32)
     b_yu = tl.zeros((BN,), tl.float32)
-    TOGETHER: tl.constexpr = 1 if SPLITS == 1 else 4
-    STEPS = tl.cdiv(M, BM)
-    for i in range(0, tl.cdiv(tl.cdiv(STEPS, TOGETHER) - i_s, SPLITS) * TOGETHER):
-        i_t = (i // TOGETHER * SPLITS + i_s) * TOGETHER + i % TOGETHER
-        i_m = tl.where(i_t < STEPS, STEPS - 1 - i_t, STEPS)
-        o_m = tl.multiple_of(i_m * BM, BM) + tl.arange(0, BM)
-        m_m = o_m < M
-        b_win, b_lse = load_statistics(top, win, lse, i_g, o_m, M, TILES, HARD)
-        m_win = o_k[:, None] == b_win[None, :]
-        m_anti = m_win
-        if WTA == "hard_anti":
-            b_anti = tl.load(anti + i_g * M + o_m, mask=m_m, other=-1)
-            m_anti = o_k[:, None] == b_anti[None, :]
-        b_u = 0.0
-        if not HARD or sums is not None:
-            o_u = u_offsets(i_g, o_m[None, :], o_k[:, None], G)
-            b_u = load_u(u, u_low, o_u, m_k[:, None] & m_m[None, :], 0.0)  # [BN, BM]
-        b_y = competition(b_u, m_win, m_anti, b_lse[None, :], scale, delta, WTA, OVERWRITE)
+    RANGE = tl.cdiv(tl.cdiv(M, BM), SPLITS) * BM
+    for i_m in range(i_s * RANGE, tl.minimum((i_s + 1) * RANGE, M), BM):
+        o_m = tl.multiple_of(i_m, BM) + tl.arange(0, BM)
+        m = (o_m < M)[:, None] & m_k[None, :]
+        o_y = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
+        b_y = tl.load(y + o_y, mask=m, other=0.0)  # [BM, BN]
+        b_x = load_patches(x, i_g, o_m, M, i_p * BP, G, P, BP)  # [BM, BP]
+        b_all = b_y.to(tl.float32)
+        if y1 is not None:
+            b_y1 = tl.load(y1 + o_y, mask=m, other=0.0)
+            b_x1 = load_patches(x1, i_g, o_m, M, i_p * BP, G, P, BP)
+            b_all += b_y1.to(tl.float32)
+            if y2 is not None:
+                b_y2 = tl.load(y2 + o_y, mask=m, other=0.0)
+                b_x2 = load_patches(x2, i_g, o_m, M, i_p * BP, G, P, BP)
+                b_all += b_y2.to(tl.float32)
+                b_yx = tl.dot(tl.trans(b_y2), b_x, b_yx)
+                b_yx = tl.dot(tl.trans(b_y1), b_x1, b_yx)
+                b_yx = tl.dot(tl.trans(b_y), b_x2, b_yx)
+            b_yx = tl.dot(tl.trans(b_y1), b_x, b_yx)
+            b_yx = tl.dot(tl.trans(b_y), b_x1, b_yx)
+        b_yx = tl.dot(tl.trans(b_y), b_x, b_yx, input_precision="ieee")
         if sums is not None:
-            b_ys += tl.sum(b_y, axis=1)
-            b_yu += tl.sum(b_y * b_u, axis=1)
-        b_x = load_patches(x, i_g, o_m, M, i_p * BP, G, P, BP, TURNED)  # [BM, BP]
-        b_yx = tl.dot(b_y.to(b_x.dtype), b_x, b_yx, input_precision=PRECISION)
+            b_ys += tl.sum(b_all, axis=0)
+            b_yu += tl.sum(b_all * load_u(u, u_low, o_y, m, 0.0), axis=0)
     if (tl.program_id(0) == 0) & (i_s == 0):
         tl.store(largest + i_g, 0)
     o_n = i_g * G.K + o_k

@@ -36,7 +36,9 @@ def source(o, N: tl.constexpr, G: tl.constexpr):
 @triton.jit
 def taps(o_p, G: tl.constexpr):
     """Channel, row and column of the patch element ``o_p``."""
-    if G.CHANNELS_LAST:
+    if G.R * G.S == 1:
+        o_c, o_r, o_s = o_p, 0, 0
+    elif G.CHANNELS_LAST:
         o_t = o_p // G.CHUNK
         o_c = o_p % G.CHUNK
         if G.CHUNK < G.C:
@@ -53,35 +55,22 @@ def taps(o_p, G: tl.constexpr):
 
 
 @triton.jit
-def patch_elements(
-    x,
-    i_g,
-    o_m,
-    M,
-    o_p,
-    G: tl.constexpr,
-    P: tl.constexpr,
-    BP: tl.constexpr,
-    TURNED: tl.constexpr = False,
-):
-    """Elements ``o_p`` of the patches ``o_m``, which broadcast; zero outside."""
+def pixels(o_m, o_r, o_s, G: tl.constexpr):
+    """Offsets in an image batch of the pixels that taps ``o_r, o_s`` of the patches ``o_m`` show.
+
+    Everything broadcasts; also a mask of the pixels that exist.
+    """
+    # No remainders: a sum of which the compiler knows that it is small may become one of 16 bits,
+    # two to a register, and ptxas 12 and 13 then lose the constant of one of the two.
     o_b = o_m // (G.OH * G.OW)
-    o_i = o_m % (G.OH * G.OW)
+    o_i = o_m - o_b * (G.OH * G.OW)
+    o_v = o_i // G.OW
+    o_h = o_i - o_v * G.OW
     if G.WIDE:
         o_b = o_b.to(tl.int64)
-    o_c, o_r, o_s = taps(o_p, G)
-    o_y = (o_i // G.OW) * G.STRIDE_Y - G.PAD_Y + o_r * G.DILATION_Y
-    o_x = (o_i % G.OW) * G.STRIDE_X - G.PAD_X + o_s * G.DILATION_X
-    o_y, m_y = source(o_y, G.H, G)
-    o_x, m_x = source(o_x, G.W, G)
-    o = o_b * G.XB + o_y * G.XY + o_x * G.XX + (o_c + i_g * G.C) * G.XC
-    m = m_y & m_x & (o_m < M)
-    if P % BP != 0:
-        m &= o_p < P
-    if TURNED:  # spread the lanes, see load_patches
-        o = tl.max_contiguous(o, [1, 2, 1])
-    # L1 keeps what the next taps and the patches beside read again
-    return tl.load(x + o, mask=m, other=0.0, cache_modifier=".ca")
+    o_y, m_y = source(o_v * G.STRIDE_Y - G.PAD_Y + o_r * G.DILATION_Y, G.H, G)
+    o_x, m_x = source(o_h * G.STRIDE_X - G.PAD_X + o_s * G.DILATION_X, G.W, G)
+    return o_b * G.XB + o_y * G.XY + o_x * G.XX, m_y & m_x
 
 
 @triton.jit
@@ -94,25 +83,45 @@ def load_patches(
     G: tl.constexpr,
     P: tl.constexpr,
     BP: tl.constexpr,
-    TURNED: tl.constexpr,
 ):
     """Patches ``o_m``, elements from ``i_p`` on: ``[BM, BP]``, zero outside.
 
-    Lanes run along the channels where they are contiguous, else along the row of the image. TURNED
-    is for a product over positions that wants them contiguous in shared memory, as wgmma does in
-    tf32: four lanes read the 32 bytes of eight channels and eight lanes as many positions, so that
-    the transposed copies meet no bank twice.
+    Lanes run along the channels where they are contiguous, else along the row of the image. A run
+    of channels has one pixel, which is found once for all of them.
     """
+    ALIGNED: tl.constexpr = G.ALIGNED
+    LINE: tl.constexpr = G.CHUNK if G.R * G.S > 1 else P  # elements of one pixel
     if not G.CHANNELS_LAST:
-        o_p = i_p + tl.arange(0, BP)
-        b_x = tl.trans(patch_elements(x, i_g, o_m[None, :], M, o_p[:, None], G, P, BP))
-    elif TURNED:
-        o_p = i_p + tl.arange(0, BP // 8)[:, None, None] * 8 + tl.arange(0, 8)[None, :, None]
-        b_x = patch_elements(x, i_g, o_m[None, None, :], M, o_p, G, P, BP, True)  # [BP / 8, 8, BM]
-        b_x = tl.trans(tl.reshape(b_x, (BP, o_m.shape[0])))
+        o_p = i_p + tl.arange(0, BP)[:, None]
+        o_c, o_r, o_s = taps(o_p, G)
+        o, m = pixels(o_m[None, :], o_r, o_s, G)
+        m &= (o_m < M)[None, :] & (o_p < P)
+        o += (o_c + i_g * G.C) * G.XC
+        b_x = tl.trans(tl.load(x + o, mask=m, other=0.0, cache_modifier=".ca"))
+    elif LINE == P or LINE % BP == 0:
+        o_c, o_r, o_s = taps(i_p, G)
+        o_p = tl.arange(0, BP)[None, :]
+        o, m = pixels(o_m, o_r, o_s, G)
+        m = (m & (o_m < M))[:, None]
+        if LINE % BP != 0:
+            m &= i_p + o_p < P
+        o = tl.multiple_of(o + o_c + i_g * G.C, [ALIGNED])[:, None] + o_p
+        b_x = tl.load(x + o, mask=m, other=0.0, cache_modifier=".ca")
+    elif BP % LINE == 0 and BP > 2 * LINE:
+        o_p = i_p + tl.arange(0, BP // LINE)[None, :] * LINE
+        o_c, o_r, o_s = taps(o_p, G)
+        o, m = pixels(o_m[:, None], o_r, o_s, G)
+        m &= (o_m < M)[:, None] & (o_p < P)
+        o = tl.multiple_of(o + o_c + i_g * G.C, [ALIGNED, ALIGNED])[:, :, None]
+        o += tl.arange(0, LINE)[None, None, :]
+        b_x = tl.load(x + o, mask=m[:, :, None], other=0.0, cache_modifier=".ca")
+        b_x = tl.reshape(b_x, (o_m.shape[0], BP))
     else:
-        o_p = i_p + tl.arange(0, BP)
-        b_x = patch_elements(x, i_g, o_m[:, None], M, o_p[None, :], G, P, BP)
+        o_p = i_p + tl.arange(0, BP)[None, :]
+        o_c, o_r, o_s = taps(o_p, G)
+        o, m = pixels(o_m[:, None], o_r, o_s, G)
+        m &= (o_m < M)[:, None] & (o_p < P)
+        b_x = tl.load(x + o + o_c + i_g * G.C, mask=m, other=0.0, cache_modifier=".ca")
     return b_x
 
 

@@ -27,8 +27,9 @@ def _unwritten_shows():
 @pytest.fixture(autouse=True)
 def _tiles_that_suit_small_layers(monkeypatch):
     tile = configs.Config(32, 32, 32, 4, 1)
-    monkeypatch.setattr(configs, "TABLE", {key: ((tile, configs.ALL),) for key in configs.TABLE})
+    monkeypatch.setattr(configs, "TABLE", {key: ((tile, 0, configs.ALL),) for key in configs.TABLE})
     monkeypatch.setattr(configs, "IN_TILE", dict.fromkeys(configs.IN_TILE, tile))
+    monkeypatch.setattr(configs, "ONE_TAP", dict.fromkeys(configs.ONE_TAP, tile))
     monkeypatch.setattr(configs, "SUMMED", {})
     tiles = {key: c._replace(BM=32) for key, c in configs.ONE_PASS.items()}
     monkeypatch.setattr(configs, "ONE_PASS", tiles)
