@@ -107,7 +107,7 @@ def load_patches(
             m &= i_p + o_p < P
         o = tl.multiple_of(o + o_c + i_g * G.C, [ALIGNED])[:, None] + o_p
         b_x = tl.load(x + o, mask=m, other=0.0, cache_modifier=".ca")
-    elif BP % LINE == 0 and BP > 2 * LINE:
+    elif LINE >= 16 and BP % LINE == 0 and BP > 2 * LINE:
         o_p = i_p + tl.arange(0, BP // LINE)[None, :] * LINE
         o_c, o_r, o_s = taps(o_p, G)
         o, m = pixels(o_m[:, None], o_r, o_s, G)

@@ -85,6 +85,9 @@ CASES = {
     "one-neuron": Case(w=(1, 3, 3, 3)),
     "one-position": Case(x=(1, 3, 3, 3), options={"padding": (0, 0)}),
     "gray": Case(x=(3, 1, 7, 7), w=(33, 1, 5, 5), options={"padding": (2, 2)}),
+    "gray-last": Case(
+        x=(3, 1, 7, 7), w=(33, 1, 5, 5), layout="channels_last", options={"padding": (2, 2)}
+    ),
     "colour": Case(x=(2, 3, 9, 8), w=(20, 3, 5, 5), bias=True, options={"padding": (2, 2)}),
     "tiles": Case(w=(150, 3, 3, 3)),
     "tiles-hard": Case(w=(150, 3, 3, 3), options={"wta": "hard"}),
