@@ -252,7 +252,7 @@ def splits(G: Geometry, positions: int, config: Config) -> int:
     """Ranges of positions: two programs a multiprocessor, each with a loop worth having."""
     programs = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
     steps = -(-positions // config.BM)
-    least = max(8, -(-steps // max(1, 2 * PROCESSORS // programs)))
+    least = max(4, -(-steps // max(1, 2 * PROCESSORS // programs)))
     return -(-steps // least)
 
 
