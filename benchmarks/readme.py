@@ -21,6 +21,7 @@ from softhebb_fast.files import write_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "cpu.csv"
+GPU = RESULTS.with_name("gpu_nvidia_h100_80gb_hbm3.csv")
 NAMES = {
     "published": "as published",
     "published-flushed": "as published, denormals flushed",
@@ -30,6 +31,17 @@ NAMES = {
     "cpp-bf16x3": "**`cpp`**, products in bf16x3",
     "library": "the library's convolutions alone",
     "products": "the bare matrix products",
+}
+ON_GPU = {
+    "published": "as published, float32",
+    "published-tf32": "as published, torch's default: tf32 convolutions",
+    "tuned-tf32": "tuned PyTorch, tf32",
+    "triton": "**`triton`**, float32",
+    "triton-tf32": "**`triton`**, tf32",
+    "triton-graph": "**`triton`**, float32, from a CUDA graph as in training",
+    "triton-graph-tf32": "**`triton`**, tf32, from a CUDA graph as in training",
+    "library": "the library's convolutions alone, float32",
+    "library-tf32": "the library's convolutions alone, tf32",
 }
 COLUMNS = {
     "cifar10/step/b10": "CIFAR-10 net, batch 10",
@@ -48,12 +60,25 @@ PHASES = {
 
 def steps(found: Sequence[Row]) -> str:
     """Milliseconds of a step: providers down, networks across."""
-    return _across(found, COLUMNS, lambda row: _digits(1e3 * row.median))
+    return _across(rows_of("steps", found), NAMES)
+
+
+def gpu_steps(found: Sequence[Row]) -> str:
+    """The same on a GPU."""
+    return _across(rows_of("gpu-steps", found), ON_GPU)
 
 
 def layers(found: Sequence[Row]) -> str:
     """Milliseconds of single layers, cases down, providers across."""
-    own = rows_of("layers", found)
+    return _layers(rows_of("layers", found))
+
+
+def gpu_layers(found: Sequence[Row]) -> str:
+    """The same on a GPU."""
+    return _layers(rows_of("gpu-layers", found))
+
+
+def _layers(own: Sequence[Row]) -> str:
     names = [name for name in PROVIDERS if any(row.provider == name for row in own)]
     lines = [f"| | {' | '.join(f'`{name}`' for name in names)} |", "|---" * len(names) + "|---|"]
     for case in dict.fromkeys(row.case for row in own):
@@ -94,23 +119,32 @@ def growth(found: Sequence[Row]) -> str:
 NOT_RUN = "*Not run yet.*"
 BLOCKS: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
     "steps": ("README.md", steps),
+    "gpu-steps": ("README.md", gpu_steps),
     "layers": ("docs/benchmarks.md", layers),
+    "gpu-layers": ("docs/benchmarks.md", gpu_layers),
     "run": ("docs/benchmarks.md", run),
     "scaling": ("docs/benchmarks.md", growth),
 }
 
 
 CASES = {
-    "steps": r"[\w-]+/step/b\d+",
-    "layers": r"[\w-]+/(layer\d|probe)/b\d+",
-    "run": r"cifar10/run/[\w-]+",
-    "scaling": r"scaling/\w+/\d+",
+    "steps": r"cpu [\w-]+/step/b\d+",
+    "gpu-steps": r"cuda [\w-]+/step/b\d+",
+    "layers": r"cpu [\w-]+/(layer\d|probe)/b\d+",
+    "gpu-layers": r"cuda [\w-]+/(layer\d|probe)/b\d+",
+    "run": r"cpu cifar10/run/[\w-]+",
+    "scaling": r"cpu scaling/\w+/\d+",
 }
 
 
 def rows_of(name: str, found: Sequence[Row]) -> list[Row]:
     """The rows that a table shows."""
-    return [row for row in found if re.fullmatch(CASES[name], row.case)]
+    return [row for row in found if re.fullmatch(CASES[name], f"{row.device} {row.case}")]
+
+
+def results() -> list[Row]:
+    """All that was measured."""
+    return [*rows.read(RESULTS), *rows.read(GPU)]
 
 
 def replaced(text: str, name: str, table: str) -> str:
@@ -140,22 +174,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="write the tables again")
     write, stale = parser.parse_args().write, 0
-    for path, text in pages(rows.read(RESULTS)).items():
+    for path, text in pages(results()).items():
         if path.read_text(encoding="utf-8") == text:
             continue
         if write:
             write_text(path, text)
         else:
             stale += 1
-            print(f"{path.name} does not say what {RESULTS.name} does")
+            print(f"{path.name} does not say what the results do")
     return int(stale > 0)
 
 
-def _across(found: Sequence[Row], columns: dict[str, str], cell: Callable[[Row], str]) -> str:
-    by_key = {(row.provider, row.case): cell(row) for row in found}
-    shown = {case: text for case, text in columns.items() if any(k[1] == case for k in by_key)}
+def _across(found: Sequence[Row], names: dict[str, str]) -> str:
+    by_key = {(row.provider, row.case): _digits(1e3 * row.median) for row in found}
+    shown = {case: text for case, text in COLUMNS.items() if any(k[1] == case for k in by_key)}
     lines = ["| | " + " | ".join(shown.values()) + " |", "|---" * len(shown) + "|---|"]
-    for provider, text in NAMES.items():
+    for provider, text in names.items():
         cells = [by_key.get((provider, case), "") for case in shown]
         if any(cells):
             strong = [f"**{c}**" if c and text.startswith("**") else c for c in cells]

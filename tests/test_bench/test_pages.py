@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import gpu_page, readme
-from softhebb_fast.bench import rows
 from tests.test_bench.tiny import row
 
 
 def test_committed_tables_are_those_of_the_results():
-    for path, text in readme.pages(rows.read(readme.RESULTS)).items():
+    for path, text in readme.pages(readme.results()).items():
         same = path.read_text(encoding="utf-8") == text
         assert same, f"{path.name} is stale: python -m benchmarks.readme --write"
 
