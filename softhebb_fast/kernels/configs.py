@@ -44,9 +44,9 @@ def chosen(choice: Choice) -> Iterator[None]:
 
 
 # (kernel, precision): configurations from the smallest tile to the largest, each with the programs
-# it must have at least and the architectures that take it without spilling (0 is AMD). The last is
-# taken that fits and does not waste much more of its tiles than the first. What is for 90 was
-# measured on an H100.
+# it must have at least and the architectures that take it without spilling (0 is AMD). The first is
+# for layers of few positions; else the last is taken that fits and does not waste much more of its
+# tiles than the second. What is for 90 was measured on an H100.
 ALL = (0, 80, 90, 100)
 TABLE = {
     ("forward", "16"): (
@@ -66,12 +66,14 @@ TABLE = {
     ("forward", "tf32x3"): (
         (Config(64, 32, 32, 4, 3), 0, ALL),
         (Config(64, 64, 16, 4, 3), 60, (80, 100)),
+        (Config(64, 128, 16, 4, 3), 60, (90,)),
         (Config(64, 128, 32, 4, 3), 60, (90,)),
         (Config(128, 128, 32, 8, 3), 132, (90,)),
     ),
     ("forward", "ieee"): (
         (Config(32, 32, 32, 4, 3), 0, ALL),
         (Config(64, 64, 16, 8, 1), 60, (0, 80, 100)),
+        (Config(64, 128, 16, 4, 1), 60, (90,)),
         (Config(64, 128, 32, 4, 1), 60, (90,)),
     ),
     ("plasticity", "16"): (
@@ -102,15 +104,9 @@ SUMMED = {  # the last of the key: whether the layer learns
     (100, "16", True): Config(64, 128, 64, 8, 3),
     (90, "ieee", False): Config(32, 64, 16, 8, 1),
 }
-SUMMED_LONG = {  # and where programs take runs of tiles besides
-    (90, "16", True): Config(64, 128, 64, 8, 3),
-    (100, "16", False): Config(64, 128, 64, 4, 3),
-}
+SUMMED_WIDE = {(90, "tf32", True): Config(128, 128, 32, 8, 3)}  # and for a tile that is wider
 PROCESSORS = 132  # multiprocessors of a large GPU
-HALF = 60  # programs
 WASTE = 1.2
-STATISTICS = 6  # of a position, which plasticity merges
-LONGEST = 128  # positions: a larger tile has no registers for a run of tiles
 # (architecture, precision). What is missing would spill registers, or, without matrix units, is
 # faster in two kernels.
 ONE_PASS = {
@@ -162,17 +158,16 @@ def forward(
     learns: bool = True,
     summed: bool = False,
 ) -> Config:
-    key = (_family(arch), _numbers(dtype), learns)
-    scarce = SUMMED | (SUMMED_LONG if G.K > 2 * STATISTICS * 128 else {})
-    if summed and key in scarce and "forward" not in _CHOSEN.get():
-        return _covering(scarce[key], G)
 
     def programs(c: Config) -> int:
-        tiles = -(-G.K // c.BN)
-        alone = c.BM > LONGEST and tiles > 2 * STATISTICS
-        return 0 if alone else -(-positions // c.BM) * tiles * G.GROUPS
+        return -(-positions // c.BM) * -(-G.K // c.BN) * G.GROUPS
 
-    return _choose("forward", dtype, arch, G, programs)
+    config = _choose("forward", dtype, arch, G, programs)
+    if not summed or "forward" in _CHOSEN.get():
+        return config
+    scarce = SUMMED | (SUMMED_WIDE if config.BN > 128 else {})
+    key = (_family(arch), _numbers(dtype), learns)
+    return _covering(scarce[key], G) if key in scarce else config
 
 
 def listed(kernel: str, G: Geometry, dtype: torch.dtype, arch: int) -> list[Config]:
@@ -185,19 +180,6 @@ def in_tile(G: Geometry, dtype: torch.dtype) -> Config | None:
     """The configuration of a forward kernel that pools, or None where neurons take two tiles."""
     config = IN_TILE[_numbers(dtype)]
     return _covering(config, G) if G.K <= config.BN else None
-
-
-def run(G: Geometry, positions: int, config: Config) -> int:
-    """Tiles of neurons a program takes one after the other.
-
-    So many that a position has six statistics, if it had more than twelve, but no more than leave
-    the GPU filled by half.
-    """
-    tiles = -(-G.K // config.BN)
-    programs = -(-positions // config.BM) * tiles * G.GROUPS
-    short = config.BM > LONGEST or tiles <= 2 * STATISTICS
-    longest = 1 if short else -(-tiles // STATISTICS)
-    return max(1, min(longest, programs // HALF))
 
 
 def plasticity(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Config:
@@ -293,11 +275,10 @@ def _choose(
     suited = [
         (c, least) for c, least, those in TABLE[kernel, _numbers(dtype)] if _family(arch) in those
     ]
-    chosen, waste = suited[0][0], WASTE * _padded(suited[0][0], G)
-    for config, least in suited:
-        if programs(config) >= least and _padded(config, G) <= waste:
-            chosen = config
-    return _covering(chosen, G)
+    smallest, *filling = [c for c, least in suited if programs(c) >= least]
+    waste = WASTE * _padded(filling[0], G) if filling else 0
+    chosen = [c for c in filling if _padded(c, G) < waste]
+    return _covering(chosen[-1] if chosen else smallest, G)
 
 
 def _covering(config: Config, G: Geometry) -> Config:

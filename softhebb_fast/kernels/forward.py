@@ -42,18 +42,16 @@ def forward_kernel(
     BM: tl.constexpr,
     BN: tl.constexpr,
     BP: tl.constexpr,
-    RUN: tl.constexpr,
     FILTERS_ONCE: tl.constexpr,
 ):
-    """RUN tiles of u ``[BM, BN]`` a program, and their statistics ``[GROUPS, TILES, M]`` if asked.
+    """A tile of u ``[BM, BN]`` and, if asked, its statistics ``[GROUPS, TILES, M]``.
 
-    A layer of many neurons takes longer runs, so that plasticity merges only a few statistics.
     Programs that share filters are neighbours with FILTERS_ONCE, else those that share patches: one
     of the two comes from memory once. ``total``, if given, takes the sums of u over neurons, and
     ``u`` may be None. With E all neurons are in one tile, which is pooled into ``out``, see
     ``store_blocks``.
     """
-    TILES: tl.constexpr = (G.K + BN * RUN - 1) // (BN * RUN)
+    TILES: tl.constexpr = (G.K + BN - 1) // BN
     if FILTERS_ONCE:
         i_m = tl.program_id(0) % tl.cdiv(M, BM)
         i_n = tl.program_id(0) // tl.cdiv(M, BM)
@@ -63,52 +61,35 @@ def forward_kernel(
     i_g = tl.program_id(1)
     o = i_m * BM + tl.arange(0, BM)
     o_m = o if E is None else block_positions(o, M, G, E)
-    b_total = tl.zeros((BM,), tl.float32)
-    b_top = tl.full((BM,), -float("inf"), tl.float32)
-    b_win = tl.zeros((BM,), tl.int32)
-    b_lse = tl.full((BM,), -float("inf"), tl.float32)
-    for i_t in range(RUN):
-        i_k = (i_n * RUN + i_t) * BN
-        o_k = i_k + tl.arange(0, BN)
-        b_u = tl.zeros((BM, BN), tl.float32)
-        for i_p in range(0, P, BP):
-            b_w = load_filters(w, i_g, o_k, i_p, G, P, BP, TURNED)  # [BN, BP]
-            b_x = load_patches(x, i_g, o_m, M, i_p, G, P, BP)  # [BM, BP]
-            if LEBESGUE:  # in 16 bits the power needs a second term, as u does
-                b_e = lebesgue(b_w, lebesgue_p, LEBESGUE)
-                b_w = b_e.to(b_x.dtype)
-                if u_low is not None:
-                    b_l = (b_e - b_w.to(tl.float32)).to(b_x.dtype)
-                    b_u = tl.dot(b_x, tl.trans(b_l), b_u, input_precision=PRECISION)
-            b_u = tl.dot(b_x, tl.trans(b_w), b_u, input_precision=PRECISION)
-        if RUN > 1:  # not known to be 0, lest the rows of u wait in registers for the next tile
-            o_m += i_k // 1073741824
-        m_k = o_k < G.K
-        if bias is not None:
-            b_b = tl.load(bias + i_g * G.K + o_k, mask=m_k, other=0.0)
-            b_u += b_b.to(tl.float32)[None, :]
-        m = (o_m < M)[:, None] & m_k[None, :]
-        if u is not None:
-            store_u(u, u_low, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
-        if E is not None:
-            store_blocks(out, b_u, o, o_m, o_k, M, G, E, WHOLE)
-        if total is not None:
-            b_total += tl.sum(tl.where(m_k[None, :], b_u, 0.0), axis=1)
-        if COMPETE:
-            b_u = tl.where(m_k[None, :], b_u, -float("inf"))
-            b_t, b_w, b_l = statistics(b_u, scale)
-            if RUN == 1:
-                b_top, b_win, b_lse = b_t, b_w + i_k, b_l
-            elif i_k < G.K:
-                b_win = tl.where(b_t > b_top, b_w + i_k, b_win)
-                b_top = tl.maximum(b_top, b_t)
-                b_big = tl.maximum(b_lse, b_l)
-                b_lse = b_big + tl.log2(tl.exp2(b_lse - b_big) + tl.exp2(b_l - b_big))
+    o_k = i_n * BN + tl.arange(0, BN)
+    b_u = tl.zeros((BM, BN), tl.float32)
+    for i_p in range(0, P, BP):
+        b_w = load_filters(w, i_g, o_k, i_p, G, P, BP, TURNED)  # [BN, BP]
+        b_x = load_patches(x, i_g, o_m, M, i_p, G, P, BP)  # [BM, BP]
+        if LEBESGUE:  # in 16 bits the power needs a second term, as u does
+            b_e = lebesgue(b_w, lebesgue_p, LEBESGUE)
+            b_w = b_e.to(b_x.dtype)
+            if u_low is not None:
+                b_l = (b_e - b_w.to(tl.float32)).to(b_x.dtype)
+                b_u = tl.dot(b_x, tl.trans(b_l), b_u, input_precision=PRECISION)
+        b_u = tl.dot(b_x, tl.trans(b_w), b_u, input_precision=PRECISION)
+    m_k = o_k < G.K
+    if bias is not None:
+        b_b = tl.load(bias + i_g * G.K + o_k, mask=m_k, other=0.0)
+        b_u += b_b.to(tl.float32)[None, :]
+    m = (o_m < M)[:, None] & m_k[None, :]
+    if u is not None:
+        store_u(u, u_low, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
+    if E is not None:
+        store_blocks(out, b_u, o, o_m, o_k, M, G, E, WHOLE)
+    o = (i_g * TILES + i_n) * M + o_m
     if total is not None:
-        tl.store(total + (i_g * TILES + i_n) * M + o_m, b_total, mask=o_m < M)
+        b_total = tl.sum(tl.where(m_k[None, :], b_u, 0.0), axis=1)
+        tl.store(total + o, b_total, mask=o_m < M)
     if COMPETE:
-        o = (i_g * TILES + i_n) * M + o_m
-        tl.store(win + o, b_win, mask=o_m < M)
+        b_u = tl.where(m_k[None, :], b_u, -float("inf"))
+        b_top, b_win, b_lse = statistics(b_u, scale)
+        tl.store(win + o, b_win + i_n * BN, mask=o_m < M)
         tl.store(lse + o, b_lse, mask=o_m < M)
         if TILES > 1:
             tl.store(top + o, b_top, mask=o_m < M)

@@ -44,7 +44,7 @@ class Rule(NamedTuple):
 
 
 class Competed(NamedTuple):
-    """u and what the competition leaves for plasticity: statistics ``[GROUPS, TILES, M]``."""
+    """u and what the competition leaves for activity: statistics ``[GROUPS, TILES, M]``."""
 
     u: Tensor
     u_low: Tensor | None
@@ -115,8 +115,7 @@ def forward(
     arch = configs.architecture(x.device)
     config = configs.forward(G, M, x.dtype, arch, learns, summed)
     apart = rule.pre_triangle or (learns and rule.wta == "hard_anti")
-    run = configs.run(G, M, config)
-    parts = -(-G.K // (config.BN * run))
+    parts = -(-G.K // config.BN)
     tiles = 1 if apart else parts
 
     def new(dtype: torch.dtype) -> Tensor:
@@ -143,7 +142,6 @@ def forward(
             "E": None,
             "WHOLE": False,
             "COMPETE": learns and not apart,
-            "RUN": run,
         },
         config,
     )
@@ -189,7 +187,6 @@ def forward_pooled(
             "E": E,
             "WHOLE": rest is None,
             "COMPETE": False,
-            "RUN": 1,
         },
         config,
     )
@@ -208,7 +205,7 @@ def _forward_constants(x: Tensor, G: Geometry, rule: Rule, config: Config) -> di
 
 
 def fits_one_pass(x: Tensor, G: Geometry, rule: Rule) -> Config | None:
-    """The configuration in which one kernel does forward and plasticity, or None."""
+    """The configuration in which one kernel does forward, activity and plasticity, or None."""
     if rule.lebesgue_p != 2 or (rule.pre_triangle and G.GROUPS > 1):
         return None
     return configs.one_pass(G, x.dtype, configs.architecture(x.device))

@@ -107,11 +107,9 @@ def test_many_small_tiles_and_splits(wta, layout, precision, monkeypatch):
 
 @pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("wta", ["soft", "hard"])
-@pytest.mark.parametrize("run", [2, 4])
-def test_runs_of_tiles(wta, run, monkeypatch):
-    """Five tiles of neurons in runs: the last run is part empty, and the winner may be anywhere."""
+def test_five_tiles(wta, monkeypatch):
+    """No power of two, the last is part empty, and the winner may be anywhere."""
     monkeypatch.setattr(configs, "forward", lambda *_: SMALL)
-    monkeypatch.setattr(configs, "run", lambda *_: run)
     case = CASES["soft_anti"]._replace(w=(70, 3, 3, 3), options={"wta": wta})
     x, w, _ = case.tensors(torch.float32)
     assert_outputs_close(kernels.conv2d(x, w, None, **case.conv), expected(x, w, None, case.conv))
