@@ -18,20 +18,26 @@ RATES = {"lr": 0.1, "lr_power": 0.5}
 # whole tiles of neurons, so that every lane has one
 FIRST = Case((2, 3, 9, 7), (64, 3, 5, 5), {"padding": (2, 2)})
 APART = Case(w=(128, 3, 3, 3))
-DEEP = Case(WIDE["x"], (128, 48, 3, 3), layout="channels_last")
+DEEP = Case(WIDE["x"], (128, 48, 3, 3), layout="channels_last")  # a tile of patches has many taps
+ONE_TAP = Case((2, 128, 5, 4), (64, 128, 3, 3), layout="channels_last")
 LINES = {
     "one_pass": ("tf32", FIRST, None),
     "one_pass-bias": ("bfloat16", FIRST._replace(bias=True), None),
-    "one_pass-ieee": ("ieee", FIRST, None),
+    "first-ieee": ("ieee", FIRST, None),
     "one_pass-max": ("tf32", FIRST, "max-4-2-1"),
     "one_pass-avg": ("float16", FIRST._replace(layout="channels_last"), "avg-2-2-0"),
     "tf32": ("tf32", DEEP._replace(w=(64, 48, 3, 3)), None),
+    "tf32-contiguous": ("tf32", APART, None),
+    "tf32-one_tap": ("tf32", ONE_TAP, None),
+    "tf32x3-one_tap-bias": ("tf32x3", ONE_TAP._replace(bias=True), None),
     "tf32x3-max": ("tf32x3", DEEP, "max-4-2-1"),
     "bfloat16-avg": ("bfloat16", DEEP._replace(bias=True), "avg-4-2-1"),
     "ieee-hard_anti": ("ieee", Case(w=(64, 3, 3, 3), options={"wta": "hard_anti"}), None),
     "pre_triangle": ("ieee", Case(w=(64, 3, 3, 3), options={"pre_triangle": True}), "none"),
     "lebesgue": ("ieee", APART._replace(options={"lebesgue_p": 3.0}), None),
+    "ieee-deep": ("ieee", DEEP, None),
     "linear": ("ieee", Case((37, 128), (64, 128)), None),
+    "linear-tf32": ("tf32", Case((37, 128), (64, 128)), None),
 }
 for wta in ("soft", "hard", "hard_anti"):
     options = {"wta": wta, "padding": (2, 2)}
