@@ -30,7 +30,8 @@ from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.files import write_csv
 
 TABLE = Path(__file__).with_name("gpu_budget.csv")
-# x, weight, padding: the CIFAR-10 net at batch 10, the first MNIST layer, the last one of STL-10
+# x, weight, padding: the CIFAR-10 net at batch 10, the first MNIST layer, the last one of STL-10,
+# the MNIST perceptron, whose few positions take small tiles
 LAYERS = {
     "cifar10-1": ((10, 3, 32, 32), (96, 3, 5, 5), 2),
     "cifar10-2": ((10, 96, 16, 16), (384, 96, 3, 3), 1),
@@ -38,10 +39,11 @@ LAYERS = {
     "cifar10-3@100": ((100, 384, 8, 8), (1536, 384, 3, 3), 1),
     "mnist-1": ((10, 1, 28, 28), (96, 1, 5, 5), 2),
     "stl10-4": ((32, 1536, 12, 12), (6144, 1536, 3, 3), 1),
+    "mnist-mlp": ((32, 784, 1, 1), (2000, 784, 1, 1), 0),
 }
 PRECISIONS = ("tf32", "bfloat16", "tf32x3", "ieee")
 CALLS = {
-    "step": ("one_pass", "forward", "plasticity", "project", "apply"),
+    "step": ("one_pass", "forward", "activity", "plasticity", "project", "apply"),
     "block": ("one_pass", "forward", "project"),
     "features": ("forward", "pool"),
 }
@@ -120,6 +122,8 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
     for layer, call, precision, target in product(LAYERS, CALLS, PRECISIONS, TARGETS):
         if precision == "tf32x3" and target == "gfx942":
             continue  # products in three tf32 terms are for NVIDIA
+        if call != "step" and layer == "mnist-mlp":
+            continue  # which pools nothing
         if call == "step" or layer == "cifar10-1" or precision in ("tf32", "bfloat16"):
             yield layer, call, precision, target
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 
 from softhebb_fast.files import write_text
 
@@ -15,19 +16,23 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "gpu.md"
 COUNTERS, BUDGET = HERE / "gpu_counters.csv", HERE / "gpu_budget.csv"
 TRAFFIC, TILINGS = HERE / "gpu_traffic.csv", HERE / "gpu_tilings.csv"
+MEASURED = HERE / "gpu_measured.csv"
+TABLES = (COUNTERS, BUDGET, TRAFFIC, TILINGS, MEASURED)
 SECTOR = 32  # bytes
+NAMED = ("layer", "precision", "kernel")
 STEPS = 5000  # of a CIFAR-10 epoch in batches of 10
 LAUNCH_US = 2.5  # assumed for a launch that nothing hides
 
 HEAD = """\
 # The GPU kernels
 
-Written by `python -m benchmarks.gpu_page` from [gpu_counters.csv](../benchmarks/gpu_counters.csv),
+Written by `python -m benchmarks.gpu_page` from [gpu_measured.csv](../benchmarks/gpu_measured.csv),
+[gpu_counters.csv](../benchmarks/gpu_counters.csv),
 [gpu_traffic.csv](../benchmarks/gpu_traffic.csv), [gpu_tilings.csv](../benchmarks/gpu_tilings.csv)
 and [gpu_budget.csv](../benchmarks/gpu_budget.csv).
 
-**Nothing on this page was measured on a GPU, and no time here is a measured time.** The Triton
-kernels were never run on one. What there is instead:
+**Times that a GPU took are in one section, "Measured on an H100". All other times here are
+computed.** What stands in the other sections:
 
 - Launches, programs and tiles: read from the launch code.
 - Sectors, instructions and products: counted while an emulator executed the PTX that Triton emits
@@ -35,16 +40,35 @@ kernels were never run on one. What there is instead:
   does not hold.
 - Bytes through HBM: from the tensors of the launches and a model of the L2, see
   `benchmarks.gpu_traffic`.
-- Floors: computed, the counted work at the full rate of one unit of an H100 (tensor cores, HBM, L2,
+- Floors: computed, the counted work at the full rate of one unit of an H100 (tensor cores, HBM,
   instruction issue, load and store units, shared memory). The slowest unit bounds the kernel from
-  below.
+  below. The time at the full rate of the L2 stands beside: it is no bound, because programs side by
+  side on a multiprocessor share an L1, and only what one of them finds there again is counted.
 - Library: NVIDIA's own estimate (nvidia-matmul-heuristics) of a library product of the same shape.
 - Registers, spills, shared memory, occupancy and instructions: read from the machine code that
   Triton and the vendors' assemblers make.
-- Times, speed-ups and shares of a peak: never measured.
 
 A floor is what a kernel cannot beat, not what it will reach: latency, tails and launches come on
-top. The emulator executes PTX, not the machine code, and was never compared with hardware.
+top.
+"""
+
+
+MEASURED_TEXT = """\
+## Measured on an H100
+
+NVIDIA H100 80GB HBM3, torch 2.11.0+cu130, Triton 3.6.0, driver 580.159: each kernel of a learning
+step in the configuration that is chosen now, in microseconds by the profiler, a median of five
+launches with the L2 as a step leaves it. No time stands where that configuration was not among
+those tried ([gpu_sweep.csv](../benchmarks/gpu_sweep.csv): all that were). Beside it the floor
+computed below, and the library on the same machine: `torch.mm` of patches that lie unfolded in
+memory, without the time of unfolding them, and `F.conv2d` of padded images or its weight gradient.
+Whole steps and other ways to compute them: [benchmarks.md](benchmarks.md#on-a-gpu).
+
+Measured times over floors, the median and the range: {ratios}.
+A floor does not tell which of two kernels is faster. Plasticity that rebuilt y for each of its
+tiles had one of 205 µs in cifar10-3@100 in tf32, half of what the library's product takes there,
+and took 1623 µs, four times as long. Now y is made once, in bfloat16 terms, which tensor cores take
+as they lie in memory; 32-bit factors of a sum over positions they want turned.
 """
 
 
@@ -53,15 +77,40 @@ def page(
     budget: Sequence[dict[str, str]],
     traffic: Sequence[dict[str, str]] = (),
     tilings: Sequence[dict[str, str]] = (),
+    measured: Sequence[dict[str, str]] = (),
 ) -> str:
     """The page as Markdown."""
-    counted = (HEAD, _steps(counters), _epoch(counters), _launches(counters))
-    return "\n".join((*counted, _traffic(traffic), _tilings(tilings), _budget(budget)))
+    first = (HEAD, _measured(measured, counters), _steps(counters), _epoch(counters))
+    rest = (_launches(counters), _traffic(traffic), _tilings(tilings), _budget(budget))
+    return "\n".join((*first, *rest))
 
 
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def _measured(rows: Sequence[dict[str, str]], counters: Sequence[dict[str, str]]) -> str:
+    """What kernels took on a GPU, beside their floors and the library."""
+    floors = {tuple(row[n] for n in NAMED): (row["floor_us"], row["l2_us"]) for row in counters}
+    head = ("layer", "precision", "kernel", "tile", "warps", "stages", "µs", "floor µs", "l2 µs")
+    cells, times = [], {}
+    for row in rows:
+        named = tuple(row[n] for n in NAMED)
+        floor, l2 = floors.get(named, ("", ""))
+        if row["us"] and floor:
+            times.setdefault(row["kernel"], []).append(float(row["us"]) / float(floor))
+        if row["kernel"] not in ("project", "apply"):
+            names = ("kernel", "warps", "stages", "us", "mm_us", "conv_us")
+            _, *rest, us, mm, conv = (row[n] for n in names)
+            cells.append((*named, row["tile"], *rest, us, floor, l2, mm, conv))
+    ratios = "; ".join(
+        f"{kernel} {median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
+        for kernel, found in times.items()
+        if kernel not in ("project", "apply")
+    )
+    text = MEASURED_TEXT.format(ratios=ratios)
+    return f"{text}\n{markdown((*head, 'torch.mm µs', 'convolution µs'), cells)}\n"
 
 
 def _steps(rows: Sequence[dict[str, str]]) -> str:
@@ -112,21 +161,21 @@ def _epoch(rows: Sequence[dict[str, str]]) -> str:
 
 def _launches(rows: Sequence[dict[str, str]]) -> str:
     """Every counted launch."""
-    units = ("tensor", "hbm", "l2", "issue", "lsu", "smem")
-    head = ("layer", "precision", "kernel", "counted", "tile", "floor µs", "by", "library µs")
+    units = ("tensor", "hbm", "issue", "lsu", "smem")
+    head = ("layer", "precision", "kernel", "counted", "tile", "floor µs", "by", "l2 µs")
     cells = []
     for row in rows:
         by = max(units, key=lambda unit: number(row, f"{unit}_us"))
         names = ("layer", "precision", "kernel", "counted", "tile", "floor_us")
-        cells.append((*(row.get(n, "") for n in names), by, row.get("library_us", "")))
+        beside = (row.get(n, "") for n in ("l2_us", "library_us"))
+        cells.append((*(row.get(n, "") for n in names), by, *beside))
     text = (
-        "## Every launch\n\nA floor above the library's estimate is that of a layer of many "
-        "positions: plasticity makes y\nanew for every 256 elements of a patch, of 16-bit numbers "
-        "it reads two halves of u, and tiles of\n256 positions spill there. The library lets "
-        "neighbouring multiprocessors share what they load\n(multicast over clusters), which "
-        "these kernels do not."
+        "## Every launch\n\nThe library lets neighbouring multiprocessors share what they load "
+        "(multicast over clusters), which\nthese kernels do not. In tf32 plasticity makes three "
+        "products of bfloat16 terms, all of which are\ncounted. Activity, which makes y, has no "
+        "counterpart there."
     )
-    return f"{text}\n\n{markdown(head, cells)}\n"
+    return f"{text}\n\n{markdown((*head, 'library µs'), cells)}\n"
 
 
 def _traffic(rows: Sequence[dict[str, str]]) -> str:
@@ -152,7 +201,7 @@ def _tilings(rows: Sequence[dict[str, str]]) -> str:
     head = (*names, *(f"{t.removesuffix('_us')} µs" for t in times))
     text = (
         "## Tilings\n\nThe bound is the floor where multiprocessors without a program do not help "
-        "(see\n`benchmarks.gpu_tilings`)."
+        "(see\n`benchmarks.gpu_tilings`); what was measured is above."
     )
     return f"{text}\n\n{markdown(head, [[row[n] for n in (*names, *times)] for row in rows])}\n"
 
@@ -208,7 +257,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    write_text(PAGE, page(*map(read, (COUNTERS, BUDGET, TRAFFIC, TILINGS))))
+    write_text(PAGE, page(*map(read, TABLES)))
 
 
 if __name__ == "__main__":

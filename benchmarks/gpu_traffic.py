@@ -38,11 +38,14 @@ POSITIONS, NEURONS = 256, 16  # of a piece
 WRITTEN = {
     "one_pass": ("u", "total", "out", "yx", "sums", "largest"),
     "forward": ("u", "u_low", "total", "out", "top", "win", "lse"),
+    "activity": ("y", "y1", "y2", "x0", "x1", "x2"),
     "plasticity": ("yx", "sums", "largest"),
     "project": ("yu", "rate", "out"),
     "apply": ("w",),
 }
 LASTING = ("u", "out", "w")
+BY_NEURON = ("u", "u_low", "y", "y1", "y2")  # maps of positions and neurons
+BY_CHANNEL = ("x", "x0", "x1", "x2")
 STATISTICS = ("total", "top", "win", "anti", "lse")
 Touch = tuple[str, tuple[int, ...], bool]  # a tensor, the piece, whether it is written
 
@@ -80,9 +83,8 @@ class Pieces:
 
     def number(self, launch: Launch, name: str) -> int:
         counts = {
-            "x": self.positions * self.channels,
-            "u": self.positions * self.neurons,
-            "u_low": self.positions * self.neurons,
+            **dict.fromkeys(BY_CHANNEL, self.positions * self.channels),
+            **dict.fromkeys(BY_NEURON, self.positions * self.neurons),
             "w": self.neurons,
             "yx": self.neurons * launch.constants.get("SPLITS", 1),
             "out": self.positions,
@@ -94,22 +96,30 @@ class Pieces:
         return getattr(self, launch.name)(launch, launch.constants)
 
     def forward(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        runs = ceil(self.G.K / (c["BN"] * c["RUN"]))
-        rows = launch.grid[0] // runs
+        tiles = ceil(self.G.K / c["BN"])
+        rows = launch.grid[0] // tiles
         for wave in waves(launch.grid[0]):
-            here = [(i % rows, i // rows) if c["FILTERS_ONCE"] else divmod(i, runs) for i in wave]
-            for tile in range(c["RUN"]):
-                positions = {m: self.of_positions(m, c["BM"]) for m, _ in here}
-                neurons = {
-                    n: span(n * c["RUN"] + tile, c["BN"], NEURONS, self.neurons) for _, n in here
-                }
-                yield from self.all_of("x", positions.values(), [range(self.channels)])
-                yield from self.all_of("w", neurons.values())
-                for m, n in here:
-                    yield from self.all_of("u", [positions[m]], [neurons[n]], write=True)
-                    yield from self.all_of("u_low", [positions[m]], [neurons[n]], write=True)
-                for name in STATISTICS:
-                    yield from self.all_of(name, positions.values(), write=True)
+            here = [(i % rows, i // rows) if c["FILTERS_ONCE"] else divmod(i, tiles) for i in wave]
+            positions = {m: self.of_positions(m, c["BM"]) for m, _ in here}
+            neurons = {n: span(n, c["BN"], NEURONS, self.neurons) for _, n in here}
+            yield from self.all_of("x", positions.values(), [range(self.channels)])
+            yield from self.all_of("w", neurons.values())
+            for m, n in here:
+                yield from self.all_of("u", [positions[m]], [neurons[n]], write=True)
+                yield from self.all_of("u_low", [positions[m]], [neurons[n]], write=True)
+            for name in STATISTICS:
+                yield from self.all_of(name, positions.values(), write=True)
+
+    def activity(self, launch: Launch, c: dict) -> Iterator[Touch]:
+        everything = range(self.neurons)
+        for m in range(self.positions):
+            for name in BY_NEURON:
+                yield from self.all_of(name, [[m]], [everything], write=name.startswith("y"))
+            for name in STATISTICS:
+                yield name, (m,), False
+        for m in range(self.positions):
+            for name in BY_CHANNEL:
+                yield from self.all_of(name, [[m]], [range(self.channels)], write=name != "x")
 
     def plasticity(self, launch: Launch, c: dict) -> Iterator[Touch]:
         tiles, splits = launch.grid[:2]
@@ -120,14 +130,13 @@ class Pieces:
             neurons = {k: span(k, c["BN"], NEURONS, self.neurons) for _, k, _ in here}
             channels = {p: span(p, c["BP"], chunk, self.channels) for *_, p in here}
             for step in range(ceil(self.positions / splits)):
-                at = {s: self.from_the_end(s, splits, step) for s, *_ in here}
+                at = {s: self.from_the_start(s, splits, step) for s, *_ in here}
                 for s, p in dict.fromkeys((s, p) for s, _, p in here):
-                    yield from self.all_of("x", [at[s]], [channels[p]])
+                    for name in BY_CHANNEL:
+                        yield from self.all_of(name, [at[s]], [channels[p]])
                 for s, k in dict.fromkeys((s, k) for s, k, _ in here):
-                    yield from self.all_of("u", [at[s]], [neurons[k]])
-                    yield from self.all_of("u_low", [at[s]], [neurons[k]])
-                for name in STATISTICS:
-                    yield from self.all_of(name, at.values())
+                    for name in BY_NEURON[2:]:
+                        yield from self.all_of(name, [at[s]], [neurons[k]])
             for s, k in dict.fromkeys((s, k) for s, k, _ in here):
                 yield from self.all_of("yx", [[s]], [neurons[k]], write=True)
 
@@ -163,10 +172,6 @@ class Pieces:
     def of_positions(self, tile: int, rows: int) -> range:
         return span(tile, rows, POSITIONS, self.positions)
 
-    def from_the_end(self, split: int, splits: int, step: int) -> range:
-        here = self.positions - 1 - (step * splits + split)
-        return range(here, here + 1) if here >= 0 else range(0)
-
     def from_the_start(self, split: int, splits: int, step: int) -> range:
         first, end = (n * self.positions // splits for n in (split, split + 1))
         return range(first + step, first + step + (first + step < max(end, first + 1)))
@@ -192,7 +197,9 @@ def waves(programs: int) -> Iterator[range]:
 def tensors(launch: Launch) -> dict[str, torch.Tensor]:
     names = [n for n in launch.kernel.arg_names if n not in launch.constants]
     pairs = zip(names, launch.args, strict=True)
-    return {name: a for name, a in pairs if isinstance(a, torch.Tensor) and a.numel()}
+    found = {name: a for name, a in pairs if isinstance(a, torch.Tensor) and a.numel()}
+    unread = ("u", "u_low") if launch.name == "plasticity" and "sums" not in found else ()
+    return {name: a for name, a in found.items() if name not in unread}
 
 
 def lasting(launches: list[Launch]) -> set[int]:
@@ -258,7 +265,7 @@ def hbm_bytes(launches: list[Launch]) -> list[float]:
 def least(launches: list[Launch]) -> int:
     """x, W and yx once, u and what is pooled of it where they are written."""
     seen = {name: t for launch in launches for name, t in tensors(launch).items()}
-    once = nbytes(*(seen.get(name) for name in ("x", "w", "u", "out")))
+    once = nbytes(tensors(launches[0])["x"], *(seen.get(name) for name in ("w", "u", "out")))
     return once + 4 * seen["w"].numel()
 
 

@@ -66,8 +66,7 @@ def test_a_table_takes_the_place_of_the_old_one():
 
 
 def test_the_committed_gpu_page_is_that_of_the_tables():
-    tables = (gpu_page.COUNTERS, gpu_page.BUDGET, gpu_page.TRAFFIC, gpu_page.TILINGS)
-    given = gpu_page.page(*map(gpu_page.read, tables))
+    given = gpu_page.page(*map(gpu_page.read, gpu_page.TABLES))
     same = gpu_page.PAGE.read_text(encoding="utf-8") == given
     assert same, "write it again: python -m benchmarks.gpu_page"
 
@@ -80,7 +79,8 @@ def counted(layer, kernel, floor, **more):
         "counted": "4 of 8",
         "tile": "64",
     }
-    units = {"floor_us": floor, "l2_us": floor, "tensor_us": "1.0", "l2_sectors": "1000"}
+    units = {"floor_us": floor, "l2_us": "7.5", "tensor_us": "1.0", "hbm_us": floor}
+    units |= {"l2_sectors": "1000"}
     return values | units | {"store_sectors": "0", "macs": "500000", "library_us": ""} | more
 
 
@@ -94,10 +94,15 @@ def test_the_gpu_page_adds_up():
     budget = {"kernel": "apply", "target": "sm_90a", "registers": "30", "spills": "0"}
     budget |= {"shared": "2048", "occupancy": "50", "matrix": ""}
     wider = budget | {"registers": "40", "occupancy": "43", "matrix": "HGMMA"}
-    text = gpu_page.page(rows_, [budget, wider])
+    measured = {"layer": "cifar10-2@10", "precision": "tf32", "kernel": "forward", "tile": "64"}
+    measured |= {"warps": "4", "stages": "3", "us": "9.0", "mm_us": "15.8", "conv_us": "14.7"}
+    untried = measured | {"layer": "cifar10-3@10", "us": ""}
+    text = gpu_page.page(rows_, [budget, wider], measured=[measured, untried])
     assert "| cifar10-1@10 | tf32 | 2 | 0.1 | 0.00 | 4.0 | 2.0 |" in text
     # 5000 steps of 10 µs, and of three launches
     assert "| tf32 | 0.05 | 0.04 | 0.09 |" in text
-    assert "| cifar10-2@10 | tf32 | forward | 4 of 8 | 64 | 6.0 | l2 |  |" in text
+    assert "| cifar10-2@10 | tf32 | forward | 4 of 8 | 64 | 6.0 | hbm | 7.5 |  |" in text
     assert "| apply | sm_90a | 30–40 | 0 | 2 | 43–50 | HGMMA |" in text
-    assert "Nothing on this page was measured on a GPU" in text
+    assert "| cifar10-2@10 | tf32 | forward | 64 | 4 | 3 | 9.0 | 6.0 | 7.5 | 15.8 | 14.7 |" in text
+    assert "| cifar10-3@10 | tf32 | forward | 64 | 4 | 3 |  |  |  | 15.8 | 14.7 |" in text
+    assert "forward 1.5 (1.5 to 1.5)" in text
