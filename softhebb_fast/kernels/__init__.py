@@ -14,7 +14,7 @@ from torch import Tensor
 from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.kernels import autotune, launch
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
-from softhebb_fast.kernels.launch import Rule
+from softhebb_fast.kernels.operands import Rule, check_dtype
 from softhebb_fast.kernels.pooling import new_map, pooling
 from softhebb_fast.precision import as_torch
 from softhebb_fast.reference import SoftHebbOutput
@@ -88,7 +88,7 @@ def block_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
 ) -> Tensor:
     """The epilogue of ``conv2d``'s u; u itself is not written where its neurons fit a tile."""
-    launch.check_dtype(x)
+    check_dtype(x)
     G, rule = _conv2d(x, weight, **options)
     E = pooling(epilogue, G)
     if x.numel() == 0:
@@ -163,7 +163,7 @@ def _learn(
     epilogue: Epilogue | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """u, or its epilogue, and bias_delta; the update goes into ``delta`` or onto the weight."""
-    launch.check_dtype(x)
+    check_dtype(x)
     E = None if epilogue is None else pooling(epilogue, G)
     bias_delta = None if bias is None or rule.hard else torch.empty_like(bias)
     if x.numel() == 0:
