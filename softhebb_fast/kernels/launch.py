@@ -228,10 +228,11 @@ def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: R
     config = configs.plasticity(G, M, x.dtype, configs.architecture(x.device))
     splits = configs.splits(G, M, config)
     room = new_gathered(x, bias, G, rule, splits)
+    u, u_low = (None, None) if room.sums is None else (c.u, c.u_low)
     launch(
         plasticity_kernel,
         (-(-G.K // config.BN) * -(-G.P // config.BP), splits, G.GROUPS),
-        (*factors, *values, c.u, c.u_low, *room[:3], M),
+        (*factors, *values, u, u_low, *room[:3], M),
         {"G": G, "P": G.P, "SPLITS": splits, **config.tiles},
         config,
     )

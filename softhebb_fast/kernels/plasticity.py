@@ -33,7 +33,8 @@ def plasticity_kernel(
 
     x and y are sums of as many terms as are given, see ``activity_kernel``; products as small as
     what the last terms left out are left out too. ``sums [SPLITS, 2, K]``, if asked, are the sums
-    of y and of y u over that part. ``largest`` is cleared for the kernel that comes next.
+    of y and of y u over that part; else u is not given. ``largest`` is cleared for the kernel that
+    comes next.
     """
     COLUMNS: tl.constexpr = (P + BP - 1) // BP
     i_k = tl.program_id(0) // COLUMNS

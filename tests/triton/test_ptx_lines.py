@@ -15,7 +15,7 @@ from tests.triton.cases import CONV, POOLS, WIDE, Case
 
 TARGETS = ("sm_80", "sm_90a")
 RATES = {"lr": 0.1, "lr_power": 0.5}
-# whole tiles of neurons, so that every lane has one
+# whole tiles of neurons, so that every lane has one, and of weights that are raised to a power
 FIRST = Case((2, 3, 9, 7), (64, 3, 5, 5), {"padding": (2, 2)})
 APART = Case(w=(128, 3, 3, 3))
 DEEP = Case(WIDE["x"], (128, 48, 3, 3), layout="channels_last")  # a tile of patches has many taps
@@ -34,7 +34,7 @@ LINES = {
     "bfloat16-avg": ("bfloat16", DEEP._replace(bias=True), "avg-4-2-1"),
     "ieee-hard_anti": ("ieee", Case(w=(64, 3, 3, 3), options={"wta": "hard_anti"}), None),
     "pre_triangle": ("ieee", Case(w=(64, 3, 3, 3), options={"pre_triangle": True}), "none"),
-    "lebesgue": ("ieee", APART._replace(options={"lebesgue_p": 3.0}), None),
+    "lebesgue": ("ieee", Case((2, 2, 7, 6), (128, 2, 4, 4), {"lebesgue_p": 3.0}), None),
     "ieee-deep": ("ieee", DEEP, None),
     "linear": ("ieee", Case((37, 128), (64, 128)), None),
     "linear-tf32": ("tf32", Case((37, 128), (64, 128)), None),
