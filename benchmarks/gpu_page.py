@@ -59,9 +59,11 @@ MEASURED_TEXT = """\
 NVIDIA H100 80GB HBM3, torch 2.11.0+cu130, Triton 3.6.0, driver 580.159: each kernel of a learning
 step in the configuration that is chosen now, in microseconds by the profiler, a median of five
 launches with the L2 as a step leaves it. No time stands where that configuration was not among
-those tried ([gpu_sweep.csv](../benchmarks/gpu_sweep.csv): all that were). Beside it the floor
-computed below, and the library on the same machine: `torch.mm` of patches that lie unfolded in
-memory, without the time of unfolding them, and `F.conv2d` of padded images or its weight gradient.
+those tried ([gpu_sweep.csv](../benchmarks/gpu_sweep.csv): all that were), nor for forward of
+stl10-4, which has changed since; in cifar10-2 and stl10-2 forward in bfloat16 then found its pixels
+in another way. Beside it the floor computed below, and the library on the same machine: `torch.mm`
+of patches that lie unfolded in memory, without the time of unfolding them, and `F.conv2d` of padded
+images or its weight gradient.
 Whole steps and other ways to compute them: [benchmarks.md](benchmarks.md#on-a-gpu).
 
 Measured times over floors, the median and the range: {ratios}.
@@ -132,7 +134,7 @@ def _steps(rows: Sequence[dict[str, str]]) -> str:
         )
     text = (
         "## A step of a layer\n\nAfter the @ the batch. MB moved are those between the "
-        "multiprocessors and L2."
+        "multiprocessors and L2 if programs\nshared no L1."
     )
     return f"{text}\n\n{markdown(head, cells)}\n"
 

@@ -6,15 +6,14 @@ All that autotuning would try is compiled first, in processes side by side. Then
 six times under the profiler: a kernel's time is the median of all runs but the first.
 ``gpu_measured.csv`` is of the configurations that ``configs`` chooses, beside the library's product
 of that shape and precision: ``torch.mm`` of patches that lie unfolded in memory, and ``F.conv2d``
-or its weight gradient. The committed sweep also has tiles that were tried by hand, and forward of
-stl10-4 when a program still took a run of tiles.
+or its weight gradient. The committed sweep has tiles that were tried by hand, forward of stl10-4
+when a program still took a run of tiles, and tiles of two taps that were loaded in another way.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product, zip_longest
 from pathlib import Path
@@ -63,8 +62,8 @@ def plan(target: str) -> Iterator[Step]:
         yield usual
         x, _ = tensors(layer, precision, "meta")
         G = launches(usual, target)[0].constants["G"]  # names the precision, too
-        tried = (candidates(k, x, G, ARCHITECTURES[target]) for k in TUNED)
-        forward, plasticity, one_pass = tried
+        arch = ARCHITECTURES[target]
+        forward, plasticity, one_pass = (candidates(k, x, G, arch) for k in TUNED)
         for config in one_pass:
             yield Step(layer, precision, (("one_pass", config),))
         for f, p in zip_longest(forward, plasticity):
@@ -114,7 +113,7 @@ def compiled(step: Step, target: str) -> list[dict] | None:
         run(step, *tensors(step.layer, step.precision, "cuda"))
         torch.cuda.synchronize()
     except Exception as error:
-        print(*step, f"{type(error).__name__}: {str(error)[:80]}", file=sys.stderr)
+        print(*step, f"{type(error).__name__}: {str(error)[:80]}")
         return None
     rows = []
     for launch in launches(step, target):
@@ -173,14 +172,13 @@ def library(layer: str, precision: str) -> dict[str, tuple[float, float]]:
     }
 
 
-def main() -> int:
+def main() -> None:
     arch = configs.architecture(torch.device("cuda"))
     target = next(t for t, number in ARCHITECTURES.items() if number == arch)
     steps = list(plan(target))
     with multiprocessing.get_context("spawn").Pool(maxtasksperchild=80) as pool:
-        rows = dict(
-            zip(steps, pool.starmap(compiled, [(s, target) for s in steps], 1), strict=True)
-        )
+        found = pool.starmap(compiled, [(step, target) for step in steps], 1)
+    rows = dict(zip(steps, found, strict=True))
     sweep, measured = {}, []
     for layer, precision in product(NETS, PRECISIONS):
         own = [s for s in steps if s[:2] == (layer, precision) and rows[s]]
@@ -191,14 +189,11 @@ def main() -> int:
                 if row["kernel"] in TUNED:
                     sweep.setdefault(tuple(row[n] for n in KEY), row)
                 if not step.choice:
-                    mm, conv = products.get(row["kernel"], ("", ""))
-                    measured.append(
-                        {n: row[n] for n in (*KEY, "us")} | {"mm_us": mm, "conv_us": conv}
-                    )
+                    beside = zip(COLUMNS[-2:], products.get(row["kernel"], ()), strict=False)
+                    measured.append({n: row[n] for n in (*KEY, "us")} | dict(beside))
     write_csv(SWEEP, FIELDS, sweep.values())
     write_csv(MEASURED, COLUMNS, measured)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

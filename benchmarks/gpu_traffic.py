@@ -197,9 +197,7 @@ def waves(programs: int) -> Iterator[range]:
 def tensors(launch: Launch) -> dict[str, torch.Tensor]:
     names = [n for n in launch.kernel.arg_names if n not in launch.constants]
     pairs = zip(names, launch.args, strict=True)
-    found = {name: a for name, a in pairs if isinstance(a, torch.Tensor) and a.numel()}
-    unread = ("u", "u_low") if launch.name == "plasticity" and "sums" not in found else ()
-    return {name: a for name, a in found.items() if name not in unread}
+    return {name: a for name, a in pairs if isinstance(a, torch.Tensor) and a.numel()}
 
 
 def lasting(launches: list[Launch]) -> set[int]:
