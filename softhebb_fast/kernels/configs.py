@@ -158,7 +158,6 @@ def forward(
     learns: bool = True,
     summed: bool = False,
 ) -> Config:
-
     def programs(c: Config) -> int:
         return -(-positions // c.BM) * -(-G.K // c.BN) * G.GROUPS
 
@@ -172,8 +171,7 @@ def forward(
 
 def listed(kernel: str, G: Geometry, dtype: torch.dtype, arch: int) -> list[Config]:
     """The configurations of the table that suit the architecture, for a layer."""
-    table = TABLE[kernel, _numbers(dtype)]
-    return [_covering(c, G) for c, _, suited in table if _family(arch) in suited]
+    return [_covering(c, G) for c, _ in _suited(kernel, dtype, arch)]
 
 
 def in_tile(G: Geometry, dtype: torch.dtype) -> Config | None:
@@ -272,13 +270,17 @@ def _choose(
     measured = _CHOSEN.get().get(kernel)
     if measured is not None:
         return measured
-    suited = [
-        (c, least) for c, least, those in TABLE[kernel, _numbers(dtype)] if _family(arch) in those
-    ]
+    suited = _suited(kernel, dtype, arch)
     smallest, *filling = [c for c, least in suited if programs(c) >= least]
     waste = WASTE * _padded(filling[0], G) if filling else 0
     chosen = [c for c in filling if _padded(c, G) < waste]
     return _covering(chosen[-1] if chosen else smallest, G)
+
+
+def _suited(kernel: str, dtype: torch.dtype, arch: int) -> list[tuple[Config, int]]:
+    """The rows of the table for an architecture: a configuration, the programs it must have."""
+    table = TABLE[kernel, _numbers(dtype)]
+    return [(c, least) for c, least, those in table if _family(arch) in those]
 
 
 def _covering(config: Config, G: Geometry) -> Config:

@@ -17,8 +17,7 @@ class Geometry(NamedTuple):
 
     A patch is numbered ``p = (c, r, s)``, or, where the channels of x are contiguous
     (``CHANNELS_LAST``), ``(c // CHUNK, r, s, c % CHUNK)``: in both cases neighbours in p are
-    neighbours in memory as far as possible, and all taps of a few channels come one after the
-    other, so that L1 still holds their pixels.
+    neighbours in memory as far as possible, and a tile shows a few taps of whole runs of channels.
     """
 
     GROUPS: int
@@ -46,7 +45,7 @@ class Geometry(NamedTuple):
     WR: int
     WS: int
     CHUNK: int  # channels whose taps come together
-    ALIGNED: int  # a power of two that divides the channels of a group and the strides of x
+    ALIGNED: int  # a power of two to 16 that divides a group's channels and the strides of x
     CHANNELS_LAST: bool  # of x: decides the order of p
     U_CHANNELS_LAST: bool
     WEIGHT_LINEAR: bool  # the weight is dense in the order of p
@@ -107,7 +106,7 @@ def conv2d_geometry(
         *x.stride(),
         *weight.stride(),
         chunk,
-        aligned(channels, *(n for n in x.stride() if n != 1)),
+        math.gcd(16, channels, *(n for n in x.stride() if n != 1)),
         last,
         suggest_memory_format(x) == torch.channels_last,
         _matches(weight, order) and (chunk == channels or not last),
@@ -119,11 +118,6 @@ def linear_geometry(x: Tensor, weight: Tensor) -> Geometry:
     """Geometry of ``x [B, N]`` under ``weight [K, N]``: a convolution of 1x1 images."""
     x, weight = (t.unsqueeze(2).unsqueeze(3) for t in (x, weight))
     return conv2d_geometry(x, weight, (1, 1), (0, 0), (1, 1), 1, "none")
-
-
-def aligned(*numbers: int) -> int:
-    """The largest power of two up to 16 that divides all of them."""
-    return math.gcd(16, *numbers)
 
 
 def _matches(tensor: Tensor, strides: tuple[int, ...]) -> bool:
