@@ -17,6 +17,11 @@ PRESETS = {
     "random": "SoftHebbCnnCIFAR",
     "backpropagation": "CnnCIFAR",
 }
+POOLED_BY_MAXIMUM = {  # the first layers of 4HardCnnCIFAR and 4SoftHebbCnnCIFAR
+    "hard winners": "hard-c96-k5-p1-lr0.05-lp0.75-r25:triangle_1:max_4_2_1",
+    "random": "softkrotov-c96-k5-p2-t1-lr0.08-lp0.5-r25:triangle_0.7:max_4_2_1",
+}
+CLASSIFIER = "BP:flatten:dropout_0.5"
 SHORT = {
     "SoftHebb": "soft",
     "hard winners": "hard",
@@ -44,18 +49,35 @@ def _cell(series: str, depth: int, accuracy: float) -> Cell:
     )
 
 
+def _max(series: str, layer: str) -> Cell:
+    run = {"preset": f"{layer} {CLASSIFIER}", "dataset": "cifar10"}
+    if series == "random":
+        run["unsup_epochs"] = 0
+    return Cell(
+        f"cifar10-1-{SHORT[series]}-max",
+        f"{series}, 1 layer, pooled by maximum",
+        run,
+        {"test_accuracy": PUBLISHED[series][0]},
+        series=f"{series}, max",
+        x="1",
+    )
+
+
 EXPERIMENT = Experiment(
     "softhebb",
     "Depth, and other ways to learn",
     "Journé et al. 2023, Figure 3, means of four seeds",
     """CIFAR-10. Random filters keep the batch norm of untrained layers at the identity, as
-published. Backpropagation trains all layers end to end here; the published commands trained them
-one after the other, each with the layers below frozen.""",
+published. One layer of hard winners and one of random filters stand here twice: as the preset of
+one layer, pooled by average, and as the first layer of the preset of three, pooled by maximum.
+Backpropagation trains all layers end to end here; the published commands trained them one after the
+other, each with the layers below frozen.""",
     tuple(
         _cell(series, depth, accuracy)
         for series, values in PUBLISHED.items()
         for depth, accuracy in enumerate(values, 1)
-    ),
+    )
+    + tuple(_max(series, layer) for series, layer in POOLED_BY_MAXIMUM.items()),
     figure="bars",
     axis="layers below the classifier",
 )
