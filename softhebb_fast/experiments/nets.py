@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+from softhebb_fast.experiments.cell import Cell
 
 FORK = {"name": "zerO", "scale": "fork"}
 CIFAR_NET = "4SoftHebbCnnCIFAR"
@@ -21,3 +24,11 @@ def deep(dataset: str, init: str) -> tuple[str, dict[str, Any]]:
 def tuned(preset: str, **factors: float) -> dict[str, Any]:
     """The run of a network tuned for ZerO on MNIST."""
     return {"preset": preset, "dataset": "mnist", "init": FORK, **factors}
+
+
+def with_halvings(cell: Cell) -> Cell:
+    """The same with CIFAR-10's classifier: of ten epochs, none at a halved rate, the last is
+    one more draw from a range of half a point."""
+    longer = {"probe_epochs": 50, "probe_batch": 64}
+    label = f"{cell.label}, classifier as on CIFAR-10"
+    return replace(cell, name=f"{cell.name}-halvings", label=label, run={**cell.run, **longer})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.nets import deep
+from softhebb_fast.experiments.nets import deep, with_halvings
 
 PUBLISHED = {  # random, ZerO
     "cifar10": (80.3, 36.97),
@@ -31,16 +29,8 @@ def _cells() -> list[Cell]:
             least = AT_LEAST.get(dataset) if init == "normal" else None
             cells.append(Cell(name, label, run, {"test_accuracy": value}, at_least=least))
             if name == "mnist-3-normal":
-                cells.append(_with_halvings(cells[-1]))
+                cells.append(with_halvings(cells[-1]))
     return cells
-
-
-def _with_halvings(cell: Cell) -> Cell:
-    """The same with CIFAR-10's classifier: of ten epochs, none at a halved rate, the last is
-    one more draw from a range of half a point."""
-    longer = {"probe_epochs": 50, "probe_batch": 64}
-    label = f"{cell.label}, classifier as on CIFAR-10"
-    return replace(cell, name=f"{cell.name}-halvings", label=label, run={**cell.run, **longer})
 
 
 EXPERIMENT = Experiment(
