@@ -39,6 +39,6 @@ def test_a_page_counts_what_came_out(tmp_path):
     (tmp_path / "table2.png").write_bytes(b"")
     (tmp_path / "table2.md").write_text("Found: it holds.\n")
     text = page.page(tmp_path, tmp_path / "docs" / "page.md")
-    assert "| [table2](#table2-non-zero-weights) | 3 | 2 | 1 | 1 | 1 |" in text
+    assert "| [table2](#table2-non-zero-weights) | 5 | 2 | 1 | 1 | 3 |" in text
     assert "![Non-zero weights](../table2.png)" in text
-    assert "\nFound: it holds.\n\nNot run yet: `mnist-3-zero`.\n" in text
+    assert "\nFound: it holds.\n\nNot run yet: `mnist-3-normal-halvings`" in text
