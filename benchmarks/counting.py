@@ -52,6 +52,23 @@ def sampled(emulator: ModuleType) -> type:
     return Machine
 
 
+def is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def kinds(launch: Launch) -> list[tuple[float, tuple[torch.Tensor, int] | None]]:
+    """Shares of the programs that are alike, and the counter and count that make one such.
+
+    Of the programs that share a tile of plasticity one comes last and has more to do.
+    """
+    names = [n for n in launch.kernel.arg_names if n not in launch.constants]
+    arrived = dict(zip(names, launch.args, strict=True)).get("arrived")
+    if launch.name != "plasticity" or arrived is None:
+        return [(1.0, None)]
+    splits = launch.constants["SPLITS"]
+    return [(1 - 1 / splits, (arrived, 0)), (1 / splits, (arrived, splits - 1))]
+
+
 def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     """Floors in us and counts of a launch, scaled from about ``programs`` of its programs.
 
@@ -60,20 +77,20 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     """
     emulator = load_emulator()
     emulator.Machine = sampled(emulator)
-    real: dict[int, object] = {}
-    for arg in launch.args:
-        if isinstance(arg, torch.Tensor):
-            real[id(arg)] = torch.zeros_like(arg, device="cpu")
+    real = {id(a): torch.zeros_like(a, device="cpu") for a in launch.args if is_tensor(a)}
     launch = launch._replace(args=tuple(real.get(id(a), a) for a in launch.args))
+    compiled, args = launch.compile(TARGET), launch.source()[1]
     total = int(np.prod(launch.grid))
     batch = -(-total // programs)
     done = -(-total // batch)
-    args = launch.source()[1]
-    found = emulator.run(
-        launch.compile(TARGET), launch.grid, args, batch=batch, stats=True, race=False
-    )
-    scale = total / done
-    found = {k: v * scale for k, v in found.items() if isinstance(v, int)}
+    found: dict[str, float] = {}
+    for share, arrived in kinds(launch):
+        if arrived is not None:
+            arrived[0].fill_(arrived[1])
+        ran = emulator.run(compiled, launch.grid, args, batch=batch, stats=True, race=False)
+        for name, value in ran.items():
+            if isinstance(value, int):
+                found[name] = found.get(name, 0) + value * share * total / done
     l2 = {**found, "global_ld_sectors": found.get("l2_ld_sectors", 0)}
     narrow = launch.args[0].element_size() == 2  # what is multiplied, where anything is
     floors = emulator.bounds(l2, hbm_bytes, "f16" if narrow else "tf32", "H100")

@@ -44,7 +44,7 @@ LAYERS = {
 PRECISIONS = ("tf32", "bfloat16", "tf32x3", "ieee")
 CALLS = {
     "step": ("one_pass", "forward", "activity", "plasticity", "project", "apply"),
-    "block": ("one_pass", "forward", "project"),
+    "block": ("one_pass", "forward", "apply"),
     "features": ("forward", "pool"),
 }
 MAX = Epilogue(True, 0.7, "max", (4, 4), (2, 2), (1, 1))

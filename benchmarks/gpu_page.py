@@ -61,7 +61,8 @@ step in the configuration that is chosen now, in microseconds by the profiler, a
 launches with the L2 as a step leaves it. No time stands where that configuration was not among
 those tried ([gpu_sweep.csv](../benchmarks/gpu_sweep.csv): all that were), nor for forward of
 stl10-4, which has changed since; in cifar10-2 and stl10-2 forward in bfloat16 then found its pixels
-in another way. Beside it the floor computed below, and the library on the same machine: `torch.mm`
+in another way. Plasticity was then the product alone: that it makes D of it, and activity the sums
+of y u, in the place of a launch after them, is not measured yet. Beside it the floor computed below, and the library on the same machine: `torch.mm`
 of patches that lie unfolded in memory, without the time of unfolding them, and `F.conv2d` of padded
 images or its weight gradient.
 Whole steps and other ways to compute them: [benchmarks.md](benchmarks.md#on-a-gpu).

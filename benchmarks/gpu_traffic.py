@@ -38,14 +38,15 @@ POSITIONS, NEURONS = 256, 16  # of a piece
 WRITTEN = {
     "one_pass": ("u", "total", "out", "yx", "sums", "largest"),
     "forward": ("u", "u_low", "total", "out", "top", "win", "lse"),
-    "activity": ("y", "y1", "y2", "x0", "x1", "x2"),
-    "plasticity": ("yx", "sums", "largest"),
-    "project": ("yu", "rate", "out"),
-    "apply": ("w",),
+    "activity": ("y", "y1", "y2", "x0", "x1", "x2", "sums", "largest", "arrived"),
+    "plasticity": ("yx", "d", "norms"),
+    "project": ("d", "norms"),
+    "apply": ("w", "out"),
 }
 LASTING = ("u", "out", "w")
 BY_NEURON = ("u", "u_low", "y", "y1", "y2")  # maps of positions and neurons
 BY_CHANNEL = ("x", "x0", "x1", "x2")
+FORGOTTEN = (("activity", "u"), ("activity", "u_low"))  # by the hint of their loads
 STATISTICS = ("total", "top", "win", "anti", "lse")
 Touch = tuple[str, tuple[int, ...], bool]  # a tensor, the piece, whether it is written
 
@@ -58,13 +59,17 @@ class Cache:
         self.room = L2
         self.read = self.evicted = 0.0  # bytes from HBM, bytes of scratch to it
 
-    def touch(self, piece: tuple, size: float, dirty: bool, fresh: bool) -> None:
-        """``fresh`` pieces are written whole and need not be read."""
+    def touch(
+        self, piece: tuple, size: float, dirty: bool, fresh: bool, forget: bool = False
+    ) -> None:
+        """``fresh`` pieces are written whole and need not be read; one to ``forget`` leaves next."""
         known = self.held.pop(piece, None)
         if known is None:
             self.room -= size
             self.read += 0.0 if fresh else size
         self.held[piece] = (size, dirty or (known is not None and known[1]))
+        if forget:
+            self.held.move_to_end(piece, last=False)
         while self.room < 0:
             size, dirty = self.held.popitem(last=False)[1]
             self.room += size
@@ -85,7 +90,7 @@ class Pieces:
         counts = {
             **dict.fromkeys(BY_CHANNEL, self.positions * self.channels),
             **dict.fromkeys(BY_NEURON, self.positions * self.neurons),
-            "w": self.neurons,
+            **dict.fromkeys(("w", "d"), self.neurons),
             "yx": self.neurons * launch.constants.get("SPLITS", 1),
             "out": self.positions,
             "a": self.positions * (1 if launch.constants.get("BLOCKS") else self.neurons),
@@ -111,10 +116,10 @@ class Pieces:
                 yield from self.all_of(name, positions.values(), write=True)
 
     def activity(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        everything = range(self.neurons)
-        for m in range(self.positions):
+        for m in reversed(range(self.positions)):
             for name in BY_NEURON:
-                yield from self.all_of(name, [[m]], [everything], write=name.startswith("y"))
+                write = name.startswith("y")
+                yield from self.all_of(name, [[m]], [range(self.neurons)], write=write)
             for name in STATISTICS:
                 yield name, (m,), False
         for m in range(self.positions):
@@ -139,6 +144,10 @@ class Pieces:
                         yield from self.all_of(name, [at[s]], [neurons[k]])
             for s, k in dict.fromkeys((s, k) for s, k, _ in here):
                 yield from self.all_of("yx", [[s]], [neurons[k]], write=True)
+            if splits == 1:
+                yield from self.all_of("w", neurons.values())
+        if splits > 1:
+            yield from self.change(splits)
 
     def one_pass(self, launch: Launch, c: dict) -> Iterator[Touch]:
         splits, everything = c["SPLITS"], range(self.neurons)
@@ -152,22 +161,23 @@ class Pieces:
         yield from self.all_of("yx", [range(splits)], [everything], write=True)
 
     def project(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        splits = c["SPLITS"]
-        for k in reversed(range(self.neurons)):
+        yield from self.change(c["SPLITS"])
+
+    def change(self, splits: int) -> Iterator[Touch]:
+        for k in range(self.neurons):
             yield from self.all_of("yx", [range(splits)], [[k]])
             yield "w", (k,), False
-            if splits > 1:
-                yield "yx", (0, k), True
+            yield "d", (0, k), True
+
+    def apply(self, launch: Launch, c: dict) -> Iterator[Touch]:
+        for k in range(self.neurons):
+            yield "d", (0, k), False
+            yield "w", (k,), False
         neurons = () if c["BLOCKS"] else ([range(self.neurons)],)
         for m in range(self.positions):
             yield from self.all_of("a", [[m]], *neurons)
             yield "total", (m,), False
             yield "out", (m,), True
-
-    def apply(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        for k in range(self.neurons):
-            yield "yx", (0, k), False
-            yield "w", (k,), False
 
     def of_positions(self, tile: int, rows: int) -> range:
         return span(tile, rows, POSITIONS, self.positions)
@@ -217,7 +227,8 @@ def moves(launches: list[Launch]) -> Iterator[tuple[float, float]]:
             if name in now:
                 size = now[name].nbytes / pieces.number(launch, name)
                 dirty = write and id(now[name]) not in kept
-                cache.touch((id(now[name]), *index), size, dirty, write)
+                forget = (launch.name, name) in FORGOTTEN
+                cache.touch((id(now[name]), *index), size, dirty, write, forget)
         written = [now[n] for n in WRITTEN[launch.name] if n in now]
         out = sum(t.nbytes for t in written if id(t) in kept)
         scratch = sum(t.nbytes for t in written if id(t) not in kept)
@@ -234,19 +245,17 @@ def bound(launches: list[Launch]) -> float:
     kept, moved, last, waits = lasting(launches), 0.0, {}, []
     for i, launch in enumerate(launches):
         for name, tensor in tensors(launch).items():
-            size = tensor.nbytes
-            if (launch.name, name) == ("apply", "yx"):
-                size /= launch.constants["SPLITS"]
+            size, key = tensor.nbytes, id(tensor)
             write = name in WRITTEN[launch.name]
             if not write or (launch.name, name) == ("apply", "w"):
-                if id(tensor) in last:
-                    since, dirty = last[id(tensor)]
+                if key in last:
+                    since, dirty = last[key]
                     waits.append((i - since, -1 - dirty, since, size))
                 else:
                     moved += size
-            if write and id(tensor) in kept:
+            if write and key in kept:
                 moved += size
-            last[id(tensor)] = i, write and id(tensor) not in kept
+            last[key] = i, write and key not in kept
     room = [L2] * len(launches)
     for length, cost, since, size in sorted(waits):
         held = min(size, *room[since : since + length])

@@ -1,7 +1,7 @@
 """The backend "triton": the SoftHebb layer in Triton kernels, for CUDA and ROCm tensors.
 
-Five launches a layer and step: forward, activity, plasticity, and two to apply the update; three
-where one pass does the work of the first three. Nothing waits for the device, no allocation depends
+Four launches a layer and step: forward, activity, plasticity and apply; three where one pass does
+the work of the first two and most of the third. Nothing waits for the device, no allocation depends
 on data, and every sum has a fixed order. Loads are widest where x and weight are both
 ``torch.channels_last``. Arguments are taken as valid: ``softhebb_fast.functional`` checks them.
 """
@@ -172,12 +172,12 @@ def _learn(
                 empty.zero_()
         size = (G.OH, G.OW) if E is None else (E.OY, E.OX)
         return new_map(x, G, *size), bias_delta
-    config = launch.fits_one_pass(x, G, rule)
+    config, rated = launch.fits_one_pass(x, G, rule), delta is None
     if config is not None:
-        out, gathered, pool = launch.one_pass(x, weight, bias, G, rule, config, E)
+        out, change, pool = launch.one_pass(x, weight, bias, G, rule, config, E, rated)
     else:
         competed, pool = launch.forward(x, weight, bias, G, rule, E)
-        out, gathered = competed.u, launch.plasticity(x, bias, competed, G, rule)
+        out, change = competed.u, launch.plasticity(x, weight, competed, G, rule, rated)
     positions = x.shape[0] * G.pixels
-    launch.apply(weight, bias, gathered, positions, G, rule, delta, bias_delta, lr, lr_power, pool)
+    launch.apply(weight, bias, change, positions, G, rule, delta, bias_delta, lr, lr_power, pool)
     return out if pool is None else pool.out, bias_delta

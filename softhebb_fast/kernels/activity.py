@@ -28,6 +28,9 @@ def activity_kernel(
     x0,
     x1,
     x2,
+    sums,
+    largest,
+    arrived,
     SIZE,
     M,
     scale,
@@ -36,31 +39,53 @@ def activity_kernel(
     WTA: tl.constexpr,
     OVERWRITE: tl.constexpr,
     TILES: tl.constexpr,
+    PARTS: tl.constexpr,
+    COUNTERS: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
 ):
-    """A tile ``[BM, BN]`` of y, laid out as u; programs beyond those split BM * BN values of x."""
+    """y of BN neurons in one of PARTS of the positions, laid out as u, and what it sums to.
+
+    ``sums [PARTS, 2, K]`` are the sums of y and of y u. The first programs take the last
+    positions: what forward wrote last is read first, while the cache may still hold it. Programs
+    beyond those split BM * BN values of x. Counters of the next kernel are cleared.
+    """
     COLUMNS: tl.constexpr = (G.K + BN - 1) // BN
-    PROGRAMS = tl.cdiv(M, BM) * COLUMNS * G.GROUPS
+    PROGRAMS: tl.constexpr = PARTS * COLUMNS * G.GROUPS
     i = tl.program_id(0)
     if i < PROGRAMS:
+        if i == 0:
+            clear(largest, G.GROUPS)
+            if arrived is not None:
+                clear(arrived, COUNTERS)
         HARD: tl.constexpr = WTA == "hard" or WTA == "hard_anti"
+        N: tl.constexpr = G.GROUPS * G.K
         i_g = i // COLUMNS % G.GROUPS
-        o_m = i // (COLUMNS * G.GROUPS) * BM + tl.arange(0, BM)
+        i_s = i // (COLUMNS * G.GROUPS)
         o_k = i % COLUMNS * BN + tl.arange(0, BN)
-        m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
-        o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-        b_win, b_lse = load_statistics(top, win, lse, i_g, o_m, M, TILES, HARD)
-        m_win = o_k[None, :] == b_win[:, None]
-        m_anti = m_win
-        if WTA == "hard_anti":
-            b_anti = tl.load(anti + i_g * M + o_m, mask=o_m < M, other=-1)
-            m_anti = o_k[None, :] == b_anti[:, None]
-        b_u = 0.0
-        if not HARD:
-            b_u = load_u(u, u_low, o, m, 0.0)
-        b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scale, delta, WTA, OVERWRITE)
-        store_terms(y, y1, y2, o, m, b_y)
+        m_k = o_k < G.K
+        b_ys = tl.zeros((BM, BN), tl.float32)
+        b_yu = tl.zeros((BM, BN), tl.float32)
+        RANGE = tl.cdiv(tl.cdiv(M, BM), PARTS) * BM
+        FIRST = (PARTS - 1 - i_s) * RANGE
+        for i_m in range(FIRST, tl.minimum(FIRST + RANGE, M), BM):
+            o_m = i_m + tl.arange(0, BM)
+            m = (o_m < M)[:, None] & m_k[None, :]
+            o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
+            b_win, b_lse = load_statistics(top, win, lse, i_g, o_m, M, TILES, HARD)
+            m_win = o_k[None, :] == b_win[:, None]
+            m_anti = m_win
+            if WTA == "hard_anti":
+                b_anti = tl.load(anti + i_g * M + o_m, mask=o_m < M, other=-1)
+                m_anti = o_k[None, :] == b_anti[:, None]
+            b_u = load_u(u, u_low, o, m & (m_win | m_anti) if HARD else m, 0.0, True)
+            b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scale, delta, WTA, OVERWRITE)
+            store_terms(y, y1, y2, o, m, b_y)
+            b_ys += tl.where(m, b_y, 0.0)
+            b_yu += tl.where(m, b_y * b_u, 0.0)
+        o_s = sums + 2 * i_s * N + i_g * G.K + o_k
+        tl.store(o_s, tl.sum(b_ys, axis=0), mask=m_k)
+        tl.store(o_s + N, tl.sum(b_yu, axis=0), mask=m_k)
     elif x0 is not None:
         o_x = (i - PROGRAMS).to(tl.int64) * (BM * BN) + tl.arange(0, BM * BN)
         b_x = tl.load(x + o_x, mask=o_x < SIZE, other=0.0)
@@ -81,3 +106,9 @@ def store_terms(t, t1, t2, o, m, b):
         tl.store(t1 + o, b_t, mask=m)
         if t2 is not None:
             tl.store(t2 + o, (b - b_t.to(tl.float32)).to(t.dtype.element_ty), mask=m)
+
+
+@triton.jit
+def clear(counters, N: tl.constexpr):
+    o = tl.arange(0, triton.next_power_of_2(N))
+    tl.store(counters + o, tl.zeros(o.shape, tl.int32), mask=o < N)

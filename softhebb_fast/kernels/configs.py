@@ -77,15 +77,24 @@ TABLE = {
         (Config(64, 128, 32, 4, 1), 60, (90,)),
     ),
     ("plasticity", "16"): (
-        (Config(64, 128, 128, 8, 3), 0, (80,)),
-        (Config(64, 128, 128, 4, 3), 0, (0, 90, 100)),
+        (Config(64, 128, 64, 4, 4), 0, ALL),
+        (Config(64, 128, 128, 8, 3), 132, (80, 100)),
+        (Config(64, 128, 128, 4, 3), 132, (0, 90)),
     ),
-    ("plasticity", "tf32"): ((Config(32, 128, 128, 8, 3), 0, ALL),),
+    ("plasticity", "tf32"): (
+        (Config(64, 128, 64, 4, 3), 0, (0, 90, 100)),
+        (Config(32, 128, 64, 8, 3), 0, (80,)),
+        (Config(32, 128, 128, 8, 3), 132, ALL),
+    ),
     ("plasticity", "tf32x3"): (
-        (Config(32, 64, 128, 8, 2), 0, (80,)),
+        (Config(32, 32, 64, 4, 2), 0, (80,)),
+        (Config(32, 64, 128, 8, 2), 60, (80,)),
         (Config(32, 128, 128, 8, 3), 0, (0, 90, 100)),
     ),
-    ("plasticity", "ieee"): ((Config(32, 128, 128, 8, 1), 0, ALL),),
+    ("plasticity", "ieee"): (
+        (Config(32, 32, 32, 4, 2), 0, ALL),
+        (Config(32, 128, 128, 8, 1), 60, ALL),
+    ),
 }
 ONE_TAP = {  # of plasticity where a tile of patches is channels of one tap
     "tf32": Config(32, 64, 128, 4, 3),
@@ -186,7 +195,10 @@ def plasticity(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Co
         return _covering(ONE_TAP[_numbers(dtype)], G)
 
     def programs(c: Config) -> int:
-        return -(-G.K // c.BN) * -(-G.P // c.BP) * G.GROUPS * splits(G, positions, c)
+        """Those that a tile split for a program every 16 steps would have, and at most 16 ways:
+        what was split must be added up."""
+        steps = min(-(-positions // c.BM), 256)
+        return -(-G.K // c.BN) * -(-G.P // c.BP) * G.GROUPS * steps // 16
 
     return _choose("plasticity", dtype, arch, G, programs)
 
@@ -198,8 +210,14 @@ def terms(dtype: torch.dtype) -> int:
 
 def activity(G: Geometry) -> Config:
     if G.U_CHANNELS_LAST:
-        return Config(16, 128, 0, 4, 1)
+        return Config(32, 128, 0, 8, 1)
     return Config(64, 32, 0, 4, 1)
+
+
+def parts(G: Geometry, positions: int) -> int:
+    """Parts of the positions that programs of activity take: many, but sums of few to add up."""
+    tiles = -(-positions // activity(G).BM)
+    return -(-tiles // -(-tiles // 128))
 
 
 def one_pass(G: Geometry, dtype: torch.dtype, arch: int) -> Config | None:
@@ -229,18 +247,17 @@ def one_pass_splits(positions: int, config: Config) -> int:
 
 
 def splits(G: Geometry, positions: int, config: Config) -> int:
-    """Ranges of positions: two programs a multiprocessor, each with a loop worth having."""
+    """Ranges of positions: a program a multiprocessor, or two where both have a long loop."""
     programs = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
     steps = -(-positions // config.BM)
-    least = max(4, -(-steps // max(1, 2 * PROCESSORS // programs)))
-    return -(-steps // least)
+    twice = max(1, 2 * PROCESSORS // programs)
+    most = twice if steps >= 32 * twice else max(1, PROCESSORS // programs)
+    return -(-steps // max(4, -(-steps // most)))
 
 
 def project(G: Geometry) -> Config:
-    """A neuron at a time in registers, if it fits; BM ranges of positions are summed at a time."""
-    columns = _cover(G.P, 16384)
-    columns = columns if columns >= G.P else 4096
-    return Config(max(1, 4096 // columns), 0, columns, max(4, columns // 512), 1)
+    """A neuron of a layer of one pass; BM ranges of positions are summed at a time."""
+    return Config(32, 0, _cover(G.P, 128), 4, 1)
 
 
 def pool(G: Geometry, out_y: int, out_x: int) -> dict[str, int]:

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from softhebb_fast.kernels import configs, pooling
 from softhebb_fast.kernels.activity import activity_kernel
-from softhebb_fast.kernels.apply import apply_kernel, pool_kernel, project_kernel
+from softhebb_fast.kernels.apply import apply_kernel, pool_kernel
+from softhebb_fast.kernels.change import project_kernel
 from softhebb_fast.kernels.compete import compete_kernel
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.forward import forward_kernel
 from softhebb_fast.kernels.geometry import Geometry, span
 from softhebb_fast.kernels.one_pass import one_pass_kernel
-from softhebb_fast.kernels.operands import Competed, Gathered, Rule, new_gathered, new_u
+from softhebb_fast.kernels.operands import Change, Competed, Rule, new_change, new_u
 from softhebb_fast.kernels.plasticity import plasticity_kernel
 from softhebb_fast.kernels.pooling import Pool, Pooling, new_blocks, new_map
 
@@ -149,8 +150,9 @@ def one_pass(
     rule: Rule,
     config: Config,
     E: Pooling | None = None,
-) -> tuple[Tensor, Gathered, Pool | None]:
-    """u and yx in one launch; with ``E`` pooled blocks instead of u, where it has any."""
+    rated: bool = False,
+) -> tuple[Tensor, Change, Pool | None]:
+    """u and the change in two launches; with ``E`` pooled blocks instead of u, where it has any."""
     M = x.shape[0] * G.pixels
     u = total = out = pool = None
     tiled = E is not None and E.block > 0 and G.GROUPS == 1
@@ -163,11 +165,13 @@ def one_pass(
             pool = Pool(u, total, new_map(x, G, E.OY, E.OX), M, E, parts=G.GROUPS)
     rows = x.shape[0] * E.NY * E.NX * E.block if tiled else M
     splits = configs.one_pass_splits(rows, config)
-    room = new_gathered(x, bias, G, rule, splits)
+    summed = bias is not None or rule.pre_triangle
+    change, yx = new_change(x, G, splits, 1, splits if summed else None, rated)
+    d, norms, largest, sums = change
     launch(
         one_pass_kernel,
         (splits, G.GROUPS),
-        (x, w, bias, u, total, out, *room[:3], M, rule.scale, rule.delta, rule.rank),
+        (x, w, bias, u, total, out, yx, sums, largest, M, rule.scale, rule.delta, rule.rank),
         {
             "G": G,
             "E": E if tiled else None,
@@ -183,11 +187,31 @@ def one_pass(
         },
         config,
     )
-    return out if u is None else u, room, pool
+    config = configs.project(G)
+    launch(
+        project_kernel,
+        (G.neurons,),
+        (yx, sums, w, d, norms, largest, rule.lebesgue_p),
+        {
+            "G": G,
+            "P": G.P,
+            "LEBESGUE": rule.lebesgue_p != 2,
+            "SPLITS": splits,
+            "BS": config.BM,
+            "BP": config.BP,
+        },
+        config,
+    )
+    return out if u is None else u, change, pool
 
 
-def activity(x: Tensor, c: Competed, G: Geometry, rule: Rule) -> tuple[list, list]:
-    """y, laid out as u, and x, both in terms that plasticity multiplies: one launch."""
+def activity(
+    x: Tensor, c: Competed, G: Geometry, rule: Rule, change: Change, arrived: Tensor | None
+) -> tuple[list, list]:
+    """y, laid out as u, and x, both in terms that plasticity multiplies: one launch.
+
+    Also the sums of ``change``; its maximum and what has ``arrived`` begin at 0.
+    """
     M = x.shape[0] * G.pixels
     terms = configs.terms(x.dtype)
     config = configs.activity(G)
@@ -200,19 +224,22 @@ def activity(x: Tensor, c: Competed, G: Geometry, rule: Rule) -> tuple[list, lis
         values = [torch.empty_like(c.u, dtype=torch.bfloat16) for _ in range(terms)]
     values, factors = (t + [None] * (3 - len(t)) for t in (values, factors))
     tile = config.BM * config.BN
-    programs = -(-M // config.BM) * -(-G.K // config.BN) * G.GROUPS + -(-size // tile)
+    programs = change.parts * -(-G.K // config.BN) * G.GROUPS + -(-size // tile)
     launch(
         activity_kernel,
         (programs,),
         (
             *(c.u, c.u_low, c.top, c.win, c.anti, c.lse, *values),
-            *(x if size else None, *factors, size, M, rule.scale, rule.delta),
+            *(x if size else None, *factors, change.sums, change.largest, arrived),
+            *(size, M, rule.scale, rule.delta),
         ),
         {
             "G": G,
             "WTA": rule.wta,
             "OVERWRITE": rule.overwrite,
             "TILES": c.tiles,
+            "PARTS": change.parts,
+            "COUNTERS": 0 if arrived is None else arrived.numel(),
             "BM": config.BM,
             "BN": config.BN,
         },
@@ -221,28 +248,41 @@ def activity(x: Tensor, c: Competed, G: Geometry, rule: Rule) -> tuple[list, lis
     return values, [x, None, None] if terms == 1 else factors
 
 
-def plasticity(x: Tensor, bias: Tensor | None, c: Competed, G: Geometry, rule: Rule) -> Gathered:
-    """yx, split over ranges of positions: two launches."""
-    values, factors = activity(x, c, G, rule)
+def plasticity(
+    x: Tensor, w: Tensor, c: Competed, G: Geometry, rule: Rule, rated: bool = False
+) -> Change:
+    """The change, its positions split over programs: two launches."""
     M = x.shape[0] * G.pixels
     config = configs.plasticity(G, M, x.dtype, configs.architecture(x.device))
     splits = configs.splits(G, M, config)
-    room = new_gathered(x, bias, G, rule, splits)
-    u, u_low = (None, None) if room.sums is None else (c.u, c.u_low)
+    rows, columns = -(-G.K // config.BN), -(-G.P // config.BP)
+    change, yx = new_change(x, G, splits, columns, configs.parts(G, M), rated)
+    arrived = None
+    if splits > 1:
+        arrived = x.new_empty((G.GROUPS * rows * columns,), dtype=torch.int32)
+    values, factors = activity(x, c, G, rule, change, arrived)
+    d, norms, largest, sums = change
     launch(
         plasticity_kernel,
-        (-(-G.K // config.BN) * -(-G.P // config.BP), splits, G.GROUPS),
-        (*factors, *values, u, u_low, *room[:3], M),
-        {"G": G, "P": G.P, "SPLITS": splits, **config.tiles},
+        (rows * columns, splits, G.GROUPS),
+        (*factors, *values, w, sums, yx, arrived, d, norms, largest, M, rule.lebesgue_p),
+        {
+            "G": G,
+            "P": G.P,
+            "LEBESGUE": rule.lebesgue_p != 2,
+            "SPLITS": splits,
+            "PARTS": change.parts,
+            **config.tiles,
+        },
         config,
     )
-    return room
+    return change
 
 
 def apply(
     w: Tensor,
     bias: Tensor | None,
-    gathered: Gathered,
+    change: Change,
     positions: int,
     G: Geometry,
     rule: Rule,
@@ -252,34 +292,30 @@ def apply(
     lr_power: float = 0.5,
     pool: Pool | None = None,
 ) -> None:
-    """``D / max |D|`` into ``delta``; where that is None, the step on ``w``: two launches.
+    """``D / max |D|`` into ``delta``; where that is None, the step on ``w``: one launch.
 
-    The first of them also pools what is left to pool.
+    It also pools what is left to pool.
     """
-    yx, sums, largest, splits = gathered
-    yu = w.new_empty((G.neurons,), dtype=torch.float32)
-    rate = torch.empty_like(yu) if delta is None else None
-    constants = {"G": G, "P": G.P, "SPLITS": splits}
-    config = configs.project(G)
+    config = configs.apply(G)
+    tiles = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
     launch(
-        project_kernel,
-        (G.neurons + pooling.programs(G, pool),),
-        (yx, sums, w, yu, rate, largest, lr, lr_power, rule.lebesgue_p, *pooling.arguments(pool)),
+        apply_kernel,
+        (tiles + pooling.programs(G, pool),),
+        (
+            *(change.d, change.norms, change.largest, w if delta is None else None, delta),
+            *(None if bias_delta is None else change.sums, bias, bias_delta),
+            *(*pooling.arguments(pool), positions, rule.scale, lr, lr_power, rule.lebesgue_p),
+        ),
         {
-            **constants,
+            "G": G,
+            "P": G.P,
             "LEBESGUE": rule.lebesgue_p != 2,
-            "BS": config.BM,
+            "COLUMNS": change.columns,
+            "PARTS": change.parts,
+            "BK": config.BN,
             "BP": config.BP,
             **pooling.constants(G, pool),
         },
-        config,
-    )
-    config = configs.apply(G)
-    launch(
-        apply_kernel,
-        (-(-G.P // config.BP), -(-G.K // config.BN), G.GROUPS),
-        (yx, sums, w, bias, yu, rate, largest, delta, bias_delta, positions, rule.scale),
-        {**constants, "BN": config.BN, "BP": config.BP},
         config,
     )
 
@@ -289,7 +325,7 @@ def pool(p: Pool, G: Geometry) -> None:
     launch(
         pool_kernel,
         (pooling.programs(G, p),),
-        pooling.arguments(p),
+        (*pooling.arguments(p), p.positions),
         {"G": G, **pooling.constants(G, p)},
         Config(0, 0, 0, 4, 1),
     )

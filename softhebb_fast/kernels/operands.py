@@ -46,17 +46,27 @@ class Competed(NamedTuple):
     tiles: int
 
 
-class Gathered(NamedTuple):
-    """yx ``[SPLITS, K, P]``, its sums if needed, and room for the largest |D| of every group.
+class Change(NamedTuple):
+    """D of the weights ``[K, P]``, and what is needed to apply it.
 
-    The sums are those of y and of y u ``[SPLITS, 2, K]``: without a bias and with u linear in W the
+    ``norms [K, COLUMNS]`` are the sums of |W|^p over columns of the patch, if rates follow from
+    them; ``largest [GROUPS]`` are the bits of the largest |D|. ``sums [PARTS, 2, K]`` are those of
+    y and of y u over parts of the positions, if needed: without a bias and with u linear in W the
     sum of y u is <W, yx>.
     """
 
-    yx: Tensor
-    sums: Tensor | None
+    d: Tensor
+    norms: Tensor | None
     largest: Tensor
-    splits: int
+    sums: Tensor | None
+
+    @property
+    def columns(self) -> int:
+        return 1 if self.norms is None else self.norms.shape[1]
+
+    @property
+    def parts(self) -> int:
+        return 1 if self.sums is None else self.sums.shape[0]
 
 
 def check_dtype(x: Tensor) -> None:
@@ -71,11 +81,21 @@ def new_u(x: Tensor, G: Geometry) -> Tensor:
     return new_map(x, G, G.OH, G.OW)
 
 
-def new_gathered(x: Tensor, bias: Tensor | None, G: Geometry, rule: Rule, splits: int) -> Gathered:
-    summed = bias is not None or rule.pre_triangle
-    return Gathered(
-        x.new_empty((splits, G.neurons, G.P), dtype=torch.float32),
-        x.new_empty((splits, 2, G.neurons), dtype=torch.float32) if summed else None,
+def new_change(
+    x: Tensor, G: Geometry, splits: int, columns: int, parts: int | None, rated: bool
+) -> tuple[Change, Tensor]:
+    """Room for a change, of which the rates and the sums may be left out, and for its yx.
+
+    yx ``[SPLITS, K, P]`` of a single split becomes D where it lies.
+    """
+
+    def new(*shape: int) -> Tensor:
+        return x.new_empty(shape, dtype=torch.float32)
+
+    change = Change(
+        new(G.neurons, G.P),
+        new(G.neurons, columns) if rated else None,
         x.new_empty((G.GROUPS,), dtype=torch.int32),
-        splits,
+        None if parts is None else new(parts, 2, G.neurons),
     )
+    return change, change.d if splits == 1 else new(splits, G.neurons, G.P)

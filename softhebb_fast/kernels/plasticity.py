@@ -1,11 +1,12 @@
-"""Plasticity: yx = sum over positions of y x, an implicit product of matrices."""
+"""Plasticity: yx = sum over positions of y x, an implicit product of matrices, and D of it."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from softhebb_fast.kernels.tiles import load_patches, load_u, u_offsets
+from softhebb_fast.kernels.change import store_change, sum_of_parts, sum_of_splits
+from softhebb_fast.kernels.tiles import load_patches, u_offsets
 
 
 @triton.jit
@@ -16,25 +17,30 @@ def plasticity_kernel(
     y,
     y1,
     y2,
-    u,
-    u_low,
-    yx,
+    w,
     sums,
+    yx,
+    arrived,
+    d,
+    norms,
     largest,
     M,
+    lebesgue_p,
     G: tl.constexpr,
     P: tl.constexpr,
+    LEBESGUE: tl.constexpr,
     SPLITS: tl.constexpr,
+    PARTS: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BP: tl.constexpr,
 ):
-    """A tile of yx ``[BN, BP]`` over one of SPLITS parts of the positions: yx ``[SPLITS, K, P]``.
+    """A tile of yx ``[BN, BP]`` over one of SPLITS parts of the positions; the last makes it D.
 
     x and y are sums of as many terms as are given, see ``activity_kernel``; products as small as
-    what the last terms left out are left out too. ``sums [SPLITS, 2, K]``, if asked, are the sums
-    of y and of y u over that part; else u is not given. ``largest`` is cleared for the kernel that
-    comes next.
+    what the last terms left out are left out too. A program leaves its part of the tile in
+    ``yx [SPLITS, K, P]`` and counts itself in ``arrived``. The one that finds itself the last there
+    sums the parts in their order, which is the same whoever that is: see ``store_change``.
     """
     COLUMNS: tl.constexpr = (P + BP - 1) // BP
     i_k = tl.program_id(0) // COLUMNS
@@ -45,8 +51,6 @@ def plasticity_kernel(
     o_p = i_p * BP + tl.arange(0, BP)
     m_k = o_k < G.K
     b_yx = tl.zeros((BN, BP), tl.float32)
-    b_ys = tl.zeros((BN,), tl.float32)
-    b_yu = tl.zeros((BN,), tl.float32)
     RANGE = tl.cdiv(tl.cdiv(M, BM), SPLITS) * BM
     for i_m in range(i_s * RANGE, tl.minimum((i_s + 1) * RANGE, M), BM):
         o_m = tl.multiple_of(i_m, BM) + tl.arange(0, BM)
@@ -54,31 +58,32 @@ def plasticity_kernel(
         o_y = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
         b_y = tl.load(y + o_y, mask=m, other=0.0)  # [BM, BN]
         b_x = load_patches(x, i_g, o_m, M, i_p * BP, G, P, BP)  # [BM, BP]
-        b_all = b_y.to(tl.float32)
         if y1 is not None:
             b_y1 = tl.load(y1 + o_y, mask=m, other=0.0)
             b_x1 = load_patches(x1, i_g, o_m, M, i_p * BP, G, P, BP)
-            b_all += b_y1.to(tl.float32)
             if y2 is not None:
                 b_y2 = tl.load(y2 + o_y, mask=m, other=0.0)
                 b_x2 = load_patches(x2, i_g, o_m, M, i_p * BP, G, P, BP)
-                b_all += b_y2.to(tl.float32)
                 b_yx = tl.dot(tl.trans(b_y2), b_x, b_yx)
                 b_yx = tl.dot(tl.trans(b_y1), b_x1, b_yx)
                 b_yx = tl.dot(tl.trans(b_y), b_x2, b_yx)
             b_yx = tl.dot(tl.trans(b_y1), b_x, b_yx)
             b_yx = tl.dot(tl.trans(b_y), b_x1, b_yx)
         b_yx = tl.dot(tl.trans(b_y), b_x, b_yx, input_precision="ieee")
-        if sums is not None:
-            b_ys += tl.sum(b_all, axis=0)
-            b_yu += tl.sum(b_all * load_u(u, u_low, o_y, m, 0.0), axis=0)
-    if (tl.program_id(0) == 0) & (i_s == 0):
-        tl.store(largest + i_g, 0)
-    o_n = i_g * G.K + o_k
-    o_s = i_s.to(tl.int64) * (G.GROUPS * G.K)
-    o = ((o_s + o_n) * P)[:, None] + o_p[None, :]
-    tl.store(yx + o, b_yx, mask=m_k[:, None] & (o_p < P)[None, :])
-    if sums is not None:  # noqa: SIM102
-        if i_p == 0:
-            tl.store(sums + 2 * o_s + o_n, b_ys, mask=m_k)
-            tl.store(sums + 2 * o_s + G.GROUPS * G.K + o_n, b_yu, mask=m_k)
+    o = ((i_s * G.GROUPS + i_g) * G.K + o_k).to(tl.int64) * P
+    tl.store(yx + o[:, None] + o_p[None, :], b_yx, mask=m_k[:, None] & (o_p < P)[None, :])
+    tl.debug_barrier()
+    last = True
+    if SPLITS > 1:
+        i_t = i_g * tl.num_programs(0) + tl.program_id(0)
+        last = tl.atomic_add(arrived + i_t, 1, sem="acq_rel") == SPLITS - 1
+    if last:
+        ROWS: tl.constexpr = min(BN, 2048 // BP)
+        for i_n in range(i_k * BN, tl.minimum((i_k + 1) * BN, G.K), ROWS):
+            o_r = i_n + tl.arange(0, ROWS)
+            b_yu = sum_of_parts(sums + G.GROUPS * G.K, i_g, o_r, G, PARTS)
+            b_sum = sum_of_splits(yx, i_g, o_r, o_p, G, P, SPLITS)
+            store_change(
+                *(d, b_sum, b_yu, w, norms, largest, i_g, i_p, o_r, o_p, lebesgue_p),
+                *(G, P, LEBESGUE, COLUMNS),
+            )

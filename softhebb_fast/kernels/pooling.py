@@ -120,11 +120,11 @@ def programs(G: Geometry, p: Pool | None) -> int:
 
 
 def arguments(p: Pool | None) -> tuple:
-    return (None, None, None, 0) if p is None else p[:4]
+    return (None, None, None) if p is None else p[:3]
 
 
 def constants(G: Geometry, p: Pool | None) -> dict:
     if p is None:
-        return {"E": None, "BLOCKS": False, "PARTS": 1, "BY": 1, "BX": 1, "BN": 1}
+        return {"E": None, "BLOCKS": False, "SUMS": 1, "BY": 1, "BX": 1, "BN": 1}
     tile = configs.pool(G, p.E.OY, p.E.OX)
-    return {"E": p.E, "BLOCKS": p.blocks, "PARTS": p.parts, **tile}
+    return {"E": p.E, "BLOCKS": p.blocks, "SUMS": p.parts, **tile}

@@ -205,11 +205,15 @@ def u_offsets(i_g, o_m, o_k, G: tl.constexpr):
 
 
 @triton.jit
-def load_u(u, u_low, o, m, other):
-    """u in float32: the tensor itself, and for 16-bit types what its rounding left over."""
-    b_u = tl.load(u + o, mask=m, other=other).to(tl.float32)
+def load_u(u, u_low, o, m, other, LAST: tl.constexpr = False):
+    """u in float32: the tensor itself, and for 16-bit types what its rounding left over.
+
+    LAST is for who reads it last: the cache may forget it at once.
+    """
+    POLICY: tl.constexpr = "evict_first" if LAST else ""
+    b_u = tl.load(u + o, mask=m, other=other, eviction_policy=POLICY).to(tl.float32)
     if u_low is not None:
-        b_u += tl.load(u_low + o, mask=m, other=0.0).to(tl.float32)
+        b_u += tl.load(u_low + o, mask=m, other=0.0, eviction_policy=POLICY).to(tl.float32)
     return b_u
 
 

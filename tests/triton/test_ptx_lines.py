@@ -65,12 +65,13 @@ def call(x, w, bias, case, pool):
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in LINES]
 )
 def test_every_line_of_ptx_runs(emulated, name, target, monkeypatch):
-    """With a range of positions that is empty, and with infinite weights alone: each lane raises
+    """With ranges of positions that are empty, and with infinite weights alone: each lane raises
     elements of its own to a power."""
     precision, case, pool = LINES[name]
     narrow = "float" in precision
     x, w, bias = case.tensors(getattr(torch, precision) if narrow else torch.float32)
     monkeypatch.setattr(configs, "splits", lambda G, M, config: 5)
+    monkeypatch.setattr(configs, "parts", lambda G, M: 5)
     if not name.startswith("one_pass"):
         monkeypatch.setattr(configs, "one_pass", lambda *_: None)
     missed = None

@@ -1,0 +1,114 @@
+"""The change of the weights before its scale is known: D = yx - yu W, and its largest magnitude."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from softhebb_fast.kernels.tiles import lebesgue, weight_offsets
+
+
+@triton.jit
+def project_kernel(
+    yx,
+    sums,
+    w,
+    d,
+    norms,
+    largest,
+    lebesgue_p,
+    G: tl.constexpr,
+    P: tl.constexpr,
+    LEBESGUE: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BS: tl.constexpr,
+    BP: tl.constexpr,
+):
+    """D of one neuron, whole in registers: its SPLITS of yx summed in their order, less yu W.
+
+    yu is the sum of y u, if ``sums [SPLITS, 2, K]`` has it, else <W, yx>, which is the same where u
+    is linear in W.
+    """
+    N: tl.constexpr = G.GROUPS * G.K
+    i_n = tl.program_id(0)
+    i_g = i_n // G.K
+    o_k = i_n % G.K + tl.arange(0, 1)
+    o_p = tl.arange(0, BP)
+    o_s = tl.arange(0, BS)
+    b_yx = tl.zeros((1, BP), tl.float32)
+    for i_s in range(0, SPLITS, BS):
+        o = (i_s + o_s).to(tl.int64)[:, None] * (N * P) + i_n * P + o_p[None, :]
+        m = (i_s + o_s < SPLITS)[:, None] & (o_p < P)[None, :]
+        b_yx += tl.sum(tl.load(yx + o, mask=m, other=0.0), axis=0)[None, :]
+    if sums is None:
+        o_w, m_w = weight_offsets(i_g, o_k, o_p, G, P)
+        b_w = tl.load(w + o_w, mask=m_w, other=0.0).to(tl.float32)
+        b_yu = tl.sum(lebesgue(b_w, lebesgue_p, LEBESGUE) * b_yx, axis=1)
+    else:
+        b_yu = sum_of_parts(sums + N, i_g, o_k, G, SPLITS)
+    tl.debug_barrier()
+    store_change(d, b_yx, b_yu, w, norms, largest, i_g, 0, o_k, o_p, lebesgue_p, G, P, LEBESGUE, 1)
+
+
+@triton.jit
+def store_change(
+    d,
+    b_yx,
+    b_yu,
+    w,
+    norms,
+    largest,
+    i_g,
+    i_c,
+    o_k,
+    o_p,
+    lebesgue_p,
+    G: tl.constexpr,
+    P: tl.constexpr,
+    LEBESGUE: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """D ``[K, P]`` of neurons ``o_k``, elements ``o_p``, which are column ``i_c`` of COLUMNS.
+
+    ``norms [K, COLUMNS]``, if asked, are the sums of |W|^p over a column. ``largest [GROUPS]``
+    takes the bits of |D|: as integers they rank alike, NaN above all, and a maximum has no order.
+    """
+    o_w, m = weight_offsets(i_g, o_k, o_p, G, P)
+    b_w = tl.load(w + o_w, mask=m, other=0.0).to(tl.float32)
+    b_d = b_yx - b_yu[:, None] * b_w
+    o_n = i_g * G.K + o_k
+    tl.store(d + (o_n.to(tl.int64) * P)[:, None] + o_p[None, :], b_d, mask=m)
+    b_max = tl.where(m, tl.abs(b_d).to(tl.int32, bitcast=True), 0)
+    tl.atomic_max(largest + i_g, tl.max(b_max))
+    if norms is not None:
+        b_norm = tl.sum(tl.abs(lebesgue(b_w, lebesgue_p, LEBESGUE) * b_w), axis=1)
+        tl.store(norms + o_n * COLUMNS + i_c, b_norm, mask=o_k < G.K)
+
+
+@triton.jit
+def sum_of_splits(yx, i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr, SPLITS: tl.constexpr):
+    """The sum of ``yx [SPLITS, K, P]`` in its order, and nobody reads it any more after that."""
+    AT_ONCE: tl.constexpr = min(SPLITS, 4)
+    PART: tl.constexpr = G.GROUPS * G.K * P
+    o = ((i_g * G.K + o_k).to(tl.int64) * P)[:, None] + o_p[None, :]
+    m = (o_k < G.K)[:, None] & (o_p < P)[None, :]
+    b_yx = tl.zeros((o_k.shape[0], o_p.shape[0]), tl.float32)
+    for i in range(0, SPLITS, AT_ONCE):
+        for j in tl.static_range(AT_ONCE):
+            b_yx += tl.load(
+                yx + (i + j) * PART + o,
+                mask=m & (i + j < SPLITS),
+                other=0.0,
+                cache_modifier=".cg",
+            )
+    tl.debug_barrier()
+    return b_yx
+
+
+@triton.jit
+def sum_of_parts(sums, i_g, o_k, G: tl.constexpr, PARTS: tl.constexpr):
+    """The sum over the PARTS of ``sums [PARTS, 2, K]``; neurons ``o_k``."""
+    o_s = tl.arange(0, triton.next_power_of_2(PARTS))[:, None]
+    m = (o_s < PARTS) & (o_k < G.K)[None, :]
+    o = o_s * (2 * G.GROUPS * G.K) + (i_g * G.K + o_k)[None, :]
+    return tl.sum(tl.load(sums + o, mask=m, other=0.0), axis=0)
