@@ -56,17 +56,28 @@ def is_tensor(value: object) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def kinds(launch: Launch) -> list[tuple[float, tuple[torch.Tensor, int] | None]]:
-    """Shares of the programs that are alike, and the counter and count that make one such.
+def kinds(
+    launch: Launch,
+) -> list[tuple[float, tuple[int, ...], tuple[torch.Tensor, int] | None]]:
+    """Shares of the programs that are alike, a grid that has them in its middle, and the counter
+    and count that make one such.
 
-    Of the programs that share a tile of plasticity one comes last and has more to do.
+    The first programs of forward may scan x. Of those that share a tile of plasticity one comes
+    last and has more to do.
     """
-    names = [n for n in launch.kernel.arg_names if n not in launch.constants]
+    grid, constants = launch.grid, launch.constants
+    names = [n for n in launch.kernel.arg_names if n not in constants]
     arrived = dict(zip(names, launch.args, strict=True)).get("arrived")
-    if launch.name != "plasticity" or arrived is None:
-        return [(1.0, None)]
-    splits = launch.constants["SPLITS"]
-    return [(1 - 1 / splits, (arrived, 0)), (1 / splits, (arrived, splits - 1))]
+    if launch.name == "forward" and constants["MAXIMA"]:
+        scans = constants["MAXIMA"] / grid[0]
+        return [(1 - scans, grid, None), (scans, (constants["MAXIMA"], *grid[1:]), None)]
+    if launch.name == "plasticity" and arrived is not None:
+        last = 1 / constants["SPLITS"]
+        return [
+            (1 - last, grid, (arrived, 0)),
+            (last, grid, (arrived, constants["SPLITS"] - 1)),
+        ]
+    return [(1.0, grid, None)]
 
 
 def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
@@ -84,10 +95,10 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     batch = -(-total // programs)
     done = -(-total // batch)
     found: dict[str, float] = {}
-    for share, arrived in kinds(launch):
-        if arrived is not None:
-            arrived[0].fill_(arrived[1])
-        ran = emulator.run(compiled, launch.grid, args, batch=batch, stats=True, race=False)
+    for share, grid, counter in kinds(launch):
+        if counter is not None:
+            counter[0].fill_(counter[1])
+        ran = emulator.run(compiled, grid, args, batch=batch, stats=True, race=False)
         for name, value in ran.items():
             if isinstance(value, int):
                 found[name] = found.get(name, 0) + value * share * total / done

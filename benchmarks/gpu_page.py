@@ -61,17 +61,19 @@ step in the configuration that is chosen now, in microseconds by the profiler, a
 launches with the L2 as a step leaves it. No time stands where that configuration was not among
 those tried ([gpu_sweep.csv](../benchmarks/gpu_sweep.csv): all that were), nor for forward of
 stl10-4, which has changed since; in cifar10-2 and stl10-2 forward in bfloat16 then found its pixels
-in another way. Plasticity was then the product alone: that it makes D of it, and activity the sums
-of y u, in the place of a launch after them, is not measured yet. Beside it the floor computed below, and the library on the same machine: `torch.mm`
-of patches that lie unfolded in memory, without the time of unfolding them, and `F.conv2d` of padded
-images or its weight gradient.
+in another way. Plasticity was then the product alone, with two bfloat16 terms a factor in tf32 and
+three in tf32x3: that it makes D, and activity the sums of y u, in the place of a launch after them,
+is not measured yet, nor are float16 factors. In tf32 plasticity now does what it does in bfloat16,
+in tf32x3 what it did in tf32; those times are in the sweep. Beside it the floor computed below, and
+the library on the same machine: `torch.mm` of patches that lie unfolded in memory, without the time
+of unfolding them, and `F.conv2d` of padded images or its weight gradient.
 Whole steps and other ways to compute them: [benchmarks.md](benchmarks.md#on-a-gpu).
 
 Measured times over floors, the median and the range: {ratios}.
 A floor does not tell which of two kernels is faster. Plasticity that rebuilt y for each of its
 tiles had one of 205 µs in cifar10-3@100 in tf32, half of what the library's product takes there,
-and took 1623 µs, four times as long. Now y is made once, in bfloat16 terms, which tensor cores take
-as they lie in memory; 32-bit factors of a sum over positions they want turned.
+and took 1623 µs, four times as long. Now y is made once, in 16 bits, which tensor cores take as
+they lie in memory; 32-bit factors of a sum over positions they want turned.
 """
 
 
@@ -174,9 +176,9 @@ def _launches(rows: Sequence[dict[str, str]]) -> str:
         cells.append((*(row.get(n, "") for n in names), by, *beside))
     text = (
         "## Every launch\n\nThe library lets neighbouring multiprocessors share what they load "
-        "(multicast over clusters), which\nthese kernels do not. In tf32 plasticity makes three "
-        "products of bfloat16 terms, all of which are\ncounted. Activity, which makes y, has no "
-        "counterpart there."
+        "(multicast over clusters), which\nthese kernels do not. In tf32 plasticity multiplies "
+        "float16 factors, which have as many\nbits, at twice the rate. Activity, which makes y, "
+        "has no counterpart there."
     )
     return f"{text}\n\n{markdown((*head, 'library µs'), cells)}\n"
 

@@ -37,15 +37,15 @@ WAVE = 132
 POSITIONS, NEURONS = 256, 16  # of a piece
 WRITTEN = {
     "one_pass": ("u", "total", "out", "yx", "sums", "largest"),
-    "forward": ("u", "u_low", "total", "out", "top", "win", "lse"),
-    "activity": ("y", "y1", "y2", "x0", "x1", "x2", "sums", "largest", "arrived"),
+    "forward": ("u", "u_low", "total", "out", "top", "win", "lse", "maxima"),
+    "activity": ("y", "y1", "x0", "x1", "sums", "largest", "arrived"),
     "plasticity": ("yx", "d", "norms"),
     "project": ("d", "norms"),
     "apply": ("w", "out"),
 }
 LASTING = ("u", "out", "w")
-BY_NEURON = ("u", "u_low", "y", "y1", "y2")  # maps of positions and neurons
-BY_CHANNEL = ("x", "x0", "x1", "x2")
+BY_NEURON = ("u", "u_low", "y", "y1")  # maps of positions and neurons
+BY_CHANNEL = ("x", "x0", "x1")
 FORGOTTEN = (("activity", "u"), ("activity", "u_low"))  # by the hint of their loads
 STATISTICS = ("total", "top", "win", "anti", "lse")
 Touch = tuple[str, tuple[int, ...], bool]  # a tensor, the piece, whether it is written
@@ -62,7 +62,7 @@ class Cache:
     def touch(
         self, piece: tuple, size: float, dirty: bool, fresh: bool, forget: bool = False
     ) -> None:
-        """``fresh`` pieces are written whole and need not be read; one to ``forget`` leaves next."""
+        """``fresh`` pieces are written whole, not read before; one to ``forget`` leaves next."""
         known = self.held.pop(piece, None)
         if known is None:
             self.room -= size
@@ -101,9 +101,11 @@ class Pieces:
         return getattr(self, launch.name)(launch, launch.constants)
 
     def forward(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        tiles = ceil(self.G.K / c["BN"])
-        rows = launch.grid[0] // tiles
-        for wave in waves(launch.grid[0]):
+        tiles, programs = ceil(self.G.K / c["BN"]), launch.grid[0] - c["MAXIMA"]
+        rows = programs // tiles
+        if c["MAXIMA"]:
+            yield from self.all_of("x", [range(self.positions)], [range(self.channels)])
+        for wave in waves(programs):
             here = [(i % rows, i // rows) if c["FILTERS_ONCE"] else divmod(i, tiles) for i in wave]
             positions = {m: self.of_positions(m, c["BM"]) for m, _ in here}
             neurons = {n: span(n, c["BN"], NEURONS, self.neurons) for _, n in here}
@@ -170,7 +172,7 @@ class Pieces:
             yield "d", (0, k), True
 
     def apply(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        for k in range(self.neurons):
+        for k in reversed(range(self.neurons)):
             yield "d", (0, k), False
             yield "w", (k,), False
         neurons = () if c["BLOCKS"] else ([range(self.neurons)],)

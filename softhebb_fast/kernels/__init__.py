@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.kernels import autotune, launch
+from softhebb_fast.kernels import autotune, launch, update
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
 from softhebb_fast.kernels.operands import Rule, check_dtype
 from softhebb_fast.kernels.pooling import new_map, pooling
@@ -177,7 +177,7 @@ def _learn(
         out, change, pool = launch.one_pass(x, weight, bias, G, rule, config, E, rated)
     else:
         competed, pool = launch.forward(x, weight, bias, G, rule, E)
-        out, change = competed.u, launch.plasticity(x, weight, competed, G, rule, rated)
+        out, change = competed.u, update.plasticity(x, weight, competed, G, rule, rated)
     positions = x.shape[0] * G.pixels
-    launch.apply(weight, bias, change, positions, G, rule, delta, bias_delta, lr, lr_power, pool)
+    update.apply(weight, bias, change, positions, G, rule, delta, bias_delta, lr, lr_power, pool)
     return out if pool is None else pool.out, bias_delta

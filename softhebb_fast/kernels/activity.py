@@ -1,8 +1,9 @@
 """Activity: y from u and the statistics of its tiles, once for all who need it.
 
-Plasticity needs a value of y for every column of its tiles. Where matrix units take 16-bit factors
-as they lie in memory but want those of 32 bits turned, a float32 factor is a sum of bfloat16 terms,
-each the rounded rest of those before: two give 16 bits of it, three all 24.
+Plasticity needs a value of y for every column of its tiles. Matrix units take 16-bit factors as
+they lie in memory but want those of 32 bits turned. So a float32 factor is float16 there, which has
+the 11 bits of tf32, and for tf32x3 float16 and its rounded rest, 22 bits. What float16 has less is
+range: both factors are scaled by powers of two, x by one that follows from its maximum.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from softhebb_fast.kernels.scale import power_of_two
 from softhebb_fast.kernels.tiles import competition, load_statistics, load_u, u_offsets
 
 
@@ -23,11 +25,10 @@ def activity_kernel(
     lse,
     y,
     y1,
-    y2,
     x,
     x0,
     x1,
-    x2,
+    maxima,
     sums,
     largest,
     arrived,
@@ -35,12 +36,14 @@ def activity_kernel(
     M,
     scale,
     delta,
+    y_scale,
     G: tl.constexpr,
     WTA: tl.constexpr,
     OVERWRITE: tl.constexpr,
     TILES: tl.constexpr,
     PARTS: tl.constexpr,
     COUNTERS: tl.constexpr,
+    MAXIMA: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
 ):
@@ -48,7 +51,7 @@ def activity_kernel(
 
     ``sums [PARTS, 2, K]`` are the sums of y and of y u. The first programs take the last
     positions: what forward wrote last is read first, while the cache may still hold it. Programs
-    beyond those split BM * BN values of x. Counters of the next kernel are cleared.
+    beyond those scale BM * BN values of x. Counters of the next kernel are cleared.
     """
     COLUMNS: tl.constexpr = (G.K + BN - 1) // BN
     PROGRAMS: tl.constexpr = PARTS * COLUMNS * G.GROUPS
@@ -80,7 +83,7 @@ def activity_kernel(
                 m_anti = o_k[None, :] == b_anti[:, None]
             b_u = load_u(u, u_low, o, m & (m_win | m_anti) if HARD else m, 0.0, True)
             b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scale, delta, WTA, OVERWRITE)
-            store_terms(y, y1, y2, o, m, b_y)
+            store_terms(y, y1, o, m, b_y if x0 is None else b_y * y_scale)
             b_ys += tl.where(m, b_y, 0.0)
             b_yu += tl.where(m, b_y * b_u, 0.0)
         o_s = sums + 2 * i_s * N + i_g * G.K + o_k
@@ -89,12 +92,13 @@ def activity_kernel(
     elif x0 is not None:
         o_x = (i - PROGRAMS).to(tl.int64) * (BM * BN) + tl.arange(0, BM * BN)
         b_x = tl.load(x + o_x, mask=o_x < SIZE, other=0.0)
-        store_terms(x0, x1, x2, o_x, o_x < SIZE, b_x)
+        b_scale, _ = power_of_two(maxima, MAXIMA)
+        store_terms(x0, x1, o_x, o_x < SIZE, b_x * b_scale)
 
 
 @triton.jit
-def store_terms(t, t1, t2, o, m, b):
-    """``b`` in the dtype of ``t``, and what that left over in ``t1`` and ``t2``, if they are given.
+def store_terms(t, t1, o, m, b):
+    """``b`` in the dtype of ``t``, and what that left over in ``t1``, if it is given.
 
     What infinity leaves over is nothing.
     """
@@ -102,10 +106,7 @@ def store_terms(t, t1, t2, o, m, b):
     tl.store(t + o, b_t, mask=m)
     if t1 is not None:
         b = tl.where(tl.abs(b) < float("inf"), b - b_t.to(tl.float32), 0.0)
-        b_t = b.to(t.dtype.element_ty)
-        tl.store(t1 + o, b_t, mask=m)
-        if t2 is not None:
-            tl.store(t2 + o, (b - b_t.to(tl.float32)).to(t.dtype.element_ty), mask=m)
+        tl.store(t1 + o, b.to(t.dtype.element_ty), mask=m)
 
 
 @triton.jit

@@ -43,12 +43,13 @@ def apply_kernel(
 ):
     """A tile ``[BK, BP]`` of the weights; where E asks for it, programs beyond those pool.
 
-    Neither needs the other: together they save a launch.
+    Neither needs the other: together they save a launch. Tiles come last to first, so that what the
+    kernel before touched last, and may still be in the cache, is read first.
     """
     ACROSS: tl.constexpr = (P + BP - 1) // BP
     DOWN: tl.constexpr = (G.K + BK - 1) // BK
-    i = tl.program_id(0)
-    if i < ACROSS * DOWN * G.GROUPS:
+    i = ACROSS * DOWN * G.GROUPS - 1 - tl.program_id(0)
+    if i >= 0:
         i_g = i // (ACROSS * DOWN)
         o_k = i // ACROSS % DOWN * BK + tl.arange(0, BK)
         o_p = i % ACROSS * BP + tl.arange(0, BP)
@@ -60,8 +61,7 @@ def apply_kernel(
             if i == 0:
                 bias_change(sums, bias, bias_delta, M, scale, G, PARTS)
     elif E is not None:
-        i_t = i - ACROSS * DOWN * G.GROUPS
-        pool_tile(i_t, a, total, out, M, G, E, BLOCKS, SUMS, BY, BX, BN)
+        pool_tile(-1 - i, a, total, out, M, G, E, BLOCKS, SUMS, BY, BX, BN)
 
 
 @triton.jit

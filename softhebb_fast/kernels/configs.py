@@ -48,6 +48,11 @@ def chosen(choice: Choice) -> Iterator[None]:
 # for layers of few positions; else the last is taken that fits and does not waste much more of its
 # tiles than the second. What is for 90 was measured on an H100.
 ALL = (0, 80, 90, 100)
+ONE_PRODUCT = (  # of factors of 16 bits
+    (Config(64, 128, 64, 4, 4), 0, ALL),
+    (Config(64, 128, 128, 8, 3), 132, (80, 100)),
+    (Config(64, 128, 128, 4, 3), 132, (0, 90)),
+)
 TABLE = {
     ("forward", "16"): (
         (Config(64, 32, 64, 4, 4), 0, ALL),
@@ -64,7 +69,8 @@ TABLE = {
         (Config(128, 256, 32, 8, 3), 132, (90,)),
     ),
     ("forward", "tf32x3"): (
-        (Config(64, 32, 32, 4, 3), 0, ALL),
+        (Config(64, 32, 32, 4, 3), 0, (0, 80, 90)),
+        (Config(64, 32, 32, 8, 3), 0, (100,)),
         (Config(64, 64, 16, 4, 3), 60, (80, 100)),
         (Config(64, 128, 16, 4, 3), 60, (90,)),
         (Config(64, 128, 32, 4, 3), 60, (90,)),
@@ -76,20 +82,12 @@ TABLE = {
         (Config(64, 128, 16, 4, 1), 60, (90,)),
         (Config(64, 128, 32, 4, 1), 60, (90,)),
     ),
-    ("plasticity", "16"): (
-        (Config(64, 128, 64, 4, 4), 0, ALL),
-        (Config(64, 128, 128, 8, 3), 132, (80, 100)),
-        (Config(64, 128, 128, 4, 3), 132, (0, 90)),
-    ),
-    ("plasticity", "tf32"): (
+    ("plasticity", "16"): ONE_PRODUCT,
+    ("plasticity", "tf32"): ONE_PRODUCT,
+    ("plasticity", "tf32x3"): (
         (Config(64, 128, 64, 4, 3), 0, (0, 90, 100)),
         (Config(32, 128, 64, 8, 3), 0, (80,)),
         (Config(32, 128, 128, 8, 3), 132, ALL),
-    ),
-    ("plasticity", "tf32x3"): (
-        (Config(32, 32, 64, 4, 2), 0, (80,)),
-        (Config(32, 64, 128, 8, 2), 60, (80,)),
-        (Config(32, 128, 128, 8, 3), 0, (0, 90, 100)),
     ),
     ("plasticity", "ieee"): (
         (Config(32, 32, 32, 4, 2), 0, ALL),
@@ -97,8 +95,7 @@ TABLE = {
     ),
 }
 ONE_TAP = {  # of plasticity where a tile of patches is channels of one tap
-    "tf32": Config(32, 64, 128, 4, 3),
-    "tf32x3": Config(32, 64, 128, 4, 2),
+    "tf32x3": Config(32, 64, 128, 4, 3),
     "ieee": Config(32, 64, 64, 4, 2),
 }
 # where the tile is pooled, or summed for a mean, registers are scarcer
@@ -204,8 +201,13 @@ def plasticity(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Co
 
 
 def terms(dtype: torch.dtype) -> int:
-    """Terms of bfloat16 that make up a factor of plasticity; 1 where it is taken as it is."""
-    return {"tf32": 2, "tf32x3": 3}.get(_numbers(dtype), 1)
+    """Terms of float16 that make up a factor of plasticity; 0 where it is taken as it is."""
+    return {"tf32": 1, "tf32x3": 2}.get(_numbers(dtype), 0)
+
+
+def scans(values: int) -> int:
+    """Programs that look for the largest of so many values, 2048 of them at a time."""
+    return min(64, -(-values // 2048))
 
 
 def activity(G: Geometry) -> Config:

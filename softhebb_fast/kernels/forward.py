@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from softhebb_fast.kernels.epilogue import block_positions, store_blocks
+from softhebb_fast.kernels.scale import store_maximum
 from softhebb_fast.kernels.tiles import (
     lebesgue,
     load_filters,
@@ -28,6 +29,8 @@ def forward_kernel(
     top,
     win,
     lse,
+    maxima,
+    SIZE,
     M,
     scale,
     lebesgue_p,
@@ -43,21 +46,29 @@ def forward_kernel(
     BN: tl.constexpr,
     BP: tl.constexpr,
     FILTERS_ONCE: tl.constexpr,
+    MAXIMA: tl.constexpr,
+    DENSE: tl.constexpr,
 ):
     """A tile of u ``[BM, BN]`` and, if asked, its statistics ``[GROUPS, TILES, M]``.
 
     Programs that share filters are neighbours with FILTERS_ONCE, else those that share patches: one
     of the two comes from memory once. ``total``, if given, takes the sums of u over neurons, and
     ``u`` may be None. With E all neurons are in one tile, which is pooled into ``out``, see
-    ``store_blocks``.
+    ``store_blocks``. The first MAXIMA programs of all find the ``maxima`` of x instead.
     """
+    i = tl.program_id(0) - MAXIMA
+    if MAXIMA > 0:  # noqa: SIM102
+        if i < 0:
+            if tl.program_id(1) == 0:
+                store_maximum(x, maxima, i + MAXIMA, SIZE, G, DENSE, MAXIMA, 2048)
+            return
     TILES: tl.constexpr = (G.K + BN - 1) // BN
     if FILTERS_ONCE:
-        i_m = tl.program_id(0) % tl.cdiv(M, BM)
-        i_n = tl.program_id(0) // tl.cdiv(M, BM)
+        i_m = i % tl.cdiv(M, BM)
+        i_n = i // tl.cdiv(M, BM)
     else:
-        i_m = tl.program_id(0) // TILES
-        i_n = tl.program_id(0) % TILES
+        i_m = i // TILES
+        i_n = i % TILES
     i_g = tl.program_id(1)
     o = i_m * BM + tl.arange(0, BM)
     o_m = o if E is None else block_positions(o, M, G, E)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.kernels import configs, pooling
-from softhebb_fast.kernels.activity import activity_kernel
-from softhebb_fast.kernels.apply import apply_kernel, pool_kernel
+from softhebb_fast.kernels.apply import pool_kernel
 from softhebb_fast.kernels.change import project_kernel
 from softhebb_fast.kernels.compete import compete_kernel
 from softhebb_fast.kernels.configs import Config
@@ -17,7 +16,6 @@ from softhebb_fast.kernels.forward import forward_kernel
 from softhebb_fast.kernels.geometry import Geometry, span
 from softhebb_fast.kernels.one_pass import one_pass_kernel
 from softhebb_fast.kernels.operands import Change, Competed, Rule, new_change, new_u
-from softhebb_fast.kernels.plasticity import plasticity_kernel
 from softhebb_fast.kernels.pooling import Pool, Pooling, new_blocks, new_map
 
 
@@ -60,15 +58,21 @@ def forward(
     win = new(torch.int32) if learns else None
     anti = torch.empty_like(win) if learns and rule.wta == "hard_anti" else None
     lse = new(torch.float32) if learns else None
+    maxima = None
+    if learns and configs.terms(x.dtype):
+        maxima = x.new_empty((configs.scans(x.numel()),), dtype=torch.int32)
+    scans = 0 if maxima is None else maxima.numel()
     launch(
         forward_kernel,
-        (-(-M // config.BM) * parts, G.GROUPS),
+        (scans + -(-M // config.BM) * parts, G.GROUPS),
         (
-            *(x, w, bias, u, u_low, None if apart else total, None, top, win, lse),
-            *(M, rule.scale, rule.lebesgue_p),
+            *(x, w, bias, u, u_low, None if apart else total, None, top, win, lse, maxima),
+            *(x.numel(), M, rule.scale, rule.lebesgue_p),
         ),
         {
             **_forward_constants(x, G, rule, config),
+            "MAXIMA": scans,
+            "DENSE": span(x) == x.numel(),
             "FILTERS_ONCE": w.numel() > x.numel(),
             "E": None,
             "WHOLE": False,
@@ -95,7 +99,7 @@ def forward(
     pool = None
     if E is not None:
         pool = Pool(u, total, new_map(x, G, E.OY, E.OX), M, E, parts=tiles * G.GROUPS)
-    return Competed(u, u_low, top, win, anti, lse, tiles), pool
+    return Competed(u, u_low, top, win, anti, lse, maxima, tiles), pool
 
 
 def forward_pooled(
@@ -111,9 +115,14 @@ def forward_pooled(
     launch(
         forward_kernel,
         (-(-rows // config.BM), 1),
-        (*(x, w, bias, None, None, None, out, None, None, None), M, rule.scale, rule.lebesgue_p),
+        (
+            *(x, w, bias, None, None, None, out, None, None, None, None),
+            *(0, M, rule.scale, rule.lebesgue_p),
+        ),
         {
             **_forward_constants(x, G, rule, config),
+            "MAXIMA": 0,
+            "DENSE": True,
             "FILTERS_ONCE": False,
             "E": E,
             "WHOLE": rest is None,
@@ -203,121 +212,6 @@ def one_pass(
         config,
     )
     return out if u is None else u, change, pool
-
-
-def activity(
-    x: Tensor, c: Competed, G: Geometry, rule: Rule, change: Change, arrived: Tensor | None
-) -> tuple[list, list]:
-    """y, laid out as u, and x, both in terms that plasticity multiplies: one launch.
-
-    Also the sums of ``change``; its maximum and what has ``arrived`` begin at 0.
-    """
-    M = x.shape[0] * G.pixels
-    terms = configs.terms(x.dtype)
-    config = configs.activity(G)
-    if terms == 1:
-        factors, size = [None] * 3, 0
-        values = [torch.empty_like(c.u)]
-    else:
-        size = span(x)
-        factors = [x.new_empty((size,), dtype=torch.bfloat16) for _ in range(terms)]
-        values = [torch.empty_like(c.u, dtype=torch.bfloat16) for _ in range(terms)]
-    values, factors = (t + [None] * (3 - len(t)) for t in (values, factors))
-    tile = config.BM * config.BN
-    programs = change.parts * -(-G.K // config.BN) * G.GROUPS + -(-size // tile)
-    launch(
-        activity_kernel,
-        (programs,),
-        (
-            *(c.u, c.u_low, c.top, c.win, c.anti, c.lse, *values),
-            *(x if size else None, *factors, change.sums, change.largest, arrived),
-            *(size, M, rule.scale, rule.delta),
-        ),
-        {
-            "G": G,
-            "WTA": rule.wta,
-            "OVERWRITE": rule.overwrite,
-            "TILES": c.tiles,
-            "PARTS": change.parts,
-            "COUNTERS": 0 if arrived is None else arrived.numel(),
-            "BM": config.BM,
-            "BN": config.BN,
-        },
-        config,
-    )
-    return values, [x, None, None] if terms == 1 else factors
-
-
-def plasticity(
-    x: Tensor, w: Tensor, c: Competed, G: Geometry, rule: Rule, rated: bool = False
-) -> Change:
-    """The change, its positions split over programs: two launches."""
-    M = x.shape[0] * G.pixels
-    config = configs.plasticity(G, M, x.dtype, configs.architecture(x.device))
-    splits = configs.splits(G, M, config)
-    rows, columns = -(-G.K // config.BN), -(-G.P // config.BP)
-    change, yx = new_change(x, G, splits, columns, configs.parts(G, M), rated)
-    arrived = None
-    if splits > 1:
-        arrived = x.new_empty((G.GROUPS * rows * columns,), dtype=torch.int32)
-    values, factors = activity(x, c, G, rule, change, arrived)
-    d, norms, largest, sums = change
-    launch(
-        plasticity_kernel,
-        (rows * columns, splits, G.GROUPS),
-        (*factors, *values, w, sums, yx, arrived, d, norms, largest, M, rule.lebesgue_p),
-        {
-            "G": G,
-            "P": G.P,
-            "LEBESGUE": rule.lebesgue_p != 2,
-            "SPLITS": splits,
-            "PARTS": change.parts,
-            **config.tiles,
-        },
-        config,
-    )
-    return change
-
-
-def apply(
-    w: Tensor,
-    bias: Tensor | None,
-    change: Change,
-    positions: int,
-    G: Geometry,
-    rule: Rule,
-    delta: Tensor | None,
-    bias_delta: Tensor | None,
-    lr: float = 0.0,
-    lr_power: float = 0.5,
-    pool: Pool | None = None,
-) -> None:
-    """``D / max |D|`` into ``delta``; where that is None, the step on ``w``: one launch.
-
-    It also pools what is left to pool.
-    """
-    config = configs.apply(G)
-    tiles = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
-    launch(
-        apply_kernel,
-        (tiles + pooling.programs(G, pool),),
-        (
-            *(change.d, change.norms, change.largest, w if delta is None else None, delta),
-            *(None if bias_delta is None else change.sums, bias, bias_delta),
-            *(*pooling.arguments(pool), positions, rule.scale, lr, lr_power, rule.lebesgue_p),
-        ),
-        {
-            "G": G,
-            "P": G.P,
-            "LEBESGUE": rule.lebesgue_p != 2,
-            "COLUMNS": change.columns,
-            "PARTS": change.parts,
-            "BK": config.BN,
-            "BP": config.BP,
-            **pooling.constants(G, pool),
-        },
-        config,
-    )
 
 
 def pool(p: Pool, G: Geometry) -> None:

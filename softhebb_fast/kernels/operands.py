@@ -30,12 +30,21 @@ class Rule(NamedTuple):
         return self.t_invert / math.log(2)
 
     @property
+    def y_scale(self) -> float:
+        """A power of two that brings y, scaled, to at most 2^14."""
+        largest = 1 + abs(self.delta) if self.wta == "hard_anti" else 1
+        return 2.0 ** (14 - math.ceil(math.log2(largest)))
+
+    @property
     def hard(self) -> bool:
         return self.wta.startswith("hard")
 
 
 class Competed(NamedTuple):
-    """u and what the competition leaves for activity: statistics ``[GROUPS, TILES, M]``."""
+    """u and what the competition leaves for activity: statistics ``[GROUPS, TILES, M]``.
+
+    ``maxima`` are the bits of the largest |x| of parts of x, if it is to be scaled.
+    """
 
     u: Tensor
     u_low: Tensor | None
@@ -43,7 +52,12 @@ class Competed(NamedTuple):
     win: Tensor | None
     anti: Tensor | None
     lse: Tensor | None
+    maxima: Tensor | None
     tiles: int
+
+    @property
+    def scans(self) -> int:
+        return 0 if self.maxima is None else self.maxima.numel()
 
 
 class Change(NamedTuple):

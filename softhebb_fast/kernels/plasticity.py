@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from softhebb_fast.kernels.change import store_change, sum_of_parts, sum_of_splits
+from softhebb_fast.kernels.scale import power_of_two
 from softhebb_fast.kernels.tiles import load_patches, u_offsets
 
 
@@ -13,34 +14,37 @@ from softhebb_fast.kernels.tiles import load_patches, u_offsets
 def plasticity_kernel(
     x,
     x1,
-    x2,
     y,
     y1,
-    y2,
     w,
     sums,
     yx,
+    maxima,
     arrived,
     d,
     norms,
     largest,
     M,
     lebesgue_p,
+    y_inverse,
     G: tl.constexpr,
     P: tl.constexpr,
     LEBESGUE: tl.constexpr,
     SPLITS: tl.constexpr,
     PARTS: tl.constexpr,
+    MAXIMA: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BP: tl.constexpr,
 ):
     """A tile of yx ``[BN, BP]`` over one of SPLITS parts of the positions; the last makes it D.
 
-    x and y are sums of as many terms as are given, see ``activity_kernel``; products as small as
-    what the last terms left out are left out too. A program leaves its part of the tile in
-    ``yx [SPLITS, K, P]`` and counts itself in ``arrived``. The one that finds itself the last there
-    sums the parts in their order, which is the same whoever that is: see ``store_change``.
+    x and y are one term or the sum of two, see ``activity_kernel``; the product of both second
+    terms is as small as what these left out, and left out too. With ``maxima`` both are scaled.
+
+    A program leaves its part of the tile in ``yx [SPLITS, K, P]`` and counts itself in ``arrived``.
+    The one that finds itself the last there sums the parts in their order, which is the same
+    whoever that is: see ``store_change``.
     """
     COLUMNS: tl.constexpr = (P + BP - 1) // BP
     i_k = tl.program_id(0) // COLUMNS
@@ -61,12 +65,6 @@ def plasticity_kernel(
         if y1 is not None:
             b_y1 = tl.load(y1 + o_y, mask=m, other=0.0)
             b_x1 = load_patches(x1, i_g, o_m, M, i_p * BP, G, P, BP)
-            if y2 is not None:
-                b_y2 = tl.load(y2 + o_y, mask=m, other=0.0)
-                b_x2 = load_patches(x2, i_g, o_m, M, i_p * BP, G, P, BP)
-                b_yx = tl.dot(tl.trans(b_y2), b_x, b_yx)
-                b_yx = tl.dot(tl.trans(b_y1), b_x1, b_yx)
-                b_yx = tl.dot(tl.trans(b_y), b_x2, b_yx)
             b_yx = tl.dot(tl.trans(b_y1), b_x, b_yx)
             b_yx = tl.dot(tl.trans(b_y), b_x1, b_yx)
         b_yx = tl.dot(tl.trans(b_y), b_x, b_yx, input_precision="ieee")
@@ -83,6 +81,9 @@ def plasticity_kernel(
             o_r = i_n + tl.arange(0, ROWS)
             b_yu = sum_of_parts(sums + G.GROUPS * G.K, i_g, o_r, G, PARTS)
             b_sum = sum_of_splits(yx, i_g, o_r, o_p, G, P, SPLITS)
+            if maxima is not None:
+                _, b_inverse = power_of_two(maxima, MAXIMA)
+                b_sum = b_sum * y_inverse * b_inverse
             store_change(
                 *(d, b_sum, b_yu, w, norms, largest, i_g, i_p, o_r, o_p, lebesgue_p),
                 *(G, P, LEBESGUE, COLUMNS),

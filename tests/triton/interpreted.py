@@ -91,7 +91,7 @@ def test_conv2d(path, name, dtype, monkeypatch):
 @pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("wta", reference.WTA)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("precision", ["ieee", "tf32x3"])  # factors whole, or in three terms
+@pytest.mark.parametrize("precision", ["ieee", "tf32x3"])  # factors whole, or in two terms
 def test_many_small_tiles_and_splits(wta, layout, precision, monkeypatch):
     """Partial statistics of three tiles, two ranges of positions, several steps a loop."""
     monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
@@ -123,6 +123,44 @@ def test_tf32(monkeypatch):
     want = expected(x, w, None, case.conv)
     error = (got.u - want.u).abs().max()
     assert 1e-5 < error < TF32 * want.u.abs().max()
+
+
+@pytest.mark.usefixtures("apart")
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e5, 1e30])
+def test_float16_factors_of_any_size(size, monkeypatch):
+    """Weights of the opposite size keep u, and so y, what it was."""
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32x3")
+    case = CASES["channels_last"]._replace(options={"wta": "hard_anti", "delta": 1e4})
+    x, w, _ = case.tensors(torch.float32)
+    x = x * size
+    w = w / size if size > 1e-38 else torch.zeros_like(w)
+    got = kernels.conv2d(x, w, None, **case.conv)
+    assert_close(got.delta, expected(x, w, None, case.conv).delta, delta_tolerance(x.dtype))
+
+
+@pytest.mark.usefixtures("apart")
+def test_memory_between_the_values_of_x_does_not_matter(monkeypatch):
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32x3")
+    case = CASES["soft_anti"]
+    x, w, _ = case.tensors(torch.float32)
+    room = torch.full((*x.shape[:-1], 2 * x.shape[-1]), 1e30)
+    room[..., : x.shape[-1]] = x
+    got = kernels.conv2d(room[..., : x.shape[-1]], w, None, **case.conv)
+    assert_outputs_close(got, kernels.conv2d(x, w, None, **case.conv))
+    assert torch.equal(got.delta, kernels.conv2d(x, w, None, **case.conv).delta)
+
+
+@pytest.mark.usefixtures("apart")
+def test_what_is_not_finite_does_not_scale_the_rest(monkeypatch):
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32x3")
+    case = CASES["soft_anti"]._replace(options={"wta": "hard", "padding_mode": "zeros"})
+    x, w, _ = case.tensors(torch.float32)
+    x[0, 0, 0, 0] = float("inf")
+    got = kernels.conv2d_step_(x, w.clone(), None, lr=0.1, lr_power=0.5, **case.conv)
+    want = expected(x, w, None, case.conv)
+    finite = want.u.isfinite()
+    assert not finite.all()
+    assert_close(got[0][finite], want.u[finite], tolerance(x.dtype, "u"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
