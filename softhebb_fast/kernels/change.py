@@ -47,7 +47,8 @@ def project_kernel(
     else:
         b_yu = sum_of_parts(sums + N, i_g, o_k, G, SPLITS)
     tl.debug_barrier()
-    store_change(d, b_yx, b_yu, w, norms, largest, i_g, 0, o_k, o_p, lebesgue_p, G, P, LEBESGUE, 1)
+    b_norm, b_max = store_change(d, b_yx, b_yu, w, norms, i_g, o_k, o_p, lebesgue_p, G, P, LEBESGUE)
+    store_norms(norms, b_norm, largest, b_max, i_g, 0, o_k, G, 1)
 
 
 @triton.jit
@@ -57,32 +58,39 @@ def store_change(
     b_yu,
     w,
     norms,
-    largest,
     i_g,
-    i_c,
     o_k,
     o_p,
     lebesgue_p,
     G: tl.constexpr,
     P: tl.constexpr,
     LEBESGUE: tl.constexpr,
-    COLUMNS: tl.constexpr,
 ):
-    """D ``[K, P]`` of neurons ``o_k``, elements ``o_p``, which are column ``i_c`` of COLUMNS.
+    """D ``[K, P]`` of neurons ``o_k``, elements ``o_p``; of these, every neuron's sum of |W|^p, if
+    ``norms`` are asked for, and the bits of its largest |D|.
 
-    ``norms [K, COLUMNS]``, if asked, are the sums of |W|^p over a column. ``largest [GROUPS]``
-    takes the bits of |D|: as integers they rank alike, NaN above all, and a maximum has no order.
+    As integers they rank alike, NaN above all, and a maximum has no order.
     """
     o_w, m = weight_offsets(i_g, o_k, o_p, G, P)
     b_w = tl.load(w + o_w, mask=m, other=0.0).to(tl.float32)
     b_d = b_yx - b_yu[:, None] * b_w
-    o_n = i_g * G.K + o_k
-    tl.store(d + (o_n.to(tl.int64) * P)[:, None] + o_p[None, :], b_d, mask=m)
-    b_max = tl.where(m, tl.abs(b_d).to(tl.int32, bitcast=True), 0)
-    tl.atomic_max(largest + i_g, tl.max(b_max))
+    o = ((i_g * G.K + o_k).to(tl.int64) * P)[:, None] + o_p[None, :]
+    tl.store(d + o, b_d, mask=m)
+    b_max = tl.max(tl.where(m, tl.abs(b_d).to(tl.int32, bitcast=True), 0), axis=1)
+    b_norm = tl.zeros(o_k.shape, tl.float32)
     if norms is not None:
         b_norm = tl.sum(tl.abs(lebesgue(b_w, lebesgue_p, LEBESGUE) * b_w), axis=1)
-        tl.store(norms + o_n * COLUMNS + i_c, b_norm, mask=o_k < G.K)
+    return b_norm, b_max
+
+
+@triton.jit
+def store_norms(
+    norms, b_norm, largest, b_max, i_g, i_c, o_k, G: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """Column ``i_c`` of ``norms [K, COLUMNS]``, if they are asked for, and ``largest [GROUPS]``."""
+    if norms is not None:
+        tl.store(norms + (i_g * G.K + o_k) * COLUMNS + i_c, b_norm, mask=o_k < G.K)
+    tl.atomic_max(largest + i_g, tl.max(b_max))
 
 
 @triton.jit
@@ -108,7 +116,11 @@ def sum_of_splits(yx, i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr, SPLITS: t
 @triton.jit
 def sum_of_parts(sums, i_g, o_k, G: tl.constexpr, PARTS: tl.constexpr):
     """The sum over the PARTS of ``sums [PARTS, 2, K]``; neurons ``o_k``."""
-    o_s = tl.arange(0, triton.next_power_of_2(PARTS))[:, None]
-    m = (o_s < PARTS) & (o_k < G.K)[None, :]
-    o = o_s * (2 * G.GROUPS * G.K) + (i_g * G.K + o_k)[None, :]
-    return tl.sum(tl.load(sums + o, mask=m, other=0.0), axis=0)
+    AT_ONCE: tl.constexpr = min(32, triton.next_power_of_2(PARTS))
+    o = (i_g * G.K + o_k)[None, :]
+    b_sum = tl.zeros((AT_ONCE, o_k.shape[0]), tl.float32)
+    for i in range(0, PARTS, AT_ONCE):
+        o_s = i + tl.arange(0, AT_ONCE)[:, None]
+        m = (o_s < PARTS) & (o_k < G.K)[None, :]
+        b_sum += tl.load(sums + o_s * (2 * G.GROUPS * G.K) + o, mask=m, other=0.0)
+    return tl.sum(b_sum, axis=0)

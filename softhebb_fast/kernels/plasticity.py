@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from softhebb_fast.kernels.change import store_change, sum_of_parts, sum_of_splits
+from softhebb_fast.kernels.change import store_change, store_norms, sum_of_parts, sum_of_splits
 from softhebb_fast.kernels.scale import power_of_two
 from softhebb_fast.kernels.tiles import load_patches, u_offsets
 
@@ -76,15 +76,21 @@ def plasticity_kernel(
         i_t = i_g * tl.num_programs(0) + tl.program_id(0)
         last = tl.atomic_add(arrived + i_t, 1, sem="acq_rel") == SPLITS - 1
     if last:
-        ROWS: tl.constexpr = min(BN, 2048 // BP)
-        for i_n in range(i_k * BN, tl.minimum((i_k + 1) * BN, G.K), ROWS):
-            o_r = i_n + tl.arange(0, ROWS)
-            b_yu = sum_of_parts(sums + G.GROUPS * G.K, i_g, o_r, G, PARTS)
-            b_sum = sum_of_splits(yx, i_g, o_r, o_p, G, P, SPLITS)
+        b_yu = sum_of_parts(sums + G.GROUPS * G.K, i_g, o_k, G, PARTS)
+        b_inverse = 1.0
+        if maxima is not None:
+            _, b_inverse = power_of_two(maxima, MAXIMA)
+        b_norm = tl.zeros((BN,), tl.float32)
+        b_max = tl.zeros((BN,), tl.int32)
+        AT_ONCE: tl.constexpr = min(BP, 4096 // BN)
+        for i in range(i_p * BP, (i_p + 1) * BP, AT_ONCE):
+            o_c = i + tl.arange(0, AT_ONCE)
+            b_d = sum_of_splits(yx, i_g, o_k, o_c, G, P, SPLITS)
             if maxima is not None:
-                _, b_inverse = power_of_two(maxima, MAXIMA)
-                b_sum = b_sum * y_inverse * b_inverse
-            store_change(
-                *(d, b_sum, b_yu, w, norms, largest, i_g, i_p, o_r, o_p, lebesgue_p),
-                *(G, P, LEBESGUE, COLUMNS),
+                b_d = b_d * y_inverse * b_inverse
+            b_n, b_m = store_change(
+                d, b_d, b_yu, w, norms, i_g, o_k, o_c, lebesgue_p, G, P, LEBESGUE
             )
+            b_norm += b_n
+            b_max = tl.maximum(b_max, b_m)
+        store_norms(norms, b_norm, largest, b_max, i_g, i_p, o_k, G, COLUMNS)
