@@ -91,7 +91,8 @@ TABLE = {
     ),
     ("plasticity", "ieee"): (
         (Config(32, 32, 32, 4, 2), 0, ALL),
-        (Config(32, 128, 128, 8, 1), 60, ALL),
+        (Config(32, 128, 64, 8, 1), 60, (80,)),
+        (Config(32, 128, 128, 8, 1), 60, (0, 90, 100)),
     ),
 }
 ONE_TAP = {  # of plasticity where a tile of patches is channels of one tap
