@@ -52,10 +52,6 @@ def sampled(emulator: ModuleType) -> type:
     return Machine
 
 
-def is_tensor(value: object) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
 def kinds(
     launch: Launch,
 ) -> list[tuple[float, tuple[int, ...], tuple[torch.Tensor, int] | None]]:
@@ -65,18 +61,13 @@ def kinds(
     The first programs of forward may scan x. Of those that share a tile of plasticity one comes
     last and has more to do.
     """
-    grid, constants = launch.grid, launch.constants
-    names = [n for n in launch.kernel.arg_names if n not in constants]
-    arrived = dict(zip(names, launch.args, strict=True)).get("arrived")
-    if launch.name == "forward" and constants["MAXIMA"]:
-        scans = constants["MAXIMA"] / grid[0]
-        return [(1 - scans, grid, None), (scans, (constants["MAXIMA"], *grid[1:]), None)]
+    grid, arrived = launch.grid, launch.named.get("arrived")
+    if launch.scans:
+        share = launch.scans / grid[0]
+        return [(1 - share, grid, None), (share, (launch.scans, *grid[1:]), None)]
     if launch.name == "plasticity" and arrived is not None:
-        last = 1 / constants["SPLITS"]
-        return [
-            (1 - last, grid, (arrived, 0)),
-            (last, grid, (arrived, constants["SPLITS"] - 1)),
-        ]
+        splits = launch.constants["SPLITS"]
+        return [(1 - 1 / splits, grid, (arrived, 0)), (1 / splits, grid, (arrived, splits - 1))]
     return [(1.0, grid, None)]
 
 
@@ -88,7 +79,8 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     """
     emulator = load_emulator()
     emulator.Machine = sampled(emulator)
-    real = {id(a): torch.zeros_like(a, device="cpu") for a in launch.args if is_tensor(a)}
+    tensors = [a for a in launch.args if isinstance(a, torch.Tensor)]
+    real = {id(a): torch.zeros_like(a, device="cpu") for a in tensors}
     launch = launch._replace(args=tuple(real.get(id(a), a) for a in launch.args))
     compiled, args = launch.compile(TARGET), launch.source()[1]
     total = int(np.prod(launch.grid))

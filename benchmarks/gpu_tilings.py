@@ -58,8 +58,7 @@ def rows() -> Iterator[dict[str, object]]:
                     with only(usual.name, config):
                         launch = next(n for n in record(work, TARGET) if n.name == usual.name)
                     found = count(launch)
-                    scans = launch.constants["MAXIMA"] if launch.name == "forward" else 0
-                    programs = int(np.prod(launch.grid)) - scans
+                    programs = int(np.prod(launch.grid)) - launch.scans
                     filled = programs / (-(-programs // MULTIPROCESSORS) * MULTIPROCESSORS)
                     inside = max(found[f"{u}_us"] for u in ("tensor", "issue", "lsu", "smem"))
                     yield {

@@ -101,9 +101,9 @@ class Pieces:
         return getattr(self, launch.name)(launch, launch.constants)
 
     def forward(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        tiles, programs = ceil(self.G.K / c["BN"]), launch.grid[0] - c["MAXIMA"]
+        tiles, programs = ceil(self.G.K / c["BN"]), launch.grid[0] - launch.scans
         rows = programs // tiles
-        if c["MAXIMA"]:
+        if launch.scans:
             yield from self.all_of("x", [range(self.positions)], [range(self.channels)])
         for wave in waves(programs):
             here = [(i % rows, i // rows) if c["FILTERS_ONCE"] else divmod(i, tiles) for i in wave]
@@ -207,9 +207,8 @@ def waves(programs: int) -> Iterator[range]:
 
 
 def tensors(launch: Launch) -> dict[str, torch.Tensor]:
-    names = [n for n in launch.kernel.arg_names if n not in launch.constants]
-    pairs = zip(names, launch.args, strict=True)
-    return {name: a for name, a in pairs if isinstance(a, torch.Tensor) and a.numel()}
+    named = launch.named.items()
+    return {name: a for name, a in named if isinstance(a, torch.Tensor) and a.numel()}
 
 
 def lasting(launches: list[Launch]) -> set[int]:

@@ -51,6 +51,17 @@ class Launch(NamedTuple):
     def name(self) -> str:
         return self.kernel.__name__.removesuffix("_kernel")
 
+    @property
+    def scans(self) -> int:
+        """Its first programs, if they look for the largest x instead: of forward alone."""
+        return self.constants["MAXIMA"] if self.name == "forward" else 0
+
+    @property
+    def named(self) -> dict[str, object]:
+        """The arguments that are no constants, by name."""
+        names = [n for n in self.kernel.arg_names if n not in self.constants]
+        return dict(zip(names, self.args, strict=True))
+
     def source(self) -> tuple[ASTSource, list]:
         """What Triton would compile for these arguments, and the arguments left at run time."""
         signature, constants, attributes, left = {}, {}, {}, []

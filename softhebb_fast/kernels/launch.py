@@ -58,10 +58,8 @@ def forward(
     win = new(torch.int32) if learns else None
     anti = torch.empty_like(win) if learns and rule.wta == "hard_anti" else None
     lse = new(torch.float32) if learns else None
-    maxima = None
-    if learns and configs.terms(x.dtype):
-        maxima = x.new_empty((configs.scans(x.numel()),), dtype=torch.int32)
-    scans = 0 if maxima is None else maxima.numel()
+    scans = configs.scans(x.numel()) if learns and configs.terms(x.dtype) else 0
+    maxima = x.new_empty((scans,), dtype=torch.int32) if scans else None
     launch(
         forward_kernel,
         (scans + -(-M // config.BM) * parts, G.GROUPS),

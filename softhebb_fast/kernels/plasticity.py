@@ -77,7 +77,6 @@ def plasticity_kernel(
         last = tl.atomic_add(arrived + i_t, 1, sem="acq_rel") == SPLITS - 1
     if last:
         b_yu = sum_of_parts(sums + G.GROUPS * G.K, i_g, o_k, G, PARTS)
-        b_inverse = 1.0
         if maxima is not None:
             _, b_inverse = power_of_two(maxima, MAXIMA)
         b_norm = tl.zeros((BN,), tl.float32)

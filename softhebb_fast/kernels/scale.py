@@ -27,12 +27,16 @@ def store_maximum(
         o = i_x + tl.arange(0, BLOCK)
         m = o < SIZE
         if not DENSE:
+            # No remainders, as in ``pixels``.
             o_y = o // G.W
             o_c = o_y // G.H
             o_b = o_c // (G.GROUPS * G.C)
+            o_x = o - o_y * G.W
+            o_y -= o_c * G.H
+            o_c -= o_b * (G.GROUPS * G.C)
             if G.WIDE:
                 o_b = o_b.to(tl.int64)
-            o = o_b * G.XB + o_c % (G.GROUPS * G.C) * G.XC + o_y % G.H * G.XY + o % G.W * G.XX
+            o = o_b * G.XB + o_c * G.XC + o_y * G.XY + o_x * G.XX
         b_x = tl.abs(tl.load(x + o, mask=m, other=0.0))
         b_max = tl.maximum(b_max, tl.where(b_x < float("inf"), b_x, 0.0))
     tl.store(maxima + i, tl.max(b_max).to(tl.int32, bitcast=True))

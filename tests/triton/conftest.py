@@ -54,7 +54,7 @@ def emulated(emulator, monkeypatch):
 
         def emulate(launch: Launch):
             args, how = launch.source()[1], options
-            if launch.name == "forward" and launch.constants["MAXIMA"]:
+            if launch.scans:
                 # Matrix instructions of some programs count as reads of all that run in step.
                 how = options | {"batch": 1}
             report = emulator.run(launch.compile(target), launch.grid, args, **how)

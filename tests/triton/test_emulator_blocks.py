@@ -77,7 +77,7 @@ def test_a_tensor_one_element_short_faults(emulator, target, name, monkeypatch):
 
     def shorten(launch: Launch):
         compiled, args = launch.compile(target), launch.source()[1]
-        names = [n for n, a in zip(names_of(launch), launch.args, strict=True) if a is not None]
+        names = [name for name, a in launch.named.items() if a is not None]
         for i, short in enumerate(args):
             if isinstance(short, torch.Tensor):
                 cut = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
@@ -97,7 +97,3 @@ def test_a_tensor_one_element_short_faults(emulator, target, name, monkeypatch):
     assert "out" in tried
     assert {"one_pass-avg": "out", "one_pass-max": "a", "apart-max": "total"}[name] in tried
     assert passed == []
-
-
-def names_of(launch: Launch) -> list[str]:
-    return [n for n in launch.kernel.arg_names if n not in launch.constants]

@@ -20,8 +20,12 @@ LAYERS = {
     "deep": Case(**WIDE),
     "deep-channels_last": Case(**WIDE, layout="channels_last"),
     "gray-channels_last": CASES["gray-last"],
+    "sliced": CASES["sliced"],
 }
-QUICK = {("first", "zeros"), ("first", "circular"), ("deep-channels_last", "circular")}
+QUICK = {
+    *(("first", mode) for mode in ("zeros", "circular")),
+    *(("deep-channels_last", "circular"), ("sliced", "zeros")),
+}
 
 
 @pytest.mark.parametrize(
