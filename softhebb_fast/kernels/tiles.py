@@ -112,10 +112,14 @@ def load_patches(
         o_c, o_r, o_s = taps(o_p, G)
         o, m = pixels(o_m[:, None], o_r, o_s, G)
         m &= (o_m < M)[:, None] & (o_p < P)
-        o = tl.multiple_of(o + o_c + i_g * G.C, [ALIGNED, ALIGNED])[:, :, None]
-        o += tl.arange(0, LINE)[None, None, :]
-        b_x = tl.load(x + o, mask=m[:, :, None], other=0.0, cache_modifier=".ca")
-        b_x = tl.reshape(b_x, (o_m.shape[0], BP))
+        # Reshaped here and not after the load: only a tile of the product's own shape is copied
+        # straight to where the product reads it. What a reshape hides of it is said again.
+        o = (o + o_c + i_g * G.C)[:, :, None] + tl.arange(0, LINE)[None, None, :]
+        m = tl.broadcast_to(m[:, :, None], o.shape)
+        o = tl.reshape(o, (o_m.shape[0], BP))
+        o = tl.max_contiguous(tl.multiple_of(o, [1, ALIGNED]), [1, LINE])
+        m = tl.max_constancy(tl.reshape(m, (o_m.shape[0], BP)), [1, LINE])
+        b_x = tl.load(x + o, mask=m, other=0.0, cache_modifier=".ca")
     else:
         o_p = i_p + tl.arange(0, BP)[None, :]
         o_c, o_r, o_s = taps(o_p, G)
