@@ -58,17 +58,30 @@ def kinds(
     """Shares of the programs that are alike, a grid that has them in its middle, and the counter
     and count that make one such.
 
-    The first programs of forward may scan x. Of those that share a tile of plasticity one comes
-    last and has more to do.
+    Programs of forward compute tiles, scan x or scale it; what they wait for has come. Of those
+    that share a tile of plasticity one comes last and has more to do.
     """
     grid, arrived = launch.grid, launch.named.get("arrived")
-    if launch.scans:
-        share = launch.scans / grid[0]
-        return [(1 - share, grid, None), (share, (launch.scans, *grid[1:]), None)]
+    if launch.name == "forward":
+        return kinds_of_forward(launch)
     if launch.name == "plasticity" and arrived is not None:
         splits = launch.constants["SPLITS"]
         return [(1 - 1 / splits, grid, (arrived, 0)), (1 / splits, grid, (arrived, splits - 1))]
     return [(1.0, grid, None)]
+
+
+def kinds_of_forward(launch: Launch) -> list:
+    total, scans, awaited = launch.grid[0], launch.scans, launch.named["awaited"]
+    rows, across = launch.tiles
+    come = None if awaited is None else (awaited, 1 << 20)
+    abreast = (total - scans) // rows
+    tile = scans + rows // 2 * abreast
+    found = [
+        (rows * across, tile),
+        (scans, scans // 2),
+        (rows * (abreast - across), tile + across),
+    ]
+    return [(n / total, (max(1, 2 * i), *launch.grid[1:]), come) for n, i in found if n]
 
 
 def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
@@ -90,10 +103,12 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     for share, grid, counter in kinds(launch):
         if counter is not None:
             counter[0].fill_(counter[1])
-        ran = emulator.run(compiled, grid, args, batch=batch, stats=True, race=False)
+        at_once = batch if grid == launch.grid else int(np.prod(grid))
+        ran = emulator.run(compiled, grid, args, batch=at_once, stats=True, race=False)
         for name, value in ran.items():
             if isinstance(value, int):
-                found[name] = found.get(name, 0) + value * share * total / done
+                ran_of = done if grid == launch.grid else 1
+                found[name] = found.get(name, 0) + value * share * total / ran_of
     l2 = {**found, "global_ld_sectors": found.get("l2_ld_sectors", 0)}
     narrow = launch.args[0].element_size() == 2  # what is multiplied, where anything is
     floors = emulator.bounds(l2, hbm_bytes, "f16" if narrow else "tf32", "H100")

@@ -6,7 +6,7 @@ Of the CIFAR-10 net at batch 10, from one program a launch; ``taken`` is what
 ``softhebb_fast.kernels.configs`` chooses.
 
 ``filled`` is the part of the GPU's multiprocessors that have work, averaged over the waves of 132
-programs, but for those that only look for the largest x. ``bound_us`` is the floor with that: work
+programs, but for those that only scan x or scale it. ``bound_us`` is the floor with that: work
 inside a multiprocessor takes longer where some of them idle. Nothing is measured.
 """
 
@@ -58,7 +58,8 @@ def rows() -> Iterator[dict[str, object]]:
                     with only(usual.name, config):
                         launch = next(n for n in record(work, TARGET) if n.name == usual.name)
                     found = count(launch)
-                    programs = int(np.prod(launch.grid)) - launch.scans
+                    forward = launch.name == "forward"
+                    programs = int(np.prod(launch.tiles if forward else launch.grid))
                     filled = programs / (-(-programs // MULTIPROCESSORS) * MULTIPROCESSORS)
                     inside = max(found[f"{u}_us"] for u in ("tensor", "issue", "lsu", "smem"))
                     yield {

@@ -5,8 +5,9 @@
 What crosses to HBM follows from a model of an H100's L2: 50 MB, which what was touched longest ago
 leaves first. The programs of a launch run in the order of their numbers, in waves of 132 in step,
 and touch pieces of a tensor: some positions, channels or neurons. x and the weights come from HBM
-at first. Scratch that is read again before it leaves the L2 counts in ``written_back`` alone, where
-every byte written is written to HBM once.
+at first. The launch that clears forward's counters is counted, not its bytes. Scratch that is read
+again before it leaves the L2 counts in ``written_back`` alone, where every byte written is written
+to HBM once.
 ``least`` is x, u and what is pooled of it (where they are written), the weights and yx once.
 ``bound`` is the least that the launches of a call can move, in whatever order their programs run:
 what one of them leaves to a later one lies in L2 meanwhile, or crosses to HBM.
@@ -37,16 +38,18 @@ WAVE = 132
 POSITIONS, NEURONS = 256, 16  # of a piece
 WRITTEN = {
     "one_pass": ("u", "total", "out", "yx", "sums", "largest"),
-    "forward": ("u", "u_low", "total", "out", "top", "win", "lse", "maxima"),
+    "forward": (
+        *("u", "u_low", "total", "out", "top", "win", "lse", "maxima"),
+        *("y", "y1", "x0", "x1", "sums", "largest", "arrived"),
+    ),
     "activity": ("y", "y1", "x0", "x1", "sums", "largest", "arrived"),
-    "plasticity": ("yx", "d", "norms"),
+    "plasticity": ("yx", "yu", "d", "norms"),
     "project": ("d", "norms"),
     "apply": ("w", "out"),
 }
 LASTING = ("u", "out", "w")
 BY_NEURON = ("u", "u_low", "y", "y1")  # maps of positions and neurons
 BY_CHANNEL = ("x", "x0", "x1")
-FORGOTTEN = (("activity", "u"), ("activity", "u_low"))  # by the hint of their loads
 STATISTICS = ("total", "top", "win", "anti", "lse")
 Touch = tuple[str, tuple[int, ...], bool]  # a tensor, the piece, whether it is written
 
@@ -101,21 +104,22 @@ class Pieces:
         return getattr(self, launch.name)(launch, launch.constants)
 
     def forward(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        tiles, programs = ceil(self.G.K / c["BN"]), launch.grid[0] - launch.scans
-        rows = programs // tiles
+        rows, tiles = launch.tiles
         if launch.scans:
             yield from self.all_of("x", [range(self.positions)], [range(self.channels)])
-        for wave in waves(programs):
+        for wave in waves(rows * tiles):
             here = [(i % rows, i // rows) if c["FILTERS_ONCE"] else divmod(i, tiles) for i in wave]
             positions = {m: self.of_positions(m, c["BM"]) for m, _ in here}
             neurons = {n: span(n, c["BN"], NEURONS, self.neurons) for _, n in here}
             yield from self.all_of("x", positions.values(), [range(self.channels)])
             yield from self.all_of("w", neurons.values())
             for m, n in here:
-                yield from self.all_of("u", [positions[m]], [neurons[n]], write=True)
-                yield from self.all_of("u_low", [positions[m]], [neurons[n]], write=True)
+                for name in BY_NEURON:
+                    yield from self.all_of(name, [positions[m]], [neurons[n]], write=True)
             for name in STATISTICS:
                 yield from self.all_of(name, positions.values(), write=True)
+            for name in BY_CHANNEL[1:]:
+                yield from self.all_of(name, positions.values(), [range(self.channels)], write=True)
 
     def activity(self, launch: Launch, c: dict) -> Iterator[Touch]:
         for m in reversed(range(self.positions)):
@@ -137,7 +141,7 @@ class Pieces:
             neurons = {k: span(k, c["BN"], NEURONS, self.neurons) for _, k, _ in here}
             channels = {p: span(p, c["BP"], chunk, self.channels) for *_, p in here}
             for step in range(ceil(self.positions / splits)):
-                at = {s: self.from_the_start(s, splits, step) for s, *_ in here}
+                at = {s: self.from_the_end(s, splits, step) for s, *_ in here}
                 for s, p in dict.fromkeys((s, p) for s, _, p in here):
                     for name in BY_CHANNEL:
                         yield from self.all_of(name, [at[s]], [channels[p]])
@@ -188,6 +192,11 @@ class Pieces:
         first, end = (n * self.positions // splits for n in (split, split + 1))
         return range(first + step, first + step + (first + step < max(end, first + 1)))
 
+    def from_the_end(self, split: int, splits: int, step: int) -> range:
+        first, end = (n * self.positions // splits for n in (split, split + 1))
+        last = max(end, first + 1) - step
+        return range(max(first, last - 1), last)
+
     @staticmethod
     def all_of(name: str, *axes, write: bool = False) -> Iterator[Touch]:
         """Pieces of a tensor: the product of its axes, each the union of some ranges."""
@@ -218,6 +227,13 @@ def lasting(launches: list[Launch]) -> set[int]:
     return {i for n, i in named if n in LASTING} - of_blocks
 
 
+def forgets(launch: Launch, name: str) -> bool:
+    """Whether a hint lets a tensor leave the L2 first: u, where y is made of it."""
+    return (
+        name in ("u", "u_low") and launch.name in ("forward", "activity") and "y" in tensors(launch)
+    )
+
+
 def moves(launches: list[Launch]) -> Iterator[tuple[float, float]]:
     """For every launch, bytes to and from HBM: as modelled, and with all that is written."""
     pieces, cache, kept = Pieces(launches[0]), Cache(), lasting(launches)
@@ -228,7 +244,7 @@ def moves(launches: list[Launch]) -> Iterator[tuple[float, float]]:
             if name in now:
                 size = now[name].nbytes / pieces.number(launch, name)
                 dirty = write and id(now[name]) not in kept
-                forget = (launch.name, name) in FORGOTTEN
+                forget = forgets(launch, name)
                 cache.touch((id(now[name]), *index), size, dirty, write, forget)
         written = [now[n] for n in WRITTEN[launch.name] if n in now]
         out = sum(t.nbytes for t in written if id(t) in kept)
@@ -283,7 +299,8 @@ def rows() -> Iterator[dict]:
         lower, all_ = least(launches), list(moves(launches))
         modelled, back = (sum(column) for column in zip(*all_, strict=True))
         ratios = (round(n / lower, 3) for n in (modelled, bound(launches), back))
-        row = (layer, precision, kind, len(launches), lower, round(modelled), *ratios)
+        number = len(launches) + sum(launch.clears for launch in launches)
+        row = (layer, precision, kind, number, lower, round(modelled), *ratios)
         yield dict(zip(FIELDS, row, strict=True))
 
 

@@ -57,6 +57,19 @@ class Launch(NamedTuple):
         return self.constants["MAXIMA"] if self.name == "forward" else 0
 
     @property
+    def clears(self) -> bool:
+        """Whether a launch before it clears its counters."""
+        return self.named.get("awaited") is not None
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Of forward, down the positions and across the neurons; one that scales x has a program a
+        row more."""
+        across = -(-self.constants["G"].K // self.constants["BN"])
+        scales = self.named["x0"] is not None
+        return (self.grid[0] - self.scans) // (across + scales), across
+
+    @property
     def named(self) -> dict[str, object]:
         """The arguments that are no constants, by name."""
         names = [n for n in self.kernel.arg_names if n not in self.constants]

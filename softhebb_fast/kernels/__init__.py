@@ -1,9 +1,9 @@
 """The backend "triton": the SoftHebb layer in Triton kernels, for CUDA and ROCm tensors.
 
-Four launches a layer and step: forward, activity, plasticity and apply; three where one pass does
-the work of the first two and most of the third. Nothing waits for the device, no allocation depends
-on data, and every sum has a fixed order. Loads are widest where x and weight are both
-``torch.channels_last``. Arguments are taken as valid: ``softhebb_fast.functional`` checks them.
+Four launches a layer and step: counters are cleared, forward, plasticity and apply; three of a
+first layer. Nothing waits for the device, no allocation depends on data, and every sum has a fixed
+order. Loads are widest where x and weight are both ``torch.channels_last``. Arguments are taken as
+valid: ``softhebb_fast.functional`` checks them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.kernels import autotune, launch, update
+from softhebb_fast.kernels import autotune, launch, respond, update
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
 from softhebb_fast.kernels.operands import Rule, check_dtype
 from softhebb_fast.kernels.pooling import new_map, pooling
@@ -93,9 +93,9 @@ def block_forward(
     E = pooling(epilogue, G)
     if x.numel() == 0:
         return new_map(x, G, E.OY, E.OX)
-    tiled = launch.forward_pooled(x, weight, bias, G, rule, E)
+    tiled = respond.forward_pooled(x, weight, bias, G, rule, E)
     if tiled is None:
-        out, rest = launch.forward(x, weight, bias, G, rule, E, learns=False)
+        out, rest = respond.forward(x, weight, bias, G, rule, E, learns=False)
     else:
         out, rest = tiled
     if rest is None:
@@ -176,8 +176,10 @@ def _learn(
     if config is not None:
         out, change, pool = launch.one_pass(x, weight, bias, G, rule, config, E, rated)
     else:
-        competed, pool = launch.forward(x, weight, bias, G, rule, E)
-        out, change = competed.u, update.plasticity(x, weight, competed, G, rule, rated)
+        competed, pool = respond.forward(x, weight, bias, G, rule, E)
+        biased = bias_delta is not None
+        change = update.plasticity(x, weight, competed, G, rule, rated, biased)
+        out = competed.u
     positions = x.shape[0] * G.pixels
     update.apply(weight, bias, change, positions, G, rule, delta, bias_delta, lr, lr_power, pool)
     return out if pool is None else pool.out, bias_delta

@@ -11,6 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from softhebb_fast.kernels.arrival import clear
 from softhebb_fast.kernels.scale import power_of_two
 from softhebb_fast.kernels.tiles import competition, load_statistics, load_u, u_offsets
 
@@ -23,12 +24,12 @@ def activity_kernel(
     win,
     anti,
     lse,
+    x,
+    maxima,
     y,
     y1,
-    x,
     x0,
     x1,
-    maxima,
     sums,
     largest,
     arrived,
@@ -40,6 +41,7 @@ def activity_kernel(
     G: tl.constexpr,
     WTA: tl.constexpr,
     OVERWRITE: tl.constexpr,
+    BIASED: tl.constexpr,
     TILES: tl.constexpr,
     PARTS: tl.constexpr,
     COUNTERS: tl.constexpr,
@@ -62,7 +64,6 @@ def activity_kernel(
             if arrived is not None:
                 clear(arrived, COUNTERS)
         HARD: tl.constexpr = WTA == "hard" or WTA == "hard_anti"
-        N: tl.constexpr = G.GROUPS * G.K
         i_g = i // COLUMNS % G.GROUPS
         i_s = i // (COLUMNS * G.GROUPS)
         o_k = i % COLUMNS * BN + tl.arange(0, BN)
@@ -76,24 +77,72 @@ def activity_kernel(
             m = (o_m < M)[:, None] & m_k[None, :]
             o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
             b_win, b_lse = load_statistics(top, win, lse, i_g, o_m, M, TILES, HARD)
-            m_win = o_k[None, :] == b_win[:, None]
-            m_anti = m_win
+            b_anti = b_win
             if WTA == "hard_anti":
                 b_anti = tl.load(anti + i_g * M + o_m, mask=o_m < M, other=-1)
-                m_anti = o_k[None, :] == b_anti[:, None]
-            b_u = load_u(u, u_low, o, m & (m_win | m_anti) if HARD else m, 0.0, True)
-            b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scale, delta, WTA, OVERWRITE)
-            store_terms(y, y1, o, m, b_y if x0 is None else b_y * y_scale)
-            b_ys += tl.where(m, b_y, 0.0)
-            b_yu += tl.where(m, b_y * b_u, 0.0)
-        o_s = sums + 2 * i_s * N + i_g * G.K + o_k
-        tl.store(o_s, tl.sum(b_ys, axis=0), mask=m_k)
-        tl.store(o_s + N, tl.sum(b_yu, axis=0), mask=m_k)
+            if HARD:
+                m_y = m & ((o_k[None, :] == b_win[:, None]) | (o_k[None, :] == b_anti[:, None]))
+            b_u = load_u(u, u_low, o, m_y if HARD else m, 0.0, True)
+            b_y, b_p = store_activity(
+                *(y, y1, o, m, b_u, o_k, b_win, b_anti, b_lse, scale, delta),
+                *(1.0 if x0 is None else y_scale, WTA, OVERWRITE),
+            )
+            b_ys += b_y
+            b_yu += b_p
+        store_sums(sums, i_s, i_g, o_k, b_ys, b_yu, BIASED, G)
     elif x0 is not None:
-        o_x = (i - PROGRAMS).to(tl.int64) * (BM * BN) + tl.arange(0, BM * BN)
-        b_x = tl.load(x + o_x, mask=o_x < SIZE, other=0.0)
-        b_scale, _ = power_of_two(maxima, MAXIMA)
-        store_terms(x0, x1, o_x, o_x < SIZE, b_x * b_scale)
+        store_factors(x, x0, x1, maxima, i - PROGRAMS, SIZE, MAXIMA, BM * BN)
+
+
+@triton.jit
+def store_activity(
+    y,
+    y1,
+    o,
+    m,
+    b_u,
+    o_k,
+    b_win,
+    b_anti,
+    b_lse,
+    scale,
+    delta,
+    y_scale,
+    WTA: tl.constexpr,
+    OVERWRITE: tl.constexpr,
+):
+    """y of a tile of u ``[BM, BN]``, stored times ``y_scale``; and y and y u as they are.
+
+    Of hard competitions u may be anything where y is 0.
+    """
+    m_win = o_k[None, :] == b_win[:, None]
+    m_anti = o_k[None, :] == b_anti[:, None]
+    b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scale, delta, WTA, OVERWRITE)
+    store_terms(y, y1, o, m, b_y * y_scale)
+    m_u = m & (m_win | m_anti) if WTA == "hard" or WTA == "hard_anti" else m
+    return tl.where(m, b_y, 0.0), tl.where(m_u, b_y * b_u, 0.0)
+
+
+@triton.jit
+def store_sums(sums, i_s, i_g, o_k, b_y, b_yu, BIASED: tl.constexpr, G: tl.constexpr):
+    """Part ``i_s`` of ``sums [PARTS, 2, K]``: those of the columns of y and y u ``[BM, BN]``.
+
+    A layer without a bias has no use for those of y.
+    """
+    N: tl.constexpr = G.GROUPS * G.K
+    o_s = sums + 2 * i_s * N + i_g * G.K + o_k
+    if BIASED:
+        tl.store(o_s, tl.sum(b_y, axis=0), mask=o_k < G.K)
+    tl.store(o_s + N, tl.sum(b_yu, axis=0), mask=o_k < G.K)
+
+
+@triton.jit
+def store_factors(x, x0, x1, maxima, i, SIZE, MAXIMA: tl.constexpr, BLOCK: tl.constexpr):
+    """Values from ``i * BLOCK`` on of x, scaled, in one term or two."""
+    o = tl.full((1,), BLOCK, tl.int64) * i + tl.arange(0, BLOCK)
+    b_x = tl.load(x + o, mask=o < SIZE, other=0.0)
+    b_scale, _ = power_of_two(maxima, MAXIMA)
+    store_terms(x0, x1, o, o < SIZE, b_x * b_scale)
 
 
 @triton.jit
@@ -107,9 +156,3 @@ def store_terms(t, t1, o, m, b):
     if t1 is not None:
         b = tl.where(tl.abs(b) < float("inf"), b - b_t.to(tl.float32), 0.0)
         tl.store(t1 + o, b.to(t.dtype.element_ty), mask=m)
-
-
-@triton.jit
-def clear(counters, N: tl.constexpr):
-    o = tl.arange(0, triton.next_power_of_2(N))
-    tl.store(counters + o, tl.zeros(o.shape, tl.int32), mask=o < N)

@@ -25,7 +25,7 @@ from softhebb_fast.kernels.measurements import of_device
 
 VARIABLE = "SOFTHEBB_FAST_AUTOTUNE"
 FAILURES = (TritonError, RuntimeError)  # a configuration that does not compile or fit
-KERNELS = ("forward", "plasticity", "one_pass")
+KERNELS = ("forward", "plasticity", "activity", "one_pass")
 Work = Callable[[], object]
 
 _measuring = False
@@ -83,8 +83,9 @@ def measure(
 ) -> Choice:
     """The fastest configuration of every kernel, by what ``timer`` says of ``work``.
 
-    Forward and plasticity are chosen first, one after the other; then they stand against the
-    one-pass kernel. One that does not compile or fit is passed over.
+    Forward and plasticity are chosen first, one after the other; then it is tried if y is better
+    made by a kernel of its own, and last they stand against the one-pass kernel. One that does not
+    compile or fit is passed over.
     """
     arch = configs.architecture(x.device) if arch is None else arch
     choice, fastest = {"one_pass": None}, float("inf")
@@ -103,6 +104,8 @@ def candidates(kernel: str, x: Tensor, G: Geometry, arch: int) -> list[Config]:
     if kernel == "one_pass":
         default = configs.one_pass(G, x.dtype, arch)
         return [] if default is None else _with_neighbours([default])
+    if kernel == "activity":
+        return [configs.activity(G)]
     positions = x.shape[0] * G.pixels
     default = {
         "forward": lambda: configs.forward(G, positions, x.dtype, arch),

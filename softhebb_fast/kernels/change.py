@@ -45,7 +45,7 @@ def project_kernel(
         b_w = tl.load(w + o_w, mask=m_w, other=0.0).to(tl.float32)
         b_yu = tl.sum(lebesgue(b_w, lebesgue_p, LEBESGUE) * b_yx, axis=1)
     else:
-        b_yu = sum_of_parts(sums + N, i_g, o_k, G, SPLITS)
+        b_yu = sum_of_parts(sums + N, 2 * N, i_n + tl.arange(0, 1), o_k < G.K, 0, SPLITS, SPLITS)
     tl.debug_barrier()
     b_norm, b_max = store_change(d, b_yx, b_yu, w, norms, i_g, o_k, o_p, lebesgue_p, G, P, LEBESGUE)
     store_norms(norms, b_norm, largest, b_max, i_g, 0, o_k, G, 1)
@@ -114,13 +114,13 @@ def sum_of_splits(yx, i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr, SPLITS: t
 
 
 @triton.jit
-def sum_of_parts(sums, i_g, o_k, G: tl.constexpr, PARTS: tl.constexpr):
-    """The sum over the PARTS of ``sums [PARTS, 2, K]``; neurons ``o_k``."""
-    AT_ONCE: tl.constexpr = min(32, triton.next_power_of_2(PARTS))
-    o = (i_g * G.K + o_k)[None, :]
-    b_sum = tl.zeros((AT_ONCE, o_k.shape[0]), tl.float32)
-    for i in range(0, PARTS, AT_ONCE):
+def sum_of_parts(sums, STEP: tl.constexpr, o, m, first, PARTS: tl.constexpr, SHARE: tl.constexpr):
+    """The sum of SHARE of PARTS, which lie STEP apart, from the one of number ``first`` on."""
+    AT_ONCE: tl.constexpr = min(32, triton.next_power_of_2(SHARE))
+    b_sum = tl.zeros((AT_ONCE, o.shape[0]), tl.float32)
+    for i in range(0, SHARE, AT_ONCE):
         o_s = i + tl.arange(0, AT_ONCE)[:, None]
-        m = (o_s < PARTS) & (o_k < G.K)[None, :]
-        b_sum += tl.load(sums + o_s * (2 * G.GROUPS * G.K) + o, mask=m, other=0.0)
+        m_s = (o_s < SHARE) & (first + o_s < PARTS) & m[None, :]
+        o_s = (first + o_s) * STEP + o[None, :]
+        b_sum += tl.load(sums + o_s, mask=m_s, other=0.0, cache_modifier=".cg")
     return tl.sum(b_sum, axis=0)

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
+from triton import knobs
 
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.precision import unnamed
@@ -35,7 +37,7 @@ _CHOSEN: ContextVar[Choice] = ContextVar("chosen", default={})  # noqa: B039
 @contextmanager
 def chosen(choice: Choice) -> Iterator[None]:
     """Let ``choice`` go before the tables: kernel by name to configuration; ``one_pass`` to None
-    where two kernels are to do its work."""
+    where two kernels are to do its work. With ``activity`` forward leaves y to it."""
     token = _CHOSEN.set(choice)
     try:
         yield
@@ -113,6 +115,7 @@ SUMMED = {  # the last of the key: whether the layer learns
 }
 SUMMED_WIDE = {(90, "tf32", True): Config(128, 128, 32, 8, 3)}  # and for a tile that is wider
 PROCESSORS = 132  # multiprocessors of a large GPU
+KEPT = 25e6  # bytes of weights that its L2 still holds when the next positions want them
 WASTE = 1.2
 # (architecture, precision). What is missing would spill registers, or, without matrix units, is
 # faster in two kernels.
@@ -139,6 +142,14 @@ def architecture(device: torch.device) -> int:
         return 0
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
+
+
+def processors(device: torch.device) -> int:
+    """Programs that surely run at a time. The interpreter runs one; tensors elsewhere than on CUDA
+    stand for an H100."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).multi_processor_count
+    return 1 if knobs.runtime.interpret else PROCESSORS
 
 
 def precision(dtype: torch.dtype) -> str:
@@ -209,6 +220,20 @@ def terms(dtype: torch.dtype) -> int:
 def scans(values: int) -> int:
     """Programs that look for the largest of so many values, 2048 of them at a time."""
     return min(64, -(-values // 2048))
+
+
+def at_once(G: Geometry, w: Tensor, config: Config, device: torch.device) -> bool:
+    """Whether forward makes y as well: its programs of the same positions run at a time then, and
+    what weights it reads anew for others lie in the L2."""
+    tiles = -(-G.K // config.BN)
+    kept = tiles == 1 or w.nbytes <= KEPT
+    return kept and tiles <= processors(device) and "activity" not in _CHOSEN.get()
+
+
+def held(config: Config, dtype: torch.dtype, arch: int) -> bool:
+    """Whether the registers of forward hold y beside its tile of u, and spill nothing."""
+    tf32 = _numbers(dtype) == "tf32" and (_family(arch) < 100 or config.BN < 64)
+    return config.BN <= 128 and (tf32 or _numbers(dtype) == "16")
 
 
 def activity(G: Geometry) -> Config:

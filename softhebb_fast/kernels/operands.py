@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softhebb_fast.kernels.geometry import Geometry
-from softhebb_fast.kernels.pooling import new_map
+from softhebb_fast.kernels import configs
+from softhebb_fast.kernels.configs import Config
+from softhebb_fast.kernels.geometry import Geometry, span
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -40,8 +41,40 @@ class Rule(NamedTuple):
         return self.wta.startswith("hard")
 
 
+class Tiling(NamedTuple):
+    """Tiles of plasticity, down the neurons and across the patch, and programs that share one."""
+
+    config: Config
+    splits: int
+    rows: int
+    columns: int
+
+
+class Activity(NamedTuple):
+    """y, laid out as u, and x as plasticity multiplies them, each the sum of one term or two.
+
+    x has terms of its own where it is to be scaled. ``sums [PARTS, 2, K]`` are those of y and of y
+    u over parts of the positions. ``largest [GROUPS]`` and what has ``arrived`` are 0.
+    """
+
+    y: Tensor | None
+    y1: Tensor | None
+    x0: Tensor | None
+    x1: Tensor | None
+    sums: Tensor | None
+    largest: Tensor | None
+    arrived: Tensor | None
+
+    @property
+    def counters(self) -> int:
+        return 0 if self.arrived is None else self.arrived.numel()
+
+
+NOTHING = Activity(*(None,) * 7)
+
+
 class Competed(NamedTuple):
-    """u and what the competition leaves for activity: statistics ``[GROUPS, TILES, M]``.
+    """u and what the competition leaves: statistics ``[GROUPS, TILES, M]``, or already y.
 
     ``maxima`` are the bits of the largest |x| of parts of x, if it is to be scaled.
     """
@@ -54,6 +87,7 @@ class Competed(NamedTuple):
     lse: Tensor | None
     maxima: Tensor | None
     tiles: int
+    activity: Activity
 
     @property
     def scans(self) -> int:
@@ -91,14 +125,45 @@ def check_dtype(x: Tensor) -> None:
         )
 
 
-def new_u(x: Tensor, G: Geometry) -> Tensor:
-    return new_map(x, G, G.OH, G.OW)
+def tiling(x: Tensor, G: Geometry) -> Tiling:
+    positions = x.shape[0] * G.pixels
+    config = configs.plasticity(G, positions, x.dtype, configs.architecture(x.device))
+    splits = configs.splits(G, positions, config)
+    return Tiling(config, splits, -(-G.K // config.BN), -(-G.P // config.BP))
+
+
+def new_maxima(x: Tensor) -> Tensor | None:
+    """Room for the largest |x| of parts of x, where it is to be scaled."""
+    if not configs.terms(x.dtype):
+        return None
+    return x.new_empty((configs.scans(x.numel()),), dtype=torch.int32)
+
+
+def new_sums(x: Tensor, G: Geometry, parts: int) -> Tensor:
+    return x.new_empty((parts, 2, G.neurons), dtype=torch.float32)
+
+
+def new_activity(x: Tensor, u: Tensor, G: Geometry, T: Tiling, parts: int) -> Activity:
+    terms, half = configs.terms(x.dtype), torch.float16
+
+    def counters(number: int) -> Tensor:
+        return x.new_empty((number,), dtype=torch.int32)
+
+    return Activity(
+        torch.empty_like(u, dtype=half if terms else x.dtype),
+        torch.empty_like(u, dtype=half) if terms > 1 else None,
+        x.new_empty((span(x),), dtype=half) if terms else None,
+        x.new_empty((span(x),), dtype=half) if terms > 1 else None,
+        new_sums(x, G, parts),
+        counters(G.GROUPS),
+        counters(G.GROUPS * T.rows * T.columns) if T.splits > 1 else None,
+    )
 
 
 def new_change(
-    x: Tensor, G: Geometry, splits: int, columns: int, parts: int | None, rated: bool
-) -> tuple[Change, Tensor]:
-    """Room for a change, of which the rates and the sums may be left out, and for its yx.
+    x: Tensor, G: Geometry, splits: int, columns: int, rated: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Room for D and the norms, which may be left out, and for yx.
 
     yx ``[SPLITS, K, P]`` of a single split becomes D where it lies.
     """
@@ -106,10 +171,6 @@ def new_change(
     def new(*shape: int) -> Tensor:
         return x.new_empty(shape, dtype=torch.float32)
 
-    change = Change(
-        new(G.neurons, G.P),
-        new(G.neurons, columns) if rated else None,
-        x.new_empty((G.GROUPS,), dtype=torch.int32),
-        None if parts is None else new(parts, 2, G.neurons),
-    )
-    return change, change.d if splits == 1 else new(splits, G.neurons, G.P)
+    d = new(G.neurons, G.P)
+    norms = new(G.neurons, columns) if rated else None
+    return d, norms, d if splits == 1 else new(splits, G.neurons, G.P)

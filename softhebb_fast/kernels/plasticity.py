@@ -5,6 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from softhebb_fast.kernels.arrival import is_last
 from softhebb_fast.kernels.change import store_change, store_norms, sum_of_parts, sum_of_splits
 from softhebb_fast.kernels.scale import power_of_two
 from softhebb_fast.kernels.tiles import load_patches, u_offsets
@@ -19,6 +20,7 @@ def plasticity_kernel(
     w,
     sums,
     yx,
+    yu,
     maxima,
     arrived,
     d,
@@ -42,9 +44,9 @@ def plasticity_kernel(
     x and y are one term or the sum of two, see ``activity_kernel``; the product of both second
     terms is as small as what these left out, and left out too. With ``maxima`` both are scaled.
 
-    A program leaves its part of the tile in ``yx [SPLITS, K, P]`` and counts itself in ``arrived``.
-    The one that finds itself the last there sums the parts in their order, which is the same
-    whoever that is: see ``store_change``.
+    A program leaves its part of the tile in ``yx [SPLITS, K, P]``, that of ``sums`` of y u in ``yu
+    [COLUMNS, SPLITS, K]``, and counts itself in ``arrived``. The one that finds itself the last
+    there sums the parts in their order, which is the same whoever that is: see ``store_change``.
     """
     COLUMNS: tl.constexpr = (P + BP - 1) // BP
     i_k = tl.program_id(0) // COLUMNS
@@ -56,7 +58,9 @@ def plasticity_kernel(
     m_k = o_k < G.K
     b_yx = tl.zeros((BN, BP), tl.float32)
     RANGE = tl.cdiv(tl.cdiv(M, BM), SPLITS) * BM
-    for i_m in range(i_s * RANGE, tl.minimum((i_s + 1) * RANGE, M), BM):
+    STEPS = tl.cdiv(tl.minimum((i_s + 1) * RANGE, M) - i_s * RANGE, BM)
+    for i in range(0, STEPS):
+        i_m = i_s * RANGE + (STEPS - 1 - i) * BM
         o_m = tl.multiple_of(i_m, BM) + tl.arange(0, BM)
         m = (o_m < M)[:, None] & m_k[None, :]
         o_y = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
@@ -70,13 +74,20 @@ def plasticity_kernel(
         b_yx = tl.dot(tl.trans(b_y), b_x, b_yx, input_precision="ieee")
     o = ((i_s * G.GROUPS + i_g) * G.K + o_k).to(tl.int64) * P
     tl.store(yx + o[:, None] + o_p[None, :], b_yx, mask=m_k[:, None] & (o_p < P)[None, :])
-    tl.debug_barrier()
+    N: tl.constexpr = G.GROUPS * G.K
+    SHARE: tl.constexpr = (PARTS + SPLITS - 1) // SPLITS
+    o = i_g * G.K + o_k
+    b_yu = sum_of_parts(sums + N, 2 * N, o, m_k, i_s * SHARE, PARTS, SHARE)
     last = True
     if SPLITS > 1:
-        i_t = i_g * tl.num_programs(0) + tl.program_id(0)
-        last = tl.atomic_add(arrived + i_t, 1, sem="acq_rel") == SPLITS - 1
+        yu += i_p * SPLITS * N
+        tl.store(yu + i_s * N + o, b_yu, mask=m_k)
+        last = is_last(arrived + i_g * tl.num_programs(0) + tl.program_id(0), SPLITS)
+    else:
+        tl.debug_barrier()
     if last:
-        b_yu = sum_of_parts(sums + G.GROUPS * G.K, i_g, o_k, G, PARTS)
+        if SPLITS > 1:
+            b_yu = sum_of_parts(yu, N, o, m_k, 0, SPLITS, SPLITS)
         if maxima is not None:
             _, b_inverse = power_of_two(maxima, MAXIMA)
         b_norm = tl.zeros((BN,), tl.float32)

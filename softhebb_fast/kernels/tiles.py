@@ -222,9 +222,11 @@ def load_u(u, u_low, o, m, other, LAST: tl.constexpr = False):
 
 
 @triton.jit
-def store_u(u, u_low, o, m, b_u):
+def store_u(u, u_low, o, m, b_u, LAST: tl.constexpr = False):
+    """With LAST nobody is to read u soon: the cache may forget it at once."""
+    POLICY: tl.constexpr = "evict_first" if LAST else ""
     b_h = b_u.to(u.dtype.element_ty)
-    tl.store(u + o, b_h, mask=m)
+    tl.store(u + o, b_h, mask=m, eviction_policy=POLICY)
     if u_low is not None:
         tl.store(u_low + o, (b_u - b_h.to(tl.float32)).to(u.dtype.element_ty), mask=m)
 

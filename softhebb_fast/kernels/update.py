@@ -9,86 +9,88 @@ from softhebb_fast.kernels import configs, launch, pooling
 from softhebb_fast.kernels.activity import activity_kernel
 from softhebb_fast.kernels.apply import apply_kernel
 from softhebb_fast.kernels.geometry import Geometry, span
-from softhebb_fast.kernels.operands import Change, Competed, Rule, new_change
+from softhebb_fast.kernels.operands import (
+    NOTHING,
+    Activity,
+    Change,
+    Competed,
+    Rule,
+    Tiling,
+    new_activity,
+    new_change,
+    tiling,
+)
 from softhebb_fast.kernels.plasticity import plasticity_kernel
 from softhebb_fast.kernels.pooling import Pool
 
 
-def activity(
-    x: Tensor, c: Competed, G: Geometry, rule: Rule, change: Change, arrived: Tensor | None
-) -> tuple[list, list]:
-    """y, laid out as u, and x, both as plasticity multiplies them: one launch.
-
-    Also the sums of ``change``; its maximum and what has ``arrived`` begin at 0.
-    """
+def activity(x: Tensor, c: Competed, G: Geometry, rule: Rule, T: Tiling, biased: bool) -> Activity:
+    """y, where forward left it: one launch."""
     M = x.shape[0] * G.pixels
-    terms = configs.terms(x.dtype)
-    config = configs.activity(G)
-    size, factors, values = 0, [], [torch.empty_like(c.u)]
-    if terms:
-        size = span(x)
-        factors = [x.new_empty((size,), dtype=torch.float16) for _ in range(terms)]
-        values = [torch.empty_like(c.u, dtype=torch.float16) for _ in range(terms)]
-    values, factors = (t + [None] * (2 - len(t)) for t in (values, factors))
-    tile = config.BM * config.BN
-    programs = change.parts * -(-G.K // config.BN) * G.GROUPS + -(-size // tile)
+    config, parts = configs.activity(G), configs.parts(G, M)
+    made = new_activity(x, c.u, G, T, parts)
+    size = 0 if made.x0 is None else span(x)
+    programs = parts * -(-G.K // config.BN) * G.GROUPS + -(-size // (config.BM * config.BN))
     launch.launch(
         activity_kernel,
         (programs,),
         (
-            *(c.u, c.u_low, c.top, c.win, c.anti, c.lse, *values),
-            *(x if size else None, *factors, c.maxima, change.sums, change.largest, arrived),
+            *(c.u, c.u_low, c.top, c.win, c.anti, c.lse, x if size else None, c.maxima, *made),
             *(size, M, rule.scale, rule.delta, rule.y_scale),
         ),
         {
             "G": G,
             "WTA": rule.wta,
             "OVERWRITE": rule.overwrite,
+            "BIASED": biased,
             "TILES": c.tiles,
-            "PARTS": change.parts,
-            "COUNTERS": 0 if arrived is None else arrived.numel(),
+            "PARTS": parts,
+            "COUNTERS": made.counters,
             "MAXIMA": c.scans,
             "BM": config.BM,
             "BN": config.BN,
         },
         config,
     )
-    return values, factors if terms else [x, None]
+    return made
 
 
 def plasticity(
-    x: Tensor, w: Tensor, c: Competed, G: Geometry, rule: Rule, rated: bool = False
+    x: Tensor,
+    w: Tensor,
+    c: Competed,
+    G: Geometry,
+    rule: Rule,
+    rated: bool = False,
+    biased: bool = False,
 ) -> Change:
-    """The change, its positions split over programs: two launches."""
-    M = x.shape[0] * G.pixels
-    config = configs.plasticity(G, M, x.dtype, configs.architecture(x.device))
-    splits = configs.splits(G, M, config)
-    rows, columns = -(-G.K // config.BN), -(-G.P // config.BP)
-    change, yx = new_change(x, G, splits, columns, configs.parts(G, M), rated)
-    arrived = None
-    if splits > 1:
-        arrived = x.new_empty((G.GROUPS * rows * columns,), dtype=torch.int32)
-    values, factors = activity(x, c, G, rule, change, arrived)
-    d, norms, largest, sums = change
+    """The change, its positions split over programs: one launch, or two with ``activity``."""
+    M, T = x.shape[0] * G.pixels, tiling(x, G)
+    a = activity(x, c, G, rule, T, biased) if c.activity is NOTHING else c.activity
+    d, norms, yx = new_change(x, G, T.splits, T.columns, rated)
+    yu = None
+    if T.splits > 1:
+        yu = x.new_empty((T.columns, T.splits, G.neurons), dtype=torch.float32)
     launch.launch(
         plasticity_kernel,
-        (rows * columns, splits, G.GROUPS),
+        (T.rows * T.columns, T.splits, G.GROUPS),
         (
-            *(*factors, *values, w, sums, yx, c.maxima, arrived, d, norms, largest),
+            *(x if a.x0 is None else a.x0, a.x1, a.y, a.y1, w, a.sums, yx),
+            *(yu, c.maxima, a.arrived, d, norms, a.largest),
             *(M, rule.lebesgue_p, 1 / rule.y_scale),
         ),
         {
             "G": G,
             "P": G.P,
             "LEBESGUE": rule.lebesgue_p != 2,
-            "SPLITS": splits,
-            "PARTS": change.parts,
+            "SPLITS": T.splits,
+            "PARTS": a.sums.shape[0],
             "MAXIMA": c.scans,
-            **config.tiles,
+            **T.config.tiles,
         },
-        config,
+        T.config,
     )
-    return change
+    return Change(d, norms, a.largest, a.sums)
 
 
 def apply(

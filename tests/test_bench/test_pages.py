@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import gpu_page, readme
+from benchmarks import gpu_page, gpu_traffic, readme
 from tests.test_bench.tiny import row
 
 
@@ -88,21 +88,31 @@ def test_the_gpu_page_adds_up():
     rows_ = [
         counted("cifar10-1@10", "one_pass", "3.0"),
         counted("cifar10-1@10", "apply", "1.0"),
-        counted("cifar10-2@10", "forward", "6.0", a_new_column="7"),
+        counted("cifar10-2@10", "plasticity", "6.0", a_new_column="7"),
         counted("mnist-1", "one_pass", "100.0"),
     ]
     budget = {"kernel": "apply", "target": "sm_90a", "registers": "30", "spills": "0"}
     budget |= {"shared": "2048", "occupancy": "50", "matrix": ""}
     wider = budget | {"registers": "40", "occupancy": "43", "matrix": "HGMMA"}
-    measured = {"layer": "cifar10-2@10", "precision": "tf32", "kernel": "forward", "tile": "64"}
+    measured = {"layer": "cifar10-2@10", "precision": "tf32", "kernel": "plasticity", "tile": "64"}
     measured |= {"warps": "4", "stages": "3", "us": "9.0", "mm_us": "15.8", "conv_us": "14.7"}
     untried = measured | {"layer": "cifar10-3@10", "us": ""}
-    text = gpu_page.page(rows_, [budget, wider], measured=[measured, untried])
+    traffic = [
+        dict.fromkeys(gpu_traffic.FIELDS, "")
+        | {"layer": layer, "precision": "tf32", "call": call, "launches": launches}
+        for layer, call, launches in (
+            ("cifar10-1@10", "step", "2"),
+            ("cifar10-2@10", "step", "1"),
+            ("cifar10-2@10", "block", "9"),
+        )
+    ]
+    text = gpu_page.page(rows_, [budget, wider], traffic, measured=[measured, untried])
     assert "| cifar10-1@10 | tf32 | 2 | 0.1 | 0.00 | 4.0 | 2.0 |" in text
     # 5000 steps of 10 µs, and of three launches
     assert "| tf32 | 0.05 | 0.04 | 0.09 |" in text
-    assert "| cifar10-2@10 | tf32 | forward | 4 of 8 | 64 | 6.0 | hbm | 7.5 |  |" in text
+    assert "| cifar10-2@10 | tf32 | plasticity | 4 of 8 | 64 | 6.0 | hbm | 7.5 |  |" in text
     assert "| apply | sm_90a | 30–40 | 0 | 2 | 43–50 | HGMMA |" in text
-    assert "| cifar10-2@10 | tf32 | forward | 64 | 4 | 3 | 9.0 | 6.0 | 7.5 | 15.8 | 14.7 |" in text
-    assert "| cifar10-3@10 | tf32 | forward | 64 | 4 | 3 |  |  |  | 15.8 | 14.7 |" in text
-    assert "forward 1.5 (1.5 to 1.5)" in text
+    row = "| cifar10-2@10 | tf32 | plasticity | 64 | 4 | 3 |"
+    assert f"{row} 9.0 | 6.0 | 7.5 | 15.8 | 14.7 |" in text
+    assert f"{row.replace('-2', '-3')}  |  |  | 15.8 | 14.7 |" in text
+    assert "plasticity 1.5 (1.5 to 1.5)" in text

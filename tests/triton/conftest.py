@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+
+from tests.triton.in_turn import in_turn
 
 FOLDER = os.environ.get(
     "SOFTHEBB_FAST_EMULATOR", Path(__file__).parents[2].parent / "shared" / "gpu"
@@ -43,11 +46,14 @@ def emulator() -> ModuleType:
 
 @pytest.fixture
 def emulated(emulator, monkeypatch):
-    """Calls a function with every launch emulated; gives its result and the reports."""
+    """Calls a function with every launch emulated; gives its result and the reports.
+
+    ``at_a_time`` runs all programs of a launch in step, so that they wait for each other.
+    """
 
     from benchmarks.offline import Launch, launches_go_to
 
-    def run(target, precision, call, **options):
+    def run(target, precision, call, at_a_time=False, **options):
         reports = []
         torch.use_deterministic_algorithms(True, warn_only=True)  # unwritten memory is NaN
         monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
@@ -57,7 +63,9 @@ def emulated(emulator, monkeypatch):
             if launch.scans:
                 # Matrix instructions of some programs count as reads of all that run in step.
                 how = options | {"batch": 1}
-            report = emulator.run(launch.compile(target), launch.grid, args, **how)
+            run = partial(emulator.run, launch.compile(target), launch.grid, args, **how)
+            awaited = launch.named.get("awaited")
+            report = run(batch=launch.grid[0]) if at_a_time else in_turn(awaited, run)
             reports.append(report | {"kernel": launch.name})
 
         try:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from softhebb_fast import kernels, reference
-from softhebb_fast.kernels import configs
+from softhebb_fast.kernels import configs, launch
 from tests.tolerances import (
     TOLERANCES,
     assert_close,
@@ -16,6 +16,7 @@ from tests.tolerances import (
 )
 from tests.triton import interpreter_fix  # noqa: F401
 from tests.triton.cases import CASES, CONV, LINEAR, Case
+from tests.triton.in_turn import in_turn
 
 TF32 = 2e-3  # both operands rounded to 10 bits: 1e-3, of some hundred products of random sign
 SMALL = configs.Config(16, 16, 16, 4, 1)
@@ -52,6 +53,24 @@ def _tiles_that_suit_small_layers(monkeypatch):
 def apart(monkeypatch):
     """Two kernels where one could do the work."""
     monkeypatch.setattr(configs, "one_pass", lambda *_: None)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Forward makes y of its tiles, which wait for each other's statistics."""
+    monkeypatch.setattr(configs, "processors", lambda device: 132)
+    waiting = []
+
+    def launched(kernel, grid, args, constants, config):
+        names = [n for n in kernel.arg_names if n not in constants]
+        awaited = dict(zip(names, args, strict=True)).get("awaited")
+        waiting.append(awaited is not None)
+        in_turn(awaited, lambda: straight(kernel, grid, args, constants, config))
+
+    straight = launch.launch
+    monkeypatch.setattr(launch, "launch", launched)
+    yield
+    assert any(waiting)
 
 
 APART = [(name, torch.float32) for name in CASES] + [
@@ -103,6 +122,42 @@ def test_many_small_tiles_and_splits(wta, layout, precision, monkeypatch):
     x, w, bias = case.tensors(torch.float32)
     got = kernels.conv2d(x, w, bias, **case.conv)
     assert_outputs_close(got, expected(x, w, bias, case.conv))
+
+
+@pytest.mark.usefixtures("apart", "at_once")
+@pytest.mark.parametrize(
+    ("wta", "numbers"),
+    [("soft", "ieee"), ("hard", "ieee"), ("soft_anti", "tf32x3"), ("soft_anti", "bfloat16")],
+)
+@pytest.mark.parametrize("held", [True, False])
+def test_y_at_once(wta, numbers, held, monkeypatch):
+    """Of two groups, of several tiles each, whose positions are no multiple of the tile's."""
+    dtype = torch.bfloat16 if numbers == "bfloat16" else torch.float32
+    precision = "ieee" if numbers == "bfloat16" else numbers
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
+    tile = configs.Config(16, 16 if held else 64, 16, 4, 1)
+    monkeypatch.setattr(configs, "forward", lambda *_: tile)
+    monkeypatch.setattr(configs, "held", lambda *_: held)
+    monkeypatch.setattr(configs, "splits", lambda G, M, config: 2)
+    w = (66 if held else 140, 24, 1, 2)
+    case = Case((1, 48, 5, 3), w, {"wta": wta, "groups": 2}, True, "channels_last")
+    x, w, bias = case.tensors(dtype)
+    got = kernels.conv2d(x, w, bias, **case.conv)
+    want = expected(x, w, bias, case.conv)
+    assert_close(got.u, want.u, tolerance(dtype, "u"))
+    assert_close(got.delta, want.delta, delta_tolerance(dtype))
+    if wta != "hard":
+        assert_close(got.bias_delta, want.bias_delta, delta_tolerance(dtype))
+
+
+@pytest.mark.usefixtures("apart", "at_once")
+def test_y_is_the_same_at_once_or_later(monkeypatch):
+    monkeypatch.setattr(configs, "forward", lambda *_: SMALL)
+    x, w, bias = CASES["tiles"].tensors(torch.float32)
+    at_once = kernels.conv2d(x, w, bias, **CASES["tiles"].conv)
+    later = {"activity": configs.Config(32, 32, 0, 4, 1)}
+    with configs.chosen(later):
+        assert_outputs_close(kernels.conv2d(x, w, bias, **CASES["tiles"].conv), at_once)
 
 
 @pytest.mark.usefixtures("apart")

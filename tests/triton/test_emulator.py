@@ -18,6 +18,7 @@ from softhebb_fast import kernels, reference
 from softhebb_fast.kernels import configs
 from tests.tolerances import TOLERANCES, assert_close, assert_outputs_close, tolerance
 from tests.triton.cases import CASES, CONV, WIDE, Case
+from tests.triton.in_turn import in_turn
 
 TARGETS = ("sm_80", "sm_90a")
 TF32 = TOLERANCES["tf32"]
@@ -65,10 +66,13 @@ def test_conv2d(emulated, name, target, monkeypatch):
     loose = {torch.float32: TF32 if rough else tolerance(dtype, "delta")}
     assert_close(got.delta, want.delta, loose.get(dtype, 2 * tolerance(dtype, "delta")))
     assert [r["races"] for r in reports] == [{}] * len(reports)
+    first = ["forward"]
     if name.startswith("one_pass"):
-        assert [r["kernel"] for r in reports] == ["one_pass", "project", "apply"]
-    else:
-        assert len(reports) == 4 + (options["wta"] == "hard_anti" or options["pre_triangle"])
+        first = ["one_pass"]
+    elif name.startswith("apart"):
+        first = ["forward", "compete", "activity"]
+    second = "project" if name.startswith("one_pass") else "plasticity"
+    assert [r["kernel"] for r in reports] == [*first, second, "apply"]
 
 
 def update_from(u, x, w, bias, options):
@@ -94,7 +98,7 @@ def test_step_in_place(emulated, target):
         target, "ieee", lambda: kernels.conv2d_step_(x, w, bias, **step, **options)
     )
     assert_close(w, want, tolerance(x.dtype, "delta"))
-    assert [r["races"] for r in reports] == [{}] * 4
+    assert [r["races"] for r in reports] == [{}] * 3
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -104,7 +108,23 @@ def test_linear(emulated, target):
     options = {k: CONV[k] for k in ("t_invert", "wta", "delta", "rank", "lebesgue_p")}
     got, reports = emulated(target, "tf32x3", lambda: kernels.linear(x, w, None, **options))
     assert_outputs_close(got, reference.linear(x.double(), w.double(), None, **options))
-    assert [r["races"] for r in reports] == [{}] * 4
+    assert [r["races"] for r in reports] == [{}] * 3
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("wta", ["soft", "hard"])
+def test_programs_wait_for_the_statistics_of_others(emulated, target, wta, monkeypatch):
+    """All at a time; y would be that of a tile alone."""
+    tile = configs.Config(16, 32, 16, 4, 1)
+    monkeypatch.setattr(configs, "forward", lambda *_: tile)
+    case = Case((1, 16, 5, 7), (150, 16, 3, 3), {"wta": wta}, layout="channels_last")
+    x, w, _ = case.tensors(torch.bfloat16)
+    call = partial(kernels.conv2d, x, w, None, **case.conv)
+    got, reports = emulated(target, "ieee", call, at_a_time=True)
+    assert_outputs_close(got, reference.conv2d(x.double(), w.double(), None, **case.conv), x.dtype)
+    assert [r["kernel"] for r in reports] == ["forward", "plasticity", "apply"]
+    in_turn, _ = emulated(target, "ieee", call)
+    assert torch.equal(in_turn.delta, got.delta)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -130,13 +150,15 @@ def test_order_of_programs_does_not_change_a_bit(emulator, emulated, name, targe
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_tensor_one_element_short_faults(emulator, target, monkeypatch):
-    x, w, bias, options, precision = tensors("bfloat16")
+@pytest.mark.parametrize(("name", "number"), [("bfloat16", 20), ("tf32x3", 24)])
+def test_a_tensor_one_element_short_faults(emulator, name, number, target, monkeypatch):
+    x, w, bias, options, precision = tensors(name)
     monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
     tried, passed = [], []
 
     def shorten(launch: Launch):
         compiled, args = launch.compile(target), launch.source()[1]
+        run = partial(emulator.run, compiled, launch.grid, batch=1 if launch.scans else 32)
         for i, short in enumerate(args):
             if isinstance(short, torch.Tensor):
                 cut = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
@@ -144,19 +166,20 @@ def test_a_tensor_one_element_short_faults(emulator, target, monkeypatch):
                 storage.resize_(storage.nbytes() - short.element_size())
                 tried.append((launch.name, i))
                 try:
-                    emulator.run(compiled, launch.grid, cut)
+                    run(cut)
                 except emulator.Fault as fault:
                     found = "out-of-bounds" in str(fault) and f"arg{i}" in str(fault)
                 else:
                     found = False
                 if not found:
                     passed.append((launch.name, i))
-        emulator.run(compiled, launch.grid, args)
+        run(args)
 
     with launches_go_to(shorten, target):
         kernels.conv2d(x, w, bias, **options)
-    assert len(tried) > 25
-    assert passed == [("apply", 3)]  # of ``sums``, whose second half the kernel before it read
+    assert len(tried) == number
+    # of ``sums`` apply reads the first half alone, for a bias
+    assert passed == ([("apply", 3)] if bias is not None else [])
 
 
 MUTATIONS = {
@@ -176,11 +199,13 @@ def test_a_broken_kernel_is_caught(emulator, target, kernel, mutation, monkeypat
 
     def mutate(launch: Launch):
         compiled, args = launch.compile(target), launch.source()[1]
+        awaited = launch.named.get("awaited")
+        run = partial(emulator.run, compiled, launch.grid)
         if launch.name == kernel:
             ptx, changes = re.subn(*MUTATIONS[mutation], compiled.asm["ptx"])
+            in_turn(awaited, partial(run, args))
             cut = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
-            report = emulator.run(compiled, launch.grid, cut, ptx=ptx)
-            emulator.run(compiled, launch.grid, args)
+            report = run(cut, ptx=ptx)
             same = all(
                 torch.equal(a, b)
                 for a, b in zip(args, cut, strict=True)
@@ -188,7 +213,7 @@ def test_a_broken_kernel_is_caught(emulator, target, kernel, mutation, monkeypat
             )
             caught.append(changes > 0 and (bool(report["races"]) or not same))
         else:
-            emulator.run(compiled, launch.grid, args)
+            in_turn(awaited, partial(run, args))
 
     with launches_go_to(mutate, target):
         kernels.conv2d(x, w, bias, **options)

@@ -85,6 +85,11 @@ def looks(out: Tensor | tuple) -> list[tuple]:
     return [(t.dtype, tuple(t.shape), t.stride()) for t in outputs(out)]
 
 
+@pytest.fixture(autouse=True)
+def _a_device_of_many_processors(monkeypatch):
+    monkeypatch.setattr(configs, "processors", lambda device: 132)
+
+
 @pytest.fixture
 def launches(monkeypatch) -> list[str]:
     """The kernels that would have been launched, in their order."""

@@ -42,20 +42,18 @@ def test_no_packed_sums(layer, padding_mode, monkeypatch):
     found = {}
     for precision in ("ieee", "tf32"):
         monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
-        for one_pass in {configs.one_pass, none}:
-            monkeypatch.setattr(configs, "one_pass", one_pass)
+        apart = {"one_pass": None}
+        for choice in ({}, apart, apart | {"activity": configs.Config(32, 128, 0, 8, 1)}):
+            with configs.chosen(choice):
+                launches = record(lambda: kernels.conv2d(x, w, bias, **case.conv), "sm_90a")
             found |= {
-                (launch.name, precision): launch
-                for launch in record(lambda: kernels.conv2d(x, w, bias, **case.conv), "sm_90a")
+                (launch.name, precision, "activity" in choice): launch
+                for launch in launches
                 if launch.name not in ("project", "apply")
             }
-    assert {"forward", "activity", "plasticity"} <= {name for name, _ in found}
+    assert {"forward", "activity", "plasticity"} <= {name for name, *_ in found}
     for name, launch in found.items():
         assert packed_constants(launch.compile("sm_90a").asm["ptx"]) == [], name
-
-
-def none(*_):
-    """No configuration: one kernel after the other."""
 
 
 def packed_constants(ptx: str) -> list[str]:
