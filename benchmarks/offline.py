@@ -148,7 +148,8 @@ def resources(compiled, target: str) -> dict[str, int | str]:
 
 
 def innermost(sass: str) -> list[str]:
-    """Opcodes of the innermost loop with the most matrix instructions, else the longest.
+    """Opcodes of the innermost loop with the most matrix instructions, else the most multiply-adds,
+    else the longest.
 
     Where matrix instructions are in no loop, all opcodes.
     """
@@ -171,10 +172,14 @@ def innermost(sass: str) -> list[str]:
         if b - a > 3 and not any(a <= c and d <= b and (c, d) != (a, b) for c, d in jumps)
     ]
     bodies = [ops[a : b + 1] for a, b in inner]
-    products = [sum("MMA" in op for op in body) for body in bodies]
-    if any("MMA" in op for op in ops) and not any(products):
+
+    def weight(body: list[str]) -> tuple[int, int, int]:
+        matrix = sum("MMA" in op and not op.startswith("HFMA2") for op in body)
+        return matrix, sum(op.startswith("FFMA") for op in body), len(body)
+
+    if weight(ops)[0] and not any(weight(body)[0] for body in bodies):
         return ops
-    return max(bodies, key=lambda body: (sum("MMA" in o for o in body), len(body)), default=ops)
+    return max(bodies, key=weight, default=ops)
 
 
 def occupancy(target: str, registers: int, warps: int, shared: int) -> int:

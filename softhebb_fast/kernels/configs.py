@@ -223,11 +223,11 @@ def scans(values: int) -> int:
 
 
 def at_once(G: Geometry, w: Tensor, config: Config, device: torch.device) -> bool:
-    """Whether forward makes y as well: its programs of the same positions run at a time then, and
-    what weights it reads anew for others lie in the L2."""
+    """Whether forward makes y as well: its programs of the same positions run at a time then, even
+    beside others, and what weights it reads anew for other positions lie in the L2."""
     tiles = -(-G.K // config.BN)
-    kept = tiles == 1 or w.nbytes <= KEPT
-    return kept and tiles <= processors(device) and "activity" not in _CHOSEN.get()
+    together = tiles == 1 or (2 * tiles <= processors(device) and w.nbytes <= KEPT)
+    return together and "activity" not in _CHOSEN.get()
 
 
 def held(config: Config, dtype: torch.dtype, arch: int) -> bool:

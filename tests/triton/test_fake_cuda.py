@@ -125,6 +125,22 @@ def test_launch_code_waits_for_nothing_and_gives_what_the_fake_kernel_says(
         assert len(launches) > 0 or tensors[0].numel() == 0
 
 
+@pytest.mark.parametrize(
+    ("processors", "kept", "expected"),
+    [(6, 1e9, ["forward"]), (5, 1e9, ["forward", "activity"]), (6, 0, ["forward", "activity"])],
+)
+def test_forward_makes_y_where_its_three_tiles_run_at_a_time_and_filters_stay_in_the_cache(
+    processors, kept, expected, launches, monkeypatch
+):
+    monkeypatch.setattr(configs, "architecture", lambda device: 90)
+    monkeypatch.setattr(configs, "processors", lambda device: processors)
+    monkeypatch.setattr(configs, "KEPT", kept)
+    tensors = Case((10, 96, 16, 16), (384, 96, 3, 3)).tensors(torch.bfloat16)
+    with fake_cuda():
+        kernels.conv2d(*pretend(tensors), **CONV)
+    assert launches == [*expected, "plasticity", "apply"]
+
+
 @pytest.mark.parametrize("name", ops.SCHEMAS)
 def test_products_are_taken_as_torch_takes_its_own_unless_named(name, monkeypatch):
     """In every launch of the operator that multiplies."""
