@@ -224,6 +224,27 @@ def test_the_same_work_gives_the_same_bits(precision, layer):
 
 
 @needs_cuda
+@pytest.mark.parametrize("layer", ["cifar-2", "cifar-3"])
+def test_programs_that_wait_for_others_are_more_than_run_at_a_time(precision, layer):
+    """And leave what a kernel of its own for y does, each time the same bits."""
+    from softhebb_fast.kernels import configs
+
+    (_, *image), filters, t = LAYERS[layer]
+    generator = torch.Generator(DEVICE).manual_seed(6)
+    dtype = PRECISIONS[precision][0]
+    x = torch.rand(200, *image, generator=generator, device=DEVICE, dtype=dtype)
+    w = torch.randn(filters, generator=generator, device=DEVICE).to(dtype) / filters[1] ** 0.5
+    x, w = (a.to(memory_format=torch.channels_last) for a in (x, w))
+    options = {"padding": 1, "t_invert": t, "backend": "triton"}
+    found = [functional.softhebb_conv2d(x, w, **options) for _ in range(3)]
+    with configs.chosen({"activity": configs.Config(32, 128, 0, 8, 1)}):
+        later = functional.softhebb_conv2d(x, w, **options)
+    assert torch.equal(found[0].u, later.u)
+    assert_close(found[0].delta, later.delta, tolerance(dtype, "delta"))
+    assert all(torch.equal(again.delta, found[0].delta) for again in found[1:])
+
+
+@needs_cuda
 @pytest.mark.parametrize("name", ops.SCHEMAS)
 @pytest.mark.parametrize("shape", ["bias", "channels_last"])
 def test_opcheck(name, shape):
