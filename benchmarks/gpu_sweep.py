@@ -7,8 +7,9 @@ six times under the profiler: a kernel's time is the median of all runs but the 
 ``gpu_measured.csv`` is of the configurations that ``configs`` chooses, beside the library's product
 of that shape and precision: ``torch.mm`` of patches that lie unfolded in memory, and ``F.conv2d``
 or its weight gradient. The committed sweep has tiles that were tried by hand, forward of stl10-4
-when a program still took a run of tiles, tiles of two taps that were loaded in another way, and
-plasticity when it was the product alone, of two bfloat16 terms in tf32 and three in tf32x3.
+when a program still took a run of tiles, all of forward without y, tiles of several taps that were
+loaded in other ways, and plasticity when it was the product alone, of two bfloat16 terms in tf32
+and three in tf32x3.
 """
 
 from __future__ import annotations
