@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.offline import Launch
 from tests.triton.conftest import load_emulator
+from tests.triton.in_turn import LATER
 
 TARGET = "sm_90a"
 MULTIPROCESSORS = 132
@@ -73,7 +74,7 @@ def kinds(
 def kinds_of_forward(launch: Launch) -> list:
     total, scans, awaited = launch.grid[0], launch.scans, launch.named["awaited"]
     rows, across = launch.tiles
-    come = None if awaited is None else (awaited, 1 << 20)
+    come = None if awaited is None else (awaited, LATER)
     abreast = (total - scans) // rows
     tile = scans + rows // 2 * abreast
     found = [

@@ -63,9 +63,9 @@ def emulated(emulator, monkeypatch):
             if launch.scans:
                 # Matrix instructions of some programs count as reads of all that run in step.
                 how = options | {"batch": 1}
-            run = partial(emulator.run, launch.compile(target), launch.grid, args, **how)
+            work = partial(emulator.run, launch.compile(target), launch.grid, args, **how)
             awaited = launch.named.get("awaited")
-            report = run(batch=launch.grid[0]) if at_a_time else in_turn(awaited, run)
+            report = work(batch=launch.grid[0]) if at_a_time else in_turn(awaited, work)
             reports.append(report | {"kernel": launch.name})
 
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarks.offline import Launch
 from softhebb_fast import kernels, reference
 from softhebb_fast.kernels import configs, launch
 from tests.tolerances import (
@@ -61,11 +62,10 @@ def at_once(monkeypatch):
     monkeypatch.setattr(configs, "processors", lambda device: 132)
     waiting = []
 
-    def launched(kernel, grid, args, constants, config):
-        names = [n for n in kernel.arg_names if n not in constants]
-        awaited = dict(zip(names, args, strict=True)).get("awaited")
+    def launched(*given):
+        awaited = Launch(*given).named.get("awaited")
         waiting.append(awaited is not None)
-        in_turn(awaited, lambda: straight(kernel, grid, args, constants, config))
+        in_turn(awaited, lambda: straight(*given))
 
     straight = launch.launch
     monkeypatch.setattr(launch, "launch", launched)
