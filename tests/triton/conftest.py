@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.triton.in_turn import in_turn
+from tests.triton.in_turn import LATER, in_turn
 
 FOLDER = os.environ.get(
     "SOFTHEBB_FAST_EMULATOR", Path(__file__).parents[2].parent / "shared" / "gpu"
@@ -59,11 +59,7 @@ def emulated(emulator, monkeypatch):
         monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
 
         def emulate(launch: Launch):
-            args, how = launch.source()[1], options
-            if launch.scans:
-                # Matrix instructions of some programs count as reads of all that run in step.
-                how = options | {"batch": 1}
-            work = partial(emulator.run, launch.compile(target), launch.grid, args, **how)
+            work = partial(launched(emulator, launch, target, **options), launch.source()[1])
             awaited = launch.named.get("awaited")
             report = work(batch=launch.grid[0]) if at_a_time else in_turn(awaited, work)
             reports.append(report | {"kernel": launch.name})
@@ -75,6 +71,55 @@ def emulated(emulator, monkeypatch):
             torch.use_deterministic_algorithms(False)
 
     return run
+
+
+@pytest.fixture
+def shortened(emulator, monkeypatch):
+    """Calls a function, each launch emulated with each of its tensors one element short in turn.
+
+    Gives what was tried and what did not fault, as (kernel, parameter).
+    """
+
+    from benchmarks.offline import Launch, launches_go_to
+
+    def run(target, precision, call):
+        tried, passed = [], []
+        monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
+
+        def shorten(launch: Launch):
+            args = launch.source()[1]
+            names = [name for name, a in launch.named.items() if a is not None]
+            work = launched(emulator, launch, target)
+            awaited = launch.named.get("awaited")
+            if awaited is not None:
+                awaited.fill_(LATER)
+            for i, short in enumerate(args):
+                if isinstance(short, torch.Tensor):
+                    cut = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+                    storage = cut[i].untyped_storage()
+                    storage.resize_(storage.nbytes() - short.element_size())
+                    tried.append((launch.name, names[i]))
+                    try:
+                        work(cut)
+                    except emulator.Fault as fault:
+                        if "out-of-bounds" in str(fault) and f"arg{i}" in str(fault):
+                            continue
+                    passed.append(tried[-1])
+            in_turn(awaited, partial(work, args))
+
+        with launches_go_to(shorten, target):
+            call()
+        return tried, passed
+
+    return run
+
+
+def launched(emulator: ModuleType, launch, target: str, **options):
+    """The emulator's run of one launch, waiting for its arguments."""
+    if launch.scans:
+        # Matrix instructions of some programs count as reads of all that run in step.
+        options["batch"] = 1
+    return partial(emulator.run, launch.compile(target), launch.grid, **options)
 
 
 def _teach_pairs_of_16_bits(module: ModuleType) -> None:
