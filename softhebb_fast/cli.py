@@ -181,6 +181,7 @@ _CONFIG_OPTIONS = (
     "cache_gib",
     "tie_rule",
     "precision",
+    "autocast",
 )
 
 
@@ -264,6 +265,7 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
         default=os.environ.get(VARIABLE) or "ieee",
         help=f"how Hebbian layers take float32 products; default {VARIABLE}, else ieee",
     )
+    sub.add_argument("--autocast", action="store_true", help=reproduce.AUTOCAST)
     sub.add_argument("--cache-gib", type=float, default=8.0, help="memory for frozen features")
     _add_run_options(sub)
 

@@ -39,6 +39,7 @@ class RunConfig:
         augment: train the classifier on augmented images; None takes the published protocol.
         limit: use only so many training (and test) images; for trials.
         precision: how the Hebbian layers take float32 products, see ``precision.use``.
+        autocast: train by backpropagation in bfloat16, by ``torch.autocast``; tests are in float32.
         cache_dtype: dtype in which frozen features are kept.
         cache_gib: features that need more memory are recomputed for every batch.
 
@@ -65,6 +66,7 @@ class RunConfig:
     cache_gib: float = 8.0
     tie_rule: str = "first"
     precision: str = "ieee"
+    autocast: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -91,6 +93,8 @@ class RunConfig:
         for name in ("preset", "dataset"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a string; got {getattr(self, name)!r}")
+        if not isinstance(self.autocast, bool):
+            raise TypeError(f"autocast must be a bool; got {self.autocast!r}")
         try:
             json.dumps(self.init)
         except TypeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -94,17 +95,30 @@ def fits(source: FeatureSet, blocks: list[nn.Module]) -> bool:
     return features(blocks, x).numel() <= x.numel()
 
 
+def _in_bfloat16(device: torch.device) -> torch.autocast:
+    # Weights that a cache had converted before, a CUDA graph would keep.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
 def _within(images: Tensor, shape: tuple[int, ...], layout: torch.memory_format) -> Tensor:
     row = torch.empty((1, *shape[1:]), device="meta", memory_format=layout)
     return images.as_strided(shape, (images.stride(0), *row.stride()[1:]))
 
 
 def supervised_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, labels: Tensor
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    labels: Tensor,
+    autocast: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """One step of cross-entropy descent; returns the batch's loss sum and its correct answers."""
-    logits = model(x)
-    loss = F.cross_entropy(logits, labels)
+    """One step of cross-entropy descent; returns the batch's loss sum and its correct answers.
+
+    With ``autocast`` the model is run in bfloat16, as ``torch.autocast`` does.
+    """
+    with _in_bfloat16(x.device) if autocast else nullcontext():
+        logits = model(x)
+        loss = F.cross_entropy(logits, labels)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

@@ -155,7 +155,7 @@ class HebbianStage(Stage):
 class SupervisedStage(Stage):
     """The classifier, and every block that learns by backpropagation, learn from labels.
 
-    With ``together`` the Hebbian blocks learn in the same pass.
+    With ``together`` the Hebbian blocks learn in the same pass; ``autocast`` as in ``RunConfig``.
     """
 
     def __init__(
@@ -169,6 +169,7 @@ class SupervisedStage(Stage):
         batch_size: int,
         test_batch: int,
         together: bool = False,
+        autocast: bool = False,
     ) -> None:
         self.hebbian = net.hebbian_blocks if together else []
         self.learns_labels = isinstance(net.head[-1], SoftHebbLinear)
@@ -176,6 +177,7 @@ class SupervisedStage(Stage):
         super().__init__(net, inputs, epochs, batch_size, by_schedule)
         self.phase = "simultaneous" if together else "probe"
         self.test, self.sample, self.test_batch = test, sample, test_batch
+        self.autocast = autocast
         self.model = nn.Sequential(*net.blocks[frozen:], *net.head)
         net.eval()
         learning = [b for i, b in enumerate(net.blocks) if i not in net.hebbian_blocks]
@@ -210,7 +212,7 @@ class SupervisedStage(Stage):
         if self.learns_labels:
             loss, correct = hebbian_label_step(self.model, self.model[-1].lr, x, labels)
         else:
-            loss, correct = supervised_step(self.model, self.optimizer, x, labels)
+            loss, correct = supervised_step(self.model, self.optimizer, x, labels, self.autocast)
         self.loss += loss
         self.correct += correct
         self.seen += len(labels)
@@ -225,7 +227,7 @@ class SupervisedStage(Stage):
             "train_loss": float(self.loss) / seen,
             "train_accuracy": 100 * float(self.correct) / seen,
         }
-        cheap = not self.test.below
+        cheap = not self.test.below and len(self.model) == len(self.net.head)
         if cheap or epoch in (1, self.epochs) or epoch % 10 == 0:
             model = nn.Sequential(*self.test.below, *self.model)
             loss, accuracy = evaluate(model, self.test.source, self.test_batch)

@@ -96,7 +96,7 @@ class Trainer:
             tie_rule=config.tie_rule,
             backend=config.backend,
         ).to(device)
-        if device.type == "cuda":
+        if device.type == "cuda" or config.autocast:
             self.net.to(memory_format=torch.channels_last)
         self.stage_number = self.epoch = self.batch = 0
         self.rows: list[metrics.Row] = []
@@ -206,6 +206,7 @@ class Trainer:
             config.probe_batch,
             config.test_batch,
             together,
+            config.autocast,
         )
 
     def _inputs(self, images: ImageSet, depth: int) -> Inputs:

@@ -209,3 +209,18 @@ def test_supervised_steps_do_not_add_up_gradients():
         F.cross_entropy(copy(x), labels).backward()
         other.step()
     assert_close(model.weight, copy.weight, TOLERANCES["float32_u"])
+
+
+def test_a_step_in_bfloat16_keeps_weights_and_loss_in_float32():
+    seen = []
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 3))
+    model[0].register_forward_hook(lambda *_: seen.append(_[-1].dtype))
+    images, labels = torch.randn(16, 3, 8, 8), torch.arange(16) % 3
+    start = F.cross_entropy(model(images), labels)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss, _ = probe.supervised_step(model, optimizer, images, labels, autocast=True)
+    assert seen == [torch.float32, torch.bfloat16]
+    assert loss.dtype == torch.float32
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert_close(loss / 16, start.detach(), TOLERANCES["bfloat16"])
+    assert F.cross_entropy(model(images), labels) < start

@@ -20,6 +20,7 @@ from softhebb_fast.progress import Bars, stops_on_interrupt
 from softhebb_fast.training import Interrupted, Trainer
 
 RUNS = Path("runs") / "reproduce"
+AUTOCAST = "train by backpropagation in bfloat16"
 
 
 def command(options: argparse.Namespace) -> int:
@@ -82,6 +83,7 @@ def add_command(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
     default = "cuda" if torch.cuda.is_available() else "cpu"
     sub.add_argument("--device", default=default, help=f"default here: {default}")
     sub.add_argument("--precision", choices=PRECISIONS, help="default ieee")
+    sub.add_argument("--autocast", action="store_true", default=None, help=AUTOCAST)
     sub.add_argument("--limit", type=int, metavar="N", help="so many images; kept apart")
     sub.add_argument("--cache-gib", type=float, metavar="X", help="memory for frozen features")
     sub.add_argument("--adopt", type=Path, metavar="FOLDER", help="a finished run to take over")
@@ -104,7 +106,7 @@ def _made_by(text: str) -> tuple[str, str]:
 
 
 def _make(experiment: Experiment, options: argparse.Namespace) -> None:
-    names = ("backend", "device", "limit", "cache_gib", "precision")
+    names = ("backend", "device", "limit", "cache_gib", "precision", "autocast")
     changes = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
     bars = Bars(options.quiet)
 

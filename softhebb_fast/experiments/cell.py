@@ -9,7 +9,8 @@ from typing import Any
 
 from softhebb_fast.config import RunConfig
 
-FREE = ("backend", "device", "cache_gib", "precision")  # fields that do not make another experiment
+# Fields that do not make another experiment.
+FREE = ("backend", "device", "cache_gib", "precision", "autocast")
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
         "protocol": _protocol(config),
         "limit": config.limit,
         "backend": _backend(config),
-        "precision": config.precision,
+        "precision": config.precision + " autocast" * config.autocast,
     }
 
 
