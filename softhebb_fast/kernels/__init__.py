@@ -14,7 +14,7 @@ from torch import Tensor
 from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.kernels import autotune, launch, respond, update
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
-from softhebb_fast.kernels.operands import Rule, check_dtype
+from softhebb_fast.kernels.operands import Rule, check_dtype, tiling
 from softhebb_fast.kernels.pooling import new_map, pooling
 from softhebb_fast.precision import as_torch
 from softhebb_fast.reference import SoftHebbOutput
@@ -95,7 +95,7 @@ def block_forward(
         return new_map(x, G, E.OY, E.OX)
     tiled = respond.forward_pooled(x, weight, bias, G, rule, E)
     if tiled is None:
-        out, rest = respond.forward(x, weight, bias, G, rule, E, learns=False)
+        out, rest = respond.forward(x, weight, bias, G, rule, E)
     else:
         out, rest = tiled
     if rest is None:
@@ -176,9 +176,9 @@ def _learn(
     if config is not None:
         out, change, pool = launch.one_pass(x, weight, bias, G, rule, config, E, rated)
     else:
-        competed, pool = respond.forward(x, weight, bias, G, rule, E)
-        biased = bias_delta is not None
-        change = update.plasticity(x, weight, competed, G, rule, rated, biased)
+        T, biased = tiling(x, G), bias_delta is not None
+        competed, pool = respond.forward(x, weight, bias, G, rule, E, T)
+        change = update.plasticity(x, weight, competed, G, rule, T, rated, biased)
         out = competed.u
     positions = x.shape[0] * G.pixels
     update.apply(weight, bias, change, positions, G, rule, delta, bias_delta, lr, lr_power, pool)

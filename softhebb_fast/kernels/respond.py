@@ -14,9 +14,9 @@ from softhebb_fast.kernels.operands import (
     NOTHING,
     Competed,
     Rule,
+    Tiling,
     new_activity,
     new_maxima,
-    tiling,
 )
 from softhebb_fast.kernels.pooling import Pool, Pooling, new_blocks, new_map
 
@@ -28,12 +28,14 @@ def forward(
     G: Geometry,
     rule: Rule,
     E: Pooling | None = None,
-    learns: bool = True,
+    T: Tiling | None = None,
 ) -> tuple[Competed, Pool | None]:
     """u and its statistics, or y at once: one launch, two with pre_triangle or ``"hard_anti"``.
 
-    With ``E`` also what is to be pooled. Without ``learns`` there are neither statistics nor y.
+    With ``E`` also what is to be pooled. ``T`` is that of the update to come; without one there are
+    neither statistics nor y.
     """
+    learns = T is not None
     M = x.shape[0] * G.pixels
     summed = E is not None and E.CENTRE
     arch = configs.architecture(x.device)
@@ -59,7 +61,7 @@ def forward(
     maxima = new_maxima(x) if learns else None
     activity, awaited = NOTHING, None
     if at_once:
-        activity = new_activity(x, u, G, tiling(x, G), rows)
+        activity = new_activity(x, u, G, T, rows)
         counters = G.GROUPS * rows if tiles > 1 else 0
         if counters or maxima is not None:
             awaited = x.new_zeros((1 + counters,), dtype=torch.int32)

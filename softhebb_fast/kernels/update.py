@@ -18,7 +18,6 @@ from softhebb_fast.kernels.operands import (
     Tiling,
     new_activity,
     new_change,
-    tiling,
 )
 from softhebb_fast.kernels.plasticity import plasticity_kernel
 from softhebb_fast.kernels.pooling import Pool
@@ -61,11 +60,12 @@ def plasticity(
     c: Competed,
     G: Geometry,
     rule: Rule,
+    T: Tiling,
     rated: bool = False,
     biased: bool = False,
 ) -> Change:
     """The change, its positions split over programs: one launch, or two with ``activity``."""
-    M, T = x.shape[0] * G.pixels, tiling(x, G)
+    M = x.shape[0] * G.pixels
     a = activity(x, c, G, rule, T, biased) if c.activity is NOTHING else c.activity
     d, norms, yx = new_change(x, G, T.splits, T.columns, rated)
     yu = None
