@@ -79,6 +79,7 @@ def test_values_out_of_range(field, value, message):
         ("limit", 10.0, "limit must be a whole number; got 10.0"),
         ("probe_epochs", True, "probe_epochs must be a whole number; got True"),
         ("cache_gib", "8", "cache_gib must be a number; got '8'"),
+        ("autocast", "yes", "autocast must be a bool; got 'yes'"),
         ("preset", None, "preset must be a string; got None"),
         ("dataset", 1, "dataset must be a string; got 1"),
         ("init", print, "init must be of plain values"),

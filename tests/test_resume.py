@@ -152,6 +152,7 @@ def test_a_saved_state_is_sensitive_to_a_stop(whole):
         ({"mode": "simultaneous"}, [3, 2, 3]),
         ({"cache_gib": 0.0}, [7, 8, 7]),
         ({"preset": "3CnnCIFAR"}, [2, 3, 4]),
+        ({"preset": "3CnnCIFAR", "autocast": True}, [2, 3, 4]),
         ({"preset": "4SoftHebbCnnCIFAR_HebbClassifier"}, [25, 14]),
         ({"unsup_epochs": 2, "preset": "2HardCnnCIFA_speed_linearDecay"}, [9, 5]),
         ({"unsup_epochs": 0}, [1, 2, 6]),

@@ -27,6 +27,7 @@ MODES = {
     "consecutive": {"mode": "consecutive"},
     "simultaneous": {"mode": "simultaneous"},
     "not cached": {"cache_gib": 0.0},
+    "bfloat16": {"preset": "3CnnCIFAR", "autocast": True},
     "uneven": {"unsup_batch": 12, "probe_batch": 28},
 }
 
