@@ -275,14 +275,8 @@ def test_options_reach_the_configuration(capsys, tmp_path, root):
         "tie_rule": "spread",
     }
     flags = [x for name, value in given.items() for x in (f"--{name.replace('_', '-')}", value)]
-    flags += [
-        "--neuron-factor",
-        "0.05",
-        "--no-augment",
-        "--autocast",
-        "--init",
-        "1=zerO:scale=fork,radius=5",
-    ]
+    flags += ["--neuron-factor", "0.05", "--no-augment", "--autocast"]
+    flags += ["--init", "1=zerO:scale=fork,radius=5"]
     where = ["--data", root, "--out", out, "--quiet", "--no-plots"]
     code, _, err = call(capsys, "train", "4SoftHebbCnnCIFAR", *flags, *where)
     assert code == 0, err
