@@ -18,6 +18,7 @@ from softhebb_fast.commands import bench, reproduce, search
 from softhebb_fast.config import CACHE_DTYPES, MODES, RunConfig
 from softhebb_fast.data import NAMES
 from softhebb_fast.init import INITS
+from softhebb_fast.memory import keep_freed_memory
 from softhebb_fast.plots import plot_run
 from softhebb_fast.precision import PRECISIONS, VARIABLE
 from softhebb_fast.presets import PRESETS, get_preset
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     # Softmax leaves denormals behind, and multiplying with them is several times slower.
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     try:
         status = options.command(options)
         sys.stdout.flush()

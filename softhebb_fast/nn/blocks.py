@@ -37,10 +37,15 @@ class Block(nn.Module):
         epilogue = self._epilogue()
         if epilogue is not None and _fuses(self.layer, x):
             return _fused(self.layer, x, epilogue)
-        for part in (self.layer, self.activation, self.pool):
+        for part in (self.layer, *self._tail()):
             if part is not None:
                 x = part(x)
-        return x
+        return _keep_layout(x)
+
+    def _tail(self) -> tuple[nn.Module | None, nn.Module | None]:
+        """Activation and pool, in the order that is cheaper where both give the same bits."""
+        commute = type(self.activation) is nn.ReLU and type(self.pool) is nn.MaxPool2d
+        return (self.pool, self.activation) if commute else (self.activation, self.pool)
 
     def _epilogue(self) -> Epilogue | None:
         """Activation and pool in the form that a fused pass takes, or None if it cannot."""
@@ -89,6 +94,14 @@ class SoftHebbBlock(Block):
             activation=Triangle() if activation is None else activation,
             pool=pool,
         )
+
+
+def _keep_layout(x: Tensor) -> Tensor:
+    """``x``, whose gradient shall come in its own memory format: what flattens it gives another,
+    which pooling would convert the whole map to."""
+    if x.requires_grad and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x.register_hook(lambda grad: grad.contiguous(memory_format=torch.channels_last))
+    return x
 
 
 def _with_pool(epilogue: Epilogue, pool: nn.Module) -> Epilogue | None:

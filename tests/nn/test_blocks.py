@@ -95,6 +95,34 @@ def test_parts_may_be_chosen_or_left_out():
     assert torch.equal(plain(x), plain.layer(x))
 
 
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(4, 2, 1), nn.MaxPool2d(2), nn.AvgPool2d(2)])
+def test_rectifying_after_the_maximum_gives_the_same_bits(pool):
+    conv, relu = nn.Conv2d(2, 4, 3, padding=1), nn.ReLU()
+    x = images(3, 2, 8, 8) - 3.5
+    x[0, :, :4] = x[1, :, 0, 0].view(2, 1, 1)  # equal maxima
+    there, here = x.clone().requires_grad_(), x.clone().requires_grad_()
+    expected = pool(relu(conv(there)))
+    out = Block(conv, activation=relu, pool=pool)(here)
+    assert torch.equal(out, expected)
+    grad = images(*out.shape, seed=1)
+    assert torch.equal(
+        *(torch.autograd.grad(y, z, grad)[0] for y, z in ((out, here), (expected, there)))
+    )
+    assert (expected == 0).any()
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_gradients_have_the_memory_format_of_the_map(layout):
+    seen = []
+    block = Block(nn.Conv2d(2, 4, 3, padding=1), pool=nn.MaxPool2d(2)).to(memory_format=layout)
+    block.pool.register_full_backward_hook(lambda _, before, after: seen.extend((*before, *after)))
+    x = images(3, 2, 8, 8).to(memory_format=layout)
+    flat = block(x).flatten(1)
+    flat.backward(torch.ones_like(flat))
+    assert len(seen) == 2
+    assert all(grad.is_contiguous(memory_format=layout) for grad in seen)
+
+
 def test_a_block_of_any_layer():
     linear = SoftHebbLinear(18, 4)
     block = Block(linear, norm=nn.Flatten(), activation=Triangle())
