@@ -214,7 +214,14 @@ def test_zero_radius_is_every_filters_norm_and_keeps_the_pattern(shape):
 
 # Every filter its own: whole patches, other taps
 
-DISTINCT = ("hadamard_patches", "hadamard_taps", "identity_taps", "walsh_binary")
+DISTINCT = (
+    "hadamard_patches",
+    "hadamard_patches:signs=rudin_shapiro",
+    "hadamard_taps",
+    "identity_taps",
+    "walsh_binary",
+    "walsh_binary:signs=rudin_shapiro",
+)
 SHAPES = (
     *MNIST_LAYERS,
     (96, 3, 5, 5),
@@ -233,12 +240,12 @@ def opposite_filters(weight: torch.Tensor) -> int:
     return sum(tuple(-x for x in row) in known for row in known)
 
 
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("start", DISTINCT)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
-def test_every_filter_differs_in_zeros_and_one_magnitude(name, shape):
-    state = torch.get_rng_state()
+def test_every_filter_differs_in_zeros_and_one_magnitude(start, shape):
+    state, name = torch.get_rng_state(), start.split(":")[0]
     weight = torch.full(shape, 9.0)
-    init.initialise(weight, init=name, radius=25.0)
+    init.initialise(weight, init=parse_init(start), radius=25.0)
     assert init.distinct_filters(weight) == shape[0]
     if shape[0] < 1000:
         assert opposite_filters(weight) == 0
@@ -274,6 +281,24 @@ def test_hadamard_patches_with_more_filters_than_columns():
     ]
 
 
+def test_rudin_shapiro_signs_stand_before_the_rows():
+    shapiro = [1, 1, 1, -1, 1, 1, -1, 1, 1, 1, 1, -1, -1, -1, 1, -1]
+    walsh = init.hadamard_patches_(torch.empty(12, 16))
+    weight = init.hadamard_patches_(torch.empty(12, 16), signs="rudin_shapiro")
+    assert torch.equal(weight, walsh * torch.tensor(shapiro))
+    binary = init.walsh_binary_(torch.empty(12, 16), radius=8**0.5, signs="rudin_shapiro")
+    assert torch.equal(binary, (weight > 0).float())
+
+
+def test_with_rudin_shapiro_signs_no_row_is_confined_to_a_band_of_frequencies():
+    def peaks(signs):
+        rows = init.hadamard_patches_(torch.empty(511, 512), radius=512**0.5, signs=signs)
+        return torch.fft.rfft(rows, n=4096).abs().square().amax(1) / 512
+
+    assert peaks("rudin_shapiro").max() <= 2 + 1e-4  # as proved for Golay pairs
+    assert peaks("walsh").min() > 40
+
+
 def test_hadamard_taps_begin_with_zero_and_move_its_twins_outwards():
     weight = init.hadamard_taps_(torch.empty(96, 3, 5, 5), radius=25.0)
     zero = init.zerO_(torch.empty(96, 3, 5, 5), radius=25.0)
@@ -300,13 +325,13 @@ def test_identity_taps_begin_with_the_identity():
     torch.testing.assert_close(pair, torch.tensor([[1.0, 0], [0, 1], [1, 1]]))
 
 
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("start", DISTINCT)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_deterministic_filters_are_the_same_in_every_dtype_and_layout(name, dtype):
+def test_deterministic_filters_are_the_same_in_every_dtype_and_layout(start, dtype):
     expected, weight = torch.empty(8, 4, 3, 3), torch.empty(8, 4, 3, 3, dtype=dtype)
     weight = weight.to(memory_format=torch.channels_last)
     for one in (expected, weight):
-        init.initialise(one, init=name, radius=4.5)
+        init.initialise(one, init=parse_init(start), radius=4.5)
     torch.testing.assert_close(weight, expected.to(dtype))
 
 
@@ -481,6 +506,7 @@ def test_per_layer_forms():
         (lambda w: init.identity_(w), r"got \(4, 2, 3, 3\)"),
         (lambda w: init.constant_(w, math.inf), "value must be finite"),
         (lambda w: init.constant_(w, radius=-2.0), "radius must be a positive"),
+        (lambda w: init.hadamard_patches_(w, signs="shapiro"), "signs must be one of walsh, rudin"),
         (lambda w: init.random_bias_(w, None), "bias must be a tensor"),
         (lambda w: init.random_bias_(w, torch.empty(3)), r"one entry per filter, 4; got \(3,\)"),
         (lambda w: init.random_bias_(w, torch.empty(4), "cauchy"), "distribution must be"),
