@@ -33,8 +33,9 @@ class RunConfig:
         preset: a preset's name, or layer strings as ``presets.parse_network`` takes them.
         dataset: a name that ``data.load`` takes.
         init, tie_rule: as ``models.build`` takes them.
-        mode: ``"successive"`` trains Hebbian layers one after the other, ``"consecutive"`` in one
-            pass, ``"simultaneous"`` together with the classifier.
+        mode: ``"successive"`` trains one layer after the other, then the classifier;
+            ``"consecutive"`` all Hebbian layers in one pass, then what learns by backpropagation
+            end to end; ``"simultaneous"`` everything in the same passes.
         unsup_epochs .. test_batch: None takes the published protocol of the data set.
         augment: train the classifier on augmented images; None takes the published protocol.
         limit: use only so many training (and test) images; for trials.

@@ -103,8 +103,9 @@ def curves(rows: list[Row]) -> Figure:
         raise ValueError("rows must hold recorded figures; got none")
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     accuracy, norms, shares = figure.subplots(1, 3)
+    judged = [r for r in rows if r["phase"] in ("probe", "simultaneous")]
     for name in ("train", "test"):
-        points = [(r["epoch"], r[f"{name}_accuracy"]) for r in rows if f"{name}_accuracy" in r]
+        points = [(r["epoch"], r[f"{name}_accuracy"]) for r in judged if f"{name}_accuracy" in r]
         if points:
             accuracy.plot(*zip(*points, strict=True), marker=".", label=name)
     accuracy.set(xlabel="epoch of the classifier", ylabel="accuracy (%)")

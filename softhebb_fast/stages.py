@@ -153,9 +153,12 @@ class HebbianStage(Stage):
 
 
 class SupervisedStage(Stage):
-    """The classifier, and every block that learns by backpropagation, learn from labels.
+    """The classifier, and every block above ``frozen`` that learns by backpropagation, learn from
+    labels.
 
-    With ``together`` the Hebbian blocks learn in the same pass; ``autocast`` as in ``RunConfig``.
+    With ``together`` the Hebbian blocks learn in the same pass. With ``alone`` only the block
+    ``frozen`` learns, through what is above it, which stays as it started and in evaluation mode.
+    ``autocast`` as in ``RunConfig``.
     """
 
     def __init__(
@@ -169,19 +172,24 @@ class SupervisedStage(Stage):
         batch_size: int,
         test_batch: int,
         together: bool = False,
+        alone: bool = False,
         autocast: bool = False,
     ) -> None:
         self.hebbian = net.hebbian_blocks if together else []
-        self.learns_labels = isinstance(net.head[-1], SoftHebbLinear)
+        self.learns_labels = isinstance(net.head[-1], SoftHebbLinear) and not alone
         by_schedule = [*self.hebbian, len(net.blocks)] if self.learns_labels else self.hebbian
         super().__init__(net, inputs, epochs, batch_size, by_schedule)
-        self.phase = "simultaneous" if together else "probe"
+        self.phase = "simultaneous" if together else f"layer {frozen + 1}" if alone else "probe"
         self.test, self.sample, self.test_batch = test, sample, test_batch
         self.autocast = autocast
         self.model = nn.Sequential(*net.blocks[frozen:], *net.head)
         net.eval()
-        learning = [b for i, b in enumerate(net.blocks) if i not in net.hebbian_blocks]
-        learning.append(net.head)
+        above = [
+            net.blocks[i] for i in range(frozen, len(net.blocks)) if i not in net.hebbian_blocks
+        ]
+        learning = above[:1] if alone else [*above, net.head]
+        for module in (*above, net.head):
+            module.requires_grad_(module in learning)
         for module in (*learning, *(net.blocks[i] for i in self.hebbian)):
             module.train()
         if self.learns_labels:
@@ -202,7 +210,8 @@ class SupervisedStage(Stage):
 
     @property
     def title(self) -> str:
-        return "all layers" if self.hebbian else "classifier"
+        named = {"simultaneous": "all layers", "probe": "classifier"}
+        return named.get(self.phase, self.phase)
 
     def rates(self) -> tuple[float, ...]:
         return (*super().rates(), *(group["lr"] for group in self.optimizer.param_groups))

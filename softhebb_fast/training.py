@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -175,22 +176,29 @@ class Trainer:
 
     def _stages(self) -> list:
         """One function a stage, which makes the stage when its turn comes."""
-        config, hebbian = self.config, self.net.hebbian_blocks
-        if config.mode == "simultaneous":
+        hebbian, depth = self.net.hebbian_blocks, len(self.net.blocks)
+        unsupervised = bool(hebbian and self.config.unsup_epochs)
+        if self.config.mode == "simultaneous":
             return [lambda: self._supervised(0, together=True)]
-        groups = [[i] for i in hebbian] if config.mode == "successive" else [hebbian]
-        frozen = next(
-            (i for i in range(len(self.net.blocks)) if i not in hebbian), len(self.net.blocks)
-        )
-        plan = [lambda group=group: self._hebbian(group) for group in groups if group]
-        return (plan if config.unsup_epochs else []) + [lambda: self._supervised(frozen)]
+        if self.config.mode == "consecutive":
+            frozen = next((i for i in range(depth) if i not in hebbian), depth)
+            plan = [lambda: self._hebbian(hebbian)] if unsupervised else []
+            return [*plan, lambda: self._supervised(frozen)]
+        plan = [
+            partial(self._hebbian, [i])
+            if i in hebbian
+            else partial(self._supervised, i, alone=True)
+            for i in range(depth)
+            if unsupervised or i not in hebbian
+        ]
+        return [*plan, lambda: self._supervised(depth)]
 
     def _hebbian(self, group: list[int]) -> Stage:
         inputs = self._inputs(self.unsup_set, group[0])
         epochs, batch = self.config.unsup_epochs, self.config.unsup_batch
         return HebbianStage(self.net, inputs, self.unsup_set, group, epochs, batch)
 
-    def _supervised(self, frozen: int, together: bool = False) -> Stage:
+    def _supervised(self, frozen: int, together: bool = False, alone: bool = False) -> Stage:
         config = self.config
         if config.augment:
             inputs = Inputs(self.train_set, list(self.net.blocks[:frozen]), self.augment)
@@ -206,6 +214,7 @@ class Trainer:
             config.probe_batch,
             config.test_batch,
             together,
+            alone,
             config.autocast,
         )
 

@@ -234,8 +234,8 @@ def test_a_classifier_that_learns_by_the_hebbian_rule(tmp_path, root):
     assert probe[-1]["train_accuracy"] > 60
 
 
-def test_backpropagation_alone(tmp_path, root):
-    run, watcher = watched(tmp_path, root, preset="3CnnCIFAR", probe_epochs=3)
+def test_backpropagation_end_to_end(tmp_path, root):
+    run, watcher = watched(tmp_path, root, preset="3CnnCIFAR", probe_epochs=3, mode="consecutive")
     # each test runs the whole network
     assert [row["epoch"] for row in run.rows if "test_loss" in row] == [1, 3]
     assert [title for title, _ in watcher.states] == ["classifier", "end"]
@@ -247,8 +247,39 @@ def test_a_block_by_backpropagation_above_a_hebbian_one(tmp_path, root):
     net = "softkrotov-c5-k5-p2-t1:triangle:max_4_2_1 BP-c6-k3:relu:max_2_2_0 BP"
     _, watcher = watched(tmp_path, root, preset=net, neuron_factor=1.0)
     states = dict(watcher.states)
-    assert changed(states["layer 1"], states["features of the train images"]) == own(0)
-    assert changed(states["classifier"], states["end"]) == own(1) | HEAD
+    assert changed(states["layer 1"], states["layer 2"]) == own(0)
+    assert changed(states["layer 2"], states["classifier"]) == own(1)
+    assert changed(states["classifier"], states["end"]) == HEAD
+
+
+def test_backpropagation_layer_by_layer(tmp_path, root):
+    run, watcher = watched(tmp_path, root, preset="3CnnCIFAR", probe_epochs=3)
+    states = dict(watcher.states)
+    assert [title for title, _ in watcher.states if "features" not in title] == [
+        "layer 1",
+        "layer 2",
+        "classifier",
+        "end",
+    ]
+    assert changed(states["layer 1"], states["layer 2"]) == own(0)
+    assert changed(states["layer 2"], states["classifier"]) == own(1)
+    assert changed(states["classifier"], states["end"]) == HEAD
+    tested = [(row["phase"], row["epoch"]) for row in run.rows if "test_loss" in row]
+    assert tested == [(p, e) for p in ("layer 1", "layer 2") for e in (1, 3)] + [
+        ("probe", e) for e in (1, 2, 3)
+    ]
+    assert run.summary()["test_accuracy"] == run.rows[-1]["test_accuracy"]
+
+
+def test_what_is_above_a_layer_that_learns_by_backpropagation_is_frozen():
+    torch.manual_seed(0)
+    data = counted(8, (1, 8, 8))
+    net = build(get_preset("3CnnCIFAR", neuron_factor=0.05), data.image_shape, 8)
+    stage = SupervisedStage(net, Inputs(data, []), Inputs(data, []), data, 0, 1, 4, 8, alone=True)
+    assert [part.training for part in (*net.blocks, net.head, net.head[1])] == [True] + 3 * [False]
+    stage.step(0, *data.batch(slice(0, 4)))
+    assert net.blocks[0].layer.weight.grad is not None
+    assert net.blocks[1].layer.weight.grad is net.head[-1].weight.grad is None
 
 
 def test_unsupervised_accuracy_of_a_perceptron(tmp_path, root):

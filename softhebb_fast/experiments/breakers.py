@@ -39,7 +39,7 @@ class Net(NamedTuple):
 
 
 NETS = {
-    "mnist-1": Net("MNIST, 1 layer", {"preset": ZERO_NET_2, "dataset": "mnist"}, published=96.07),
+    "mnist-1": Net("MNIST, 1 layer", {"preset": ZERO_NET_2, "dataset": "mnist"}, STARTS, 96.07),
     "mnist-quarter": Net(
         "MNIST, quarter", {"preset": CIFAR_NET, "dataset": "mnist", "neuron_factor": 0.25}
     ),
@@ -76,8 +76,8 @@ zeros and ones, or ±ones, times one constant a layer), ZerO with norms of 25 an
 top of it: ties that positions share out among twins (deterministic too), Gaussian noise (after
 ConstNet, Blumenfeld et al. 2020), random biases in the competition (after Schicho 2023). Sources
 and settings are in [initialisation.md](initialisation.md). Dropout before a layer, ConstNet's other
-means, cannot part filters that are identical: they see the same input. All are tried with one layer
-and with a quarter of the neurons, the starts over whole patches with the published network too.""",
+means, cannot part filters that are identical: they see the same input. All are tried with
+a quarter of the neurons, the starts over whole patches with the published networks too.""",
     tuple(
         Cell(
             _name(name, breaker),

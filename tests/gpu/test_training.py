@@ -28,6 +28,7 @@ MODES = {
     "simultaneous": {"mode": "simultaneous"},
     "not cached": {"cache_gib": 0.0},
     "bfloat16": {"preset": "3CnnCIFAR", "autocast": True},
+    "end to end": {"preset": "3CnnCIFAR", "mode": "consecutive"},
     "uneven": {"unsup_batch": 12, "probe_batch": 28},
 }
 
