@@ -84,12 +84,15 @@ one layer, pooled by average, and as the first layer of the preset of three, poo
 Backpropagation trains one layer after the other, as the published commands do: each through what is
 above it, which stays as it started. One layer stands here once more as trained together with its
 classifier, end to end.""",
-    tuple(
-        _cell(series, depth, accuracy)
-        for series, values in PUBLISHED.items()
-        for depth, accuracy in enumerate(values, 1)
-    )
-    + (_end_to_end(), *(_max(series, layer) for series, layer in POOLED_BY_MAXIMUM.items())),
+    (
+        *(
+            _cell(series, depth, accuracy)
+            for series, values in PUBLISHED.items()
+            for depth, accuracy in enumerate(values, 1)
+        ),
+        _end_to_end(),
+        *(_max(series, layer) for series, layer in POOLED_BY_MAXIMUM.items()),
+    ),
     figure="bars",
     axis="layers below the classifier",
 )
