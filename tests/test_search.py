@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from softhebb_fast import cli
+from softhebb_fast.cli import parse_init
 from softhebb_fast.config import RunConfig
+from softhebb_fast.init import initialise
 from softhebb_fast.presets import get_preset, parse_network
 from softhebb_fast.search.space import SPACES, Space, get_space, init_option
 from softhebb_fast.search.study import Search, best, open_study, search
@@ -74,7 +76,9 @@ def test_the_published_spaces():
                 assert 1 <= layer.kernel <= 6
                 assert layer.radius == 25 or name == "open"
             assert name == "open" or init == {"name": "zerO", "scale": "fork"}
-    with pytest.raises(ValueError, match="space must be one of table3, table4, open; got 'table5'"):
+    with pytest.raises(
+        ValueError, match="space must be one of table3, table4, open, starts; got 'table5'"
+    ):
         get_space("table5")
 
 
@@ -256,6 +260,51 @@ def test_without_optuna_it_says_what_to_install(root, tmp_path, capsys, monkeypa
     assert cli.main(["search", "table3", "--out", str(tmp_path / "a")]) == 2
     assert "pip install softhebb_fast[search]" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+def test_starts_leave_the_published_network_as_it_is():
+    space = get_space("starts").narrowed({"radius": "3,3"}, neuron_factor=0.25)
+    published = get_preset("4SoftHebbCnnCIFAR", neuron_factor=0.25)
+    choices = {f"layer {i} radius": 3.0 for i in (1, 2, 3)} | {
+        "layer 1 init": "identity_taps",
+        "layer 2 init": "walsh_binary:signs=rudin_shapiro",
+        "layer 3 init": "hadamard_patches",
+    }
+    network, inits = space.suggest(optuna.trial.FixedTrial(choices))
+    *layers, head = parse_network(network).layers
+    assert [replace(layer, radius=25.0) for layer in layers] == list(published.layers[:-1])
+    assert [layer.radius for layer in layers] == [3.0] * 3
+    assert head == published.layers[-1]
+    assert parse_init(init_option(inits)) == inits
+
+
+@pytest.mark.parametrize("name", get_space("starts").init)
+def test_every_start_is_an_init_of_that_name(name):
+    assert init_option(get_space("starts").init[name]) == name
+    initialise(torch.empty(24, 3, 5, 5), init=parse_init(name))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": "1,2"}, "set must name one of init, radius; got 'lr'"),
+        ({"radius": "3"}, "radius must be a range low,high; got '3'"),
+        ({"radius": "5,3"}, "radius must be a range of positive numbers"),
+        ({"init": "normal"}, r"init must be of hadamard_patches, .*; got \['normal'\]"),
+    ],
+)
+def test_starts_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        get_space("starts").narrowed(changes)
+    with pytest.raises(ValueError, match="init must leave something"):
+        replace(get_space("starts"), init={})
+
+
+def test_a_search_of_starts(root, tmp_path):
+    space = get_space("starts").narrowed({"init": "hadamard_patches,walsh_binary"}, 0.05)
+    study = search(Search(space, "mnist", BUDGET, run={"seed": 0}), tmp_path, 2, root=str(root))
+    assert {trial.state.name for trial in study.trials} <= {"COMPLETE", "PRUNED"}
+    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 3
 
 
 def test_a_space_of_its_own():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from softhebb_fast.presets import Layer, Pool, Preset, format_network
 from softhebb_fast.presets.blocks import head
+from softhebb_fast.search.starts import DETERMINISTIC, Starts, check_range, some_inits
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -53,11 +53,7 @@ class Space:
 
     def __post_init__(self) -> None:
         for name in RANGES:
-            low, high = getattr(self, name)
-            if not 0 < low <= high < math.inf:
-                raise ValueError(
-                    f"{name} must be a range of positive numbers, low,high; got {low},{high}"
-                )
+            check_range(name, getattr(self, name))
         for name in CHOICES:
             if not getattr(self, name):
                 raise ValueError(f"{name} must leave something to choose; got nothing")
@@ -82,7 +78,7 @@ class Space:
             if name not in names:
                 raise ValueError(f"set must name one of {', '.join(names)}; got {name!r}")
             if name == "init":
-                new[name] = self._some_inits(text.split(","))
+                new[name] = some_inits(self.init, text.split(","))
                 continue
             kind = next(k for k in (float, int, str) if k.__name__ in kinds[name])
             try:
@@ -111,11 +107,6 @@ class Space:
         network = format_network(Preset("trial", (*layers, head())))
         return network, inits[0] if same else inits
 
-    def _some_inits(self, names: list[str]) -> dict[str, Any]:
-        if unknown := set(names) - set(self.init):
-            raise ValueError(f"init must be of {', '.join(self.init)}; got {sorted(unknown)}")
-        return {name: self.init[name] for name in names}
-
     def _choose(self, trial: BaseTrial, prefix: str, name: str) -> Any:
         return trial.suggest_categorical(prefix + name, list(getattr(self, name)))
 
@@ -142,7 +133,7 @@ def _with_radius(init: Any, radius: float) -> Any:
     return {"name": "zerO", "radius": radius} if init == "zerO" else init
 
 
-SPACES = {
+SPACES: Mapping[str, Space | Starts] = {
     space.name: space
     for space in (
         Space("table3", "Le, Xu, Zhuang, Table 3: one layer of 128 neurons", (128,), (2,)),
@@ -171,11 +162,12 @@ SPACES = {
                 )
             },
         ),
+        DETERMINISTIC,
     )
 }
 
 
-def get_space(name: str) -> Space:
+def get_space(name: str) -> Space | Starts:
     """The space of that name. Raises ValueError for another, with the names there are."""
     if name not in SPACES:
         raise ValueError(f"space must be one of {', '.join(SPACES)}; got {name!r}")

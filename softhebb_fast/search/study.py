@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from softhebb_fast.files import writable_folder, write_csv, write_text
 from softhebb_fast.metrics import LAYER_FIGURES
 from softhebb_fast.search.space import Space, init_option
+from softhebb_fast.search.starts import Starts
 from softhebb_fast.search.trial import (
     Budget,
     GivenUp,
@@ -40,7 +41,7 @@ class Search:
         run: further fields of `RunConfig` for all trials, such as ``seed`` or ``backend``.
     """
 
-    space: Space
+    space: Space | Starts
     dataset: str
     budget: Budget = field(default_factory=Budget)
     proxies: Proxies = field(default_factory=Proxies)
