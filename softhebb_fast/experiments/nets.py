@@ -32,3 +32,12 @@ def with_halvings(cell: Cell) -> Cell:
     longer = {"probe_epochs": 50, "probe_batch": 64}
     label = f"{cell.label}, classifier as on CIFAR-10"
     return replace(cell, name=f"{cell.name}-halvings", label=label, run={**cell.run, **longer})
+
+
+def as_on_cifar10(cell: Cell) -> Cell:
+    """The same with CIFAR-10's batches of ten images for the Hebbian layers, and its classifier."""
+    longer = with_halvings(cell)
+    label = f"{cell.label}, all as on CIFAR-10"
+    return replace(
+        longer, name=f"{cell.name}-cifar10", label=label, run={**longer.run, "unsup_batch": 10}
+    )

@@ -25,7 +25,7 @@ def test_a_page_without_results_says_so(tmp_path, capsys):
         assert f"[{experiment.name}](#{experiment.name}-" in text
     assert text.count("Not run yet: ") == len(EXPERIMENTS)
     assert (
-        "| [table1](#table1-random-and-zero-weights-on-four-data-sets) | 9 | 0 | 0 | 0 | 9 |"
+        "| [table1](#table1-random-and-zero-weights-on-four-data-sets) | 10 | 0 | 0 | 0 | 10 |"
         in (text)
     )
 
