@@ -37,14 +37,14 @@ def draw(experiment: Experiment, folder: Path = results.FOLDER) -> Path | None:
 def panels(experiment: Experiment, rows: list[Result]) -> Figure:
     """Test accuracies as bars or lines; what was published as open circles or dashed lines."""
     names = list(dict.fromkeys(cell.panel for cell in experiment.cells))
-    figure = Figure(figsize=(6.5 * len(names), 3.8), layout="constrained")
+    figure = Figure(figsize=(7.5 * len(names), 3.8), layout="constrained")
     one_panel = _bars if experiment.figure == "bars" else _lines
     series = _names(list(experiment.cells), lambda cell: cell.series)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         cells = [cell for cell in experiment.cells if cell.panel == name]
         one_panel(axes, cells, series, rows)
         axes.set(title=name, xlabel=experiment.axis, ylabel="test accuracy (%)")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(f"{experiment.title} ({experiment.source})", fontsize=9)
     return figure
 
