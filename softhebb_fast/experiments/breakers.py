@@ -53,6 +53,18 @@ NETS = {
         "CIFAR-10, 3 layers", {"preset": CIFAR_NET, "dataset": "cifar10"}, STARTS, 36.97, 70.0
     ),
 }
+SEARCHED = Cell(
+    "cifar10-quarter-break-searched",
+    "CIFAR-10, quarter: 0 and s, a start and norms a layer by search",
+    {
+        "preset": "softkrotov-c24-k5-p2-t1-lr0.08-lp0.5-r3.107:triangle_0.7:max_4_2_1 "
+        "softkrotov-c96-k3-p1-t0.65-lr0.005-lp0.5-r7.668:triangle_1.4:max_4_2_1 "
+        "softkrotov-c384-k3-p1-t0.25-lr0.01-lp0.5-r2.303:triangle_1:avg_2_2_0 BP:dropout_0.5",
+        "dataset": "cifar10",
+        "init": {0: {"name": "walsh_binary"} | SHAPIRO, 1: "walsh_binary", 2: "identity_taps"},
+    },
+    within=None,
+)
 SHARED = {
     "zero": "radius",
     "taps": "radius-taps",
@@ -78,17 +90,20 @@ ConstNet, Blumenfeld et al. 2020), random biases in the competition (after Schic
 and settings are in [initialisation.md](initialisation.md). Dropout before a layer, ConstNet's other
 means, cannot part filters that are identical: they see the same input. All are tried with
 a quarter of the neurons, the starts over whole patches with the published networks too.""",
-    tuple(
-        Cell(
-            _name(name, breaker),
-            f"{net.title}: {BREAKERS[breaker][0]}",
-            net.run | BREAKERS[breaker][1],
-            {} if net.published is None else {"test_accuracy": net.published},
-            at_least=net.at_least,
-            within=None,
-        )
-        for name, net in NETS.items()
-        for breaker in net.tried
+    (
+        *(
+            Cell(
+                _name(name, breaker),
+                f"{net.title}: {BREAKERS[breaker][0]}",
+                net.run | BREAKERS[breaker][1],
+                {} if net.published is None else {"test_accuracy": net.published},
+                at_least=net.at_least,
+                within=None,
+            )
+            for name, net in NETS.items()
+            for breaker in net.tried
+        ),
+        SEARCHED,
     ),
     {
         "test_accuracy": "test %",

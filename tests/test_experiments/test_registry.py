@@ -60,7 +60,7 @@ def test_starts_are_as_distinct_as_they_say(cell):
     shape = (1, 28, 28) if config.dataset == "mnist" else (3, 32, 32)
     net = build(config.network(), shape, 10, init=config.init)
     found = [distinct_filters(block.layer.weight) for block in net.blocks]
-    zero = isinstance(config.init, dict) and config.init["name"] == "zerO"
+    zero = isinstance(config.init, dict) and config.init.get("name") == "zerO"
     if config.init == "random_bias":
         assert found == [1, 1, 1]
         assert all(len(block.layer.bias.unique()) > 1 for block in net.blocks)
