@@ -83,7 +83,12 @@ class Pass {
     return std::is_same_v<in_t, T> && g_.is_linear() && g_.x_stride[dimension] == 1 && line >= size;
   }
 
-  static int64_t padded(int64_t line) { return line % 256 == 0 ? line + 16 : line; }
+  // Whole cache lines, so that every worker's buffer is aligned alike: BLAS chooses by alignment in
+  // which order it sums. Not a multiple of 256 elements, which would share the sets of a cache.
+  static int64_t padded(int64_t line) {
+    const int64_t whole = (line + 15) / 16 * 16;
+    return whole % 256 == 0 ? whole + 16 : whole;
+  }
 
   void allocate() {
     const int64_t width = g_.out_width;
