@@ -15,8 +15,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     """Let this process keep freed memory, up to 2 GiB, for tensors of up to 32 MiB.
 
     A training step frees and asks for the same tensors again and again. By default glibc returns
-    them to the system in between, and the next step waits for the pages to be mapped and cleared:
-    with backpropagation at batch 64 that can be a quarter of the step.
+    them to the system in between, and the next step waits for the pages to be mapped and cleared.
 
     Returns whether it was done: not without glibc, and not where the user has set a threshold by
     ``MALLOC_TRIM_THRESHOLD_`` or ``MALLOC_MMAP_THRESHOLD_``.

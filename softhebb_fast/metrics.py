@@ -38,6 +38,11 @@ LAYER_FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_prob
 Row = dict[str, Any]
 
 
+def classifier_rows(rows: list[Row]) -> list[Row]:
+    """Those of ``rows`` that tell of the classifier, one an epoch."""
+    return [row for row in rows if row["phase"] in ("probe", "simultaneous") and "layer" not in row]
+
+
 @torch.no_grad()
 def layer_metrics(block: nn.Module, x: Tensor) -> Row:
     """The state of a Hebbian block, measured on one batch ``x`` in evaluation mode.

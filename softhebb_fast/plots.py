@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from softhebb_fast.files import write_atomically
-from softhebb_fast.metrics import Row
+from softhebb_fast.metrics import Row, classifier_rows
 from softhebb_fast.models import SoftHebbNet, evaluation_mode
 
 COLUMNS = 12
@@ -103,7 +103,7 @@ def curves(rows: list[Row]) -> Figure:
         raise ValueError("rows must hold recorded figures; got none")
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     accuracy, norms, shares = figure.subplots(1, 3)
-    judged = [r for r in rows if r["phase"] in ("probe", "simultaneous")]
+    judged = classifier_rows(rows)
     for name in ("train", "test"):
         points = [(r["epoch"], r[f"{name}_accuracy"]) for r in judged if f"{name}_accuracy" in r]
         if points:

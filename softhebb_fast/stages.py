@@ -153,7 +153,7 @@ class HebbianStage(Stage):
 
 
 class SupervisedStage(Stage):
-    """The classifier, and every block above ``frozen`` that learns by backpropagation, learn from
+    """The classifier, and the blocks from ``frozen`` on that learn by backpropagation, learn from
     labels.
 
     With ``together`` the Hebbian blocks learn in the same pass. With ``alone`` only the block

@@ -14,7 +14,7 @@ from softhebb_fast.backends import choose
 from softhebb_fast.config import RunConfig
 from softhebb_fast.data import ImageSet, load
 from softhebb_fast.diversity import distinct_filters
-from softhebb_fast.metrics import LAYER_FIGURES, Row
+from softhebb_fast.metrics import LAYER_FIGURES, Row, classifier_rows
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
 from softhebb_fast.runs import Run, load_run, read_provenance
@@ -29,9 +29,9 @@ def is_finished(folder: Path) -> bool:
     if not (folder / checkpoint.FILE).is_file():
         return False
     saved = checkpoint.load(folder)
-    last = saved["rows"][-1] if saved["rows"] else {}
+    last = classifier_rows(saved["rows"][-1:])
     epochs = RunConfig.from_dict(saved["config"]).resolved().probe_epochs
-    return last.get("phase") in ("probe", "simultaneous") and last["epoch"] == epochs
+    return bool(last) and last[0]["epoch"] == epochs
 
 
 def finished_at(folder: Path) -> str:
@@ -128,7 +128,7 @@ def _sample(run: Run, root: str | Path | None) -> ImageSet:
 def _classifier(run: Run) -> dict[str, Any]:
     config, last = run.config, run.rows[-1]
     every = LOG_EVERY.get(config.dataset, LOG_EVERY_ELSEWHERE)
-    logged = [row for row in run.rows if "train_loss" in row][-every:]
+    logged = classifier_rows(run.rows)[-every:]
     return {
         "test_accuracy": last["test_accuracy"],
         "test_loss": last["test_loss"],
