@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from softhebb_fast.experiments.cell import Cell, Experiment
 from softhebb_fast.experiments.nets import deep
+from softhebb_fast.presets import format_network, get_preset
 
 PUBLISHED = {  # 1, 2 and 3 layers
     "SoftHebb": (71.10, 77.70, 80.31),
@@ -17,11 +20,11 @@ PRESETS = {
     "random": "SoftHebbCnnCIFAR",
     "backpropagation": "CnnCIFAR",
 }
-POOLED_BY_MAXIMUM = {  # the first layers of 4HardCnnCIFAR and 4SoftHebbCnnCIFAR
-    "hard winners": "hard-c96-k5-p1-lr0.05-lp0.75-r25:triangle_1:max_4_2_1",
-    "random": "softkrotov-c96-k5-p2-t1-lr0.08-lp0.5-r25:triangle_0.7:max_4_2_1",
+DEEPEST = {  # the presets whose first layer is pooled by maximum
+    "hard winners": "4HardCnnCIFAR",
+    "random": "4SoftHebbCnnCIFAR",
+    "backpropagation": "3CnnCIFAR",
 }
-CLASSIFIER = "BP:flatten:dropout_0.5"
 SHORT = {
     "SoftHebb": "soft",
     "hard winners": "hard",
@@ -62,17 +65,17 @@ def _successive() -> Cell:
     )
 
 
-def _max(series: str, layer: str) -> Cell:
-    run = {"preset": f"{layer} {CLASSIFIER}", "dataset": "cifar10"}
-    if series == "random":
-        run["unsup_epochs"] = 0
-    return Cell(
-        f"cifar10-1-{SHORT[series]}-max",
-        f"{series}, 1 layer, pooled by maximum",
-        run,
-        {"test_accuracy": PUBLISHED[series][0]},
+def _pooled_by_maximum(series: str, depth: int) -> Cell:
+    """The first layers of a deeper preset, where the preset of that depth pools by average."""
+    deeper = get_preset(DEEPEST[series])
+    first = replace(deeper, layers=(*deeper.layers[:depth], deeper.layers[-1]))
+    cell = _cell(series, depth, PUBLISHED[series][depth - 1])
+    return replace(
+        cell,
+        name=f"{cell.name}-max",
+        label=f"{cell.label}, pooled by maximum",
+        run={**cell.run, "preset": format_network(first)},
         series=f"{series}, max",
-        x="1",
     )
 
 
@@ -81,8 +84,9 @@ EXPERIMENT = Experiment(
     "Depth, and other ways to learn",
     "Journé et al. 2023, Figure 3, means of four seeds",
     """CIFAR-10. Random filters keep the batch norm of untrained layers at the identity, as
-published. One layer of hard winners and one of random filters stand here twice: as the preset of
-one layer, pooled by average, and as the first layer of the preset of three, pooled by maximum.
+published. One layer of hard winners, one and two of random filters and one of backpropagation stand
+here twice: as the preset of that depth, whose first layer is pooled by average, and as the first
+layers of a deeper preset, pooled by maximum.
 Backpropagation trains all layers end to end; the published commands train them one after the other,
 each through what is above it as it started, and one layer stands here in that way too.""",
     (
@@ -92,7 +96,10 @@ each through what is above it as it started, and one layer stands here in that w
             for depth, accuracy in enumerate(values, 1)
         ),
         _successive(),
-        *(_max(series, layer) for series, layer in POOLED_BY_MAXIMUM.items()),
+        _pooled_by_maximum("hard winners", 1),
+        _pooled_by_maximum("random", 1),
+        _pooled_by_maximum("random", 2),
+        _pooled_by_maximum("backpropagation", 1),
     ),
     figure="bars",
     axis="layers below the classifier",
