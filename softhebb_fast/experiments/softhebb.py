@@ -20,7 +20,7 @@ PRESETS = {
     "random": "SoftHebbCnnCIFAR",
     "backpropagation": "CnnCIFAR",
 }
-DEEPEST = {  # the presets whose first layer is pooled by maximum
+DEEPEST = {
     "hard winners": "4HardCnnCIFAR",
     "random": "4SoftHebbCnnCIFAR",
     "backpropagation": "3CnnCIFAR",
@@ -66,9 +66,12 @@ def _successive() -> Cell:
 
 
 def _pooled_by_maximum(series: str, depth: int) -> Cell:
-    """The first layers of a deeper preset, where the preset of that depth pools by average."""
-    deeper = get_preset(DEEPEST[series])
-    first = replace(deeper, layers=(*deeper.layers[:depth], deeper.layers[-1]))
+    """The first layers of the deepest preset, where the preset of that depth pools by average."""
+    deepest = get_preset(DEEPEST[series])
+    layers = [
+        replace(layer, pool=replace(layer.pool, kind="max")) for layer in deepest.layers[:depth]
+    ]
+    first = replace(deepest, layers=(*layers, deepest.layers[-1]))
     cell = _cell(series, depth, PUBLISHED[series][depth - 1])
     return replace(
         cell,
@@ -84,9 +87,9 @@ EXPERIMENT = Experiment(
     "Depth, and other ways to learn",
     "Journé et al. 2023, Figure 3, means of four seeds",
     """CIFAR-10. Random filters keep the batch norm of untrained layers at the identity, as
-published. One layer of hard winners, one and two of random filters and one of backpropagation stand
-here twice: as the preset of that depth, whose first layer is pooled by average, and as the first
-layers of a deeper preset, pooled by maximum.
+published. One layer of hard winners, of random filters and of backpropagation, and two and three of
+random filters, stand here twice: as the preset of that depth, one layer of which is pooled by
+average, and as the first layers of the preset of three, all pooled by maximum.
 Backpropagation trains all layers end to end; the published commands train them one after the other,
 each through what is above it as it started, and one layer stands here in that way too.""",
     (
@@ -99,6 +102,7 @@ each through what is above it as it started, and one layer stands here in that w
         _pooled_by_maximum("hard winners", 1),
         _pooled_by_maximum("random", 1),
         _pooled_by_maximum("random", 2),
+        _pooled_by_maximum("random", 3),
         _pooled_by_maximum("backpropagation", 1),
     ),
     figure="bars",
