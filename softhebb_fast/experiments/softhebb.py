@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from softhebb_fast.experiments.cell import Cell, Experiment
 from softhebb_fast.experiments.nets import deep
-from softhebb_fast.presets import format_network, get_preset
+from softhebb_fast.presets import Layer, format_network, get_preset
+
+Change = Callable[[Layer], Layer]
 
 PUBLISHED = {  # 1, 2 and 3 layers
     "SoftHebb": (71.10, 77.70, 80.31),
@@ -65,21 +68,30 @@ def _successive() -> Cell:
     )
 
 
-def _pooled_by_maximum(series: str, depth: int) -> Cell:
-    """The first layers of the deepest preset, where the preset of that depth pools by average."""
+def _changed(series: str, depth: int, name: str, label: str, change: Change) -> Cell:
+    """The first layers of the deepest preset, each with a change."""
     deepest = get_preset(DEEPEST[series])
-    layers = [
-        replace(layer, pool=replace(layer.pool, kind="max")) for layer in deepest.layers[:depth]
-    ]
-    first = replace(deepest, layers=(*layers, deepest.layers[-1]))
+    layers = [change(layer) for layer in deepest.layers[:depth]]
+    network = replace(deepest, layers=(*layers, deepest.layers[-1]))
     cell = _cell(series, depth, PUBLISHED[series][depth - 1])
     return replace(
         cell,
-        name=f"{cell.name}-max",
-        label=f"{cell.label}, pooled by maximum",
-        run={**cell.run, "preset": format_network(first)},
-        series=f"{series}, max",
+        name=f"{cell.name}-{name}",
+        label=f"{cell.label}, {label}",
+        run={**cell.run, "preset": format_network(network)},
+        series=f"{series}, {label}",
     )
+
+
+def _pooled_by_maximum(series: str, depth: int) -> Cell:
+    def change(layer: Layer) -> Layer:
+        return replace(layer, pool=replace(layer.pool, kind="max"))
+
+    return _changed(series, depth, "max", "pooled by maximum", change)
+
+
+def _norms_of_two(series: str, depth: int) -> Cell:
+    return _changed(series, depth, "r2", "norms of 2", lambda layer: replace(layer, radius=2.0))
 
 
 EXPERIMENT = Experiment(
@@ -89,7 +101,8 @@ EXPERIMENT = Experiment(
     """CIFAR-10. Random filters keep the batch norm of untrained layers at the identity, as
 published. One layer of hard winners, of random filters and of backpropagation, and two and three of
 random filters, stand here twice: as the preset of that depth, one layer of which is pooled by
-average, and as the first layers of the preset of three, all pooled by maximum.
+average, and as the first layers of the preset of three, all pooled by maximum. Hard winners stand
+here with filters that start at norms of 2, as in the presets for ImageNet, as well as at 25.
 Backpropagation trains all layers end to end; the published commands train them one after the other,
 each through what is above it as it started, and one layer stands here in that way too.""",
     (
@@ -104,6 +117,7 @@ each through what is above it as it started, and one layer stands here in that w
         _pooled_by_maximum("random", 2),
         _pooled_by_maximum("random", 3),
         _pooled_by_maximum("backpropagation", 1),
+        *(_norms_of_two("hard winners", depth) for depth in (1, 2, 3)),
     ),
     figure="bars",
     axis="layers below the classifier",
