@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Callable
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,7 +138,7 @@ class Trainer:
 
     def _run_stages(self) -> None:
         while self.stage_number < len(self._plan):
-            stage = self._plan[self.stage_number]()
+            stage = self._plan[self.stage_number](self)
             if self._stage_state is not None:
                 stage.load_state_dict(self._stage_state)
                 checkpoint.restore_rng(self._rng)
@@ -174,24 +175,28 @@ class Trainer:
             load(config.dataset, "unlabeled", **options) if unlabelled else self.train_set
         )
 
-    def _stages(self) -> list:
-        """One function a stage, which makes the stage when its turn comes."""
+    def _stages(self) -> list[Callable[[Trainer], Stage]]:
+        """One function a stage, which makes the stage when its turn comes.
+
+        They are given the trainer and do not hold it: a trainer that held itself would keep its
+        features until the garbage collector came by.
+        """
         hebbian, depth = self.net.hebbian_blocks, len(self.net.blocks)
         unsupervised = bool(hebbian and self.config.unsup_epochs)
         if self.config.mode == "simultaneous":
-            return [lambda: self._supervised(0, together=True)]
+            return [methodcaller("_supervised", 0, together=True)]
         if self.config.mode == "consecutive":
             frozen = next((i for i in range(depth) if i not in hebbian), depth)
-            plan = [lambda: self._hebbian(hebbian)] if unsupervised else []
-            return [*plan, lambda: self._supervised(frozen)]
+            plan = [methodcaller("_hebbian", hebbian)] if unsupervised else []
+            return [*plan, methodcaller("_supervised", frozen)]
         plan = [
-            partial(self._hebbian, [i])
+            methodcaller("_hebbian", [i])
             if i in hebbian
-            else partial(self._supervised, i, alone=True)
+            else methodcaller("_supervised", i, alone=True)
             for i in range(depth)
             if unsupervised or i not in hebbian
         ]
-        return [*plan, lambda: self._supervised(depth)]
+        return [*plan, methodcaller("_supervised", depth)]
 
     def _hebbian(self, group: list[int]) -> Stage:
         inputs = self._inputs(self.unsup_set, group[0])

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
 import warnings
+import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -543,6 +546,35 @@ def test_features_take_the_place_of_those_below(tmp_path, root, monkeypatch):
     assert place == same_place
     from_images = cache(run.train_set, list(run.net.eval().blocks))
     assert torch.equal(features, from_images.images)
+
+
+@pytest.mark.parametrize("mode", ["successive", "consecutive", "simultaneous"])
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_run_that_is_over_leaves_no_features_behind(tmp_path, root, monkeypatch, mode, stops):
+    """They may be most of the memory: the next run must not wait for the garbage collector."""
+    left, cache = [], training.cache_features
+
+    def watched_cache(*arguments, **options):
+        found = cache(*arguments, **options)
+        left.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(training, "cache_features", watched_cache)
+    # With its first optimizer torch imports its compiler, and an error caught there holds frames.
+    torch.optim.Adam([torch.zeros(1)])
+    run = trainer(tmp_path, root, mode=mode)
+    left.append(weakref.ref(run))
+    gc.collect()
+    gc.disable()
+    try:
+        run.stop_requested = stops
+        with pytest.raises(training.Interrupted) if stops else nullcontext():
+            run.run()
+        del run
+        assert len(left) > 1 or stops or mode == "simultaneous"
+        assert not [found() for found in left if found() is not None]
+    finally:
+        gc.enable()
 
 
 def test_narrow_features_are_computed_from_the_images(tmp_path, root, monkeypatch):
