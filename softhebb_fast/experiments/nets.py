@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from softhebb_fast.experiments.cell import Cell
+from softhebb_fast.presets import Layer
 
 FORK = {"name": "zerO", "scale": "fork"}
 CIFAR_NET = "4SoftHebbCnnCIFAR"
@@ -41,3 +42,8 @@ def as_on_cifar10(cell: Cell) -> Cell:
     return replace(
         longer, name=f"{cell.name}-cifar10", label=label, run={**longer.run, "unsup_batch": 10}
     )
+
+
+def pooled_by_maximum(layer: Layer) -> Layer:
+    """The same layer with the same windows, pooled by their maximum."""
+    return replace(layer, pool=replace(layer.pool, kind="max"))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.nets import deep
+from softhebb_fast.experiments.nets import deep, pooled_by_maximum
 from softhebb_fast.presets import Layer, format_network, get_preset
 
 Change = Callable[[Layer], Layer]
@@ -23,11 +23,6 @@ PRESETS = {
     "random": "SoftHebbCnnCIFAR",
     "backpropagation": "CnnCIFAR",
 }
-DEEPEST = {
-    "hard winners": "4HardCnnCIFAR",
-    "random": "4SoftHebbCnnCIFAR",
-    "backpropagation": "3CnnCIFAR",
-}
 SHORT = {
     "SoftHebb": "soft",
     "hard winners": "hard",
@@ -36,7 +31,7 @@ SHORT = {
 }
 
 
-def _cell(series: str, depth: int, accuracy: float) -> Cell:
+def _cell(series: str, depth: int) -> Cell:
     run = {"preset": f"{depth + 1}{PRESETS[series]}", "dataset": "cifar10"}
     name = f"cifar10-{depth}-{SHORT[series]}"
     if series == "random":
@@ -49,7 +44,7 @@ def _cell(series: str, depth: int, accuracy: float) -> Cell:
         name,
         f"{series}, {depth} layer{'s' * (depth > 1)}",
         run,
-        {"test_accuracy": accuracy},
+        {"test_accuracy": PUBLISHED[series][depth - 1]},
         at_least=80.0 if (series, depth) == ("SoftHebb", 3) else None,
         within=0.7 if series == "SoftHebb" else 1.0,
         series=series,
@@ -69,11 +64,11 @@ def _successive() -> Cell:
 
 
 def _changed(series: str, depth: int, name: str, label: str, change: Change) -> Cell:
-    """The first layers of the deepest preset, each with a change."""
-    deepest = get_preset(DEEPEST[series])
-    layers = [change(layer) for layer in deepest.layers[:depth]]
-    network = replace(deepest, layers=(*layers, deepest.layers[-1]))
-    cell = _cell(series, depth, PUBLISHED[series][depth - 1])
+    """The first layers of the preset of three, each with a change."""
+    three = get_preset(f"4{PRESETS[series]}")
+    layers = [change(layer) for layer in three.layers[:depth]]
+    network = replace(three, layers=(*layers, three.layers[-1]))
+    cell = _cell(series, depth)
     return replace(
         cell,
         name=f"{cell.name}-{name}",
@@ -84,10 +79,7 @@ def _changed(series: str, depth: int, name: str, label: str, change: Change) -> 
 
 
 def _pooled_by_maximum(series: str, depth: int) -> Cell:
-    def change(layer: Layer) -> Layer:
-        return replace(layer, pool=replace(layer.pool, kind="max"))
-
-    return _changed(series, depth, "max", "pooled by maximum", change)
+    return _changed(series, depth, "max", "pooled by maximum", pooled_by_maximum)
 
 
 def _norms_of_two(series: str, depth: int) -> Cell:
@@ -106,11 +98,7 @@ here with filters that start at norms of 2, as in the presets for ImageNet, as w
 Backpropagation trains all layers end to end; the published commands train them one after the other,
 each through what is above it as it started, and one layer stands here in that way too.""",
     (
-        *(
-            _cell(series, depth, accuracy)
-            for series, values in PUBLISHED.items()
-            for depth, accuracy in enumerate(values, 1)
-        ),
+        *(_cell(series, depth) for series in PUBLISHED for depth in (1, 2, 3)),
         _successive(),
         _pooled_by_maximum("hard winners", 1),
         _pooled_by_maximum("random", 1),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.nets import FORK, ZERO_NET_2, ZERO_NET_4, tuned
-from softhebb_fast.presets import Pool, format_network, get_preset
+from softhebb_fast.experiments.nets import FORK, ZERO_NET_2, ZERO_NET_4, pooled_by_maximum, tuned
+from softhebb_fast.presets import format_network, get_preset
 
 TWO = {
     "test_accuracy": 96.07,
@@ -24,9 +24,7 @@ FOUR = {
 
 def _max_pooled() -> str:
     first, *rest = (preset := get_preset(ZERO_NET_2)).layers
-    return format_network(
-        replace(preset, layers=(replace(first, pool=Pool("max", 4, 2, 1)), *rest))
-    )
+    return format_network(replace(preset, layers=(pooled_by_maximum(first), *rest)))
 
 
 EXPERIMENT = Experiment(
