@@ -8,7 +8,7 @@ import platform
 
 import torch
 
-from softhebb_fast import __version__, precision
+from softhebb_fast import __version__, precision, provenance
 from softhebb_fast.backends import BACKENDS, choose, why_not
 from softhebb_fast.data import ROOT_VARIABLE, data_root
 
@@ -17,6 +17,7 @@ VARIABLES = {
     "SOFTHEBB_FAST_BUILD": "auto, 0 or 1: whether installing builds the native kernels",
     "SOFTHEBB_FAST_AUTOTUNE": "0 or 1: whether the Triton kernels are tuned to this GPU",
     "SOFTHEBB_FAST_GRAPHS": "0 or 1: whether training on CUDA replays its steps from a CUDA graph",
+    provenance.VARIABLE: "the commit that results name where the code is a copy without .git",
     precision.VARIABLE: f"{', '.join(precision.PRECISIONS)}: how float32 products are taken",
 }
 

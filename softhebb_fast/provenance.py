@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from softhebb_fast import __version__
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CODE = ("softhebb_fast", "csrc")
+VARIABLE = "SOFTHEBB_FAST_COMMIT"
 
 
 def provenance() -> dict[str, Any]:
@@ -25,9 +27,12 @@ def provenance() -> dict[str, Any]:
 
 
 def commit(checkout: Path = CHECKOUT) -> str | None:
-    """The short hash of ``checkout``, "-dirty" appended if code differs from it; None without."""
+    """The short hash of ``checkout``, "-dirty" appended if code differs from it.
+
+    Outside a checkout what ``SOFTHEBB_FAST_COMMIT`` says, or None.
+    """
     if not (checkout / ".git").exists():
-        return None
+        return os.environ.get(VARIABLE) or None
     git = ["git", "-C", str(checkout)]
     try:
         text = subprocess.check_output(
