@@ -17,7 +17,7 @@ VARIABLES = {
     "SOFTHEBB_FAST_BUILD": "auto, 0 or 1: whether installing builds the native kernels",
     "SOFTHEBB_FAST_AUTOTUNE": "0 or 1: whether the Triton kernels are tuned to this GPU",
     "SOFTHEBB_FAST_GRAPHS": "0 or 1: whether training on CUDA replays its steps from a CUDA graph",
-    provenance.VARIABLE: "the commit that results name where the code is a copy without .git",
+    provenance.VARIABLE: "the commit that results name, of a copy without its history",
     precision.VARIABLE: f"{', '.join(precision.PRECISIONS)}: how float32 products are taken",
 }
 

@@ -27,12 +27,14 @@ def provenance() -> dict[str, Any]:
 
 
 def commit(checkout: Path = CHECKOUT) -> str | None:
-    """The short hash of ``checkout``, "-dirty" appended if code differs from it.
+    """The short hash of ``checkout``, "-dirty" appended if code differs from it; None outside one.
 
-    Outside a checkout what ``SOFTHEBB_FAST_COMMIT`` says, or None.
+    ``SOFTHEBB_FAST_COMMIT``, if set, names the commit instead: of a copy without its history.
     """
+    if named := os.environ.get(VARIABLE):
+        return named
     if not (checkout / ".git").exists():
-        return os.environ.get(VARIABLE) or None
+        return None
     git = ["git", "-C", str(checkout)]
     try:
         text = subprocess.check_output(
