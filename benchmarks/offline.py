@@ -34,7 +34,10 @@ POINTERS = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
+    torch.float64: "*fp64",
+    torch.int8: "*i8",
     torch.int32: "*i32",
+    torch.int64: "*i64",
 }
 
 
@@ -82,7 +85,8 @@ class Launch(NamedTuple):
         for i, name in enumerate(self.kernel.arg_names):
             value = self.constants[name] if name in self.constants else next(values)
             fixed = name in self.constants or value is None
-            if fixed or (isinstance(value, int) and value == 1):
+            special = not self.kernel.params[i].do_not_specialize
+            if fixed or (isinstance(value, int) and value == 1 and special):
                 signature[name], constants[(i,)] = "constexpr", value
                 continue
             left.append(value)
@@ -92,7 +96,8 @@ class Launch(NamedTuple):
             elif isinstance(value, float):
                 signature[name], aligned = "fp32", False
             else:
-                signature[name], aligned = "i32" if value < 2**31 else "i64", value % 16 == 0
+                signature[name] = "i32" if value < 2**31 else "i64"
+                aligned = special and value % 16 == 0
             if aligned:
                 attributes[(i,)] = [["tt.divisibility", 16]]
         return ASTSource(self.kernel, signature, constants, attributes), left
