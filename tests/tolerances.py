@@ -30,6 +30,14 @@ TOLERANCES = {
     "bf16x3_band": 1e-4,
     # times the error of the direct method: Winograd adds up to four values before it multiplies
     "winograd_growth": 10.0,
+    # a dozen steps of Adam, whose first divide a gradient by itself, and quotients to some 2^-21
+    "classifier": 1e-5,
+    # a mean of some tens subtracted from values of that size, and sums of some hundreds
+    "batch_norm": 3e-5,
+    # five standard deviations of the mean of 131,072 coins of 0.7
+    "share_of_a_mask": 7e-3,
+    # six standard deviations of the correlation of 2,048 coins with others
+    "correlation_of_masks": 0.14,
     # two float32 pre-activations nearer than this may rank either way
     "float32_band": 1e-5,
 }
