@@ -26,7 +26,8 @@ def test_a_step_and_a_test(emulated, target, classes):
     weight = torch.randn(members, classes, features, generator=generator) / features**0.5
     bias = torch.randn(members, classes, generator=generator)
     exact = [
-        (w.double().requires_grad_(), b.double().requires_grad_()) for w, b in zip(weight, bias)
+        (w.double().requires_grad_(), b.double().requires_grad_())
+        for w, b in zip(weight, bias, strict=True)
     ]
     state = classifier.new_state(weight, bias, torch.arange(members), batch, 9, 0.5)
     state.rate.fill_(0.01)
