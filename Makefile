@@ -48,7 +48,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
 gpu:
-	@$(PYTHON) benchmarks/gpu_day.py
+	@$(PYTHON) benchmarks/gpu/day.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "kernels.h"
-#include "lanes.h"
-#include "target.h"
+#include "ordered_sums.h"
+#include "multiversion.h"
 #include "vector_math.h"
 
 namespace softhebb {

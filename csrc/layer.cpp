@@ -5,13 +5,13 @@
 #include <atomic>
 #include <optional>
 
-#include "contest.h"
-#include "matrix.h"
+#include "tile_epilogue.h"
+#include "gemm.h"
 #include "plan.h"
 #include "precision.h"
 #include "profile.h"
-#include "split.h"
-#include "tasks.h"
+#include "bf16x3.h"
+#include "parallel.h"
 #include "winograd.h"
 #include "workspace.h"
 

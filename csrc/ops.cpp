@@ -10,7 +10,7 @@
 
 #include "denormals.h"
 #include "layer.h"
-#include "split.h"
+#include "bf16x3.h"
 #include "profile.h"
 
 namespace softhebb {

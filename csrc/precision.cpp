@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "split.h"
+#include "bf16x3.h"
 
 namespace softhebb {
 

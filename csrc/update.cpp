@@ -13,7 +13,7 @@
 
 #include "kernels.h"
 #include "profile.h"
-#include "tasks.h"
+#include "parallel.h"
 #include "workspace.h"
 
 namespace softhebb {

@@ -4,7 +4,7 @@
 #include <atomic>
 
 #include "profile.h"
-#include "tasks.h"
+#include "parallel.h"
 #include "workspace.h"
 
 namespace softhebb {

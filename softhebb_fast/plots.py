@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from softhebb_fast.files import write_atomically
-from softhebb_fast.metrics import Row, classifier_rows
 from softhebb_fast.models import SoftHebbNet, evaluation_mode
+from softhebb_fast.training.metrics import Row, classifier_rows
 
 COLUMNS = 12
 NEARLY_BLACK = 1e-4

@@ -13,10 +13,10 @@ from softhebb_fast.functional import (
     softhebb_conv2d_step_,
     softhebb_linear,
 )
-from softhebb_fast.metrics import layer_metrics
 from softhebb_fast.models import build
 from softhebb_fast.nn import Block
 from softhebb_fast.presets import get_preset
+from softhebb_fast.training.metrics import layer_metrics
 
 NAN = float("nan")
 NATIVE = pytest.mark.skipif(backends.why_not("cpp", "cpu") is not None, reason="not built")
@@ -180,7 +180,7 @@ def test_an_unknown_rule_is_refused(what):
 
 
 def test_triton_declines_and_auto_takes_the_reference(monkeypatch):
-    monkeypatch.setattr("softhebb_fast.fused.TRITON_MISSING", None)
+    monkeypatch.setattr("softhebb_fast.ops.TRITON_MISSING", None)
     assert backends.why_not("triton", "cuda") is None
     reason = backends.why_not("triton", "cuda", torch.float32, "spread")
     assert "tie_rule='first' only, not 'spread'" in reason

@@ -28,12 +28,12 @@ from torch import Tensor, nn
 
 from softhebb_fast import SoftHebbBlock, SoftHebbConv1d, SoftHebbConv2d, SoftHebbLinear, init
 from softhebb_fast import functional as own
-from softhebb_fast.config import RunConfig
 from softhebb_fast.functional import Epilogue
 from softhebb_fast.models import build
 from softhebb_fast.precision import VARIABLE, why_not
 from softhebb_fast.presets import PRESETS
-from softhebb_fast.training import Trainer
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.trainer import Trainer
 
 WAYS = {"none": None, "direction": "delta", "in_place": "in_place"}  # in which a block may learn
 BACKENDS = ("cpp", "reference")

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from triton import knobs
 
-from benchmarks.gpu_budget import cases, launches
-from benchmarks.offline import TARGETS
+from benchmarks.gpu.budget import cases, launches
+from benchmarks.gpu.offline import TARGETS
 
 PROCESSES = 2
 NAMES = (".loc", ".file", ".ident", ".param")  # lines that declare these, and do nothing

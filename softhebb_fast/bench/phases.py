@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from softhebb_fast import graphs
 from softhebb_fast.bench.cases import CHUNK, Case
 from softhebb_fast.bench.inputs import Inputs as Given
 from softhebb_fast.bench.inputs import laid_out
 from softhebb_fast.bench.published import PublishedNet, loader
 from softhebb_fast.data import ImageSet, permutation
 from softhebb_fast.models import SoftHebbNet
-from softhebb_fast.probe import FeatureSet, cache_features, evaluate
-from softhebb_fast.stages import HebbianStage, Inputs, Stage, SupervisedStage
+from softhebb_fast.training import steps
+from softhebb_fast.training.classifier import FeatureSet, cache_features, evaluate
+from softhebb_fast.training.stages import HebbianStage, Inputs, Stage, SupervisedStage
 
 IMAGES = 4000  # that batches are drawn from: their features exceed any cache
 Network = Callable[[Case, Given], SoftHebbNet]
@@ -119,9 +119,9 @@ def _kept(case: Case, given: Given) -> FeatureSet:
 
 def _stepper(stage: Stage) -> Callable[[], object]:
     def walk() -> Iterator[int]:
-        walker = graphs.walker(stage)
+        walker = steps.walker(stage)
         for epoch in itertools.count():
             yield from walker.walk(permutation(len(stage.inputs.source), 0, epoch))
 
-    steps = walk()
-    return lambda: next(steps)
+    walked = walk()
+    return lambda: next(walked)

@@ -18,9 +18,9 @@ from softhebb_fast.bench import classifier, eager, phases
 from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.published import PublishedNet
-from softhebb_fast.graphs import WARM_UP, Recorder
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import Layer, Preset
+from softhebb_fast.training.steps import WARM_UP, Recorder
 
 Call = Callable[[], list[Tensor]]
 

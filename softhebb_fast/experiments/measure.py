@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from softhebb_fast import checkpoint
 from softhebb_fast.backends import choose
-from softhebb_fast.config import RunConfig
 from softhebb_fast.data import ImageSet, load
-from softhebb_fast.diversity import distinct_filters
-from softhebb_fast.metrics import LAYER_FIGURES, Row, classifier_rows
+from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
-from softhebb_fast.runs import Run, load_run, read_provenance
-from softhebb_fast.stages import SAMPLE, layer_rows
+from softhebb_fast.training import checkpoint
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.metrics import LAYER_FIGURES, Row, classifier_rows
+from softhebb_fast.training.run_folder import Run, load_run, read_provenance
+from softhebb_fast.training.stages import SAMPLE, layer_rows
 
 LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
 LOG_EVERY_ELSEWHERE = 10

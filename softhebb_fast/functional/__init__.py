@@ -1,7 +1,15 @@
 """The public functions: arguments checked, shapes documented, backend chosen."""
 
 from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.functional.layers import (
+from softhebb_fast.functional.components import (
+    CompetitionStatistics,
+    competition_statistics,
+    hebbian_step_,
+    hebbian_update,
+    norm_dependent_rate,
+    soft_wta,
+)
+from softhebb_fast.functional.operators import (
     Block,
     Step,
     softhebb_block,
@@ -10,14 +18,6 @@ from softhebb_fast.functional.layers import (
     softhebb_conv2d_step_,
     softhebb_linear,
     softhebb_linear_step_,
-)
-from softhebb_fast.functional.pieces import (
-    CompetitionStatistics,
-    competition_statistics,
-    hebbian_step_,
-    hebbian_update,
-    norm_dependent_rate,
-    soft_wta,
 )
 from softhebb_fast.reference import SoftHebbOutput
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from softhebb_fast.kernels.arrival import clear
-from softhebb_fast.kernels.scale import power_of_two
+from softhebb_fast.kernels.float16_scale import power_of_two
+from softhebb_fast.kernels.sync import clear
 from softhebb_fast.kernels.tiles import competition, load_statistics, load_u, u_offsets
 
 

@@ -10,9 +10,9 @@ import triton
 import triton.language as tl
 
 from softhebb_fast.kernels.activity import store_activity, store_factors, store_sums
-from softhebb_fast.kernels.arrival import arrive, clear, wait
 from softhebb_fast.kernels.epilogue import block_positions, store_blocks
-from softhebb_fast.kernels.scale import store_maximum
+from softhebb_fast.kernels.float16_scale import store_maximum
+from softhebb_fast.kernels.sync import arrive, clear, wait
 from softhebb_fast.kernels.tiles import (
     lebesgue,
     load_filters,

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from softhebb_fast.kernels import configs, pooling
 from softhebb_fast.kernels.apply import pool_kernel
-from softhebb_fast.kernels.change import project_kernel
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.one_pass import one_pass_kernel
 from softhebb_fast.kernels.operands import Change, Rule, new_change, new_sums
 from softhebb_fast.kernels.pooling import Pool, Pooling, new_blocks, new_map
+from softhebb_fast.kernels.reduction import project_kernel
 
 
 def launch(kernel, grid: tuple[int, ...], args: tuple, constants: dict, config: Config) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from softhebb_fast.kernels.arrival import is_last
-from softhebb_fast.kernels.change import store_change, store_norms, sum_of_parts, sum_of_splits
-from softhebb_fast.kernels.scale import power_of_two
+from softhebb_fast.kernels.float16_scale import power_of_two
+from softhebb_fast.kernels.reduction import store_change, store_norms, sum_of_parts, sum_of_splits
+from softhebb_fast.kernels.sync import is_last
 from softhebb_fast.kernels.tiles import load_patches, u_offsets
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.kernels import configs, launch
-from softhebb_fast.kernels.compete import compete_kernel
+from softhebb_fast.kernels.competition import compete_kernel
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.forward import forward_kernel
 from softhebb_fast.kernels.geometry import Geometry, span

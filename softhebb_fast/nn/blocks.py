@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from softhebb_fast import functional
 from softhebb_fast.backends import serves
 from softhebb_fast.functional import Epilogue
-from softhebb_fast.functional.precision import autocasts
+from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 

@@ -9,7 +9,7 @@ from softhebb_fast import functional
 from softhebb_fast.backends import BACKENDS
 from softhebb_fast.checks import check_competition
 from softhebb_fast.functional import SoftHebbOutput, Step
-from softhebb_fast.functional.precision import autocasts
+from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.init import Init, initialise
 from softhebb_fast.reference import accumulated
 

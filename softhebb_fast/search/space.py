@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from softhebb_fast.presets import Layer, Pool, Preset, format_network
 from softhebb_fast.presets.blocks import head
-from softhebb_fast.search.starts import DETERMINISTIC, Starts, check_range, some_inits
+from softhebb_fast.search.inits import DETERMINISTIC, Starts, check_range, some_inits
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial

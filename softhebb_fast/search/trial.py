@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from softhebb_fast.config import RunConfig
 from softhebb_fast.data import load
 from softhebb_fast.data.catalog import canonical_name
-from softhebb_fast.metrics import Row
 from softhebb_fast.models import build
 from softhebb_fast.presets import parse_network
-from softhebb_fast.reporter import Reporter
-from softhebb_fast.training import Trainer
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.metrics import Row
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.trainer import Trainer
 
 SPLIT_SEED = 0
 

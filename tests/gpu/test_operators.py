@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast import functional, ops, reference
+from softhebb_fast import functional, reference
+from softhebb_fast.ops import schema
 from tests.gpu import DEVICE, MARKS, PRECISIONS, needs_cuda, on_device
+from tests.kernels.cases import CASES, CONV, LINEAR, Case
 from tests.tolerances import (
     NORM_OF_DELTA,
     TOLERANCES,
@@ -21,7 +23,6 @@ from tests.tolerances import (
     norm_of_u,
     tolerance,
 )
-from tests.triton.cases import CASES, CONV, LINEAR, Case
 
 pytestmark = MARKS
 
@@ -75,15 +76,15 @@ def tolerances(precision: str) -> tuple[float, float]:
 def both(name: str, given: tuple, options: dict) -> tuple[list[Tensor], list[Tensor]]:
     """What the operator gives on the device and in float64 on the CPU, changed weights too."""
     found, exact = [], [None if t is None else t.double() for t in given]
-    for function, inputs in ((getattr(ops.call, name), on_device(given)), (_exact(name), exact)):
+    for function, inputs in ((getattr(schema.call, name), on_device(given)), (_exact(name), exact)):
         out = function(*inputs, **options)
         found.append([*((out,) if isinstance(out, Tensor) else out), inputs[1]])
     return found
 
 
 def _exact(name: str):
-    after = [a.name for a in getattr(ops.call, name).default._schema.arguments[3:]]
-    return lambda *inputs, **options: ops.on("softhebb_fast.reference", name)(
+    after = [a.name for a in getattr(schema.call, name).default._schema.arguments[3:]]
+    return lambda *inputs, **options: schema.on("softhebb_fast.reference", name)(
         *inputs, *(options[name] for name in after if name in options)
     )
 
@@ -245,7 +246,7 @@ def test_programs_that_wait_for_others_are_more_than_run_at_a_time(precision, la
 
 
 @needs_cuda
-@pytest.mark.parametrize("name", ops.SCHEMAS)
+@pytest.mark.parametrize("name", schema.SCHEMAS)
 @pytest.mark.parametrize("shape", ["bias", "channels_last"])
 def test_opcheck(name, shape):
     if name.startswith("linear"):
@@ -258,7 +259,7 @@ def test_opcheck(name, shape):
     if name in ("conv_update", "linear_update"):
         x.requires_grad_()
         weight.requires_grad_()
-    torch.library.opcheck(getattr(ops.call, name).default, (x, weight, bias), options)
+    torch.library.opcheck(getattr(schema.call, name).default, (x, weight, bias), options)
 
 
 @needs_cuda
@@ -267,7 +268,7 @@ def test_compiled_step_is_the_step(backend):
     x, weight, _ = on_device(CASES["channels_last"].tensors(torch.float32))
 
     def step(x, weight):
-        out, _ = ops.call.block_step_(x.relu(), weight, None, **STEP, **CONV, **BLOCK)
+        out, _ = schema.call.block_step_(x.relu(), weight, None, **STEP, **CONV, **BLOCK)
         return out * 2
 
     other = weight.clone(memory_format=torch.preserve_format)
