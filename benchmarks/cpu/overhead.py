@@ -31,7 +31,7 @@ from softhebb_fast.bench.providers import network
 from softhebb_fast.data import permutation
 from softhebb_fast.models import features
 from softhebb_fast.training import steps
-from softhebb_fast.training.classifier import FeatureSet
+from softhebb_fast.training.features import FeatureSet
 from softhebb_fast.training.stages import HebbianStage, Inputs
 
 Clock = Callable[[], float]

@@ -23,7 +23,8 @@ from softhebb_fast.bench.published import PublishedNet, loader
 from softhebb_fast.data import ImageSet, permutation
 from softhebb_fast.models import SoftHebbNet
 from softhebb_fast.training import steps
-from softhebb_fast.training.classifier import FeatureSet, cache_features, evaluate
+from softhebb_fast.training.classifier import evaluate
+from softhebb_fast.training.features import FeatureSet, cache_features
 from softhebb_fast.training.stages import HebbianStage, Inputs, Stage, SupervisedStage
 
 IMAGES = 4000  # that batches are drawn from: their features exceed any cache

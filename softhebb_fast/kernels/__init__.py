@@ -12,9 +12,13 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.kernels import autotune, launch, respond, update
+from softhebb_fast.kernels import autotune, one_pass
+from softhebb_fast.kernels.apply import apply
+from softhebb_fast.kernels.epilogue import pool
+from softhebb_fast.kernels.forward import forward, forward_pooled
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
 from softhebb_fast.kernels.operands import Rule, check_dtype, tiling
+from softhebb_fast.kernels.plasticity import plasticity
 from softhebb_fast.kernels.pooling import new_map, pooling
 from softhebb_fast.precision import as_torch
 from softhebb_fast.reference import SoftHebbOutput
@@ -93,14 +97,14 @@ def block_forward(
     E = pooling(epilogue, G)
     if x.numel() == 0:
         return new_map(x, G, E.OY, E.OX)
-    tiled = respond.forward_pooled(x, weight, bias, G, rule, E)
+    tiled = forward_pooled(x, weight, bias, G, rule, E)
     if tiled is None:
-        out, rest = respond.forward(x, weight, bias, G, rule, E)
+        out, rest = forward(x, weight, bias, G, rule, E)
     else:
         out, rest = tiled
     if rest is None:
         return out
-    launch.pool(rest, G)
+    pool(rest, G)
     return rest.out
 
 
@@ -172,14 +176,14 @@ def _learn(
                 empty.zero_()
         size = (G.OH, G.OW) if E is None else (E.OY, E.OX)
         return new_map(x, G, *size), bias_delta
-    config, rated = launch.fits_one_pass(x, G, rule), delta is None
+    config, rated = one_pass.fits(x, G, rule), delta is None
     if config is not None:
-        out, change, pool = launch.one_pass(x, weight, bias, G, rule, config, E, rated)
+        out, change, rest = one_pass.one_pass(x, weight, bias, G, rule, config, E, rated)
     else:
         T, biased = tiling(x, G), bias_delta is not None
-        competed, pool = respond.forward(x, weight, bias, G, rule, E, T)
-        change = update.plasticity(x, weight, competed, G, rule, T, rated, biased)
+        competed, rest = forward(x, weight, bias, G, rule, E, T)
+        change = plasticity(x, weight, competed, G, rule, T, rated, biased)
         out = competed.u
     positions = x.shape[0] * G.pixels
-    update.apply(weight, bias, change, positions, G, rule, delta, bias_delta, lr, lr_power, pool)
-    return out if pool is None else pool.out, bias_delta
+    apply(weight, bias, change, positions, G, rule, delta, bias_delta, lr, lr_power, rest)
+    return out if rest is None else rest.out, bias_delta

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from softhebb_fast.kernels import configs, launch
 from softhebb_fast.kernels.float16_scale import power_of_two
+from softhebb_fast.kernels.geometry import Geometry, span
+from softhebb_fast.kernels.operands import Activity, Competed, Rule, Tiling, new_activity
 from softhebb_fast.kernels.sync import clear
 from softhebb_fast.kernels.tiles import competition, load_statistics, load_u, u_offsets
 
@@ -124,6 +128,36 @@ def store_activity(
 
 
 @triton.jit
+def finish_tile(
+    y,
+    y1,
+    sums,
+    i_s,
+    i_g,
+    o_m,
+    M,
+    o_k,
+    b_u,
+    b_win,
+    b_lse,
+    scale,
+    delta,
+    y_scale,
+    WTA: tl.constexpr,
+    OVERWRITE: tl.constexpr,
+    BIASED: tl.constexpr,
+    G: tl.constexpr,
+):
+    """y of positions ``o_m`` and neurons ``o_k``, and their part ``i_s`` of the sums."""
+    m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
+    o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
+    b_y, b_yu = store_activity(
+        *(y, y1, o, m, b_u, o_k, b_win, b_win, b_lse, scale, delta, y_scale, WTA, OVERWRITE)
+    )
+    store_sums(sums, i_s, i_g, o_k, b_y, b_yu, BIASED, G)
+
+
+@triton.jit
 def store_sums(sums, i_s, i_g, o_k, b_y, b_yu, BIASED: tl.constexpr, G: tl.constexpr):
     """Part ``i_s`` of ``sums [PARTS, 2, K]``: those of the columns of y and y u ``[BM, BN]``.
 
@@ -156,3 +190,34 @@ def store_terms(t, t1, o, m, b):
     if t1 is not None:
         b = tl.where(tl.abs(b) < float("inf"), b - b_t.to(tl.float32), 0.0)
         tl.store(t1 + o, b.to(t.dtype.element_ty), mask=m)
+
+
+def activity(x: Tensor, c: Competed, G: Geometry, rule: Rule, T: Tiling, biased: bool) -> Activity:
+    """y, where forward left it: one launch."""
+    M = x.shape[0] * G.pixels
+    config, parts = configs.activity(G), configs.parts(G, M)
+    made = new_activity(x, c.u, G, T, parts)
+    size = 0 if made.x0 is None else span(x)
+    programs = parts * -(-G.K // config.BN) * G.GROUPS + -(-size // (config.BM * config.BN))
+    launch.launch(
+        activity_kernel,
+        (programs,),
+        (
+            *(c.u, c.u_low, c.top, c.win, c.anti, c.lse, x if size else None, c.maxima, *made),
+            *(size, M, rule.scale, rule.delta, rule.y_scale),
+        ),
+        {
+            "G": G,
+            "WTA": rule.wta,
+            "OVERWRITE": rule.overwrite,
+            "BIASED": biased,
+            "TILES": c.tiles,
+            "PARTS": parts,
+            "COUNTERS": made.counters,
+            "MAXIMA": c.scans,
+            "BM": config.BM,
+            "BN": config.BN,
+        },
+        config,
+    )
+    return made

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from softhebb_fast.kernels import configs, launch, pooling
 from softhebb_fast.kernels.epilogue import pool_tile
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.operands import Change, Rule
+from softhebb_fast.kernels.pooling import Pool
 from softhebb_fast.kernels.tiles import contiguous_offsets, weight_offsets
 
 
@@ -65,24 +70,6 @@ def apply_kernel(
 
 
 @triton.jit
-def pool_kernel(
-    a,
-    total,
-    out,
-    M,
-    G: tl.constexpr,
-    E: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    SUMS: tl.constexpr,
-    BY: tl.constexpr,
-    BX: tl.constexpr,
-    BN: tl.constexpr,
-):
-    """``pool_tile`` alone, for a block that does not learn."""
-    pool_tile(tl.program_id(0), a, total, out, M, G, E, BLOCKS, SUMS, BY, BX, BN)
-
-
-@triton.jit
 def change_weights(
     d,
     norms,
@@ -138,3 +125,44 @@ def bias_change(sums, bias, bias_delta, M, scale, G: tl.constexpr, PARTS: tl.con
     b_d = tl.where(m_n, (b_ys - b_prior * M) / b_prior, 0.0)
     b_d = b_d / (tl.max(tl.abs(b_d)) + 1e-30)
     tl.store(bias_delta + o_n, b_d.to(bias_delta.dtype.element_ty), mask=m_n)
+
+
+def apply(
+    w: Tensor,
+    bias: Tensor | None,
+    change: Change,
+    positions: int,
+    G: Geometry,
+    rule: Rule,
+    delta: Tensor | None,
+    bias_delta: Tensor | None,
+    lr: float = 0.0,
+    lr_power: float = 0.5,
+    pool: Pool | None = None,
+) -> None:
+    """``D / max |D|`` into ``delta``; where that is None, the step on ``w``: one launch.
+
+    It also pools what is left to pool.
+    """
+    config = configs.apply(G)
+    tiles = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
+    launch.launch(
+        apply_kernel,
+        (tiles + pooling.programs(G, pool),),
+        (
+            *(change.d, change.norms, change.largest, w if delta is None else None, delta),
+            *(None if bias_delta is None else change.sums, bias, bias_delta),
+            *(*pooling.arguments(pool), positions, rule.scale, lr, lr_power, rule.lebesgue_p),
+        ),
+        {
+            "G": G,
+            "P": G.P,
+            "LEBESGUE": rule.lebesgue_p != 2,
+            "COLUMNS": change.columns,
+            "PARTS": change.parts,
+            "BK": config.BN,
+            "BP": config.BP,
+            **pooling.constants(G, pool),
+        },
+        config,
+    )

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from softhebb_fast.kernels import configs, launch
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.operands import Competed, Rule
 from softhebb_fast.kernels.tiles import larger, load_u, statistics, store_u, u_offsets
 
 
@@ -61,3 +65,23 @@ def compete_kernel(
                 b_u = tl.where(o_k[None, :] == b_anti[:, None], -float("inf"), b_u)
                 _, b_anti = tl.max(b_u, axis=1, return_indices=True)
             tl.store(anti + i_g * M + o_m, b_anti, mask=o_m < M)
+
+
+def compete(
+    c: Competed, total: Tensor | None, positions: int, G: Geometry, rule: Rule, learns: bool
+) -> None:
+    config = configs.compete(G)
+    launch.launch(
+        compete_kernel,
+        (-(-positions // config.BM),),
+        (c.u, c.u_low, total, c.win, c.anti, c.lse, positions, rule.scale, rule.rank),
+        {
+            "G": G,
+            "PRE_TRIANGLE": rule.pre_triangle,
+            "COMPETE": learns,
+            "RANK": c.anti is not None,
+            "BM": config.BM,
+            "BN": config.BN,
+        },
+        config,
+    )

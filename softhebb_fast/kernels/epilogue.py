@@ -5,6 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from softhebb_fast.kernels import launch, pooling
+from softhebb_fast.kernels.configs import Config
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.pooling import Pool
 from softhebb_fast.kernels.tiles import larger, u_offsets
 
 
@@ -149,3 +153,32 @@ def pool_tile(
 def spread(o, G: tl.constexpr):
     """Outputs along the rows of a tile, or along its lanes where those follow the image."""
     return o[:, None] if G.U_CHANNELS_LAST else o[None, :]
+
+
+@triton.jit
+def pool_kernel(
+    a,
+    total,
+    out,
+    M,
+    G: tl.constexpr,
+    E: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    SUMS: tl.constexpr,
+    BY: tl.constexpr,
+    BX: tl.constexpr,
+    BN: tl.constexpr,
+):
+    """``pool_tile`` alone, for a block that does not learn."""
+    pool_tile(tl.program_id(0), a, total, out, M, G, E, BLOCKS, SUMS, BY, BX, BN)
+
+
+def pool(p: Pool, G: Geometry) -> None:
+    """Pool what is left to pool: one launch."""
+    launch.launch(
+        pool_kernel,
+        (pooling.programs(G, p),),
+        (*pooling.arguments(p), p.positions),
+        {"G": G, **pooling.constants(G, p)},
+        Config(0, 0, 0, 4, 1),
+    )

@@ -6,10 +6,18 @@ read again. For first layers and small nets: all neurons and all of a patch in o
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from softhebb_fast.kernels import configs, launch
+from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.epilogue import block_positions, store_blocks
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.operands import Change, Rule, new_change, new_sums
+from softhebb_fast.kernels.pooling import Pool, Pooling, new_blocks, new_map
+from softhebb_fast.kernels.reduction import project
 from softhebb_fast.kernels.tiles import (
     competition,
     larger,
@@ -124,3 +132,60 @@ def one_pass_kernel(
     if sums is not None:
         tl.store(sums + 2 * o_s + o_n, b_ys, mask=m_k)
         tl.store(sums + 2 * o_s + G.GROUPS * G.K + o_n, b_yu, mask=m_k)
+
+
+def fits(x: Tensor, G: Geometry, rule: Rule) -> Config | None:
+    """The configuration in which one kernel does forward, activity and plasticity, or None."""
+    if rule.lebesgue_p != 2 or (rule.pre_triangle and G.GROUPS > 1):
+        return None
+    return configs.one_pass(G, x.dtype, configs.architecture(x.device))
+
+
+def one_pass(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    G: Geometry,
+    rule: Rule,
+    config: Config,
+    E: Pooling | None = None,
+    rated: bool = False,
+) -> tuple[Tensor, Change, Pool | None]:
+    """u and the change in two launches; with ``E`` pooled blocks instead of u, where it has any."""
+    M = x.shape[0] * G.pixels
+    u = total = out = pool = None
+    tiled = E is not None and E.block > 0 and G.GROUPS == 1
+    if tiled:
+        out, pool = new_blocks(x, G, E)
+    else:
+        u = new_map(x, G, G.OH, G.OW)
+        if E is not None:
+            total = x.new_empty((G.GROUPS, M), dtype=torch.float32) if E.CENTRE else None
+            pool = Pool(u, total, new_map(x, G, E.OY, E.OX), M, E, parts=G.GROUPS)
+    rows = x.shape[0] * E.NY * E.NX * E.block if tiled else M
+    splits = configs.one_pass_splits(rows, config)
+    summed = bias is not None or rule.pre_triangle
+    d, norms, yx = new_change(x, G, splits, 1, rated)
+    sums = new_sums(x, G, splits) if summed else None
+    largest = x.new_empty((G.GROUPS,), dtype=torch.int32)
+    launch.launch(
+        one_pass_kernel,
+        (splits, G.GROUPS),
+        (x, w, bias, u, total, out, yx, sums, largest, M, rule.scale, rule.delta, rule.rank),
+        {
+            "G": G,
+            "E": E if tiled else None,
+            "WHOLE": tiled and pool is None,
+            "P": G.P,
+            "PRE_TRIANGLE": rule.pre_triangle,
+            "WTA": rule.wta,
+            "OVERWRITE": rule.overwrite,
+            "SPLITS": splits,
+            "PRECISION": configs.precision(x.dtype),
+            **config.tiles,
+            "REST": configs.rest(G, config),
+        },
+        config,
+    )
+    project(yx, sums, w, d, norms, largest, G, rule, splits)
+    return out if u is None else u, Change(d, norms, largest, sums), pool

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from softhebb_fast.kernels import launch
+from softhebb_fast.kernels.activity import activity
 from softhebb_fast.kernels.float16_scale import power_of_two
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.operands import NOTHING, Change, Competed, Rule, Tiling, new_change
 from softhebb_fast.kernels.reduction import store_change, store_norms, sum_of_parts, sum_of_splits
 from softhebb_fast.kernels.sync import is_last
 from softhebb_fast.kernels.tiles import load_patches, u_offsets
@@ -104,3 +110,42 @@ def plasticity_kernel(
             b_norm += b_n
             b_max = tl.maximum(b_max, b_m)
         store_norms(norms, b_norm, largest, b_max, i_g, i_p, o_k, G, COLUMNS)
+
+
+def plasticity(
+    x: Tensor,
+    w: Tensor,
+    c: Competed,
+    G: Geometry,
+    rule: Rule,
+    T: Tiling,
+    rated: bool = False,
+    biased: bool = False,
+) -> Change:
+    """The change, its positions split over programs: one launch, or two with ``activity``."""
+    M = x.shape[0] * G.pixels
+    a = activity(x, c, G, rule, T, biased) if c.activity is NOTHING else c.activity
+    d, norms, yx = new_change(x, G, T.splits, T.columns, rated)
+    yu = None
+    if T.splits > 1:
+        yu = x.new_empty((T.columns, T.splits, G.neurons), dtype=torch.float32)
+    launch.launch(
+        plasticity_kernel,
+        (T.rows * T.columns, T.splits, G.GROUPS),
+        (
+            *(x if a.x0 is None else a.x0, a.x1, a.y, a.y1, w, a.sums, yx),
+            *(yu, c.maxima, a.arrived, d, norms, a.largest),
+            *(M, rule.lebesgue_p, 1 / rule.y_scale),
+        ),
+        {
+            "G": G,
+            "P": G.P,
+            "LEBESGUE": rule.lebesgue_p != 2,
+            "SPLITS": T.splits,
+            "PARTS": a.sums.shape[0],
+            "MAXIMA": c.scans,
+            **T.config.tiles,
+        },
+        T.config,
+    )
+    return Change(d, norms, a.largest, a.sums)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from softhebb_fast.kernels import configs, launch
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.operands import Rule
 from softhebb_fast.kernels.tiles import lebesgue, weight_offsets
 
 
@@ -124,3 +128,32 @@ def sum_of_parts(sums, STEP: tl.constexpr, o, m, first, PARTS: tl.constexpr, SHA
         o_s = (first + o_s) * STEP + o[None, :]
         b_sum += tl.load(sums + o_s, mask=m_s, other=0.0, cache_modifier=".cg")
     return tl.sum(b_sum, axis=0)
+
+
+def project(
+    yx: Tensor,
+    sums: Tensor | None,
+    w: Tensor,
+    d: Tensor,
+    norms: Tensor | None,
+    largest: Tensor,
+    G: Geometry,
+    rule: Rule,
+    splits: int,
+) -> None:
+    """D of the parts of yx: one launch."""
+    config = configs.project(G)
+    launch.launch(
+        project_kernel,
+        (G.neurons,),
+        (yx, sums, w, d, norms, largest, rule.lebesgue_p),
+        {
+            "G": G,
+            "P": G.P,
+            "LEBESGUE": rule.lebesgue_p != 2,
+            "SPLITS": splits,
+            "BS": config.BM,
+            "BP": config.BP,
+        },
+        config,
+    )

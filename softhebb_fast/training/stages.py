@@ -16,7 +16,8 @@ from softhebb_fast.nn import SoftHebbLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
 from softhebb_fast.presets import Layer
-from softhebb_fast.training.classifier import Source, evaluate, hebbian_label_step, supervised_step
+from softhebb_fast.training.classifier import evaluate, hebbian_label_step, supervised_step
+from softhebb_fast.training.features import Source
 from softhebb_fast.training.metrics import Row, layer_metrics
 
 SAMPLE = 100  # images on which the layers' figures are measured

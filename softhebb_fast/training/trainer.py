@@ -18,14 +18,9 @@ from softhebb_fast.files import writable_folder
 from softhebb_fast.models import build
 from softhebb_fast.presets import protocol
 from softhebb_fast.training import checkpoint, metrics, steps
-from softhebb_fast.training.classifier import (
-    FeatureSet,
-    cache_features,
-    feature_bytes,
-    fits,
-    neuron_accuracy,
-)
+from softhebb_fast.training.classifier import neuron_accuracy
 from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.features import FeatureSet, cache_features, feature_bytes, fits
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import read_config, usable_device, write_config
 from softhebb_fast.training.stages import HebbianStage, Inputs, Stage, SupervisedStage

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.gpu import page, traffic
+from benchmarks.gpu import page
+from benchmarks.gpu.traffic import FIELDS
 from benchmarks.pages import readme
 from tests.bench.tiny import row
 
@@ -99,7 +100,7 @@ def test_the_gpu_page_adds_up():
     measured |= {"warps": "4", "stages": "3", "us": "9.0", "mm_us": "15.8", "conv_us": "14.7"}
     untried = measured | {"layer": "cifar10-3@10", "us": ""}
     traffic = [
-        dict.fromkeys(traffic.FIELDS, "")
+        dict.fromkeys(FIELDS, "")
         | {"layer": layer, "precision": "tf32", "call": call, "launches": launches}
         for layer, call, launches in (
             ("cifar10-1@10", "step", "2"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ import torch
 
 import softhebb_fast
 from softhebb_fast import backends, cli
+from softhebb_fast.cli import train as train_command
+from softhebb_fast.cli.train import parse_init
 from softhebb_fast.data import sources
 from softhebb_fast.presets import PRESETS
 from softhebb_fast.training import checkpoint
+from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.run_folder import read_config
 from tests.data.writers import write_tree
 from tests.tiny import CONFIG, write_mnist_subset
@@ -303,7 +307,7 @@ def test_options_reach_the_configuration(capsys, tmp_path, root):
     ],
 )
 def test_parse_init(text, init):
-    assert cli.parse_init(text) == init
+    assert parse_init(text) == init
 
 
 @pytest.mark.parametrize(
@@ -316,7 +320,7 @@ def test_parse_init(text, init):
 )
 def test_parse_init_refuses(text, message):
     with pytest.raises(ValueError, match=message):
-        cli.parse_init(text)
+        parse_init(text)
 
 
 def test_presets(capsys):
@@ -368,7 +372,7 @@ def test_a_second_interrupt_stops_at_once(capsys, tmp_path, root, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "Trainer", interrupt)
+    monkeypatch.setattr(train_command, "Trainer", interrupt)
     code, _, err = call(capsys, "train", "DemoMNIST", "--data", root, "--out", tmp_path / "run")
     assert code == cli.INTERRUPTED == 130
     assert err == "softhebb-fast: interrupted\n"
@@ -393,7 +397,9 @@ def test_python_m(tmp_path):
 
 
 def test_the_tiny_configuration_is_what_the_command_takes():
-    assert CONFIG.keys() <= set(cli._CONFIG_OPTIONS)
+    options = vars(cli._parser().parse_args(["train", "DemoMNIST"]))
+    assert CONFIG.keys() <= options.keys()
+    assert {field.name for field in fields(RunConfig)} <= options.keys()
 
 
 def test_a_reader_that_stops_reading_gets_no_error():

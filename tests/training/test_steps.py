@@ -15,7 +15,7 @@ from softhebb_fast.data import ImageSet, RandomCropFlip, permutation
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import Preset, get_preset
 from softhebb_fast.training import steps
-from softhebb_fast.training.classifier import FeatureSet
+from softhebb_fast.training.features import FeatureSet
 from softhebb_fast.training.stages import HebbianStage, Inputs, Stage, SupervisedStage
 from softhebb_fast.training.steps import Launched, Recorder, Replayed, walker
 from tests.capture_safety import CUDA, CaptureError, CaptureSafety, fake_cuda, on_fake_cuda
