@@ -43,7 +43,7 @@ LAYERS = {
 }
 PRECISIONS = ("tf32", "bfloat16", "tf32x3", "ieee")
 CALLS = {
-    "step": ("one_pass", "forward", "activity", "plasticity", "project", "apply"),
+    "step": ("one_pass", "forward", "activity", "plasticity", "reduce_splits", "apply"),
     "block": ("one_pass", "forward", "apply"),
     "features": ("forward", "pool"),
 }

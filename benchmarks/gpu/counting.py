@@ -62,24 +62,31 @@ def kinds(
     Programs of forward compute tiles, scan x or scale it; what they wait for has come. Of those
     that share a tile of plasticity one comes last and has more to do.
     """
-    grid, arrived = launch.grid, launch.named.get("arrived")
+    grid, split_counters = launch.grid, launch.named.get("split_counters")
     if launch.name == "forward":
         return kinds_of_forward(launch)
-    if launch.name == "plasticity" and arrived is not None:
+    if launch.name == "plasticity" and split_counters is not None:
         splits = launch.constants["SPLITS"]
-        return [(1 - 1 / splits, grid, (arrived, 0)), (1 / splits, grid, (arrived, splits - 1))]
+        return [
+            (1 - 1 / splits, grid, (split_counters, 0)),
+            (1 / splits, grid, (split_counters, splits - 1)),
+        ]
     return [(1.0, grid, None)]
 
 
 def kinds_of_forward(launch: Launch) -> list:
-    total, scans, awaited = launch.grid[0], launch.scans, launch.named["awaited"]
+    total, absmax_programs, row_counters = (
+        launch.grid[0],
+        launch.absmax_programs,
+        launch.named["row_counters"],
+    )
     rows, across = launch.tiles
-    come = None if awaited is None else (awaited, LATER)
-    abreast = (total - scans) // rows
-    tile = scans + rows // 2 * abreast
+    come = None if row_counters is None else (row_counters, LATER)
+    abreast = (total - absmax_programs) // rows
+    tile = absmax_programs + rows // 2 * abreast
     found = [
         (rows * across, tile),
-        (scans, scans // 2),
+        (absmax_programs, absmax_programs // 2),
         (rows * (abreast - across), tile + across),
     ]
     return [(n / total, (max(1, 2 * i), *launch.grid[1:]), come) for n, i in found if n]
@@ -104,8 +111,8 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     for share, grid, counter in kinds(launch):
         if counter is not None:
             counter[0].fill_(counter[1])
-        at_once = batch if grid == launch.grid else int(np.prod(grid))
-        ran = emulator.run(compiled, grid, args, batch=at_once, stats=True, race=False)
+        fuse_activity = batch if grid == launch.grid else int(np.prod(grid))
+        ran = emulator.run(compiled, grid, args, batch=fuse_activity, stats=True, race=False)
         for name, value in ran.items():
             if isinstance(value, int):
                 ran_of = done if grid == launch.grid else 1

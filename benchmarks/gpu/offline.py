@@ -52,14 +52,14 @@ class Launch(NamedTuple):
         return self.kernel.__name__.removesuffix("_kernel")
 
     @property
-    def scans(self) -> int:
+    def absmax_programs(self) -> int:
         """Its first programs, if they look for the largest x instead: of forward alone."""
-        return self.constants["MAXIMA"] if self.name == "forward" else 0
+        return self.constants["ABSMAX_PROGRAMS"] if self.name == "forward" else 0
 
     @property
     def clears(self) -> bool:
         """Whether a launch before it clears its counters."""
-        return self.named.get("awaited") is not None
+        return self.named.get("row_counters") is not None
 
     @property
     def tiles(self) -> tuple[int, int]:
@@ -67,7 +67,7 @@ class Launch(NamedTuple):
         row more."""
         across = -(-self.constants["G"].K // self.constants["BN"])
         scales = self.named["x0"] is not None
-        return (self.grid[0] - self.scans) // (across + scales), across
+        return (self.grid[0] - self.absmax_programs) // (across + scales), across
 
     @property
     def named(self) -> dict[str, object]:

@@ -108,14 +108,14 @@ def _measured(rows: Sequence[dict[str, str]], counters: Sequence[dict[str, str]]
         floor, l2 = floors.get(named, ("", ""))
         if row["us"] and floor:
             times.setdefault(row["kernel"], []).append(float(row["us"]) / float(floor))
-        if row["kernel"] not in ("project", "apply"):
+        if row["kernel"] not in ("reduce_splits", "apply"):
             names = ("kernel", "warps", "stages", "us", "mm_us", "conv_us")
             _, *rest, us, mm, conv = (row[n] for n in names)
             cells.append((*named, row["tile"], *rest, us, floor, l2, mm, conv))
     ratios = "; ".join(
         f"{kernel} {median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
         for kernel, found in times.items()
-        if kernel not in ("forward", "project", "apply")
+        if kernel not in ("forward", "reduce_splits", "apply")
     )
     text = MEASURED_TEXT.format(ratios=ratios)
     return f"{text}\n{markdown((*head, 'torch.mm µs', 'convolution µs'), cells)}\n"

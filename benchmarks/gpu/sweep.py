@@ -147,7 +147,7 @@ def timed(steps: Sequence[Step]) -> list[dict[str, float]]:
             for _ in range(RUNS):
                 run(step, x, w)
         torch.cuda.synchronize()
-    ours = {f"{name}_kernel" for name in (*TUNED, "activity", "project", "apply")}
+    ours = {f"{name}_kernel" for name in (*TUNED, "activity", "reduce_splits", "apply")}
     events = sorted(found.events(), key=lambda e: e.time_range.start)
     events = [e for e in events if e.device_type.name == "CUDA" and e.name in ours]
     return medians([(e.name.removesuffix("_kernel"), e.time_range.elapsed_us()) for e in events])

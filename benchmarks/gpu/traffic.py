@@ -40,11 +40,11 @@ WRITTEN = {
     "one_pass": ("u", "total", "out", "yx", "sums", "largest"),
     "forward": (
         *("u", "u_low", "total", "out", "top", "win", "lse", "maxima"),
-        *("y", "y1", "x0", "x1", "sums", "largest", "arrived"),
+        *("y", "y1", "x0", "x1", "sums", "largest", "split_counters"),
     ),
-    "activity": ("y", "y1", "x0", "x1", "sums", "largest", "arrived"),
+    "activity": ("y", "y1", "x0", "x1", "sums", "largest", "split_counters"),
     "plasticity": ("yx", "yu", "d", "norms"),
-    "project": ("d", "norms"),
+    "reduce_splits": ("d", "norms"),
     "apply": ("w", "out"),
 }
 LASTING = ("u", "out", "w")
@@ -58,7 +58,7 @@ class Cache:
     """The L2: pieces of tensors, those first that were touched longest ago."""
 
     def __init__(self) -> None:
-        self.held: OrderedDict[tuple, tuple[float, bool]] = OrderedDict()
+        self.u_in_registers: OrderedDict[tuple, tuple[float, bool]] = OrderedDict()
         self.room = L2
         self.read = self.evicted = 0.0  # bytes from HBM, bytes of scratch to it
 
@@ -66,15 +66,15 @@ class Cache:
         self, piece: tuple, size: float, dirty: bool, fresh: bool, forget: bool = False
     ) -> None:
         """``fresh`` pieces are written whole, not read before; one to ``forget`` leaves next."""
-        known = self.held.pop(piece, None)
+        known = self.u_in_registers.pop(piece, None)
         if known is None:
             self.room -= size
             self.read += 0.0 if fresh else size
-        self.held[piece] = (size, dirty or (known is not None and known[1]))
+        self.u_in_registers[piece] = (size, dirty or (known is not None and known[1]))
         if forget:
-            self.held.move_to_end(piece, last=False)
+            self.u_in_registers.move_to_end(piece, last=False)
         while self.room < 0:
-            size, dirty = self.held.popitem(last=False)[1]
+            size, dirty = self.u_in_registers.popitem(last=False)[1]
             self.room += size
             self.evicted += size * dirty
 
@@ -105,7 +105,7 @@ class Pieces:
 
     def forward(self, launch: Launch, c: dict) -> Iterator[Touch]:
         rows, tiles = launch.tiles
-        if launch.scans:
+        if launch.absmax_programs:
             yield from self.all_of("x", [range(self.positions)], [range(self.channels)])
         for wave in waves(rows * tiles):
             here = [(i % rows, i // rows) if c["FILTERS_ONCE"] else divmod(i, tiles) for i in wave]
@@ -275,10 +275,10 @@ def bound(launches: list[Launch]) -> float:
             last[key] = i, write and key not in kept
     room = [L2] * len(launches)
     for length, cost, since, size in sorted(waits):
-        held = min(size, *room[since : since + length])
+        u_in_registers = min(size, *room[since : since + length])
         for j in range(since, since + length):
-            room[j] -= held
-        moved -= cost * (size - held)
+            room[j] -= u_in_registers
+        moved -= cost * (size - u_in_registers)
     return moved
 
 

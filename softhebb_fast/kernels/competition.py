@@ -8,7 +8,7 @@ from torch import Tensor
 
 from softhebb_fast.kernels import configs, launch
 from softhebb_fast.kernels.geometry import Geometry
-from softhebb_fast.kernels.operands import Competed, Rule
+from softhebb_fast.kernels.operands import ForwardState, Rule
 from softhebb_fast.kernels.tiles import larger, load_u, statistics, store_u, u_offsets
 
 
@@ -16,12 +16,12 @@ from softhebb_fast.kernels.tiles import larger, load_u, statistics, store_u, u_o
 def compete_kernel(
     u,
     u_low,
-    total,
+    u_sums,
     win,
     anti,
     lse,
     M,
-    scale,
+    t_log2e,
     rank,
     G: tl.constexpr,
     PRE_TRIANGLE: tl.constexpr,
@@ -33,7 +33,7 @@ def compete_kernel(
     """Statistics ``[GROUPS, M]`` of BM positions; BN covers the neurons of a group.
 
     With PRE_TRIANGLE u becomes ``relu(u - mean over all channels)`` first, in place. With RANK the
-    neuron of rank ``rank`` goes to ``anti``; equal neurons rank by their index. ``total [GROUPS,
+    neuron of rank ``rank`` goes to ``anti``; equal neurons rank by their index. ``u_sums [GROUPS,
     M]``, if given, takes the sums of u over neurons.
     """
     o_m = tl.program_id(0) * BM + tl.arange(0, BM)
@@ -51,12 +51,12 @@ def compete_kernel(
         if PRE_TRIANGLE:
             b_u = larger(b_u - b_mean[:, None], 0.0)
             store_u(u, u_low, o, m, b_u)
-        if total is not None:
+        if u_sums is not None:
             b_total = tl.sum(tl.where(m, b_u, 0.0), axis=1)
-            tl.store(total + i_g * M + o_m, b_total, mask=o_m < M)
+            tl.store(u_sums + i_g * M + o_m, b_total, mask=o_m < M)
         if COMPETE:
             b_u = tl.where((o_k < G.K)[None, :], b_u, -float("inf"))
-            _, b_win, b_lse = statistics(b_u, scale)
+            _, b_win, b_lse = statistics(b_u, t_log2e)
             tl.store(win + i_g * M + o_m, b_win, mask=o_m < M)
             tl.store(lse + i_g * M + o_m, b_lse, mask=o_m < M)
         if RANK:
@@ -68,13 +68,13 @@ def compete_kernel(
 
 
 def compete(
-    c: Competed, total: Tensor | None, positions: int, G: Geometry, rule: Rule, learns: bool
+    c: ForwardState, u_sums: Tensor | None, positions: int, G: Geometry, rule: Rule, learns: bool
 ) -> None:
     config = configs.compete(G)
     launch.launch(
         compete_kernel,
         (-(-positions // config.BM),),
-        (c.u, c.u_low, total, c.win, c.anti, c.lse, positions, rule.scale, rule.rank),
+        (c.u, c.u_low, u_sums, c.win, c.anti, c.lse, positions, rule.t_log2e, rule.rank),
         {
             "G": G,
             "PRE_TRIANGLE": rule.pre_triangle,

@@ -212,17 +212,17 @@ def plasticity(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Co
     return _choose("plasticity", dtype, arch, G, programs)
 
 
-def terms(dtype: torch.dtype) -> int:
+def float16_terms(dtype: torch.dtype) -> int:
     """Terms of float16 that make up a factor of plasticity; 0 where it is taken as it is."""
     return {"tf32": 1, "tf32x3": 2}.get(_numbers(dtype), 0)
 
 
-def scans(values: int) -> int:
+def absmax_programs(values: int) -> int:
     """Programs that look for the largest of so many values, 2048 of them at a time."""
     return min(64, -(-values // 2048))
 
 
-def at_once(G: Geometry, w: Tensor, config: Config, device: torch.device) -> bool:
+def fuse_activity(G: Geometry, w: Tensor, config: Config, device: torch.device) -> bool:
     """Whether forward makes y as well: its programs of the same positions run at a time then, even
     beside others, and what weights it reads anew for other positions lie in the L2."""
     tiles = -(-G.K // config.BN)
@@ -230,7 +230,7 @@ def at_once(G: Geometry, w: Tensor, config: Config, device: torch.device) -> boo
     return together and "activity" not in _CHOSEN.get()
 
 
-def held(config: Config, dtype: torch.dtype, arch: int) -> bool:
+def u_in_registers(config: Config, dtype: torch.dtype, arch: int) -> bool:
     """Whether the registers of forward hold y beside its tile of u, and spill nothing."""
     tf32 = _numbers(dtype) == "tf32" and (_family(arch) < 100 or config.BN < 64)
     return config.BN <= 128 and (tf32 or _numbers(dtype) == "16")
@@ -283,7 +283,7 @@ def splits(G: Geometry, positions: int, config: Config) -> int:
     return -(-steps // max(4, -(-steps // most)))
 
 
-def project(G: Geometry) -> Config:
+def reduce_splits(G: Geometry) -> Config:
     """A neuron of a layer of one pass; BM ranges of positions are summed at a time."""
     return Config(32, 0, _cover(G.P, 128), 4, 1)
 

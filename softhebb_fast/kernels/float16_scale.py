@@ -7,21 +7,21 @@ import triton.language as tl
 
 
 @triton.jit
-def store_maximum(
+def store_absmax(
     x,
-    maxima,
+    x_absmax,
     i,
     SIZE,
     G: tl.constexpr,
     DENSE: tl.constexpr,
-    MAXIMA: tl.constexpr,
+    ABSMAX_PROGRAMS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """``maxima[i]``: the bits of the largest finite |x| of one of MAXIMA parts of x.
+    """``x_absmax[i]``: the bits of the largest finite |x| of one of ABSMAX_PROGRAMS parts of x.
 
     x has SIZE values; where it is DENSE they are all of its memory, in whatever order.
     """
-    RANGE = tl.cdiv(tl.cdiv(SIZE, BLOCK), MAXIMA) * BLOCK
+    RANGE = tl.cdiv(tl.cdiv(SIZE, BLOCK), ABSMAX_PROGRAMS) * BLOCK
     b_max = tl.zeros((BLOCK,), tl.float32)
     for i_x in range(i * RANGE, tl.minimum((i + 1) * RANGE, SIZE), BLOCK):
         o = i_x + tl.arange(0, BLOCK)
@@ -39,17 +39,18 @@ def store_maximum(
             o = o_b * G.XB + o_c * G.XC + o_y * G.XY + o_x * G.XX
         b_x = tl.abs(tl.load(x + o, mask=m, other=0.0))
         b_max = tl.maximum(b_max, tl.where(b_x < float("inf"), b_x, 0.0))
-    tl.store(maxima + i, tl.max(b_max).to(tl.int32, bitcast=True))
+    tl.store(x_absmax + i, tl.max(b_max).to(tl.int32, bitcast=True))
 
 
 @triton.jit
-def power_of_two(maxima, MAXIMA: tl.constexpr):
-    """The power that brings the largest of ``maxima`` to at least 2^14 and below 2^15; its inverse.
+def power_of_two(x_absmax, ABSMAX_PROGRAMS: tl.constexpr):
+    """The power that brings the largest of ``x_absmax`` to at least 2^14 and below 2^15; its
+    inverse.
 
     Both are normal numbers, wherever x lies.
     """
-    o = tl.arange(0, triton.next_power_of_2(MAXIMA))
-    b_exponent = tl.max(tl.load(maxima + o, mask=o < MAXIMA, other=0)) >> 23
+    o = tl.arange(0, triton.next_power_of_2(ABSMAX_PROGRAMS))
+    b_exponent = tl.max(tl.load(x_absmax + o, mask=o < ABSMAX_PROGRAMS, other=0)) >> 23
     b_power = tl.minimum(268 - b_exponent, 240)
     b_scale = (b_power << 23).to(tl.float32, bitcast=True)
     return b_scale, ((254 - b_power) << 23).to(tl.float32, bitcast=True)

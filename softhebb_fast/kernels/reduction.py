@@ -13,13 +13,13 @@ from softhebb_fast.kernels.tiles import lebesgue, weight_offsets
 
 
 @triton.jit
-def project_kernel(
+def reduce_splits_kernel(
     yx,
-    sums,
+    y_sums,
     w,
     d,
     norms,
-    largest,
+    dw_absmax,
     lebesgue_p,
     G: tl.constexpr,
     P: tl.constexpr,
@@ -30,8 +30,8 @@ def project_kernel(
 ):
     """D of one neuron, whole in registers: its SPLITS of yx summed in their order, less yu W.
 
-    yu is the sum of y u, if ``sums [SPLITS, 2, K]`` has it, else <W, yx>, which is the same where u
-    is linear in W.
+    yu is the sum of y u, if ``y_sums [SPLITS, 2, K]`` has it, else <W, yx>, which is the same where
+    u is linear in W.
     """
     N: tl.constexpr = G.GROUPS * G.K
     i_n = tl.program_id(0)
@@ -44,19 +44,19 @@ def project_kernel(
         o = (i_s + o_s).to(tl.int64)[:, None] * (N * P) + i_n * P + o_p[None, :]
         m = (i_s + o_s < SPLITS)[:, None] & (o_p < P)[None, :]
         b_yx += tl.sum(tl.load(yx + o, mask=m, other=0.0), axis=0)[None, :]
-    if sums is None:
+    if y_sums is None:
         o_w, m_w = weight_offsets(i_g, o_k, o_p, G, P)
         b_w = tl.load(w + o_w, mask=m_w, other=0.0).to(tl.float32)
         b_yu = tl.sum(lebesgue(b_w, lebesgue_p, LEBESGUE) * b_yx, axis=1)
     else:
-        b_yu = sum_of_parts(sums + N, 2 * N, i_n + tl.arange(0, 1), o_k < G.K, 0, SPLITS, SPLITS)
+        b_yu = sum_of_parts(y_sums + N, 2 * N, i_n + tl.arange(0, 1), o_k < G.K, 0, SPLITS, SPLITS)
     tl.debug_barrier()
-    b_norm, b_max = store_change(d, b_yx, b_yu, w, norms, i_g, o_k, o_p, lebesgue_p, G, P, LEBESGUE)
-    store_norms(norms, b_norm, largest, b_max, i_g, 0, o_k, G, 1)
+    b_norm, b_max = store_dw(d, b_yx, b_yu, w, norms, i_g, o_k, o_p, lebesgue_p, G, P, LEBESGUE)
+    store_norms(norms, b_norm, dw_absmax, b_max, i_g, 0, o_k, G, 1)
 
 
 @triton.jit
-def store_change(
+def store_dw(
     d,
     b_yx,
     b_yu,
@@ -89,12 +89,13 @@ def store_change(
 
 @triton.jit
 def store_norms(
-    norms, b_norm, largest, b_max, i_g, i_c, o_k, G: tl.constexpr, COLUMNS: tl.constexpr
+    norms, b_norm, dw_absmax, b_max, i_g, i_c, o_k, G: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """Column ``i_c`` of ``norms [K, COLUMNS]``, if they are asked for, and ``largest [GROUPS]``."""
+    """Column ``i_c`` of ``norms [K, COLUMNS]``, if they are asked for, and ``dw_absmax
+    [GROUPS]``."""
     if norms is not None:
         tl.store(norms + (i_g * G.K + o_k) * COLUMNS + i_c, b_norm, mask=o_k < G.K)
-    tl.atomic_max(largest + i_g, tl.max(b_max))
+    tl.atomic_max(dw_absmax + i_g, tl.max(b_max))
 
 
 @triton.jit
@@ -118,7 +119,7 @@ def sum_of_splits(yx, i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr, SPLITS: t
 
 
 @triton.jit
-def sum_of_parts(sums, STEP: tl.constexpr, o, m, first, PARTS: tl.constexpr, SHARE: tl.constexpr):
+def sum_of_parts(y_sums, STEP: tl.constexpr, o, m, first, PARTS: tl.constexpr, SHARE: tl.constexpr):
     """The sum of SHARE of PARTS, which lie STEP apart, from the one of number ``first`` on."""
     AT_ONCE: tl.constexpr = min(32, triton.next_power_of_2(SHARE))
     b_sum = tl.zeros((AT_ONCE, o.shape[0]), tl.float32)
@@ -126,27 +127,27 @@ def sum_of_parts(sums, STEP: tl.constexpr, o, m, first, PARTS: tl.constexpr, SHA
         o_s = i + tl.arange(0, AT_ONCE)[:, None]
         m_s = (o_s < SHARE) & (first + o_s < PARTS) & m[None, :]
         o_s = (first + o_s) * STEP + o[None, :]
-        b_sum += tl.load(sums + o_s, mask=m_s, other=0.0, cache_modifier=".cg")
+        b_sum += tl.load(y_sums + o_s, mask=m_s, other=0.0, cache_modifier=".cg")
     return tl.sum(b_sum, axis=0)
 
 
-def project(
+def reduce_splits(
     yx: Tensor,
-    sums: Tensor | None,
+    y_sums: Tensor | None,
     w: Tensor,
     d: Tensor,
     norms: Tensor | None,
-    largest: Tensor,
+    dw_absmax: Tensor,
     G: Geometry,
     rule: Rule,
     splits: int,
 ) -> None:
     """D of the parts of yx: one launch."""
-    config = configs.project(G)
+    config = configs.reduce_splits(G)
     launch.launch(
-        project_kernel,
+        reduce_splits_kernel,
         (G.neurons,),
-        (yx, sums, w, d, norms, largest, rule.lebesgue_p),
+        (yx, y_sums, w, d, norms, dw_absmax, rule.lebesgue_p),
         {
             "G": G,
             "P": G.P,

@@ -17,7 +17,7 @@ def test_what_was_touched_longest_ago_leaves_first(monkeypatch):
     cache = Cache()
     for piece in ("a", "b", "c", "a", "d"):  # d takes the place of b
         cache.touch((piece,), 10.0, dirty=piece == "b", fresh=False)
-    assert [*cache.held] == [("c",), ("a",), ("d",)]
+    assert [*cache.u_in_registers] == [("c",), ("a",), ("d",)]
     assert (cache.read, cache.evicted) == (40.0, 10.0)
     cache.touch(("b",), 10.0, dirty=True, fresh=True)  # written whole: not read
     assert (cache.read, cache.evicted) == (40.0, 10.0)

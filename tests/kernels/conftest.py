@@ -60,8 +60,8 @@ def emulated(emulator, monkeypatch):
 
         def emulate(launch: Launch):
             work = partial(launched(emulator, launch, target, **options), launch.source()[1])
-            awaited = launch.named.get("awaited")
-            report = work(batch=launch.grid[0]) if at_a_time else in_turn(awaited, work)
+            row_counters = launch.named.get("row_counters")
+            report = work(batch=launch.grid[0]) if at_a_time else in_turn(row_counters, work)
             reports.append(report | {"kernel": launch.name})
 
         try:
@@ -90,9 +90,9 @@ def shortened(emulator, monkeypatch):
             args = launch.source()[1]
             names = [name for name, a in launch.named.items() if a is not None]
             work = launched(emulator, launch, target)
-            awaited = launch.named.get("awaited")
-            if awaited is not None:
-                awaited.fill_(LATER)
+            row_counters = launch.named.get("row_counters")
+            if row_counters is not None:
+                row_counters.fill_(LATER)
             for i, short in enumerate(args):
                 if isinstance(short, torch.Tensor):
                     cut = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
@@ -105,7 +105,7 @@ def shortened(emulator, monkeypatch):
                         if "out-of-bounds" in str(fault) and f"arg{i}" in str(fault):
                             continue
                     passed.append(tried[-1])
-            in_turn(awaited, partial(work, args))
+            in_turn(row_counters, partial(work, args))
 
         with launches_go_to(shorten, target):
             call()
@@ -116,7 +116,7 @@ def shortened(emulator, monkeypatch):
 
 def launched(emulator: ModuleType, launch, target: str, **options):
     """The emulator's run of one launch, waiting for its arguments."""
-    if launch.scans:
+    if launch.absmax_programs:
         # Matrix instructions of some programs count as reads of all that run in step.
         options["batch"] = 1
     return partial(emulator.run, launch.compile(target), launch.grid, **options)

@@ -57,15 +57,15 @@ def apart(monkeypatch):
 
 
 @pytest.fixture
-def at_once(monkeypatch):
+def fuse_activity(monkeypatch):
     """Forward makes y of its tiles, which wait for each other's statistics."""
     monkeypatch.setattr(configs, "processors", lambda device: 132)
     waiting = []
 
     def launched(*given):
-        awaited = Launch(*given).named.get("awaited")
-        waiting.append(awaited is not None)
-        in_turn(awaited, lambda: straight(*given))
+        row_counters = Launch(*given).named.get("row_counters")
+        waiting.append(row_counters is not None)
+        in_turn(row_counters, lambda: straight(*given))
 
     straight = launch.launch
     monkeypatch.setattr(launch, "launch", launched)
@@ -124,22 +124,22 @@ def test_many_small_tiles_and_splits(wta, layout, precision, monkeypatch):
     assert_outputs_close(got, expected(x, w, bias, case.conv))
 
 
-@pytest.mark.usefixtures("apart", "at_once")
+@pytest.mark.usefixtures("apart", "fuse_activity")
 @pytest.mark.parametrize(
     ("wta", "numbers"),
     [("soft", "ieee"), ("hard", "ieee"), ("soft_anti", "tf32x3"), ("soft_anti", "bfloat16")],
 )
 @pytest.mark.parametrize("held", [True, False])
-def test_y_at_once(wta, numbers, held, monkeypatch):
+def test_y_at_once(wta, numbers, u_in_registers, monkeypatch):
     """Of two groups, of several tiles each, whose positions are no multiple of the tile's."""
     dtype = torch.bfloat16 if numbers == "bfloat16" else torch.float32
     precision = "ieee" if numbers == "bfloat16" else numbers
     monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
-    tile = configs.Config(16, 16 if held else 64, 16, 4, 1)
+    tile = configs.Config(16, 16 if u_in_registers else 64, 16, 4, 1)
     monkeypatch.setattr(configs, "forward", lambda *_: tile)
-    monkeypatch.setattr(configs, "held", lambda *_: held)
+    monkeypatch.setattr(configs, "held", lambda *_: u_in_registers)
     monkeypatch.setattr(configs, "splits", lambda G, M, config: 2)
-    w = (66 if held else 140, 24, 1, 2)
+    w = (66 if u_in_registers else 140, 24, 1, 2)
     case = Case((1, 48, 5, 3), w, {"wta": wta, "groups": 2}, True, "channels_last")
     x, w, bias = case.tensors(dtype)
     got = kernels.conv2d(x, w, bias, **case.conv)
@@ -150,14 +150,14 @@ def test_y_at_once(wta, numbers, held, monkeypatch):
         assert_close(got.bias_delta, want.bias_delta, delta_tolerance(dtype))
 
 
-@pytest.mark.usefixtures("apart", "at_once")
+@pytest.mark.usefixtures("apart", "fuse_activity")
 def test_y_is_the_same_at_once_or_later(monkeypatch):
     monkeypatch.setattr(configs, "forward", lambda *_: SMALL)
     x, w, bias = CASES["tiles"].tensors(torch.float32)
-    at_once = kernels.conv2d(x, w, bias, **CASES["tiles"].conv)
+    fuse_activity = kernels.conv2d(x, w, bias, **CASES["tiles"].conv)
     later = {"activity": configs.Config(32, 32, 0, 4, 1)}
     with configs.chosen(later):
-        assert_outputs_close(kernels.conv2d(x, w, bias, **CASES["tiles"].conv), at_once)
+        assert_outputs_close(kernels.conv2d(x, w, bias, **CASES["tiles"].conv), fuse_activity)
 
 
 @pytest.mark.usefixtures("apart")

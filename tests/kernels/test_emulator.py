@@ -71,7 +71,7 @@ def test_conv2d(emulated, name, target, monkeypatch):
         first = ["one_pass"]
     elif name.startswith("apart"):
         first = ["forward", "compete", "activity"]
-    second = "project" if name.startswith("one_pass") else "plasticity"
+    second = "reduce_splits" if name.startswith("one_pass") else "plasticity"
     assert [r["kernel"] for r in reports] == [*first, second, "apply"]
 
 
@@ -176,11 +176,11 @@ def test_a_broken_kernel_is_caught(emulator, target, kernel, mutation, monkeypat
 
     def mutate(launch: Launch):
         compiled, args = launch.compile(target), launch.source()[1]
-        awaited = launch.named.get("awaited")
+        row_counters = launch.named.get("row_counters")
         run = partial(emulator.run, compiled, launch.grid)
         if launch.name == kernel:
             ptx, changes = re.subn(*MUTATIONS[mutation], compiled.asm["ptx"])
-            in_turn(awaited, partial(run, args))
+            in_turn(row_counters, partial(run, args))
             cut = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
             report = run(cut, ptx=ptx)
             same = all(
@@ -190,7 +190,7 @@ def test_a_broken_kernel_is_caught(emulator, target, kernel, mutation, monkeypat
             )
             caught.append(changes > 0 and (bool(report["races"]) or not same))
         else:
-            in_turn(awaited, partial(run, args))
+            in_turn(row_counters, partial(run, args))
 
     with launches_go_to(mutate, target):
         kernels.conv2d(x, w, bias, **options)

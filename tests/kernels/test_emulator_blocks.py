@@ -60,7 +60,7 @@ def test_block(emulated, name, target, monkeypatch):
         assert_close(got[1], delta, 2 * tolerance(x.dtype, "delta"))
     assert [r["races"] for r in learned + still] == [{}] * len(learned + still)
     whole = name.startswith("one_pass")
-    expected = ["one_pass", "project"] if whole else ["forward", "plasticity"]
+    expected = ["one_pass", "reduce_splits"] if whole else ["forward", "plasticity"]
     assert [r["kernel"] for r in learned] == [*expected, "apply"]
     assert len(still) <= 2
 
