@@ -282,7 +282,7 @@ SOFTHEBB_TILES bool multiply_tiles(View<float> c, View<const float> a, View<cons
 
 }  // namespace
 
-const char* split_missing() {
+const char* bf16x3_missing() {
   static const char* const missing = [] {
     unsigned a = 0, b = 0, c = 0, d = 0;
     const bool tiles = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1);
@@ -293,16 +293,16 @@ const char* split_missing() {
   return missing;
 }
 
-bool multiply_split(View<float> c, View<const float> a, View<const float> b, int64_t m, int64_t n,
+bool multiply_bf16x3(View<float> c, View<const float> a, View<const float> b, int64_t m, int64_t n,
                     int64_t k, bool add) {
   return multiply_tiles(c, a, b, m, n, k, add);
 }
 
 #else
 
-const char* split_missing() { return "the native kernels were built without AMX tiles"; }
+const char* bf16x3_missing() { return "the native kernels were built without AMX tiles"; }
 
-bool multiply_split(View<float>, View<const float>, View<const float>, int64_t, int64_t, int64_t,
+bool multiply_bf16x3(View<float>, View<const float>, View<const float>, int64_t, int64_t, int64_t,
                     bool) {
   return false;
 }

@@ -8,12 +8,12 @@
 namespace softhebb {
 
 // Why this machine has none, or null: they need Intel's AMX tiles.
-const char* split_missing();
+const char* bf16x3_missing();
 
 // c [m, n] = a [m, k] b [k, n], or c += a b. Rows of a and of either b or its transpose are
 // contiguous. False if an operand holds what is not finite or is beyond 2^50; c is then undefined.
 // An element of c depends on its row of a and its column of b alone, not on where they lie.
-bool multiply_split(View<float> c, View<const float> a, View<const float> b, int64_t m, int64_t n,
+bool multiply_bf16x3(View<float> c, View<const float> a, View<const float> b, int64_t m, int64_t n,
                     int64_t k, bool add);
 
 }  // namespace softhebb

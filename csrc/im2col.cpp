@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "geometry.h"
-#include "kernels.h"
+#include "multiversion.h"
 
 namespace softhebb {
 namespace {
@@ -52,9 +52,55 @@ void pad_channel(const in_t* channel, const Geometry& g, int64_t first, int64_t 
   }
 }
 
+// Every tap's view of a padded channel, [out_rows, out_width], one tap a line.
+template <typename T>
+struct SpreadChannel {
+  const T* from;
+  T* to;
+  int64_t width, line, rows, columns, out_rows, out_width;
+  Window window;
+};
+
+// N is the width of the output if it is a common one, 0 if not.
+template <typename T, int64_t N>
+SOFTHEBB_INLINE void spread_rows(const SpreadChannel<T>& a, const T* from, T* to) {
+  const int64_t width = N ? N : a.out_width, step = N ? 1 : a.window.stride[1];
+  for (int64_t oy = 0; oy < a.out_rows; ++oy, to += width) {
+    const T* row = from + oy * a.window.stride[0] * a.width;
+#pragma omp simd
+    for (int64_t ox = 0; ox < width; ++ox) to[ox] = row[ox * step];
+  }
+}
+
+template <typename T>
+SOFTHEBB_INLINE void spread_channel_body(const SpreadChannel<T>& a) {
+  const int64_t width = a.window.stride[1] == 1 ? a.out_width : 0;
+  T* to = a.to;
+  for (int64_t r = 0; r < a.rows; ++r) {
+    for (int64_t s = 0; s < a.columns; ++s, to += a.line) {
+      const T* from = a.from + r * a.window.dilation[0] * a.width + s * a.window.dilation[1];
+      switch (width) {
+        case 8:
+          spread_rows<T, 8>(a, from, to);
+          break;
+        case 16:
+          spread_rows<T, 16>(a, from, to);
+          break;
+        case 32:
+          spread_rows<T, 32>(a, from, to);
+          break;
+        default:
+          spread_rows<T, 0>(a, from, to);
+      }
+    }
+  }
+}
+
+SOFTHEBB_KERNEL(spread_channel, SpreadChannel)
+
 // Output rows [oy, oy + count) of one image whose channels lie next to each other.
 template <typename in_t, typename T>
-void gather_channels_last(const in_t* image, const Geometry& g, int64_t oy, int64_t count, T* to,
+void im2col_channels_last(const in_t* image, const Geometry& g, int64_t oy, int64_t count, T* to,
                           int64_t line) {
   constexpr int64_t kBlock = 16;
   const int64_t taps = g.rows * g.columns;
@@ -82,7 +128,7 @@ void gather_channels_last(const in_t* image, const Geometry& g, int64_t oy, int6
 
 // The patches of a linear layer: x transposed, in blocks that stay in cache.
 template <typename in_t, typename T>
-void gather_linear(const in_t* x, const Geometry& g, int64_t count, T* to, int64_t line) {
+void im2col_linear(const in_t* x, const Geometry& g, int64_t count, T* to, int64_t line) {
   constexpr int64_t kBlock = 16;
   for (int64_t c = 0; c < g.channels; c += kBlock) {
     const int64_t end = std::min(c + kBlock, g.channels);
@@ -113,8 +159,8 @@ Geometry::Geometry(const at::Tensor& x, const at::Tensor& weight, const Window& 
       padded_column(padded(width, w.padding[1], mode)) {}
 
 template <typename in_t, typename T>
-void gather(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to, int64_t line) {
-  if (g.is_linear()) return gather_linear(x + row * g.x_stride[0], g, count, to, line);
+void im2col(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to, int64_t line) {
+  if (g.is_linear()) return im2col_linear(x + row * g.x_stride[0], g, count, to, line);
   const bool channels_last = g.x_stride[1] == 1 && g.x_stride[3] != 1 && g.channels > 1;
   const int64_t stride = g.window.stride[0], reach = (g.rows - 1) * g.window.dilation[0];
   const int64_t width = g.padded_column.size(), taps = g.rows * g.columns;
@@ -128,7 +174,7 @@ void gather(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to,
     const int64_t oy = row % g.out_height, rows = std::min(end - row, g.out_height - oy);
     const in_t* image = x + row / g.out_height * g.x_stride[0];
     if (channels_last) {
-      gather_channels_last(image, g, oy, rows, to, line);
+      im2col_channels_last(image, g, oy, rows, to, line);
     } else {
       for (int64_t c = 0; c < g.channels; ++c) {
         const int64_t padded_rows = (rows - 1) * stride + reach + 1;
@@ -142,9 +188,9 @@ void gather(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to,
   }
 }
 
-template void gather(const float*, const Geometry&, int64_t, int64_t, float*, int64_t);
-template void gather(const double*, const Geometry&, int64_t, int64_t, double*, int64_t);
-template void gather(const at::Half*, const Geometry&, int64_t, int64_t, float*, int64_t);
-template void gather(const at::BFloat16*, const Geometry&, int64_t, int64_t, float*, int64_t);
+template void im2col(const float*, const Geometry&, int64_t, int64_t, float*, int64_t);
+template void im2col(const double*, const Geometry&, int64_t, int64_t, double*, int64_t);
+template void im2col(const at::Half*, const Geometry&, int64_t, int64_t, float*, int64_t);
+template void im2col(const at::BFloat16*, const Geometry&, int64_t, int64_t, float*, int64_t);
 
 }  // namespace softhebb

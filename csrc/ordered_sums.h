@@ -19,7 +19,7 @@ SOFTHEBB_INLINE T fold_lanes(T* lanes) {
 }
 
 template <typename T>
-SOFTHEBB_INLINE T lane_dot(const T* a, const T* b, int64_t size) {
+SOFTHEBB_INLINE T ordered_dot(const T* a, const T* b, int64_t size) {
   T lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= size; i += kLanes) {
@@ -31,7 +31,7 @@ SOFTHEBB_INLINE T lane_dot(const T* a, const T* b, int64_t size) {
 }
 
 template <typename T>
-SOFTHEBB_INLINE T lane_sum(const T* a, int64_t size) {
+SOFTHEBB_INLINE T ordered_sum(const T* a, int64_t size) {
   T lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= size; i += kLanes) {

@@ -9,7 +9,7 @@
 namespace softhebb {
 
 template <typename in_t, typename T>
-void Contest<in_t, T>::run(View<T> u, View<T> y, int64_t position, int64_t count, T* mean,
+void TileEpilogue<in_t, T>::run(View<T> u, View<T> y, int64_t position, int64_t count, T* mean,
                            T* sums) const {
   const Timed timed(Part::competition);
   for (int64_t j = 0; j < count; j += kStrip) {
@@ -33,7 +33,7 @@ void Contest<in_t, T>::run(View<T> u, View<T> y, int64_t position, int64_t count
 }
 
 template <typename in_t, typename T>
-void Contest<in_t, T>::compete(View<const T> u, View<T> y, int64_t position,
+void TileEpilogue<in_t, T>::compete(View<const T> u, View<T> y, int64_t position,
                                int64_t count) const {
   T largest[kStrip];
   int32_t winner[kStrip];
@@ -53,7 +53,7 @@ void Contest<in_t, T>::compete(View<const T> u, View<T> y, int64_t position,
 }
 
 template <typename in_t, typename T>
-void Contest<in_t, T>::pool(View<const T> u, const T* mean, int64_t image, int64_t images,
+void TileEpilogue<in_t, T>::pool(View<const T> u, const T* mean, int64_t image, int64_t images,
                             int64_t begin, int64_t end) const {
   const Timed timed(Part::pooling);
   for (int64_t i = 0; i < images; ++i) {
@@ -63,9 +63,9 @@ void Contest<in_t, T>::pool(View<const T> u, const T* mean, int64_t image, int64
   }
 }
 
-template class Contest<float, float>;
-template class Contest<double, double>;
-template class Contest<at::Half, float>;
-template class Contest<at::BFloat16, float>;
+template class TileEpilogue<float, float>;
+template class TileEpilogue<double, double>;
+template class TileEpilogue<at::Half, float>;
+template class TileEpilogue<at::BFloat16, float>;
 
 }  // namespace softhebb

@@ -8,9 +8,9 @@
 namespace softhebb {
 
 template <typename in_t, typename T>
-class Contest {
+class TileEpilogue {
  public:
-  Contest(const Geometry& g, const Competition& c, const Wanted& wanted, const T* bias,
+  TileEpilogue(const Geometry& g, const Competition& c, const Wanted& wanted, const T* bias,
           bool pool_whole_images)
       : g_(g), c_(c), wanted_(wanted), bias_(bias), pool_images_(pool_whole_images) {}
 

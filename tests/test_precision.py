@@ -150,13 +150,13 @@ def test_cuda_follows_the_settings_that_torch_follows(monkeypatch):
 
 def test_only_cuda_tensors_follow_them(monkeypatch):
     monkeypatch.setattr(precision, "of_torch", {"conv2d": "tf32"}.get)
-    found = precision.as_torch("conv2d")(lambda x: precision.unnamed())
+    found = precision.as_torch("conv2d")(lambda x: precision.torch_default())
     assert found(torch.empty(0)) == "ieee"
     assert found(torch.empty(0, device="meta")) == "ieee"
-    assert precision.unnamed() == "ieee"
+    assert precision.torch_default() == "ieee"
     with fake_cuda():
         assert found(torch.empty(0, device=CUDA)) == "tf32"
-    assert precision.unnamed() == "ieee"
+    assert precision.torch_default() == "ieee"
 
 
 class Listener(Reporter):

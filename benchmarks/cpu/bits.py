@@ -35,7 +35,7 @@ from softhebb_fast.presets import PRESETS
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.trainer import Trainer
 
-WAYS = {"none": None, "direction": "delta", "in_place": "in_place"}  # in which a block may learn
+WAYS = {"none": None, "direction": "delta_w", "in_place": "in_place"}  # in which a block may learn
 BACKENDS = ("cpp", "reference")
 WTA = ("soft_anti", "soft", "hard", "hard_anti")
 DTYPES = (torch.float32, torch.float32, torch.float64, torch.float16, torch.bfloat16)

@@ -25,7 +25,7 @@ from softhebb_fast.bench.cases import Part, select
 from softhebb_fast.bench.inputs import inputs
 from softhebb_fast.epilogue import Epilogue
 
-PARTS = ("gather", "transforms", "products", "competition", "pooling", "apply")
+PARTS = ("im2col", "transforms", "products", "competition", "pooling", "apply")
 NETWORKS = ("cifar10", "mnist-128", "mnist-mlp")
 SWITCH = "SOFTHEBB_FAST_WINOGRAD"
 FIELDS = ["net", "layer", "batch", "method", "what", "value", "unit"]
@@ -150,7 +150,7 @@ def errors(about: tuple, part: Part, x: Tensor, weight: Tensor) -> Iterator[tupl
     for method, switch in (("direct", "0"), ("winograd", "1")):
         os.environ[SWITCH] = switch
         out = ops.conv2d(x, weight, None, **options(part, "soft"))
-        for name in ("u", "delta"):
+        for name in ("u", "delta_w"):
             yield from error(about, method, name, getattr(out, name), getattr(exact, name))
 
 

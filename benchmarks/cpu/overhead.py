@@ -32,7 +32,7 @@ from softhebb_fast.data import permutation
 from softhebb_fast.models import features
 from softhebb_fast.training import steps
 from softhebb_fast.training.features import FeatureSet
-from softhebb_fast.training.stages import HebbianStage, Inputs
+from softhebb_fast.training.stages import BatchSource, HebbianStage
 
 Clock = Callable[[], float]
 FIELDS = ("layers", "step_seconds", "outside_seconds", "outside_share")
@@ -86,9 +86,9 @@ def stage(trained: list[int]) -> HebbianStage:
     first = trained[0]
     if first:
         x, labels = source.subset(500).batch(slice(None))
-        kept = Inputs(FeatureSet(features(list(net.eval().blocks[:first]), x), labels), [])
+        kept = BatchSource(FeatureSet(features(list(net.eval().blocks[:first]), x), labels), [])
     else:
-        kept = Inputs(source, [])
+        kept = BatchSource(source, [])
     return HebbianStage(net, kept, source, trained, 1, case.batch)
 
 
@@ -99,7 +99,7 @@ def measure(trained: list[int], count: int, clock: Clock) -> tuple[float, float]
 
     def walk() -> Iterator[int]:
         for epoch in itertools.count():
-            yield from steps.walker(watched_stage).walk(permutation(samples, 0, epoch))
+            yield from steps.runner(watched_stage).walk(permutation(samples, 0, epoch))
 
     with watched(clock) as inside:
         begin = clock()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from softhebb_fast.training.metrics import Row
+from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.trainer import Trainer
 
@@ -39,7 +39,7 @@ class Bars(Reporter):
     def advance(self, count: int) -> None:
         self.bar.update(count)
 
-    def figures(self, text: str) -> None:
+    def status(self, text: str) -> None:
         self.bar.set_postfix_str(text, refresh=False)
 
     def end(self) -> None:
@@ -50,7 +50,7 @@ class Bars(Reporter):
     def say(self, text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
-    def record(self, row: Row) -> None:
+    def record(self, row: MetricsRow) -> None:
         if self.writer is None:
             return
         where = f"layer {row['layer']}" if "layer" in row else "classifier"

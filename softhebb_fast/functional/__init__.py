@@ -10,7 +10,7 @@ from softhebb_fast.functional.components import (
     soft_wta,
 )
 from softhebb_fast.functional.operators import (
-    Block,
+    BlockOutput,
     Step,
     softhebb_block,
     softhebb_conv1d,
@@ -22,7 +22,7 @@ from softhebb_fast.functional.operators import (
 from softhebb_fast.reference import SoftHebbOutput
 
 __all__ = [
-    "Block",
+    "BlockOutput",
     "CompetitionStatistics",
     "Epilogue",
     "SoftHebbOutput",

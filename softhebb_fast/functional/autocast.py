@@ -15,6 +15,6 @@ def autocasts(device: torch.device) -> bool:
     return device.type in _KINDS and torch.is_autocast_enabled(device.type)
 
 
-def as_called(device: torch.device) -> AbstractContextManager:
+def autocast_disabled(device: torch.device) -> AbstractContextManager:
     """Autocast off: float32 is summed in float32."""
     return torch.autocast(device.type, enabled=False) if autocasts(device) else nullcontext()

@@ -15,7 +15,7 @@ from softhebb_fast.checks import (
     check_update,
     pair,
 )
-from softhebb_fast.functional.autocast import as_called
+from softhebb_fast.functional.autocast import autocast_disabled
 
 
 def soft_wta(
@@ -72,7 +72,7 @@ def hebbian_update(
     check_update(x, y, u, weight, stride, padding, dilation, groups, padding_mode)
     x, y, u, w = (reference.accumulated(t) for t in (x, y, u, weight))
     padded = reference.pad(x, padding, padding_mode) if w.dim() == 4 else x
-    with as_called(w.device):
+    with autocast_disabled(w.device):
         d = reference.hebbian_update(
             padded, y, u, w, stride=stride, dilation=dilation, groups=groups
         )
@@ -92,11 +92,11 @@ def norm_dependent_rate(
 
 
 def hebbian_step_(
-    weight: Tensor, delta: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+    weight: Tensor, delta_w: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
 ) -> Tensor:
-    """``W += norm_dependent_rate(W) * delta`` in place; returns ``weight``. delta as weight."""
-    check_step(weight, delta, lebesgue_p)
-    return reference.hebbian_step_(weight, delta, lr, lr_power, lebesgue_p)
+    """``W += norm_dependent_rate(W) * delta_w`` in place; returns ``weight``. delta_w as weight."""
+    check_step(weight, delta_w, lebesgue_p)
+    return reference.hebbian_step_(weight, delta_w, lr, lr_power, lebesgue_p)
 
 
 class CompetitionStatistics(NamedTuple):

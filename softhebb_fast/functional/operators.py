@@ -19,7 +19,7 @@ from softhebb_fast.checks import (
     pair,
 )
 from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.functional.autocast import as_called
+from softhebb_fast.functional.autocast import autocast_disabled
 from softhebb_fast.reference import SoftHebbOutput
 
 
@@ -27,15 +27,15 @@ class Step(NamedTuple):
     """What a step in place gives: u as it was before, and the direction of the bias or None."""
 
     u: Tensor
-    bias_delta: Tensor | None
+    delta_b: Tensor | None
 
 
-class Block(NamedTuple):
-    """What ``softhebb_block`` gives; ``delta`` and ``bias_delta`` are None where not asked for."""
+class BlockOutput(NamedTuple):
+    """What ``softhebb_block`` gives; ``delta_w`` and ``delta_b`` are None where not asked for."""
 
     out: Tensor
-    delta: Tensor | None
-    bias_delta: Tensor | None
+    delta_w: Tensor | None
+    delta_b: Tensor | None
 
 
 def softhebb_conv2d(
@@ -61,10 +61,10 @@ def softhebb_conv2d(
 
     Shapes: x ``[B, C, H, W]``, weight ``[K, C / groups, R, S]``, bias ``[K]``;
     u ``[B, K, OH, OW]`` with ``OH = (H + 2 padding - dilation (R - 1) - 1) // stride + 1``,
-    delta as weight. float64, float32, float16 or bfloat16, the same for all; sums are taken in
+    delta_w as weight. float64, float32, float16 or bfloat16, the same for all; sums are taken in
     float32 at least.
 
-    ``u`` is differentiable in x, weight and bias as a convolution is; ``delta`` is a constant.
+    ``u`` is differentiable in x, weight and bias as a convolution is; ``delta_w`` is a constant.
 
     Args:
         t_invert: inverse temperature of the softmax; hard competitions ignore it.
@@ -104,7 +104,7 @@ def softhebb_conv2d(
         lebesgue_p=lebesgue_p,
         tie_rule=tie_rule,
     )
-    with as_called(x.device):
+    with autocast_disabled(x.device):
         return _module(backend, x, options).conv2d(x, weight, bias, **options)
 
 
@@ -124,7 +124,7 @@ def softhebb_conv2d_step_(
     bias is left alone. Options and errors as in ``softhebb_conv2d``.
     """
     options = _conv2d_options(x, weight, bias, **options)
-    with torch.no_grad(), as_called(x.device):
+    with torch.no_grad(), autocast_disabled(x.device):
         module = _module(backend, x, options)
         return Step(
             *module.conv2d_step_(x, weight, bias, lr=float(lr), lr_power=float(lr_power), **options)
@@ -149,7 +149,7 @@ def softhebb_conv1d(
     for name, tensor in (("x", x), ("weight", weight)):
         if tensor.dim() != 3:
             raise ValueError(f"{name} must have 3 dimensions; got {tuple(tensor.shape)}")
-    u, delta, bias_delta = softhebb_conv2d(
+    u, delta_w, delta_b = softhebb_conv2d(
         x.unsqueeze(2),
         weight.unsqueeze(2),
         bias,
@@ -158,7 +158,7 @@ def softhebb_conv1d(
         dilation=(1, dilation),
         **options,
     )
-    return SoftHebbOutput(u.squeeze(2), delta.squeeze(2), bias_delta)
+    return SoftHebbOutput(u.squeeze(2), delta_w.squeeze(2), delta_b)
 
 
 def softhebb_linear(
@@ -176,7 +176,7 @@ def softhebb_linear(
 ) -> SoftHebbOutput:
     """Multiply ``x`` by ``weight`` and compute the SoftHebb update of ``weight``.
 
-    Shapes: x ``[..., N]``, weight ``[K, N]``, bias ``[K]``; u ``[..., K]``, delta as weight.
+    Shapes: x ``[..., N]``, weight ``[K, N]``, bias ``[K]``; u ``[..., K]``, delta_w as weight.
     Options and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the neuron of
     rank ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
     """
@@ -191,7 +191,7 @@ def softhebb_linear(
         lebesgue_p=lebesgue_p,
         tie_rule=tie_rule,
     )
-    with as_called(x.device):
+    with autocast_disabled(x.device):
         out = _module(backend, x, options).linear(_rows(x), weight, bias, **options)
     return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]))
 
@@ -208,11 +208,11 @@ def softhebb_linear_step_(
 ) -> Step:
     """``softhebb_linear`` and ``hebbian_step_`` in one, as ``softhebb_conv2d_step_``."""
     options = _linear_options(x, weight, bias, **options)
-    with torch.no_grad(), as_called(x.device):
-        u, bias_delta = _module(backend, x, options).linear_step_(
+    with torch.no_grad(), autocast_disabled(x.device):
+        u, delta_b = _module(backend, x, options).linear_step_(
             _rows(x), weight, bias, lr=float(lr), lr_power=float(lr_power), **options
         )
-    return Step(u.view(*x.shape[:-1], weight.shape[0]), bias_delta)
+    return Step(u.view(*x.shape[:-1], weight.shape[0]), delta_b)
 
 
 def softhebb_block(
@@ -226,7 +226,7 @@ def softhebb_block(
     lr_power: float = 0.5,
     backend: str = "auto",
     **options,
-) -> Block:
+) -> BlockOutput:
     """Convolution, activation and pooling in one pass, learning or not; builds no graph.
 
     Gives what ``epilogue.apply`` makes of the u of ``softhebb_conv2d``, ``[B, K, PH, PW]``; a
@@ -234,7 +234,7 @@ def softhebb_block(
 
     Args:
         epilogue: activation and pooling.
-        update: None (evaluation), ``"delta"`` (also return the direction) or ``"in_place"``
+        update: None (evaluation), ``"delta_w"`` (also return the direction) or ``"in_place"``
             (also step, as ``softhebb_conv2d_step_`` does).
         lr, lr_power: for ``"in_place"``.
         options: those of ``softhebb_conv2d``.
@@ -246,19 +246,21 @@ def softhebb_block(
     size = tuple(x.shape[2:]), tuple(weight.shape[2:])
     size = output_size(*size, options["stride"], options["padding"], options["dilation"])
     check_epilogue(epilogue, size)
-    if update not in (None, "delta", "in_place"):
-        raise ValueError(f"update must be None, 'delta' or 'in_place'; got {update!r}")
+    if update not in (None, "delta_w", "in_place"):
+        raise ValueError(f"update must be None, 'delta_w' or 'in_place'; got {update!r}")
     if update == "in_place" and lr is None:
         raise ValueError("lr must be given for update='in_place'; got None")
-    with torch.no_grad(), as_called(x.device):
+    with torch.no_grad(), autocast_disabled(x.device):
         module = _module(backend, x, options)
         if update is None:
-            return Block(module.block_forward(x, weight, bias, epilogue, **options), None, None)
-        if update == "delta":
-            return Block(*module.block_update(x, weight, bias, epilogue, **options))
+            return BlockOutput(
+                module.block_forward(x, weight, bias, epilogue, **options), None, None
+            )
+        if update == "delta_w":
+            return BlockOutput(*module.block_update(x, weight, bias, epilogue, **options))
         rates = {"lr": float(lr), "lr_power": float(lr_power)}
-        out, bias_delta = module.block_step_(x, weight, bias, epilogue, **rates, **options)
-        return Block(out, None, bias_delta)
+        out, delta_b = module.block_step_(x, weight, bias, epilogue, **rates, **options)
+        return BlockOutput(out, None, delta_b)
 
 
 def _conv2d_options(

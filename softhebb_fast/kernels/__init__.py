@@ -68,7 +68,7 @@ def conv2d_step_(
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d`` and ``reference.hebbian_step_`` in one: changes ``weight``.
 
-    Gives u and bias_delta. The rates come from the norms before the step; ``options`` are those
+    Gives u and delta_b. The rates come from the norms before the step; ``options`` are those
     of ``conv2d``.
     """
     G, rule = _conv2d(x, weight, **options)
@@ -166,7 +166,7 @@ def _learn(
     lr_power: float = 0.5,
     epilogue: Epilogue | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """u, or its epilogue, and bias_delta; the update goes into ``delta_w`` or onto the weight."""
+    """u, or its epilogue, and delta_b; the update goes into ``delta_w`` or onto the weight."""
     check_dtype(x)
     E = None if epilogue is None else pooling(epilogue, G)
     delta_b = None if bias is None or rule.hard else torch.empty_like(bias)

@@ -13,7 +13,7 @@ from torch import Tensor
 from triton import knobs
 
 from softhebb_fast.kernels.geometry import Geometry
-from softhebb_fast.precision import unnamed
+from softhebb_fast.precision import torch_default
 
 
 class Config(NamedTuple):
@@ -162,7 +162,7 @@ def precision(dtype: torch.dtype) -> str:
         return "ieee"
     chosen = os.environ.get("SOFTHEBB_FAST_PRECISION")
     if chosen is None:
-        return unnamed()
+        return torch_default()
     if chosen not in ("ieee", "tf32", "tf32x3"):
         raise ValueError(f"SOFTHEBB_FAST_PRECISION must be ieee, tf32 or tf32x3; got {chosen!r}")
     return chosen

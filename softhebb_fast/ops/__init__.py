@@ -55,12 +55,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHeb
 def conv2d_step_(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
 ) -> tuple[Tensor, Tensor | None]:
-    """``conv2d`` and ``reference.hebbian_step_`` in one: u and bias_delta; changes ``weight``.
+    """``conv2d`` and ``reference.hebbian_step_`` in one: u and delta_b; changes ``weight``.
 
     The rates come from the norms before the step. ``options`` are those of ``conv2d``.
     """
     u, b = schema.call.conv_step_(x, weight, bias, lr, lr_power, **options)
-    return u, _bias_delta(b, bias, options["wta"])
+    return u, _delta_b(b, bias, options["wta"])
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def linear_step_(
 ) -> tuple[Tensor, Tensor | None]:
     """``linear`` and ``reference.hebbian_step_`` in one, as ``conv2d_step_``."""
     u, b = schema.call.linear_step_(x, weight, bias, lr, lr_power, **options)
-    return u, _bias_delta(b, bias, options["wta"])
+    return u, _delta_b(b, bias, options["wta"])
 
 
 @torch.no_grad()
@@ -87,9 +87,9 @@ def block_forward(
 def block_update(
     x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """``conv2d`` with the pooled activation instead of u: that, delta and bias_delta."""
-    out, delta, b = schema.call.block_update(x, weight, bias, **options, **_pooling(epilogue))
-    return out, delta, _bias_delta(b, bias, options["wta"])
+    """``conv2d`` with the pooled activation instead of u: that, delta_w and delta_b."""
+    out, delta_w, b = schema.call.block_update(x, weight, bias, **options, **_pooling(epilogue))
+    return out, delta_w, _delta_b(b, bias, options["wta"])
 
 
 @torch.no_grad()
@@ -103,9 +103,9 @@ def block_step_(
     lr_power: float,
     **options,
 ) -> tuple[Tensor, Tensor | None]:
-    """``conv2d_step_`` with the pooled activation instead of u: that and bias_delta."""
+    """``conv2d_step_`` with the pooled activation instead of u: that and delta_b."""
     out, b = schema.call.block_step_(x, weight, bias, lr, lr_power, **options, **_pooling(epilogue))
-    return out, _bias_delta(b, bias, options["wta"])
+    return out, _delta_b(b, bias, options["wta"])
 
 
 def _pooling(e: Epilogue) -> dict:
@@ -120,9 +120,9 @@ def _pooling(e: Epilogue) -> dict:
 
 
 def _output(out: tuple[Tensor, ...], bias: Tensor | None, wta: str) -> SoftHebbOutput:
-    u, delta, bias_delta = out
-    return SoftHebbOutput(u, delta.detach(), _bias_delta(bias_delta.detach(), bias, wta))
+    u, delta_w, delta_b = out
+    return SoftHebbOutput(u, delta_w.detach(), _delta_b(delta_b.detach(), bias, wta))
 
 
-def _bias_delta(bias_delta: Tensor, bias: Tensor | None, wta: str) -> Tensor | None:
-    return None if bias is None or not wta.startswith("soft") else bias_delta
+def _delta_b(delta_b: Tensor, bias: Tensor | None, wta: str) -> Tensor | None:
+    return None if bias is None or not wta.startswith("soft") else delta_b

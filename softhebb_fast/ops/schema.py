@@ -109,11 +109,11 @@ def _fake_pooled(x, weight, stride, padding, dilation, kernel, pool_stride, pool
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
-def _fake_delta(weight: Tensor) -> Tensor:
+def _fake_delta_w(weight: Tensor) -> Tensor:
     return torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
 
 
-def _fake_bias_delta(weight, bias, wta) -> Tensor:
+def _fake_delta_b(weight, bias, wta) -> Tensor:
     learns = bias is not None and wta in ("soft", "soft_anti")
     return weight.new_empty(bias.shape[0] if learns else 0)
 
@@ -122,22 +122,22 @@ def _fake_conv_update(
     x, weight, bias, stride, padding, dilation, groups, t_invert, wta, *_, **ties
 ):
     u = _fake_u(x, weight, stride, padding, dilation)
-    return u, _fake_delta(weight), _fake_bias_delta(weight, bias, wta)
+    return u, _fake_delta_w(weight), _fake_delta_b(weight, bias, wta)
 
 
 def _fake_conv_step_(
     x, weight, bias, lr, lr_power, stride, padding, dilation, g, t, wta, *_, **ties
 ):
-    return _fake_u(x, weight, stride, padding, dilation), _fake_bias_delta(weight, bias, wta)
+    return _fake_u(x, weight, stride, padding, dilation), _fake_delta_b(weight, bias, wta)
 
 
 def _fake_linear_update(x, weight, bias, t_invert, wta, *_, **ties):
     u = x.new_empty(x.shape[0], weight.shape[0])
-    return u, _fake_delta(weight), _fake_bias_delta(weight, bias, wta)
+    return u, _fake_delta_w(weight), _fake_delta_b(weight, bias, wta)
 
 
 def _fake_linear_step_(x, weight, bias, lr, lr_power, t_invert, wta, *_, **ties):
-    return x.new_empty(x.shape[0], weight.shape[0]), _fake_bias_delta(weight, bias, wta)
+    return x.new_empty(x.shape[0], weight.shape[0]), _fake_delta_b(weight, bias, wta)
 
 
 def _fake_block_forward(x, weight, bias, stride, padding, dilation, *options, **ties):
@@ -148,13 +148,13 @@ def _fake_block_update(
     x, weight, bias, stride, padding, dilation, groups, t, wta, *options, **ties
 ):
     out = _fake_pooled(x, weight, stride, padding, dilation, *options[-3:])
-    return out, _fake_delta(weight), _fake_bias_delta(weight, bias, wta)
+    return out, _fake_delta_w(weight), _fake_delta_b(weight, bias, wta)
 
 
 def _fake_block_step_(x, weight, bias, lr, lr_power, *options, **ties):
     stride, padding, dilation, _, _, wta, *_ = options
     out = _fake_pooled(x, weight, stride, padding, dilation, *options[-3:])
-    return out, _fake_bias_delta(weight, bias, wta)
+    return out, _fake_delta_b(weight, bias, wta)
 
 
 def _save(ctx, inputs, keyword_only_inputs, output):

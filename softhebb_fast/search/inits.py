@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Starts:
+class InitSpace:
     """An initialisation and a norm for each Hebbian layer of ``preset``.
 
     Attributes:
@@ -39,7 +39,7 @@ class Starts:
         if not self.init:
             raise ValueError("init must leave something to choose; got nothing")
 
-    def narrowed(self, changes: Mapping[str, str], neuron_factor: float = 1.0) -> Starts:
+    def narrowed(self, changes: Mapping[str, str], neuron_factor: float = 1.0) -> InitSpace:
         """The space with fewer starts or another range of norms, written with commas between.
 
         Raises ValueError for an unknown name or values that do not fit.
@@ -89,7 +89,7 @@ def _two_numbers(text: str) -> tuple[float, float]:
 
 
 SHAPIRO = {"signs": "rudin_shapiro"}
-DETERMINISTIC = Starts(
+DETERMINISTIC = InitSpace(
     "starts",
     "this project: deterministic starts of every layer of the published network",
     "4SoftHebbCnnCIFAR",

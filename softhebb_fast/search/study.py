@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softhebb_fast.files import writable_folder, write_csv, write_text
-from softhebb_fast.search.inits import Starts
+from softhebb_fast.search.inits import InitSpace
 from softhebb_fast.search.space import Space, init_option
 from softhebb_fast.search.trial import (
     Budget,
@@ -41,7 +41,7 @@ class Search:
         run: further fields of `RunConfig` for all trials, such as ``seed`` or ``backend``.
     """
 
-    space: Space | Starts
+    space: Space | InitSpace
     dataset: str
     budget: Budget = field(default_factory=Budget)
     proxies: Proxies = field(default_factory=Proxies)

@@ -13,7 +13,7 @@ from softhebb_fast import functional
 from softhebb_fast.data import batches
 from softhebb_fast.models import evaluation_mode, features
 from softhebb_fast.nn import SoftHebbLinear
-from softhebb_fast.training.features import Source
+from softhebb_fast.training.features import Samples
 
 
 def _in_bfloat16(device: torch.device) -> torch.autocast:
@@ -57,14 +57,14 @@ def hebbian_label_step(
     inputs = features(list(model[:-1]), x)
     u = layer(inputs)
     target = F.one_hot(labels, layer.out_features).to(u.dtype)
-    delta = functional.hebbian_update(inputs, target, u, layer.weight)
-    functional.hebbian_step_(layer.weight, delta, lr, layer.lr_power, layer.lebesgue_p)
+    delta_w = functional.hebbian_update(inputs, target, u, layer.weight)
+    functional.hebbian_step_(layer.weight, delta_w, lr, layer.lr_power, layer.lebesgue_p)
     loss = F.cross_entropy(u, labels, reduction="sum")
     return loss, (u.argmax(dim=1) == labels).sum()
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, source: Source, batch_size: int = 1000) -> tuple[float, float]:
+def evaluate(model: nn.Module, source: Samples, batch_size: int = 1000) -> tuple[float, float]:
     """Mean cross-entropy loss and accuracy in per cent of ``model``, in evaluation mode.
 
     Raises ValueError for an empty set or one without labels.
@@ -82,7 +82,7 @@ def evaluate(model: nn.Module, source: Source, batch_size: int = 1000) -> tuple[
 
 @torch.no_grad()
 def neuron_accuracy(
-    layer: nn.Module, train: Source, test: Source, classes: int, batch_size: int = 1000
+    layer: nn.Module, train: Samples, test: Samples, classes: int, batch_size: int = 1000
 ) -> float:
     """Accuracy in per cent without a trained classifier: the label of the winning neuron.
 
@@ -106,7 +106,7 @@ def neuron_accuracy(
 
 
 def _pre_activations(
-    layer: nn.Module, source: Source, batch_size: int
+    layer: nn.Module, source: Samples, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     with evaluation_mode(layer):
         for x, labels in batches(source, batch_size):

@@ -42,10 +42,10 @@ class FeatureSet:
         return (x.movedim(-1, 1) if self._last else x).float(), labels
 
 
-Source = ImageSet | FeatureSet
+Samples = ImageSet | FeatureSet
 
 
-def feature_bytes(source: Source, blocks: list[nn.Module], dtype: torch.dtype) -> int:
+def feature_bytes(source: Samples, blocks: list[nn.Module], dtype: torch.dtype) -> int:
     """The memory that ``cache_features`` would take."""
     x, _ = source.batch(slice(0, 1))
     return len(source) * features(blocks, x).numel() * dtype.itemsize
@@ -53,7 +53,7 @@ def feature_bytes(source: Source, blocks: list[nn.Module], dtype: torch.dtype) -
 
 @torch.no_grad()
 def cache_features(
-    source: Source,
+    source: Samples,
     blocks: list[nn.Module],
     dtype: torch.dtype = torch.float32,
     on_batch: Callable[[int], None] = lambda count: None,

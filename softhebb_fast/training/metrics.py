@@ -35,16 +35,16 @@ COLUMNS = (
 # of these, what tells whether a layer's filters have come apart
 LAYER_FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_probability")
 
-Row = dict[str, Any]
+MetricsRow = dict[str, Any]
 
 
-def classifier_rows(rows: list[Row]) -> list[Row]:
+def classifier_rows(rows: list[MetricsRow]) -> list[MetricsRow]:
     """Those of ``rows`` that tell of the classifier, one an epoch."""
     return [row for row in rows if row["phase"] in ("probe", "simultaneous") and "layer" not in row]
 
 
 @torch.no_grad()
-def layer_metrics(block: nn.Module, x: Tensor) -> Row:
+def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
     """The state of a Hebbian block, measured on one batch ``x`` in evaluation mode.
 
     Mean filter norm; R1, the neurons whose norm has come to 1; the mean softmax probability of
@@ -78,14 +78,14 @@ def _entropy(counts: Tensor) -> float:
     return float(-(p * p.log2()).sum()) + 0.0
 
 
-def write_csv(folder: Path, rows: list[Row]) -> None:
+def write_csv(folder: Path, rows: list[MetricsRow]) -> None:
     """Write all rows to ``folder / "metrics.csv"``, atomically; losses are means a sample,
     accuracies per cent, seconds the time since the run began."""
     rounded = ({key: _rounded(value) for key, value in row.items()} for row in rows)
     files.write_csv(folder / FILE, COLUMNS, rounded)
 
 
-def read_csv(folder: Path) -> list[Row]:
+def read_csv(folder: Path) -> list[MetricsRow]:
     """The rows of ``folder / "metrics.csv"``: numbers as floats, empty cells left out."""
     with open(folder / FILE, newline="", encoding="utf-8") as file:
         return [

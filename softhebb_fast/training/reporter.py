@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from softhebb_fast.training.metrics import Row
+from softhebb_fast.training.metrics import MetricsRow
 
 
 class Reporter:
@@ -14,7 +14,7 @@ class Reporter:
     def advance(self, count: int) -> None:
         """``count`` more samples are done."""
 
-    def figures(self, text: str) -> None:
+    def status(self, text: str) -> None:
         """The latest figures of this stretch."""
 
     def end(self) -> None:
@@ -23,5 +23,5 @@ class Reporter:
     def say(self, text: str) -> None:
         """Something the user should know."""
 
-    def record(self, row: Row) -> None:
+    def record(self, row: MetricsRow) -> None:
         """A row of figures has been recorded."""

@@ -16,7 +16,7 @@ from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.training import checkpoint
 from softhebb_fast.training.classifier import evaluate
 from softhebb_fast.training.config import RunConfig
-from softhebb_fast.training.metrics import Row
+from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.provenance import provenance
 
 CONFIG_FILE = "config.json"
@@ -37,7 +37,7 @@ class Run:
     config: RunConfig
     root: str | None
     net: SoftHebbNet
-    rows: list[Row]
+    rows: list[MetricsRow]
     image_shape: tuple[int, int, int]
 
     def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:

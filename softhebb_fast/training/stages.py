@@ -17,17 +17,17 @@ from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
 from softhebb_fast.presets import Layer
 from softhebb_fast.training.classifier import evaluate, hebbian_label_step, supervised_step
-from softhebb_fast.training.features import Source
-from softhebb_fast.training.metrics import Row, layer_metrics
+from softhebb_fast.training.features import Samples
+from softhebb_fast.training.metrics import MetricsRow, layer_metrics
 
 SAMPLE = 100  # images on which the layers' figures are measured
 
 
 @dataclass
-class Inputs:
+class BatchSource:
     """Where a stage's batches come from: ``below`` is applied to the batches of ``source``."""
 
-    source: Source
+    source: Samples
     below: list[nn.Module]
     augment: Augmentation | None = None
 
@@ -44,7 +44,7 @@ class Stage:
     def __init__(
         self,
         net: SoftHebbNet,
-        inputs: Inputs,
+        inputs: BatchSource,
         epochs: int,
         batch_size: int,
         trained: list[int],
@@ -96,11 +96,11 @@ class Stage:
                 return f"a layer learns by the backend {backend!r}"
         return None
 
-    def record(self, epoch: float) -> list[Row]:
+    def record(self, epoch: float) -> list[MetricsRow]:
         """What to record inside a pass, ``epoch`` passes (a fraction) after the beginning."""
         return []
 
-    def end_epoch(self, epoch: int) -> list[Row]:
+    def end_epoch(self, epoch: int) -> list[MetricsRow]:
         """Close the ``epoch``-th pass (from 1) and return what to record."""
         raise NotImplementedError
 
@@ -123,8 +123,8 @@ class HebbianStage(Stage):
     def __init__(
         self,
         net: SoftHebbNet,
-        inputs: Inputs,
-        sample: Source,
+        inputs: BatchSource,
+        sample: Samples,
         trained: list[int],
         epochs: int,
         batch_size: int,
@@ -146,10 +146,10 @@ class HebbianStage(Stage):
         top = self.net.blocks[last]
         top.layer(x if top.norm is None else top.norm(x))
 
-    def record(self, epoch: float) -> list[Row]:
+    def record(self, epoch: float) -> list[MetricsRow]:
         return layer_rows(self.net, self.sample, self.trained, self.phase, epoch)
 
-    def end_epoch(self, epoch: int) -> list[Row]:
+    def end_epoch(self, epoch: int) -> list[MetricsRow]:
         return self.record(epoch)
 
 
@@ -165,9 +165,9 @@ class SupervisedStage(Stage):
     def __init__(
         self,
         net: SoftHebbNet,
-        inputs: Inputs,
-        test: Inputs,
-        sample: Source,
+        inputs: BatchSource,
+        test: BatchSource,
+        sample: Samples,
         frozen: int,
         epochs: int,
         batch_size: int,
@@ -227,11 +227,11 @@ class SupervisedStage(Stage):
         self.correct += correct
         self.seen += len(labels)
 
-    def end_epoch(self, epoch: int) -> list[Row]:
+    def end_epoch(self, epoch: int) -> list[MetricsRow]:
         if not self.learns_labels:
             self.scheduler.step()
         seen = max(int(self.seen), 1)
-        row: Row = {
+        row: MetricsRow = {
             "phase": self.phase,
             "epoch": epoch,
             "train_loss": float(self.loss) / seen,
@@ -265,8 +265,8 @@ class SupervisedStage(Stage):
 
 @torch.no_grad()
 def layer_rows(
-    net: SoftHebbNet, sample: Source, blocks: list[int], phase: str, epoch: float
-) -> list[Row]:
+    net: SoftHebbNet, sample: Samples, blocks: list[int], phase: str, epoch: float
+) -> list[MetricsRow]:
     """The figures of Hebbian blocks, measured on the first images of ``sample``."""
     x, _ = sample.batch(slice(0, SAMPLE))
     rows, below = [], 0

@@ -21,7 +21,7 @@ VARIABLE = "SOFTHEBB_FAST_GRAPHS"
 WARM_UP = 3  # steps launched before the capture, in which kernels are compiled and states made
 
 
-def walker(stage: Stage, say: Callable[[str], None] = lambda text: None) -> Launched:
+def runner(stage: Stage, say: Callable[[str], None] = lambda text: None) -> EagerSteps:
     """How to walk ``stage``: from a graph where its images are on a CUDA device.
 
     ``say`` hears why not, where a graph could have been hoped for. ``SOFTHEBB_FAST_GRAPHS=0``
@@ -33,15 +33,15 @@ def walker(stage: Stage, say: Callable[[str], None] = lambda text: None) -> Laun
     if wanted not in ("0", "1"):
         raise ValueError(f"{VARIABLE} must be 0 or 1; got {wanted!r}")
     if wanted == "0" or stage.inputs.source.device.type != "cuda":
-        return Launched(stage)
+        return EagerSteps(stage)
     reason = stage.why_not_capture()
     if reason is not None:
         say(f"{_announcement(stage)}: {reason}")
-        return Launched(stage)
-    return Replayed(stage, say)
+        return EagerSteps(stage)
+    return GraphSteps(stage, say)
 
 
-class Launched:
+class EagerSteps:
     """Steps launched one by one."""
 
     def __init__(self, stage: Stage) -> None:
@@ -72,7 +72,7 @@ class Launched:
             yield len(labels)
 
 
-class Replayed(Launched):
+class GraphSteps(EagerSteps):
     """Steps replayed from a CUDA graph; a last batch that is not full is launched.
 
     The first steps are launched too, as a capture needs. It is repeated when a rate changes, and
@@ -80,11 +80,11 @@ class Replayed(Launched):
     """
 
     def __init__(
-        self, stage: Stage, say: Callable[[str], None], recorder: Recorder | None = None
+        self, stage: Stage, say: Callable[[str], None], recorder: GraphCapture | None = None
     ) -> None:
         super().__init__(stage)
         device = stage.inputs.source.device
-        self.say, self.recorder = say, recorder or Recorder(device)
+        self.say, self.recorder = say, recorder or GraphCapture(device)
         self.order = torch.empty(len(stage.inputs.source), dtype=torch.int64, device=device)
         self.window = torch.arange(stage.batch_size, device=device)
         self.position = torch.zeros((), dtype=torch.int64, device=device)
@@ -130,7 +130,7 @@ class Replayed(Launched):
         self.replay()
 
 
-class Recorder:
+class GraphCapture:
     """Launches work on a stream of its own, or records it there in a CUDA graph."""
 
     def __init__(self, device: torch.device) -> None:

@@ -23,7 +23,7 @@ from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.features import FeatureSet, cache_features, feature_bytes, fits
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import read_config, usable_device, write_config
-from softhebb_fast.training.stages import HebbianStage, Inputs, Stage, SupervisedStage
+from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -32,7 +32,7 @@ class Interrupted(Exception):
     """A run that was asked to stop has written its checkpoint and stopped."""
 
 
-class Kept(NamedTuple):
+class CachedFeatures(NamedTuple):
     """Features of images after so many blocks."""
 
     images: ImageSet
@@ -103,10 +103,10 @@ class Trainer:
         if device.type == "cuda" or config.autocast:
             self.net.to(memory_format=torch.channels_last)
         self.stage_number = self.epoch = self.batch = 0
-        self.rows: list[metrics.Row] = []
+        self.rows: list[metrics.MetricsRow] = []
         self.elapsed = 0.0
         self._stage_state: dict[str, Any] | None = None
-        self._kept: Kept | None = None
+        self._kept: CachedFeatures | None = None
         self._plan = self._stages()
         writable_folder(self.out)
         if saved is None:
@@ -208,7 +208,7 @@ class Trainer:
     def _supervised(self, frozen: int, together: bool = False, alone: bool = False) -> Stage:
         config = self.config
         if config.augment:
-            inputs = Inputs(self.train_set, list(self.net.blocks[:frozen]), self.augment)
+            inputs = BatchSource(self.train_set, list(self.net.blocks[:frozen]), self.augment)
         else:
             inputs = self._inputs(self.train_set, frozen)
         return SupervisedStage(
@@ -225,11 +225,11 @@ class Trainer:
             config.autocast,
         )
 
-    def _inputs(self, images: ImageSet, depth: int) -> Inputs:
+    def _inputs(self, images: ImageSet, depth: int) -> BatchSource:
         """``images`` through the first ``depth`` blocks: cached if it fits, else batch by batch."""
         below = list(self.net.blocks[:depth])
         if not below:
-            return Inputs(images, [])
+            return BatchSource(images, [])
         self.net.eval()
         dtype = getattr(torch, self.config.cache_dtype)
         gib = feature_bytes(images, below, dtype) / 2**30
@@ -239,11 +239,11 @@ class Trainer:
                 f"the features of the {images.split} images would take {gib:.1f} GiB, more than "
                 f"cache_gib={self.config.cache_gib:g}: they are computed again for every batch"
             )
-            return Inputs(images, below)
+            return BatchSource(images, below)
         self.reporter.begin(f"features of the {images.split} images", len(images))
         cached = self._cached(images, below, dtype)
         self.reporter.end()
-        return Inputs(cached, [])
+        return BatchSource(cached, [])
 
     def _cached(self, images: ImageSet, below: list, dtype: torch.dtype) -> FeatureSet:
         """The features, computed from those of an earlier stage and in their place where that is
@@ -258,7 +258,7 @@ class Trainer:
         else:
             cached = cache_features(kept.features, rest, dtype, self._advance, in_place=True)
         if dtype == torch.float32:
-            self._kept = Kept(images, len(below), cached)
+            self._kept = CachedFeatures(images, len(below), cached)
         return cached
 
     def _run_stage(self, stage: Stage) -> None:
@@ -267,12 +267,12 @@ class Trainer:
         recorded = {per_epoch * i // stage.records for i in range(1, stage.records)} - {0}
         done = self.epoch * samples + self.batch * stage.batch_size
         self.reporter.begin(stage.title, stage.epochs * samples, done)
-        walker = steps.walker(stage, self.reporter.say)
+        runner = steps.runner(stage, self.reporter.say)
         while self.epoch < stage.epochs:
-            self.reporter.figures(self._figures(stage))
+            self.reporter.status(self._status(stage))
             order = permutation(samples, seed, self.epoch)
             first, seeds = self.epoch * per_epoch, (seed, self.epoch)
-            for count in walker.walk(order, self.batch, first, seeds):
+            for count in runner.walk(order, self.batch, first, seeds):
                 self.batch += 1
                 self.reporter.advance(count)
                 if self.batch in recorded:
@@ -283,16 +283,16 @@ class Trainer:
             self._record(stage.end_epoch(self.epoch))
             self._save(stage.state_dict())
             self._stop_if_asked()
-        self.reporter.figures(self._figures(stage))
+        self.reporter.status(self._status(stage))
         self.reporter.end()
 
-    def _record(self, rows: list[metrics.Row]) -> None:
+    def _record(self, rows: list[metrics.MetricsRow]) -> None:
         seconds = self._elapsed()
         for row in rows:
             self.rows.append(row | {"seconds": seconds})
             self.reporter.record(self.rows[-1])
 
-    def _figures(self, stage: Stage) -> str:
+    def _status(self, stage: Stage) -> str:
         text = f"epoch {min(self.epoch + 1, stage.epochs)}/{stage.epochs}"
         last = self.rows[-1] if self.rows else {}
         return f"{text}, test {last['test_accuracy']:.2f} %" if "test_accuracy" in last else text

@@ -84,7 +84,7 @@ def test_a_call_from_a_graph_begins_where_any_other_does(kind, monkeypatch):
     """The calls before the capture leave no trace; on the CPU a replay is the call again."""
     own = providers._own
     monkeypatch.setattr(providers, "_own", lambda backend: own("reference"))
-    monkeypatch.setattr(providers, "Recorder", lambda device: Rehearsal())
+    monkeypatch.setattr(providers, "GraphCapture", lambda device: Rehearsal())
     with torch.no_grad():
         assert complaint(case(kind), PROVIDERS["triton-graph"], CPU) is None
 

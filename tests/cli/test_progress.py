@@ -14,7 +14,7 @@ ROW = {"phase": "hebbian", "layer": 2, "epoch": 0.3, "norm_mean": 4.5, "r1": 1, 
 def test_bars_show_title_progress_and_figures(capsys):
     bars = Bars()
     bars.begin("layer 1", 50, done=10)
-    bars.figures("epoch 1/1")
+    bars.status("epoch 1/1")
     bars.advance(40)
     bars.say("a word")
     bars.end()

@@ -72,9 +72,9 @@ def check(case: Case, function, truth, **band) -> None:
     assume(expected.condition < 10)
     out = function(x, weight, bias, **case.options)
     assert_close(out.u, expected.u, TOLERANCES["bf16x3_u"])
-    assert_close(out.delta, expected.delta, TOLERANCES["bf16x3_delta"])
-    if out.bias_delta is not None:
-        assert_close(out.bias_delta, expected.bias_delta, TOLERANCES["bf16x3_delta"])
+    assert_close(out.delta_w, expected.delta_w, TOLERANCES["bf16x3_delta_w"])
+    if out.delta_b is not None:
+        assert_close(out.delta_b, expected.delta_b, TOLERANCES["bf16x3_delta_w"])
 
 
 @settings(max_examples=60)
@@ -100,7 +100,7 @@ def test_published_shapes(name):
         plain = ops.conv2d(x, weight, None, **options)
     assert not torch.equal(out.u, plain.u)
     assert_close(out.u, exact.u, TOLERANCES["bf16x3_u"])
-    assert_close(out.delta, exact.delta, TOLERANCES["bf16x3_delta"])
+    assert_close(out.delta_w, exact.delta_w, TOLERANCES["bf16x3_delta_w"])
 
 
 @pytest.mark.parametrize("sizes", [(64, 64, 1), (65, 67, 33), (97, 255, 641), (400, 257, 700)])
@@ -112,7 +112,7 @@ def test_sizes_at_the_edges_of_tiles_and_blocks(sizes):
     for view in (x, x.t().contiguous().t()):
         out = ops.linear(view, weight, None, **options)
         assert_close(out.u, expected.u, TOLERANCES["bf16x3_u"])
-        assert_close(out.delta, expected.delta, TOLERANCES["bf16x3_delta"])
+        assert_close(out.delta_w, expected.delta_w, TOLERANCES["bf16x3_delta_w"])
 
 
 def test_whole_numbers_of_16_bits_have_exact_products():
@@ -129,7 +129,7 @@ def test_small_layers_stay_in_float32(neurons, channels):
     with precision.use("ieee"):
         exact = ops.conv2d(x, weight, None, **OPTIONS)
     assert torch.equal(out.u, exact.u)
-    assert torch.equal(out.delta, exact.delta)
+    assert torch.equal(out.delta_w, exact.delta_w)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -139,7 +139,7 @@ def test_other_dtypes_are_as_they_were(dtype):
     with precision.use("ieee"):
         exact = ops.conv2d(x, weight, None, **OPTIONS)
     assert torch.equal(out.u, exact.u)
-    assert torch.equal(out.delta, exact.delta)
+    assert torch.equal(out.delta_w, exact.delta_w)
 
 
 @pytest.mark.parametrize("neurons", [96, 700])
@@ -152,18 +152,18 @@ def test_identical_filters_and_images_tie_wherever_they_lie(neurons, wta):
     assert all(torch.equal(out.u[:, 0], out.u[:, k]) for k in twins)
     assert all(torch.equal(out.u[0], u) for u in out.u)
     if wta == "soft":
-        assert all(torch.equal(out.delta[0], out.delta[k]) for k in twins)
+        assert all(torch.equal(out.delta_w[0], out.delta_w[k]) for k in twins)
     else:
-        assert not torch.equal(out.delta[0], out.delta[15])
-        assert all(torch.equal(out.delta[31], out.delta[k]) for k in twins[4:])
+        assert not torch.equal(out.delta_w[0], out.delta_w[15])
+        assert all(torch.equal(out.delta_w[31], out.delta_w[k]) for k in twins[4:])
 
 
 def outputs(x, weight, wta="soft_anti"):
     out = ops.conv2d(x, weight, None, **(OPTIONS | dict(wta=wta)))
-    pooled, delta, _ = ops.block_update(
+    pooled, delta_w, _ = ops.block_update(
         x, weight, None, BLOCKS["cifar-2"][-1], **(OPTIONS | dict(wta=wta))
     )
-    return out.u, out.delta, pooled, delta
+    return out.u, out.delta_w, pooled, delta_w
 
 
 @pytest.mark.parametrize("where", ["x", "weight"])
@@ -185,9 +185,9 @@ def test_u_that_overflows_spoils_what_it_does_in_float32():
     out = ops.conv2d(50 * x, weight, None, **options)
     with precision.use("ieee"):
         exact = ops.conv2d(50 * x, weight, None, **options)
-    assert exact.delta.isnan().all()
+    assert exact.delta_w.isnan().all()
     assert torch.equal(out.u, exact.u)
-    assert out.delta.isnan().all()
+    assert out.delta_w.isnan().all()
 
 
 def test_zeros_stay_zeros_and_tiny_numbers_are_flushed():
@@ -205,7 +205,7 @@ def test_an_empty_batch_changes_nothing():
     x, weight = layer((0, 30, 7, 7), (300, 30, 3, 3))
     out = ops.conv2d(x, weight, None, **OPTIONS)
     assert out.u.shape == (0, 300, 7, 7)
-    assert out.delta.count_nonzero() == 0
+    assert out.delta_w.count_nonzero() == 0
 
 
 SHAPES = {
@@ -224,7 +224,7 @@ def test_any_number_of_threads_gives_the_same_bits(name):
         out = ops.conv2d(x, weight, torch.zeros(len(weight)), **options)
         stepped, e = weight.clone(), BLOCKS["cifar-2"][-1]
         pooled, _ = ops.block_step_(x, stepped, None, e, **STEP, **OPTIONS)
-        return out.u, out.delta, pooled, stepped
+        return out.u, out.delta_w, pooled, stepped
 
     assert_same_bits(step, (1, 2, 3, 5))
 
@@ -235,9 +235,9 @@ def test_blocks_are_layers_and_their_epilogues(name):
     x, weight = layer(shape, weight_shape)
     options = OPTIONS | dict(padding=(pad, pad))
     out = ops.conv2d(x, weight, None, **options)
-    pooled, delta, _ = ops.block_update(x, weight, None, e, **options)
+    pooled, delta_w, _ = ops.block_update(x, weight, None, e, **options)
     assert torch.equal(ops.block_forward(x, weight, None, e, **options), pooled)
-    assert torch.equal(delta, out.delta)
+    assert torch.equal(delta_w, out.delta_w)
     assert_close(pooled, epilogue_of(out.u, e), TOLERANCES["float32_u"])
     twin = weight.clone()
     ops.conv2d_step_(x, twin, None, **STEP, **options)

@@ -43,7 +43,7 @@ def train(name: str, backend: str, dtype: torch.dtype, nudge: int = 0) -> list[t
             x = x.to(dtype)
             for (_, padding, t, lr), weight in zip(LAYERS[name], weights, strict=True):
                 x = F.batch_norm(x, None, None, training=True)
-                u, delta, _ = resolve(backend, "cpu").conv2d(
+                u, delta_w, _ = resolve(backend, "cpu").conv2d(
                     x,
                     weight,
                     None,
@@ -53,13 +53,13 @@ def train(name: str, backend: str, dtype: torch.dtype, nudge: int = 0) -> list[t
                     groups=1,
                     t_invert=t,
                     wta="soft_anti",
-                    delta=2.0,
+                    delta_w=2.0,
                     rank=3,
                     padding_mode="reflect",
                     pre_triangle=False,
                     lebesgue_p=2.0,
                 )
-                hebbian_step_(weight, delta, lr)
+                hebbian_step_(weight, delta_w, lr)
                 x = F.max_pool2d(F.relu(u - u.mean(dim=1, keepdim=True)), 4, 2, 1)
     return weights
 

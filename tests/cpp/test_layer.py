@@ -99,11 +99,13 @@ def test_published_shapes(name, wta):
     out = ops.conv2d(x, weight, None, **options)
     plain = reference.conv2d(x, weight, None, **options)
     assert_close(out.u, exact.u, tolerance(torch.float32, "u"))
-    drift = (plain.delta - exact.delta).abs().max()
+    drift = (plain.delta_w - exact.delta_w).abs().max()
     if wta.startswith("soft"):
-        assert_close(out.delta, exact.delta, max(tolerance(torch.float32, "delta"), 2 * drift))
+        assert_close(
+            out.delta_w, exact.delta_w, max(tolerance(torch.float32, "delta_w"), 2 * drift)
+        )
     else:  # positions inside the band may go to either neuron, in the reference too
-        assert (out.delta - exact.delta).abs().mean() < max(1e-5, 2 * float(drift))
+        assert (out.delta_w - exact.delta_w).abs().mean() < max(1e-5, 2 * float(drift))
 
 
 @pytest.mark.parametrize("positions", [1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 511, 513, 1025])
@@ -145,10 +147,10 @@ def test_half_precision_is_summed_in_float32(dtype):
     bias = torch.full((48,), -3.0, dtype=dtype)
     out = ops.conv2d(x, weight, bias, **OPTIONS)
     expected = ops.conv2d(x.float(), weight.float(), bias.float(), **OPTIONS)
-    assert out.u.dtype == out.delta.dtype == out.bias_delta.dtype == dtype
+    assert out.u.dtype == out.delta_w.dtype == out.delta_b.dtype == dtype
     assert torch.equal(out.u, expected.u.to(dtype))
-    assert torch.equal(out.delta, expected.delta.to(dtype))
-    assert torch.equal(out.bias_delta, expected.bias_delta.to(dtype))
+    assert torch.equal(out.delta_w, expected.delta_w.to(dtype))
+    assert torch.equal(out.delta_b, expected.delta_b.to(dtype))
     out = ops.linear(x.flatten(1), weight.new_ones(5, 8 * 144), None, **LINEAR)
     expected = ops.linear(x.flatten(1).float(), torch.ones(5, 8 * 144), None, **LINEAR)
     assert torch.equal(out.u, expected.u.to(dtype))
@@ -171,11 +173,11 @@ def test_layouts_give_the_same_bits(neurons):
     for name, view in layouts(x):
         out = ops.conv2d(view, weight, None, **OPTIONS)
         assert torch.equal(out.u, expected.u), name
-        assert torch.equal(out.delta, expected.delta), name
+        assert torch.equal(out.delta_w, expected.delta_w), name
         last = name == "channels_last"
         assert out.u.is_contiguous(memory_format=torch.channels_last) == last, name
     for view in (weight.transpose(2, 3).contiguous().transpose(2, 3), weight[:, :, :, :]):
-        assert torch.equal(ops.conv2d(x, view, None, **OPTIONS).delta, expected.delta)
+        assert torch.equal(ops.conv2d(x, view, None, **OPTIONS).delta_w, expected.delta_w)
 
 
 def test_linear_reads_transposed_inputs():
@@ -192,11 +194,11 @@ def test_literal_values():
     weight = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     out = ops.linear(x, weight, None, **(LINEAR | dict(wta="hard")))
     assert out.u.tolist() == [[1.0, 0.0], [0.0, 1.0]]
-    assert out.delta.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    assert out.delta_w.tolist() == [[0.0, 0.0], [0.0, 0.0]]
     weight = torch.tensor([[2.0, 0.0], [0.0, 0.5]])
     out = ops.linear(x, weight, None, **(LINEAR | dict(wta="hard")))
     # neuron 0 wins its pattern with u = 2: D = x - 2 w = (-3, 0); neuron 1: (0, 1 - 0.25)
-    assert out.delta.tolist() == [[-1.0, 0.0], [0.0, 0.25]]
+    assert out.delta_w.tolist() == [[-1.0, 0.0], [0.0, 0.25]]
 
 
 @pytest.mark.parametrize("wta", reference.WTA)
@@ -207,13 +209,13 @@ def test_identical_filters_tie_and_only_the_first_parts(wta, twins):
     options = OPTIONS | dict(wta=wta, rank=2 if twins > 1 else 1)
     out = ops.conv2d(x, weight, None, **options)
     assert all(torch.equal(out.u[:, 0], out.u[:, k]) for k in range(twins))
-    alike = [torch.equal(out.delta[-1], out.delta[k]) for k in range(twins)]
+    alike = [torch.equal(out.delta_w[-1], out.delta_w[k]) for k in range(twins)]
     special = {"soft": 0, "soft_anti": 1, "hard": 1, "hard_anti": 2}[wta]
     assert alike[special:] == [True] * (twins - special)
     if special and twins > special:
         assert not any(alike[:special])
     if wta == "soft_anti":
-        assert torch.equal(out.delta[0], -out.delta[1])  # y is 1 / K, with either sign
+        assert torch.equal(out.delta_w[0], -out.delta_w[1])  # y is 1 / K, with either sign
 
 
 def test_an_empty_batch_changes_nothing():
@@ -221,10 +223,10 @@ def test_an_empty_batch_changes_nothing():
     bias = torch.zeros(10)
     out = ops.conv2d(x, weight, bias, **OPTIONS)
     assert out.u.shape == (0, 10, 6, 6)
-    assert out.delta.count_nonzero() == 0
-    assert out.bias_delta.count_nonzero() == 0
+    assert out.delta_w.count_nonzero() == 0
+    assert out.delta_b.count_nonzero() == 0
     out = ops.linear(torch.ones(0, 700), torch.ones(600, 700), None, **LINEAR)
-    assert out.delta.count_nonzero() == 0
+    assert out.delta_w.count_nonzero() == 0
 
 
 @pytest.mark.parametrize("wta", reference.WTA)
@@ -238,7 +240,7 @@ def test_nan_and_inf_go_where_the_reference_lets_them(wta, bad, neurons):
     out = ops.conv2d(x, weight, None, **options)
     assert torch.equal(out.u.isnan(), expected.u.isnan())
     assert torch.equal(out.u.isinf(), expected.u.isinf())
-    assert torch.equal(out.delta.isnan(), expected.delta.isnan())
+    assert torch.equal(out.delta_w.isnan(), expected.delta_w.isnan())
 
 
 @pytest.mark.parametrize(
@@ -291,7 +293,7 @@ def test_no_denormals_enter_the_sums():
     x = torch.ones(1, 1, 1, 1)
     weight = torch.tensor([0.0, -95.0]).view(2, 1, 1, 1)  # exp(-95) is a denormal
     out = ops.conv2d(x, weight, None, **(OPTIONS | dict(padding=(0, 0), wta="soft")))
-    assert out.delta.flatten().tolist() == [1.0, 0.0]
+    assert out.delta_w.flatten().tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -316,5 +318,5 @@ def test_exponentials_are_accurate():
     p = torch.exp(-u.double()) / (1 + torch.exp(-u.double()))
     d = (p * u.double()).sum() + (p * -u.double()).sum() * -weight[1].double()
     exact = oracle.linear(u.view(-1, 1), weight, **(LINEAR | dict(wta="soft")))
-    assert_close(out.delta, exact.delta, TOLERANCES["float32_delta"])
+    assert_close(out.delta_w, exact.delta_w, TOLERANCES["float32_delta_w"])
     assert d.isfinite()

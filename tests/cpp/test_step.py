@@ -52,12 +52,12 @@ def test_a_convolution_steps_along_its_delta(case: Case):
     x, weight, bias = case.tensors()
     out = ops.conv2d(x, weight, bias, **case.options)
     expected = reference.hebbian_step_(
-        weight.clone(), out.delta, **STEP, lebesgue_p=case.options["lebesgue_p"]
+        weight.clone(), out.delta_w, **STEP, lebesgue_p=case.options["lebesgue_p"]
     )
-    u, bias_delta = ops.conv2d_step_(x, weight, bias, **STEP, **case.options)
+    u, delta_b = ops.conv2d_step_(x, weight, bias, **STEP, **case.options)
     assert torch.equal(u, out.u)
-    assert (bias_delta is None) == (out.bias_delta is None)
-    assert bias_delta is None or torch.equal(bias_delta, out.bias_delta)
+    assert (delta_b is None) == (out.delta_b is None)
+    assert delta_b is None or torch.equal(delta_b, out.delta_b)
     assert_close(weight, expected, TOLERANCES["float64"])
 
 
@@ -67,7 +67,7 @@ def test_a_linear_layer_steps_along_its_delta(case: Case):
     x, weight, bias = case.tensors()
     out = ops.linear(x, weight, bias, **case.options)
     expected = reference.hebbian_step_(
-        weight.clone(), out.delta, **STEP, lebesgue_p=case.options["lebesgue_p"]
+        weight.clone(), out.delta_w, **STEP, lebesgue_p=case.options["lebesgue_p"]
     )
     u, _ = ops.linear_step_(x, weight, bias, **STEP, **case.options)
     assert torch.equal(u, out.u)
@@ -86,10 +86,10 @@ def test_a_block_is_a_layer_and_its_epilogue(case: Case, e: Epilogue):
     expected = epilogue_of(out.u, e)
     pooled = ops.block_forward(x, weight, bias, e, **case.options)
     assert_close(pooled, expected, TOLERANCES["float64"])
-    learned, delta, bias_delta = ops.block_update(x, weight, bias, e, **case.options)
+    learned, delta_w, delta_b = ops.block_update(x, weight, bias, e, **case.options)
     assert torch.equal(learned, pooled)
-    assert torch.equal(delta, out.delta)
-    assert bias_delta is None or torch.equal(bias_delta, out.bias_delta)
+    assert torch.equal(delta_w, out.delta_w)
+    assert delta_b is None or torch.equal(delta_b, out.delta_b)
     twin = weight.clone()
     ops.conv2d_step_(x, twin, bias, **STEP, **case.options)
     stepped, _ = ops.block_step_(x, weight, bias, e, **STEP, **case.options)

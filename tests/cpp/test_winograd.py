@@ -85,7 +85,7 @@ def test_rounding_grows_less_than_promised(name, monkeypatch):
     winograd = ops.conv2d(x, weight, None, **options)
     monkeypatch.setenv(SWITCH, "0")
     direct = ops.conv2d(x, weight, None, **options)
-    for of in ("u", "delta"):
+    for of in ("u", "delta_w"):
         ours, theirs = (
             (getattr(out, of) - getattr(exact, of)).square().mean().sqrt()
             for out in (winograd, direct)
@@ -107,8 +107,8 @@ def test_identical_filters_stay_identical(twins):
     weight = torch.randn(1, 35, 3, 3).expand(twins, 35, 3, 3).contiguous()
     out = ops.conv2d(x, weight, None, **OPTIONS)
     assert (out.u == out.u[:, :1]).all()
-    assert (out.delta[1:] == out.delta[1:2]).all()
-    assert torch.equal(out.delta[0], -out.delta[1])  # y is 1 / K, with either sign
+    assert (out.delta_w[1:] == out.delta_w[1:2]).all()
+    assert torch.equal(out.delta_w[0], -out.delta_w[1])  # y is 1 / K, with either sign
 
 
 def test_several_panels_add_up():
@@ -133,7 +133,7 @@ def test_nan_and_inf_go_where_the_direct_method_lets_them(wta, bad, where, monke
     assert torch.equal(out.u.isinf(), expected.isinf())
     monkeypatch.setenv(SWITCH, "0")
     direct = ops.conv2d(x, weight, None, **options)
-    assert torch.equal(out.delta.isnan(), direct.delta.isnan())
+    assert torch.equal(out.delta_w.isnan(), direct.delta_w.isnan())
 
 
 def test_a_spoilt_panel_leaves_the_others_alone():
@@ -143,7 +143,7 @@ def test_a_spoilt_panel_leaves_the_others_alone():
     out = ops.conv2d(x, weight, None, **OPTIONS)
     assert torch.equal(out.u[:10], clean.u[:10])
     assert int(out.u.isnan().sum()) == 9 * len(weight)
-    assert out.delta.isnan().all()
+    assert out.delta_w.isnan().all()
 
 
 @pytest.mark.parametrize(("scale", "inverse"), [(1e38, 1e-33), (1e-30, 1.0), (1.0, 1e37)])
@@ -161,7 +161,7 @@ def test_half_precision_is_summed_in_float32(dtype):
     out = ops.conv2d(x, weight, None, **OPTIONS)
     expected = ops.conv2d(x.float(), weight.float(), None, **OPTIONS)
     assert torch.equal(out.u, expected.u.to(dtype))
-    assert torch.equal(out.delta, expected.delta.to(dtype))
+    assert torch.equal(out.delta_w, expected.delta_w.to(dtype))
 
 
 def test_layouts_give_the_same_bits():
@@ -170,7 +170,7 @@ def test_layouts_give_the_same_bits():
     for name, view in layouts(x):
         out = ops.conv2d(view, weight, None, **OPTIONS)
         assert torch.equal(out.u, expected.u), name
-        assert torch.equal(out.delta, expected.delta), name
+        assert torch.equal(out.delta_w, expected.delta_w), name
 
 
 @pytest.mark.parametrize("shape", [(2, 20, 7, 9), (1, 3, 50, 48)], ids=["in-tile", "by-panel"])
@@ -178,9 +178,9 @@ def test_a_block_is_a_layer_and_its_epilogue(shape):
     x, weight = layer(shape, (30, shape[1], 3, 3), torch.float64)
     e = Epilogue(True, 1.4, "max", (4, 4), (2, 2), (1, 1))
     whole = ops.conv2d(x, weight, None, **OPTIONS)
-    out, delta, _ = ops.block_update(x, weight, None, e, **OPTIONS)
+    out, delta_w, _ = ops.block_update(x, weight, None, e, **OPTIONS)
     assert_close(out, e.apply(whole.u), TOLERANCES["float64"])
-    assert_close(delta, whole.delta, TOLERANCES["float64"])
+    assert_close(delta_w, whole.delta_w, TOLERANCES["float64"])
     assert torch.equal(ops.block_forward(x, weight, None, e, **OPTIONS), out)
 
 
@@ -188,7 +188,7 @@ def test_an_empty_batch_changes_nothing():
     x, weight = layer((0, 3, 6, 6), (10, 3, 3, 3))
     out = ops.conv2d(x, weight, None, **OPTIONS)
     assert out.u.shape == (0, 10, 6, 6)
-    assert out.delta.count_nonzero() == 0
+    assert out.delta_w.count_nonzero() == 0
 
 
 @pytest.mark.parametrize(

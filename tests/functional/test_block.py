@@ -14,7 +14,7 @@ from softhebb_fast.functional import Epilogue
 from softhebb_fast.nn import Block
 from tests.tolerances import TOLERANCES, assert_close
 
-TOL = TOLERANCES["float32_delta"]
+TOL = TOLERANCES["float32_delta_w"]
 POOLS = {
     "max": (Epilogue(True, 0.7, "max", (4, 4), (2, 2), (1, 1)), nn.MaxPool2d(4, 2, 1)),
     "avg": (Epilogue(True, 1.4, "avg", (4, 4), (2, 2), (1, 1)), nn.AvgPool2d(4, 2, 1)),
@@ -41,14 +41,14 @@ def test_block_is_the_epilogue_of_the_layer(backend, tensors, name):
     x, weight, bias = tensors
     epilogue, _ = POOLS[name]
     whole = functional.softhebb_conv2d(x, weight, bias, backend="reference", **OPTIONS)
-    for update in (None, "delta"):
+    for update in (None, "delta_w"):
         out = functional.softhebb_block(
             x, weight, epilogue, bias, update=update, backend=backend, **OPTIONS
         )
         assert_close(out.out, epilogue.apply(whole.u), TOL)
-        assert (out.delta is None) == (update is None)
-    assert_close(out.delta, whole.delta, TOL)
-    assert_close(out.bias_delta, whole.bias_delta, TOL)
+        assert (out.delta_w is None) == (update is None)
+    assert_close(out.delta_w, whole.delta_w, TOL)
+    assert_close(out.delta_b, whole.delta_b, TOL)
 
 
 def test_steps_in_place_are_the_update_applied(backend, tensors):
@@ -58,7 +58,7 @@ def test_steps_in_place_are_the_update_applied(backend, tensors):
     epilogue, _ = POOLS["max"]
     expected, stepped, blocked = weight.clone(), weight.clone(), weight.clone()
     whole = functional.softhebb_conv2d(x, weight, backend="reference", **OPTIONS)
-    functional.hebbian_step_(expected, whole.delta, **rates)
+    functional.hebbian_step_(expected, whole.delta_w, **rates)
     step = functional.softhebb_conv2d_step_(x, stepped, backend=backend, **rates, **OPTIONS)
     functional.softhebb_block(
         x, blocked, epilogue, update="in_place", backend=backend, **rates, **OPTIONS
@@ -69,7 +69,7 @@ def test_steps_in_place_are_the_update_applied(backend, tensors):
 
     expected = matrix.clone()
     whole = functional.softhebb_linear(flat, matrix, t_invert=0.1, backend="reference")
-    functional.hebbian_step_(expected, whole.delta, **rates)
+    functional.hebbian_step_(expected, whole.delta_w, **rates)
     step = functional.softhebb_linear_step_(flat, matrix, t_invert=0.1, backend=backend, **rates)
     assert_close(matrix, expected, TOL)
     assert_close(step.u, whole.u, TOL)

@@ -77,7 +77,7 @@ def test_linear_takes_any_leading_dimensions(device):
     out, flat = softhebb_linear(x, weight), softhebb_linear(x.view(30, 9), weight)
     assert out.u.shape == (2, 3, 5, 4)
     assert torch.equal(out.u.view(30, 4), flat.u)
-    assert torch.equal(out.delta, flat.delta)
+    assert torch.equal(out.delta_w, flat.delta_w)
 
 
 def test_inputs_are_left_as_they_were(device):
@@ -92,7 +92,7 @@ def test_the_same_call_gives_the_same_bits(device):
     x, weight = torch.randn(8, 3, 16, 16, device=device), torch.randn(33, 3, 5, 5, device=device)
     first, second = (softhebb_conv2d(x, weight, padding=2) for _ in range(2))
     assert torch.equal(first.u, second.u)
-    assert torch.equal(first.delta, second.delta)
+    assert torch.equal(first.delta_w, second.delta_w)
 
 
 # The parts
@@ -115,8 +115,8 @@ def test_the_parts_make_the_whole(mode, device):
     geometry = {"stride": 2, "padding": 2, "dilation": (1, 2), "groups": 2, "padding_mode": mode}
     out = softhebb_conv2d(x, weight, wta="hard_anti", rank=2, delta=0.5, **geometry)
     y = soft_wta(out.u, wta="hard_anti", rank=2, delta=0.5, groups=2)
-    delta = hebbian_update(x, y, out.u, weight, **geometry)
-    assert_close(delta, out.delta, TOLERANCES["float64"])
+    delta_w = hebbian_update(x, y, out.u, weight, **geometry)
+    assert_close(delta_w, out.delta_w, TOLERANCES["float64"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -155,8 +155,8 @@ def test_norm_dependent_rate(filters, lr, power, lebesgue_p, expected):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_hebbian_step_moves_in_place_by_the_rate_before_the_step(dtype):
     weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0], [1.0, 0.0]], dtype=dtype))
-    delta = torch.tensor([[1.0, -1.0], [1.0, 1.0]], dtype=dtype)
-    assert hebbian_step_(weight, delta, lr=0.25) is weight
+    delta_w = torch.tensor([[1.0, -1.0], [1.0, 1.0]], dtype=dtype)
+    assert hebbian_step_(weight, delta_w, lr=0.25) is weight
     expected = torch.tensor([[3.5, 3.5], [1 + 2.5e-6, 2.5e-6]])
     assert_close(
         weight, expected, TOLERANCES["bfloat16" if dtype == torch.bfloat16 else "float32_u"]
@@ -205,7 +205,7 @@ def test_autocast_changes_nothing(name, device):
         out = function(x, weight)
         assert torch.equal(hebbian_update(x, soft_wta(out.u), out.u, weight), update)
     assert torch.equal(out.u, expected.u)
-    assert torch.equal(out.delta, expected.delta)
+    assert torch.equal(out.delta_w, expected.delta_w)
 
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
@@ -215,16 +215,16 @@ def test_conv2d_compiles_as_one_graph(wta, backend, device):
 
     def step(x, weight, bias):
         out = softhebb_conv2d(x, weight, bias, **options)
-        return *out, hebbian_step_(weight.clone(), out.delta, 0.1)
+        return *out, hebbian_step_(weight.clone(), out.delta_w, 0.1)
 
     x = torch.randn(3, 4, 8, 8, dtype=torch.float64, device=device)
     weight = torch.randn(6, 2, 3, 3, dtype=torch.float64, device=device)
     bias = torch.zeros(6, dtype=torch.float64, device=device)
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    u, delta, bias_delta, stepped = compiled(x, weight, bias)
+    u, delta_w, delta_b, stepped = compiled(x, weight, bias)
     expected = step(x, weight, bias)
     assert_outputs_close(
-        functional.SoftHebbOutput(u, delta, bias_delta), functional.SoftHebbOutput(*expected[:3])
+        functional.SoftHebbOutput(u, delta_w, delta_b), functional.SoftHebbOutput(*expected[:3])
     )
     assert_close(stepped, expected[3], TOLERANCES["float64"])
 
@@ -245,5 +245,5 @@ def oracle_of_linear(x: torch.Tensor, weight: torch.Tensor) -> oracle.Oracle:
 def test_meta_tensors_give_shapes():
     x, weight, bias = (torch.empty(s, device="meta") for s in ((2, 4, 6, 6), (6, 4, 3, 3), (6,)))
     out = softhebb_conv2d(x, weight, bias, padding=1)
-    assert (out.u.shape, out.delta.shape) == ((2, 6, 6, 6), (6, 4, 3, 3))
+    assert (out.u.shape, out.delta_w.shape) == ((2, 6, 6, 6), (6, 4, 3, 3))
     assert out.u.device.type == "meta"

@@ -12,7 +12,7 @@ from softhebb_fast.data import permutation
 from softhebb_fast.experiments import measure
 from softhebb_fast.training import steps
 from softhebb_fast.training.reporter import Reporter
-from softhebb_fast.training.steps import Replayed, walker
+from softhebb_fast.training.steps import GraphSteps, runner
 from softhebb_fast.training.trainer import Trainer
 from tests.gpu import DEVICE, MARKS, needs_cuda
 from tests.tiny import trainer, write_mnist_subset
@@ -49,13 +49,13 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture
 def records(monkeypatch) -> list[str]:
     """One entry for every capture."""
-    record, made = steps.Recorder.record, []
+    record, made = steps.GraphCapture.record, []
 
     def counted(self, work):
         made.append("captured")
         return record(self, work)
 
-    monkeypatch.setattr(steps.Recorder, "record", counted)
+    monkeypatch.setattr(steps.GraphCapture, "record", counted)
     return made
 
 
@@ -122,8 +122,8 @@ def test_steps_of_the_published_net(make):
     found = []
     for replays in (True, False):
         stage = make(lambda net: net.to(DEVICE))
-        way = walker(stage, pytest.fail) if replays else steps.Launched(stage)
-        assert type(way) is (Replayed if replays else steps.Launched)
+        way = runner(stage, pytest.fail) if replays else steps.EagerSteps(stage)
+        assert type(way) is (GraphSteps if replays else steps.EagerSteps)
         torch.manual_seed(1)
         walk(way, stage)
         if replays:

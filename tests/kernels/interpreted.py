@@ -31,9 +31,9 @@ def _unwritten_shows():
     torch.use_deterministic_algorithms(False)
 
 
-def delta_tolerance(dtype):
+def delta_w_tolerance(dtype):
     """In 16 bits y is rounded as an operand of the second product."""
-    return tolerance(dtype, "delta") * (1 if dtype == torch.float32 else 2)
+    return tolerance(dtype, "delta_w") * (1 if dtype == torch.float32 else 2)
 
 
 def expected(x, w, bias, options):
@@ -99,12 +99,12 @@ def test_conv2d(path, name, dtype, monkeypatch):
     x, w, bias = case.tensors(dtype)
     want = expected(x, w, bias, case.conv)
     got = kernels.conv2d(x, w, bias, **case.conv)
-    assert (got.u.dtype, got.delta.dtype) == (x.dtype, w.dtype)
+    assert (got.u.dtype, got.delta_w.dtype) == (x.dtype, w.dtype)
     assert_close(got.u, want.u, tolerance(dtype, "u"))
-    assert_close(got.delta, want.delta, delta_tolerance(dtype))
-    assert (got.bias_delta is None) == (want.bias_delta is None)
-    if bias is not None and want.bias_delta is not None:
-        assert_close(got.bias_delta, want.bias_delta, delta_tolerance(dtype))
+    assert_close(got.delta_w, want.delta_w, delta_w_tolerance(dtype))
+    assert (got.delta_b is None) == (want.delta_b is None)
+    if bias is not None and want.delta_b is not None:
+        assert_close(got.delta_b, want.delta_b, delta_w_tolerance(dtype))
 
 
 @pytest.mark.usefixtures("apart")
@@ -145,9 +145,9 @@ def test_y_at_once(wta, numbers, u_in_registers, monkeypatch):
     got = kernels.conv2d(x, w, bias, **case.conv)
     want = expected(x, w, bias, case.conv)
     assert_close(got.u, want.u, tolerance(dtype, "u"))
-    assert_close(got.delta, want.delta, delta_tolerance(dtype))
+    assert_close(got.delta_w, want.delta_w, delta_w_tolerance(dtype))
     if wta != "hard":
-        assert_close(got.bias_delta, want.bias_delta, delta_tolerance(dtype))
+        assert_close(got.delta_b, want.delta_b, delta_w_tolerance(dtype))
 
 
 @pytest.mark.usefixtures("apart", "fuse_activity")
@@ -190,7 +190,7 @@ def test_float16_factors_of_any_size(size, monkeypatch):
     x = x * size
     w = w / size if size > 1e-38 else torch.zeros_like(w)
     got = kernels.conv2d(x, w, None, **case.conv)
-    assert_close(got.delta, expected(x, w, None, case.conv).delta, delta_tolerance(x.dtype))
+    assert_close(got.delta_w, expected(x, w, None, case.conv).delta_w, delta_w_tolerance(x.dtype))
 
 
 @pytest.mark.usefixtures("apart")
@@ -202,7 +202,7 @@ def test_memory_between_the_values_of_x_does_not_matter(monkeypatch):
     room[..., : x.shape[-1]] = x
     got = kernels.conv2d(room[..., : x.shape[-1]], w, None, **case.conv)
     assert_outputs_close(got, kernels.conv2d(x, w, None, **case.conv))
-    assert torch.equal(got.delta, kernels.conv2d(x, w, None, **case.conv).delta)
+    assert torch.equal(got.delta_w, kernels.conv2d(x, w, None, **case.conv).delta_w)
 
 
 @pytest.mark.usefixtures("apart")
@@ -226,10 +226,10 @@ def test_step_is_update_then_hebbian_step(name, layout, dtype):
     x, w, bias = case.tensors(dtype)
     want = expected(x, w, bias, case.conv)
     stepped = w.double().contiguous()
-    reference.hebbian_step_(stepped, want.delta, 0.3, 0.5, case.conv["lebesgue_p"])
-    u, bias_delta = kernels.conv2d_step_(x, w, bias, lr=0.3, lr_power=0.5, **case.conv)
+    reference.hebbian_step_(stepped, want.delta_w, 0.3, 0.5, case.conv["lebesgue_p"])
+    u, delta_b = kernels.conv2d_step_(x, w, bias, lr=0.3, lr_power=0.5, **case.conv)
     assert_outputs_close(
-        reference.SoftHebbOutput(u, w, bias_delta), want._replace(delta=stepped), dtype
+        reference.SoftHebbOutput(u, w, delta_b), want._replace(delta=stepped), dtype
     )
 
 
@@ -251,11 +251,11 @@ def test_linear_step_of_a_sliced_weight():
     w = whole[:, ::2]
     want = reference.linear(x.double(), w.double(), None, **LINEAR)
     stepped = w.double().clone()
-    reference.hebbian_step_(stepped, want.delta, 0.3)
+    reference.hebbian_step_(stepped, want.delta_w, 0.3)
     between = whole[:, 1::2].clone()
     u, _ = kernels.linear_step_(x, w, None, lr=0.3, lr_power=0.5, **LINEAR)
     assert_close(u, want.u, TOLERANCES["float32_u"])
-    assert_close(w, stepped, TOLERANCES["float32_delta"])
+    assert_close(w, stepped, TOLERANCES["float32_delta_w"])
     assert torch.equal(whole[:, 1::2], between)
 
 
@@ -265,10 +265,10 @@ def test_exact_ties_go_to_the_first_neuron_across_tiles(monkeypatch):
     x, w, _ = CASES["soft_anti"].tensors(torch.float32)
     w = w[:1].repeat(40, 1, 1, 1)
     options = CASES["soft_anti"].conv
-    delta = kernels.conv2d(x, w, None, **options).delta
-    assert_close(delta, expected(x, w, None, options).delta, TOLERANCES["float32_delta"])
-    assert torch.equal(delta[1:], delta[1:2].expand_as(delta[1:]))
-    assert not torch.equal(delta[0], delta[1])
+    delta_w = kernels.conv2d(x, w, None, **options).delta_w
+    assert_close(delta_w, expected(x, w, None, options).delta_w, TOLERANCES["float32_delta_w"])
+    assert torch.equal(delta_w[1:], delta_w[1:2].expand_as(delta_w[1:]))
+    assert not torch.equal(delta_w[0], delta_w[1])
 
 
 @pytest.mark.parametrize("wta", reference.WTA)
@@ -276,13 +276,13 @@ def test_empty_batch(wta):
     x, w, bias = torch.randn(0, 3, 7, 6), torch.randn(4, 3, 3, 3), torch.randn(4)
     got = kernels.conv2d(x, w, bias, **CONV | {"wta": wta})
     assert got.u.shape == (0, 4, 7, 6)
-    assert not got.delta.any()
+    assert not got.delta_w.any()
 
 
 def test_all_zero_weights_do_not_make_nan():
     x, w = torch.randn(2, 3, 7, 6), torch.zeros(4, 3, 3, 3)
     got = kernels.conv2d(x, w, None, **CONV | {"wta": "soft", "lebesgue_p": 1.5})
-    assert torch.isfinite(got.delta).all()
+    assert torch.isfinite(got.delta_w).all()
 
 
 def test_large_pre_activations():
@@ -299,7 +299,7 @@ def test_large_pre_activations():
 def test_nan_and_inf_show(wta, value):
     x, w, _ = CASES["soft_anti"].tensors(torch.float32)
     x[0, 0, 3, 3] = value
-    assert kernels.conv2d(x, w, None, **CONV | {"wta": wta}).delta.isnan().any()
+    assert kernels.conv2d(x, w, None, **CONV | {"wta": wta}).delta_w.isnan().any()
 
 
 @pytest.mark.parametrize("path", ["apart", "one_pass"])

@@ -39,16 +39,16 @@ def _tiles_that_suit_small_layers(monkeypatch):
 def check(case, epilogue, dtype=torch.float32, learns=True):
     x, w, bias = case.tensors(dtype)
     exact = [None if t is None else t.double() for t in (x, w, bias)]
-    want, delta, bias_delta = reference.block_update(*exact, epilogue, **case.conv)
+    want, delta_w, delta_b = reference.block_update(*exact, epilogue, **case.conv)
     out = kernels.block_forward(x, w, bias, epilogue, **case.conv)
     tol = max(tolerance(dtype, "u"), ROOT if epilogue.power < 1 else 0)
     outs = [out]
     if learns:
         learned = kernels.block_update(x, w, bias, epilogue, **case.conv)
         outs.append(learned[0])
-        assert_close(learned[1], delta, 2 * tolerance(dtype, "delta"))
-        if bias_delta is not None:
-            assert_close(learned[2], bias_delta, 2 * tolerance(dtype, "delta"))
+        assert_close(learned[1], delta_w, 2 * tolerance(dtype, "delta_w"))
+        if delta_b is not None:
+            assert_close(learned[2], delta_b, 2 * tolerance(dtype, "delta_w"))
     for out in outs:
         assert out.dtype == dtype
         assert_close(out, want, tol)

@@ -63,8 +63,8 @@ def test_conv2d(emulated, name, target, monkeypatch):
     assert_close(got.u, want.u, TF32 if rough else tolerance(dtype, "u"))
     if rough:  # what follows from the u at hand
         want = update_from(got.u, *exact, options)
-    loose = {torch.float32: TF32 if rough else tolerance(dtype, "delta")}
-    assert_close(got.delta, want.delta, loose.get(dtype, 2 * tolerance(dtype, "delta")))
+    loose = {torch.float32: TF32 if rough else tolerance(dtype, "delta_w")}
+    assert_close(got.delta_w, want.delta_w, loose.get(dtype, 2 * tolerance(dtype, "delta_w")))
     assert [r["races"] for r in reports] == [{}] * len(reports)
     first = ["forward"]
     if name.startswith("one_pass"):
@@ -81,23 +81,23 @@ def update_from(u, x, w, bias, options):
         u.double(), options["t_invert"], options["wta"], groups=options["groups"]
     )
     x = reference.pad(x, options["padding"], options["padding_mode"])
-    delta = reference.hebbian_update(
+    delta_w = reference.hebbian_update(
         x, y, u.double(), w, stride=options["stride"], groups=options["groups"]
     )
-    return reference.SoftHebbOutput(u, delta, None)
+    return reference.SoftHebbOutput(u, delta_w, None)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_step_in_place(emulated, target):
     x, w, bias, options, _ = tensors("ieee")
     want = w.double().contiguous()
-    delta = reference.conv2d(x.double(), w.double(), bias.double(), **options).delta
-    reference.hebbian_step_(want, delta, 0.3, 0.5)
+    delta_w = reference.conv2d(x.double(), w.double(), bias.double(), **options).delta_w
+    reference.hebbian_step_(want, delta_w, 0.3, 0.5)
     step = {"lr": 0.3, "lr_power": 0.5}
     _, reports = emulated(
         target, "ieee", lambda: kernels.conv2d_step_(x, w, bias, **step, **options)
     )
-    assert_close(w, want, tolerance(x.dtype, "delta"))
+    assert_close(w, want, tolerance(x.dtype, "delta_w"))
     assert [r["races"] for r in reports] == [{}] * 3
 
 
@@ -124,7 +124,7 @@ def test_programs_wait_for_the_statistics_of_others(emulated, target, wta, monke
     assert_outputs_close(got, reference.conv2d(x.double(), w.double(), None, **case.conv), x.dtype)
     assert [r["kernel"] for r in reports] == ["forward", "plasticity", "apply"]
     in_turn, _ = emulated(target, "ieee", call)
-    assert torch.equal(in_turn.delta, got.delta)
+    assert torch.equal(in_turn.delta_w, got.delta_w)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -50,14 +50,14 @@ def test_block(emulated, name, target, monkeypatch):
     out, still = emulated(
         target, precision, lambda: kernels.block_forward(x, w, bias, epilogue, **options)
     )
-    want, delta, _ = reference.block_update(x.double(), w.double(), bias, epilogue, **options)
+    want, delta_w, _ = reference.block_update(x.double(), w.double(), bias, epilogue, **options)
     tol = tolerance(x.dtype, "u") * (1 if x.dtype == torch.float32 else 2)
     tol = TF32 if precision == "tf32" else tol
     tol = tol**epilogue.power if epilogue.power < 1 else tol
     assert_close(got[0], want, tol)
     assert_close(out, want, tol)
     if precision != "tf32":
-        assert_close(got[1], delta, 2 * tolerance(x.dtype, "delta"))
+        assert_close(got[1], delta_w, 2 * tolerance(x.dtype, "delta_w"))
     assert [r["races"] for r in learned + still] == [{}] * len(learned + still)
     whole = name.startswith("one_pass")
     expected = ["one_pass", "reduce_splits"] if whole else ["forward", "plasticity"]

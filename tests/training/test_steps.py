@@ -16,8 +16,8 @@ from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import Preset, get_preset
 from softhebb_fast.training import steps
 from softhebb_fast.training.features import FeatureSet
-from softhebb_fast.training.stages import HebbianStage, Inputs, Stage, SupervisedStage
-from softhebb_fast.training.steps import Launched, Recorder, Replayed, walker
+from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
+from softhebb_fast.training.steps import EagerSteps, GraphCapture, GraphSteps, runner
 from tests.capture_safety import CUDA, CaptureError, CaptureSafety, fake_cuda, on_fake_cuda
 
 NET = get_preset("4SoftHebbCnnCIFAR", neuron_factor=0.1)
@@ -29,7 +29,7 @@ def scheduled(preset: Preset, schedule: str) -> Preset:
     return replace(preset, layers=tuple(replace(x, schedule=schedule) for x in preset.layers))
 
 
-class Rehearsal(Recorder):
+class Rehearsal(GraphCapture):
     """A recorder for any device: what it records is done again at every replay."""
 
     def __init__(self, fails: bool = False) -> None:
@@ -72,7 +72,7 @@ def made(preset: Preset) -> SoftHebbNet:
 
 def hebbian(source: ImageSet, preset: Preset = NET, move=lambda net: net, trained=(0, 1, 2)):
     net = move(made(preset))
-    inputs = Inputs(source, [*net.blocks[: trained[0]]])
+    inputs = BatchSource(source, [*net.blocks[: trained[0]]])
     return HebbianStage(net, inputs, source, [*trained], EPOCHS, BATCH)
 
 
@@ -80,12 +80,12 @@ def supervised(source, preset: Preset = NET, move=lambda net: net, together: boo
     """The classifier on images seen by frozen blocks, or with all blocks learning too."""
     net = move(made(preset))
     frozen = 0 if together else len(net.blocks)
-    inputs = Inputs(source, [*net.blocks[:frozen]])
+    inputs = BatchSource(source, [*net.blocks[:frozen]])
     arguments = (net, inputs, inputs, source, frozen, 4 * EPOCHS, BATCH, 8, together)
     return SupervisedStage(*arguments)
 
 
-def walk(steps: Launched, stage: Stage) -> list[int]:
+def walk(steps: EagerSteps, stage: Stage) -> list[int]:
     counts = []
     for epoch in range(EPOCHS):
         order = permutation(IMAGES, 0, epoch)
@@ -114,9 +114,9 @@ def state(stage: Stage) -> dict[str, Tensor]:
 def test_replayed_steps_are_launched_steps(make):
     launched, replayed, recorder = make(), make(), Rehearsal()
     torch.manual_seed(1)
-    expected = walk(Launched(launched), launched)
+    expected = walk(EagerSteps(launched), launched)
     torch.manual_seed(1)
-    assert walk(Replayed(replayed, pytest.fail, recorder), replayed) == expected
+    assert walk(GraphSteps(replayed, pytest.fail, recorder), replayed) == expected
     assert expected == [4, 4, 4, 4, 4, 4, 2] * EPOCHS
     assert (recorder.launches, recorder.records, recorder.replays) == (3, 1, 9)
     for name, value in state(launched).items():
@@ -126,8 +126,8 @@ def test_replayed_steps_are_launched_steps(make):
 def test_a_walk_that_begins_in_the_middle():
     launched, replayed, recorder = hebbian(images()), hebbian(images()), Rehearsal()
     order = permutation(IMAGES, 3)
-    assert [*Launched(launched).walk(order, 2)] == [4, 4, 4, 4, 2]
-    assert [*Replayed(replayed, pytest.fail, recorder).walk(order, 2)] == [4, 4, 4, 4, 2]
+    assert [*EagerSteps(launched).walk(order, 2)] == [4, 4, 4, 4, 2]
+    assert [*GraphSteps(replayed, pytest.fail, recorder).walk(order, 2)] == [4, 4, 4, 4, 2]
     assert recorder.replays == 1
     for name, value in state(launched).items():
         assert torch.equal(value, state(replayed)[name]), name
@@ -135,7 +135,7 @@ def test_a_walk_that_begins_in_the_middle():
 
 def test_a_new_rate_is_captured_anew():
     stage, recorder = supervised(features()), Rehearsal()
-    steps = Replayed(stage, pytest.fail, recorder)
+    steps = GraphSteps(stage, pytest.fail, recorder)
     walk(steps, stage)
     stage.optimizer.param_groups[0]["lr"] /= 2
     walk(steps, stage)
@@ -144,8 +144,8 @@ def test_a_new_rate_is_captured_anew():
 
 def test_a_capture_that_fails_is_announced_and_steps_are_launched():
     launched, replayed, recorder, said = hebbian(images()), hebbian(images()), Rehearsal(True), []
-    walk(Launched(launched), launched)
-    walk(Replayed(replayed, said.append, recorder), replayed)
+    walk(EagerSteps(launched), launched)
+    walk(GraphSteps(replayed, said.append, recorder), replayed)
     assert (recorder.launches, recorder.records, recorder.replays) == (12, 1, 0)
     assert said == [
         "the steps of layer 1, 2, 3 are launched one by one, not replayed from a CUDA graph: its "
@@ -191,7 +191,7 @@ def test_what_cannot_be_captured_is_launched_with_the_reason(preset, change, rea
     with fake_cuda():
         stage = hebbian(images(CUDA), preset, on_fake_cuda)
         change(stage)
-        assert type(walker(stage, said.append)) is Launched
+        assert type(runner(stage, said.append)) is EagerSteps
     assert said == [
         "the steps of layer 1, 2, 3 are launched one by one, not replayed from a CUDA graph: "
         + reason
@@ -199,27 +199,27 @@ def test_what_cannot_be_captured_is_launched_with_the_reason(preset, change, rea
 
 
 def test_the_published_net_is_replayed_on_cuda_unless_forbidden(monkeypatch):
-    monkeypatch.setattr(steps, "Recorder", lambda device: Rehearsal())
+    monkeypatch.setattr(steps, "GraphCapture", lambda device: Rehearsal())
     with fake_cuda():
         stage = hebbian(images(CUDA), NET, on_fake_cuda)
-        assert type(walker(stage, pytest.fail)) is Replayed
-        assert type(walker(supervised(images(CUDA), NET, on_fake_cuda), pytest.fail)) is Replayed
+        assert type(runner(stage, pytest.fail)) is GraphSteps
+        assert type(runner(supervised(images(CUDA), NET, on_fake_cuda), pytest.fail)) is GraphSteps
         monkeypatch.setenv(steps.VARIABLE, "0")
-        assert type(walker(stage, pytest.fail)) is Launched
+        assert type(runner(stage, pytest.fail)) is EagerSteps
         monkeypatch.setenv(steps.VARIABLE, "yes")
         with pytest.raises(ValueError, match="SOFTHEBB_FAST_GRAPHS must be 0 or 1; got 'yes'"):
-            walker(stage)
+            runner(stage)
 
 
 def test_steps_on_the_cpu_are_launched_in_silence():
-    assert type(walker(hebbian(images()), pytest.fail)) is Launched
+    assert type(runner(hebbian(images()), pytest.fail)) is EagerSteps
 
 
 @pytest.mark.parametrize("normalised", [False, True])
 def test_a_hebbian_step_does_not_wait_for_the_device(normalised):
     with fake_cuda():
         stage = hebbian(images(CUDA, normalised), NET, on_fake_cuda)
-        steps = Replayed(stage, pytest.fail, Rehearsal())
+        steps = GraphSteps(stage, pytest.fail, Rehearsal())
         with CaptureSafety() as safety:
             steps.work()
     learned = [name for name in safety.seen if name.startswith("softhebb_fast")]
@@ -237,7 +237,7 @@ def test_a_classifiers_step_does_not_wait_for_the_device(kind, monkeypatch):
     preset = scheduled(LABELS, "constant") if kind == "labels" else NET
     stage = supervised(source, preset, lambda net: net.to("meta"))
     stage.optimizer.param_groups[0]["capturable"] = True
-    steps = Replayed(stage, pytest.fail, Rehearsal())
+    steps = GraphSteps(stage, pytest.fail, Rehearsal())
     for _ in range(2):  # the first makes the optimizer's state
         with CaptureSafety() as safety:
             steps.work()
@@ -284,6 +284,6 @@ def test_the_mode_catches_what_waits(waits, monkeypatch):
 
     monkeypatch.setattr(HebbianStage, "learn", learn_and_wait)
     with fake_cuda():
-        steps = Replayed(hebbian(images(CUDA), NET, on_fake_cuda), pytest.fail, Rehearsal())
+        steps = GraphSteps(hebbian(images(CUDA), NET, on_fake_cuda), pytest.fail, Rehearsal())
         with CaptureSafety(), pytest.raises(CaptureError, match=r"waits for the device|copies"):
             steps.work()

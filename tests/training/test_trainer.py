@@ -21,7 +21,7 @@ from softhebb_fast.training import trainer as trainer_module
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import load_run
-from softhebb_fast.training.stages import HebbianStage, Inputs, SupervisedStage
+from softhebb_fast.training.stages import BatchSource, HebbianStage, SupervisedStage
 from softhebb_fast.training.trainer import Trainer
 from tests.data.writers import counted, python2_batch, write_cifar10, write_stl10
 from tests.tiny import CONFIG, changed, snapshot, trainer, write_mnist_subset
@@ -279,7 +279,9 @@ def test_what_is_above_a_layer_that_learns_by_backpropagation_is_frozen():
     torch.manual_seed(0)
     data = counted(8, (1, 8, 8))
     net = build(get_preset("3CnnCIFAR", neuron_factor=0.05), data.image_shape, 8)
-    stage = SupervisedStage(net, Inputs(data, []), Inputs(data, []), data, 0, 1, 4, 8, alone=True)
+    stage = SupervisedStage(
+        net, BatchSource(data, []), BatchSource(data, []), data, 0, 1, 4, 8, alone=True
+    )
     assert [part.training for part in (*net.blocks, net.head, net.head[1])] == [True] + 3 * [False]
     stage.step(0, *data.batch(slice(0, 4)))
     assert net.blocks[0].layer.weight.grad is not None
@@ -343,7 +345,7 @@ def hebbian_stage(schedule: str, kind: str = "3SoftHebbCnnCIFAR", epochs: int = 
     preset = Preset("tried", (replace(first, schedule=schedule, lr=0.1), *rest))
     data = counted(6, (1, 8, 8))
     net = build(preset, data.image_shape, 10)
-    return HebbianStage(net, Inputs(data, []), data, [0], epochs, batch_size=3)
+    return HebbianStage(net, BatchSource(data, []), data, [0], epochs, batch_size=3)
 
 
 def decaying(speed: float, divisor: float, steps: int) -> list[float]:
@@ -404,7 +406,7 @@ def test_the_classifiers_rate_is_halved_as_published():
     torch.manual_seed(0)
     data = counted(8, (1, 8, 8))
     net = build(get_preset("3SoftHebbCnnCIFAR", neuron_factor=0.05), data.image_shape, 8)
-    inputs = Inputs(data, list(net.blocks))
+    inputs = BatchSource(data, list(net.blocks))
     stage = SupervisedStage(net, inputs, inputs, data, 2, epochs=20, batch_size=4, test_batch=8)
     x, labels = data.batch(slice(0, 4))
     rates = []
