@@ -48,7 +48,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
 gpu:
-	@$(PYTHON) -m benchmarks.gpu_day $(if $(filter runs/demo,$(OUT)),,--out $(OUT)) \
+	@$(PYTHON) -m benchmarks.gpu.day $(if $(filter runs/demo,$(OUT)),,--out $(OUT)) \
 		$(if $(DATA),--data $(DATA))
 
 lint: setup

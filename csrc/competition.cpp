@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "kernels.h"
-#include "lanes.h"
-#include "target.h"
+#include "ordered_sums.h"
+#include "multiversion.h"
 #include "vector_math.h"
 
 namespace softhebb {
@@ -116,8 +116,8 @@ template <typename T>
 SOFTHEBB_INLINE void sum_strip_body(const SumStrip<T>& a) {
   for (int64_t k = 0; k < a.neurons; ++k) {
     const T* y = a.y + k * a.y_line;
-    if (a.sum_y) a.sum_y[k] += lane_sum(y, a.positions);
-    if (a.sum_yu) a.sum_yu[k] += lane_dot(y, a.u + k * a.line, a.positions);
+    if (a.sum_y) a.sum_y[k] += ordered_sum(y, a.positions);
+    if (a.sum_yu) a.sum_yu[k] += ordered_dot(y, a.u + k * a.line, a.positions);
   }
 }
 

@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "target.h"
+#include "multiversion.h"
 
 namespace softhebb {
 namespace {

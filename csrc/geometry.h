@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "kernels.h"
-
 namespace softhebb {
+
+struct Window {
+  int64_t stride[2], padding[2], dilation[2];
+};
 
 struct Geometry {
   int64_t batch, channels, height, width;  // x [batch, channels, height, width]
@@ -34,6 +36,6 @@ struct Geometry {
 // Writes patches of the output rows [row, row + count), rows numbered over the whole
 // batch, one patch element a line: to[(c, r, s), position] with lines `line` elements apart.
 template <typename in_t, typename T>
-void gather(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to, int64_t line);
+void im2col(const in_t* x, const Geometry& g, int64_t row, int64_t count, T* to, int64_t line);
 
 }  // namespace softhebb

@@ -8,21 +8,6 @@ namespace softhebb {
 
 constexpr int64_t kStrip = 64;
 
-struct Window {
-  int64_t stride[2], padding[2], dilation[2];
-};
-
-// Every tap's view of a padded channel, [out_rows, out_width], one tap a line.
-template <typename T>
-struct SpreadChannel {
-  const T* from;
-  T* to;
-  int64_t width, line, rows, columns, out_rows, out_width;
-  Window window;
-};
-template <typename T>
-void spread_channel(const SpreadChannel<T>& a);
-
 // u += bias, u = relu(u - mean over all neurons), and that mean, each if asked.
 template <typename T>
 struct PrepareStrip {

@@ -5,13 +5,13 @@
 #include <atomic>
 #include <optional>
 
-#include "contest.h"
-#include "matrix.h"
+#include "tile_epilogue.h"
+#include "gemm.h"
 #include "plan.h"
 #include "precision.h"
 #include "profile.h"
-#include "split.h"
-#include "tasks.h"
+#include "bf16x3.h"
+#include "parallel.h"
 #include "winograd.h"
 #include "workspace.h"
 
@@ -29,10 +29,10 @@ class Pass {
        const at::Tensor& bias, const Wanted& wanted)
       : g_(g),
         wanted_(wanted),
-        split_(std::is_same_v<in_t, float> && split_products() &&
-               std::min(g.group_filters(), g.patch()) >= kWorthSplitting),
-        plan_(g, sizeof(T), wanted.pooled.defined(), wanted.update, !split_),
-        contest_(g, c, wanted, bias.defined() ? bias.const_data_ptr<T>() : nullptr,
+        bf16x3_(std::is_same_v<in_t, float> && takes_bf16x3() &&
+               std::min(g.group_filters(), g.patch()) >= kWorthBf16x3),
+        plan_(g, sizeof(T), wanted.pooled.defined(), wanted.update, !bf16x3_),
+        tile_epilogue_(g, c, wanted, bias.defined() ? bias.const_data_ptr<T>() : nullptr,
                  plan_.pool_in_tile),
         x_(x.const_data_ptr<in_t>()),
         weight_{weight.const_data_ptr<T>(), g.patch(), 1},
@@ -43,7 +43,7 @@ class Pass {
     allocate();
     sweep();
     if (unfit_) {
-      split_ = false;
+      bf16x3_ = false;
       if (update_) update_->restart();
       sweep();
     }
@@ -109,7 +109,7 @@ class Pass {
       u_buffer_ = workspace(Slot::u, {workers, g_.filters, line}, options_);
     }
     if (update_ && plan_.small)
-      sums_ = workspace(Slot::sums, {plan_.lanes, g_.filters, g_.patch()}, options_);
+      sums_ = workspace(Slot::sums, {plan_.partial_sums, g_.filters, g_.patch()}, options_);
     if (update_ && !plan_.small && g_.batch == 0) update_->yx.zero_();
   }
 
@@ -128,15 +128,15 @@ class Pass {
     return {u_buffer_.defined() ? slot(u_buffer_, i).block(0, column) : y, y};
   }
 
-  View<T> gathered(const Tile& t, int64_t worker) const {
+  View<T> patch_buffer(const Tile& t, int64_t worker) const {
     return plan_.small ? slot(x_buffer_, worker) : slot(x_buffer_, 0).block(0, t.first);
   }
 
-  void gather_tile(const Tile& t, int64_t worker) const {
+  void im2col_tile(const Tile& t, int64_t worker) const {
     if (lies_ready(0)) return;
-    const Timed timed(Part::gather);
-    const View<T> to = gathered(t, worker);
-    gather(x_, g_, t.row, t.rows, to.data, to.line);
+    const Timed timed(Part::im2col);
+    const View<T> to = patch_buffer(t, worker);
+    im2col(x_, g_, t.row, t.rows, to.data, to.line);
   }
 
   // [patch elements, positions], rows of it contiguous.
@@ -144,7 +144,7 @@ class Pass {
     if constexpr (std::is_same_v<in_t, T>) {
       if (lies_ready(0)) return {x_ + t.row, g_.x_stride[1], 1};
     }
-    return gathered(t, worker);
+    return patch_buffer(t, worker);
   }
 
   // [positions, patch elements], rows of it contiguous if that costs nothing.
@@ -160,8 +160,8 @@ class Pass {
                 bool add) const {
     const Timed timed(Part::products);
     if constexpr (std::is_same_v<T, float>) {
-      if (split_) {
-        if (!multiply_split(c, a, b, m, n, k, add)) unfit_ = true;
+      if (bf16x3_) {
+        if (!multiply_bf16x3(c, a, b, m, n, k, add)) unfit_ = true;
         return;
       }
     }
@@ -182,21 +182,21 @@ class Pass {
     const Tile t = tile(i);
     T* mean = mean_.defined() ? mean_.template data_ptr<T>() + t.first : nullptr;
     T* sums = update_ ? update_->sums_of<T>(i) : nullptr;
-    contest_.run(p.u, p.y, t.row * g_.out_width, t.positions, mean, sums);
+    tile_epilogue_.run(p.u, p.y, t.row * g_.out_width, t.positions, mean, sums);
   }
 
   void run_small() {
     const int64_t share = g_.group_filters(), patch = g_.patch();
-    const int64_t lanes = std::min(plan_.lanes, tiles_);
-    for_each_task(lanes, [&](int64_t lane, int64_t worker) {
-      for (int64_t i = lane * tiles_ / lanes; i < (lane + 1) * tiles_ / lanes; ++i) {
+    const int64_t parts = std::min(plan_.partial_sums, tiles_);
+    for_each_task(parts, [&](int64_t part, int64_t worker) {
+      for (int64_t i = part * tiles_ / parts; i < (part + 1) * tiles_ / parts; ++i) {
         const Tile t = tile(i);
         const Place p = place(t, worker);
-        gather_tile(t, worker);
+        im2col_tile(t, worker);
         multiply_tile(t, p.u, patches(t, worker), 0, share);
         compete(i, p);
         if (!update_) continue;
-        const View<T> sums = slot(sums_, lane);
+        const View<T> sums = slot(sums_, part);
         const View<const T> x = transposed_patches(t, worker);
         for (int64_t group = 0; group < g_.groups; ++group) {
           multiply(sums.block(group * share, 0), p.y.block(group * share, 0),
@@ -237,22 +237,22 @@ class Pass {
       x_buffer_ = at::empty({1, g_.patch(), padded(plan_.panel_rows * g_.out_width)}, options_);
     }
     const int64_t share = g_.group_filters();
-    const int64_t parts = split_                  ? slices_of(share, 384)
+    const int64_t parts = bf16x3_                  ? slices_of(share, 384)
                           : tiles_ < kEnoughTasks ? std::min(slices_of(kEnoughTasks, tiles_),
                                                              slices_of(share, 128))
                                                   : 1;
-    if (parts == 1 && !split_) {
+    if (parts == 1 && !bf16x3_) {
       for_each_task(tiles_, [&](int64_t i, int64_t) {
         const Tile t = tile(i);
         const Place p = place(t, 0);
-        gather_tile(t, 0);
+        im2col_tile(t, 0);
         multiply_tile(t, p.u, patches(t, 0), 0, share);
         compete(i, p);
       });
       return;
     }
-    for_each_task(tiles_, [&](int64_t i, int64_t) { gather_tile(tile(i), 0); });
-    const int64_t wide = split_ ? std::max<int64_t>(640 / (plan_.tile_rows * g_.out_width), 1) : 1;
+    for_each_task(tiles_, [&](int64_t i, int64_t) { im2col_tile(tile(i), 0); });
+    const int64_t wide = bf16x3_ ? std::max<int64_t>(640 / (plan_.tile_rows * g_.out_width), 1) : 1;
     for_each_task(slices_of(tiles_, wide) * parts, [&](int64_t task, int64_t) {
       const Tile t = tile(task / parts * wide, wide);
       const int64_t part = task % parts;
@@ -289,7 +289,7 @@ class Pass {
     for_each_task(images * blocks, [&](int64_t task, int64_t) {
       const int64_t i = task / blocks, begin = task % blocks * kNeurons, first = i * g_.plane();
       const T* mean = mean_.defined() ? mean_.template const_data_ptr<T>() + first : nullptr;
-      contest_.pool(u.block(0, first), mean, panel_row_ / g_.out_height + i, 1, begin,
+      tile_epilogue_.pool(u.block(0, first), mean, panel_row_ / g_.out_height + i, 1, begin,
                     std::min(begin + kNeurons, g_.filters));
     });
   }
@@ -299,13 +299,13 @@ class Pass {
     if (!measured_) update_->measure_all();
   }
 
-  static constexpr int64_t kEnoughTasks = 8, kWorthSplitting = 64;
+  static constexpr int64_t kEnoughTasks = 8, kWorthBf16x3 = 64;
 
   const Geometry& g_;
   const Wanted& wanted_;
-  bool split_;
+  bool bf16x3_;
   const Plan plan_;
-  const Contest<in_t, T> contest_;
+  const TileEpilogue<in_t, T> tile_epilogue_;
   const in_t* x_;
   const View<const T> weight_;
   Update* update_;

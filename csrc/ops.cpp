@@ -10,7 +10,7 @@
 
 #include "denormals.h"
 #include "layer.h"
-#include "split.h"
+#include "bf16x3.h"
 #include "profile.h"
 
 namespace softhebb {
@@ -81,11 +81,11 @@ class Call {
 
   Tensor u() const { return wanted_.u; }
   Tensor pooled() const { return wanted_.pooled; }
-  Tensor delta() { return update_->delta().view(weight_.sizes()).to(weight_.scalar_type()); }
+  Tensor delta_w() { return update_->delta_w().view(weight_.sizes()).to(weight_.scalar_type()); }
 
-  Tensor bias_delta() const {
+  Tensor delta_b() const {
     if (!bias_.defined() || !competition_.soft()) return at::empty({0}, weight_.options());
-    return update_->bias_delta(competition_.t).to(bias_.scalar_type());
+    return update_->delta_b(competition_.t).to(bias_.scalar_type());
   }
 
   void step_(const Rate& rate) {
@@ -176,7 +176,7 @@ std::tuple<Tensor, Tensor, Tensor> conv_update(const Tensor& x, const Tensor& we
   call.want_u();
   call.want_update();
   call.run();
-  return {call.u(), call.delta(), call.bias_delta()};
+  return {call.u(), call.delta_w(), call.delta_b()};
 }
 
 std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
@@ -187,7 +187,7 @@ std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalT
   call.want_update();
   call.run();
   call.step_({lr, lr_power, lebesgue_p});
-  return {call.u(), call.bias_delta()};
+  return {call.u(), call.delta_b()};
 }
 
 std::tuple<Tensor, Tensor, Tensor> linear_update(const Tensor& x, const Tensor& weight,
@@ -197,8 +197,8 @@ std::tuple<Tensor, Tensor, Tensor> linear_update(const Tensor& x, const Tensor& 
   call.want_u();
   call.want_update();
   call.run();
-  return {call.u().view({x.size(0), weight.size(0)}), call.delta().view(weight.sizes()),
-          call.bias_delta()};
+  return {call.u().view({x.size(0), weight.size(0)}), call.delta_w().view(weight.sizes()),
+          call.delta_b()};
 }
 
 std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
@@ -209,7 +209,7 @@ std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, Optiona
   call.want_update();
   call.run();
   call.step_({lr, lr_power, lebesgue_p});
-  return {call.u().view({x.size(0), weight.size(0)}), call.bias_delta()};
+  return {call.u().view({x.size(0), weight.size(0)}), call.delta_b()};
 }
 
 Tensor block_forward(const Tensor& x, const Tensor& weight, OptionalTensor bias, CONV_PARAMETERS,
@@ -227,7 +227,7 @@ std::tuple<Tensor, Tensor, Tensor> block_update(const Tensor& x, const Tensor& w
   call.want_pooled(BLOCK_EPILOGUE);
   call.want_update();
   call.run();
-  return {call.pooled(), call.delta(), call.bias_delta()};
+  return {call.pooled(), call.delta_w(), call.delta_b()};
 }
 
 std::tuple<Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
@@ -238,7 +238,7 @@ std::tuple<Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, Optional
   call.want_update();
   call.run();
   call.step_({lr, lr_power, lebesgue_p});
-  return {call.pooled(), call.bias_delta()};
+  return {call.pooled(), call.delta_b()};
 }
 
 // Nanoseconds of CPU time that every Part took since the last call; counts on if `on`.
@@ -292,7 +292,7 @@ TORCH_LIBRARY(softhebb_fast, m) {
       "block_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
       "lr_power, " CONV_OPTIONS ", " BLOCK_OPTIONS TIE_OPTION ") -> (Tensor, Tensor)");
   m.def("bf16x3_missing() -> str", [] {
-    const char* missing = softhebb::split_missing();
+    const char* missing = softhebb::bf16x3_missing();
     return std::string(missing ? missing : "");
   });
 }

@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "matrix.h"
+#include "gemm.h"
 #include "pool.h"
 
 namespace softhebb {

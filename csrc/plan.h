@@ -1,4 +1,4 @@
-// How a layer's positions are cut into panels, tiles and lanes: by its shape alone.
+// How a layer's positions are cut into panels, tiles and partial sums: by its shape alone.
 #pragma once
 
 #include <c10/util/Exception.h>
@@ -12,12 +12,12 @@
 namespace softhebb {
 
 // A tile is a block of output rows whose pre-activations are computed and compete in cache.
-// Small layers add each tile's y x_p to one of `lanes` sums at once. Large ones keep a panel of
+// Small layers add each tile's y x_p to one of `partial_sums` sums at once. Large ones keep a panel of
 // tiles and multiply it in slices of neurons or of patch elements, or by Winograd.
 struct Plan {
   bool winograd, small;
   bool pool_in_tile;  // tiles are whole images, which their pooling needs
-  int64_t tile_rows, panel_rows, lanes = 16;
+  int64_t tile_rows, panel_rows, partial_sums = 16;
 
   Plan(const Geometry& g, int64_t element_size, bool pools, bool learns, bool may_transform) {
     const int64_t rows = g.batch * g.out_height, width = g.out_width;

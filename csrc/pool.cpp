@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include "kernels.h"
-#include "target.h"
+#include "multiversion.h"
 #include "vector_math.h"
 
 namespace softhebb {

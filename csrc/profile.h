@@ -7,7 +7,7 @@
 
 namespace softhebb {
 
-enum class Part { gather, transforms, products, competition, pooling, apply, count };
+enum class Part { im2col, transforms, products, competition, pooling, apply, count };
 
 struct Profile {
   static inline std::atomic<bool> on{false};

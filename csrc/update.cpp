@@ -13,7 +13,7 @@
 
 #include "kernels.h"
 #include "profile.h"
-#include "tasks.h"
+#include "parallel.h"
 #include "workspace.h"
 
 namespace softhebb {
@@ -57,7 +57,7 @@ Update::Update(at::Tensor weight, at::Tensor product_weight, at::Tensor bias, in
   if (direct) sum_yu = at::zeros({neurons}, options);
   yu_ = at::empty({neurons}, options);
   square_ = at::empty({neurons}, options);
-  largest_ = at::empty({neurons}, options);
+  dw_absmax_ = at::empty({neurons}, options);
 }
 
 void Update::open_tiles(int64_t tiles) {
@@ -73,9 +73,9 @@ void Update::close_tiles() {
   if (sum_yu.defined()) sum_yu.add_(sums[1]);
 }
 
-void Update::collect(const at::Tensor& lanes) {
-  yx.copy_(lanes[0]);
-  for (int64_t lane = 1; lane < lanes.size(0); ++lane) yx.add_(lanes[lane]);
+void Update::collect(const at::Tensor& partial_sums) {
+  yx.copy_(partial_sums[0]);
+  for (int64_t i = 1; i < partial_sums.size(0); ++i) yx.add_(partial_sums[i]);
 }
 
 void Update::restart() {
@@ -99,7 +99,7 @@ void Update::measure_rows(int64_t begin, int64_t end) {
     } else if (bias_.defined()) {
       yu[k] += bias_.const_data_ptr<T>()[k] * sum_y.const_data_ptr<T>()[k];
     }
-    largest_row<T>({row, sum, size, yu[k], largest_.data_ptr<T>() + k});
+    largest_row<T>({row, sum, size, yu[k], dw_absmax_.data_ptr<T>() + k});
   }
 }
 
@@ -115,7 +115,7 @@ void Update::measure_all() {
 template <typename T>
 void Update::write_rows(const at::Tensor& out, const Rate* rate) {
   const int64_t neurons = weight_.size(0), size = weight_.size(1), share = neurons / groups_;
-  const T* row_largest = largest_.const_data_ptr<T>();
+  const T* row_largest = dw_absmax_.const_data_ptr<T>();
   std::vector<T> largest(groups_, T(0));
   for (int64_t k = 0; k < neurons; ++k) {
     T& l = largest[k / share];
@@ -141,9 +141,9 @@ void Update::write_rows(const at::Tensor& out, const Rate* rate) {
   });
 }
 
-at::Tensor Update::delta() {
+at::Tensor Update::delta_w() {
   at::Tensor out = at::empty_like(weight_);
-  AT_DISPATCH_FLOATING_TYPES(weight_.scalar_type(), "delta",
+  AT_DISPATCH_FLOATING_TYPES(weight_.scalar_type(), "delta_w",
                              [&] { write_rows<scalar_t>(out, nullptr); });
   return out;
 }
@@ -153,7 +153,7 @@ void Update::step_(const Rate& rate) {
                              [&] { write_rows<scalar_t>(weight_, &rate); });
 }
 
-at::Tensor Update::bias_delta(double t) const {
+at::Tensor Update::delta_b(double t) const {
   const at::Tensor prior = (bias_ * t).exp();
   const at::Tensor d = (sum_y - prior * static_cast<double>(positions_)) / prior;
   return d / (d.abs().max() + kEpsilon);

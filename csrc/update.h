@@ -25,8 +25,8 @@ class Update {
   }
   void close_tiles();
 
-  void collect(const at::Tensor& lanes);  // yx from its parts [lanes, K, patch]
-  void restart();                         // forgets all sums
+  void collect(const at::Tensor& partial_sums);  // yx from its parts [parts, K, patch]
+  void restart();                                // forgets all sums
 
   at::Tensor yx;      // [K, patch], written by the pass
   at::Tensor sum_y;   // [K], if a bias wants it
@@ -34,9 +34,9 @@ class Update {
 
   void measure(int64_t begin, int64_t end);  // neurons whose yx is complete
   void measure_all();
-  at::Tensor delta();                     // [K, patch]
-  void step_(const Rate& rate);           // weight += rate * delta
-  at::Tensor bias_delta(double t) const;  // [K]
+  at::Tensor delta_w();                     // [K, patch]
+  void step_(const Rate& rate);           // weight += rate * delta_w
+  at::Tensor delta_b(double t) const;  // [K]
 
  private:
   template <typename T>
@@ -44,7 +44,7 @@ class Update {
   template <typename T>
   void write_rows(const at::Tensor& out, const Rate* rate);
 
-  at::Tensor tile_sums_, weight_, product_weight_, bias_, yu_, square_, largest_;
+  at::Tensor tile_sums_, weight_, product_weight_, bias_, yu_, square_, dw_absmax_;
   int64_t groups_, positions_;
 };
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "target.h"
+#include "multiversion.h"
 
 namespace softhebb {
 

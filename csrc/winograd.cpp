@@ -4,7 +4,7 @@
 #include <atomic>
 
 #include "profile.h"
-#include "tasks.h"
+#include "parallel.h"
 #include "workspace.h"
 
 namespace softhebb {
@@ -88,7 +88,7 @@ void Winograd<in_t, T>::read(int64_t image, int64_t images) {
   const int64_t blocks = channels_ / kWide, tiles = tiles_an_image();
   const int64_t width = kSide * across_ + 2, height = kSide * down_ + 2;
   for_each_task(images * blocks, [&](int64_t task, int64_t) {
-    const Timed timed(Part::gather);
+    const Timed timed(Part::im2col);
     const int64_t i = task / blocks, channel = task % blocks * kWide;
     const int64_t channels = std::min(kWide, g_.channels - channel);
     std::vector<T> padded(height * width * kWide);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "geometry.h"
-#include "matrix.h"
+#include "gemm.h"
 #include "winograd_kernels.h"
 #include "workspace.h"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "target.h"
+#include "multiversion.h"
 
 namespace softhebb {
 namespace {

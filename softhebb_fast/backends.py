@@ -8,7 +8,7 @@ from types import ModuleType
 
 import torch
 
-from softhebb_fast import fused, reference
+from softhebb_fast import ops, reference
 
 BACKENDS = ("auto", "reference", "cpp", "triton")
 PREFERENCE = {"cpu": ("cpp", "reference"), "cuda": ("triton", "reference")}
@@ -26,7 +26,7 @@ def why_not(
     _check_name(backend)
     if backend in ("auto", "reference"):
         return None
-    return fused.why_not(backend, torch.device(device).type, dtype, tie_rule)
+    return ops.why_not(backend, torch.device(device).type, dtype, tie_rule)
 
 
 def resolve(
@@ -86,4 +86,4 @@ def _check_name(backend: str) -> None:
 
 
 def _implementation(name: str) -> ModuleType:
-    return reference if name == "reference" else fused
+    return reference if name == "reference" else ops

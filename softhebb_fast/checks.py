@@ -170,12 +170,12 @@ def check_competition(
         raise ValueError(f"lebesgue_p must be at least 1 and finite; got {lebesgue_p!r}")
 
 
-def check_step(weight: Tensor, delta: Tensor | None, lebesgue_p: float) -> None:
-    check_are_tensors(weight=weight, delta=delta)
+def check_step(weight: Tensor, delta_w: Tensor | None, lebesgue_p: float) -> None:
+    check_are_tensors(weight=weight, delta_w=delta_w)
     if weight.dim() < 2:
         raise ValueError(f"weight must have neurons in dimension 0; got {tuple(weight.shape)}")
-    if delta is not None and delta.shape != weight.shape:
-        raise ValueError(f"delta must be {tuple(weight.shape)}; got {tuple(delta.shape)}")
+    if delta_w is not None and delta_w.shape != weight.shape:
+        raise ValueError(f"delta_w must be {tuple(weight.shape)}; got {tuple(delta_w.shape)}")
     _check_number("lebesgue_p", lebesgue_p)
     if not 1 <= lebesgue_p < float("inf"):
         raise ValueError(f"lebesgue_p must be at least 1 and finite; got {lebesgue_p!r}")

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from softhebb_fast.files import write_atomically
-from softhebb_fast.metrics import Row, classifier_rows
 from softhebb_fast.models import SoftHebbNet, evaluation_mode
+from softhebb_fast.training.metrics import MetricsRow, classifier_rows
 
 COLUMNS = 12
 NEARLY_BLACK = 1e-4
@@ -94,7 +94,7 @@ def receptive_field_size(net: SoftHebbNet, block: int) -> int:
     return size
 
 
-def curves(rows: list[Row]) -> Figure:
+def curves(rows: list[MetricsRow]) -> Figure:
     """Accuracy of the classifier by epoch, and the figures of each Hebbian layer while it learns.
 
     Raises ValueError if there is nothing to draw.
@@ -123,7 +123,12 @@ def curves(rows: list[Row]) -> Figure:
 
 
 def plot_run(
-    net: SoftHebbNet, rows: list[Row], folder: Path, *, neurons: int = 72, fields: bool = True
+    net: SoftHebbNet,
+    rows: list[MetricsRow],
+    folder: Path,
+    *,
+    neurons: int = 72,
+    fields: bool = True,
 ) -> list[Path]:
     """Draw everything there is to draw of a run into ``folder``; returns the files written.
 

@@ -17,12 +17,12 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-from softhebb_fast import ops
+from softhebb_fast.ops import schema
 
 VARIABLE = "SOFTHEBB_FAST_PRECISION"
 PRECISIONS = ("ieee", "bf16x3", "bf16x6", "tf32", "tf32x3")
 
-_UNNAMED: ContextVar[str] = ContextVar("unnamed", default="ieee")
+_TORCH_DEFAULT: ContextVar[str] = ContextVar("torch_default", default="ieee")
 
 
 def why_not(precision: str, device_type: str) -> str | None:
@@ -37,7 +37,7 @@ def why_not(precision: str, device_type: str) -> str | None:
         return None if device_type == "cuda" else "it is for CUDA tensors"
     if device_type != "cpu":
         return "it is for CPU tensors"
-    return ops.MISSING or ops.call.bf16x3_missing() or None
+    return schema.MISSING or schema.call.bf16x3_missing() or None
 
 
 @contextmanager
@@ -75,26 +75,26 @@ def of_torch(layer: str) -> str:
 
 
 def as_torch(layer: str) -> Callable[[Callable], Callable]:
-    """Decorate a function of ``x`` and more: inside, ``unnamed`` is what ``of_torch`` says of the
-    layer if x is on CUDA."""
+    """Decorate a function of ``x`` and more: inside, ``torch_default`` is what ``of_torch`` says of
+    the layer if x is on CUDA."""
 
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
         def call(x: Tensor, *args, **options):
-            token = _UNNAMED.set(of_torch(layer) if x.device.type == "cuda" else "ieee")
+            token = _TORCH_DEFAULT.set(of_torch(layer) if x.device.type == "cuda" else "ieee")
             try:
                 return function(x, *args, **options)
             finally:
-                _UNNAMED.reset(token)
+                _TORCH_DEFAULT.reset(token)
 
         return call
 
     return decorate
 
 
-def unnamed() -> str:
+def torch_default() -> str:
     """How the Triton kernels take float32 products where the environment does not say it."""
-    return _UNNAMED.get()
+    return _TORCH_DEFAULT.get()
 
 
 def _check(precision: str) -> None:

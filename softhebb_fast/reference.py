@@ -5,7 +5,7 @@ For an input x, filters W and output positions p = (batch, row, column),
     u[p, k] = <x_p, W_k>                          the pre-activation, which the layer returns
     y[p, k] = s[p, k] softmax_k(t u[p, k])        the competition, s = -1 for losers ("soft_anti")
     D[k]    = sum_p y[p, k] x_p - (sum_p y[p, k] u[p, k]) W_k
-    delta   = D / (max |D| + 1e-30)               an ascent direction: W += rate * delta
+    delta_w = D / (max |D| + 1e-30)               an ascent direction: W += rate * delta_w
 
 Journé et al. 2023, "Hebbian Deep Learning Without Feedback" (arXiv 2209.11883), equations 1 and 2.
 Every function runs on CPU and CUDA. float64 stays float64; float32, float16 and bfloat16 inputs
@@ -32,15 +32,15 @@ class SoftHebbOutput(NamedTuple):
 
     Attributes:
         u: pre-activations before the update, ``[B, K, OH, OW]`` or ``[..., K]``, in the dtype of x.
-        delta: normalised ascent direction, of the shape and dtype of the weight, ``|delta| <= 1``
+        delta_w: normalised ascent direction, of the shape and dtype of the weight, at most 1
             (each group of channels is normalised by its own maximum).
-        bias_delta: ascent direction of the bias, ``[K]``, over its largest magnitude in all
+        delta_b: ascent direction of the bias, ``[K]``, over its largest magnitude in all
             groups; None without a bias or for hard competitions.
     """
 
     u: Tensor
-    delta: Tensor
-    bias_delta: Tensor | None
+    delta_w: Tensor
+    delta_b: Tensor | None
 
 
 def conv2d(
@@ -102,8 +102,8 @@ def conv2d_step_(
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d``, then ``hebbian_step_``: u and the direction of the bias."""
     out = conv2d(x, weight, bias, **options)
-    hebbian_step_(weight, out.delta, lr, lr_power, options["lebesgue_p"])
-    return out.u, out.bias_delta
+    hebbian_step_(weight, out.delta_w, lr, lr_power, options["lebesgue_p"])
+    return out.u, out.delta_b
 
 
 @torch.no_grad()
@@ -112,8 +112,8 @@ def linear_step_(
 ) -> tuple[Tensor, Tensor | None]:
     """``linear``, then ``hebbian_step_``: u and the direction of the bias."""
     out = linear(x, weight, bias, **options)
-    hebbian_step_(weight, out.delta, lr, lr_power, options["lebesgue_p"])
-    return out.u, out.bias_delta
+    hebbian_step_(weight, out.delta_w, lr, lr_power, options["lebesgue_p"])
+    return out.u, out.delta_b
 
 
 @torch.no_grad()
@@ -128,9 +128,9 @@ def block_forward(
 def block_update(
     x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The epilogue of ``conv2d``'s u, delta and the direction of the bias."""
+    """The epilogue of ``conv2d``'s u, delta_w and delta_b."""
     out = conv2d(x, weight, bias, **options)
-    return epilogue.apply(out.u), out.delta, out.bias_delta
+    return epilogue.apply(out.u), out.delta_w, out.delta_b
 
 
 @torch.no_grad()
@@ -145,8 +145,8 @@ def block_step_(
     **options,
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d_step_`` with the epilogue of u instead of u."""
-    u, bias_delta = conv2d_step_(x, weight, bias, lr=lr, lr_power=lr_power, **options)
-    return epilogue.apply(u), bias_delta
+    u, delta_b = conv2d_step_(x, weight, bias, lr=lr, lr_power=lr_power, **options)
+    return epilogue.apply(u), delta_b
 
 
 def pad(x: Tensor, padding: tuple[int, int], mode: str) -> Tensor:
@@ -269,11 +269,11 @@ def norm_dependent_rate(
 
 @torch.no_grad()
 def hebbian_step_(
-    weight: Tensor, delta: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+    weight: Tensor, delta_w: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
 ) -> Tensor:
-    """``W += rate * delta`` in place, the rate from the norms of W before the step."""
+    """``W += rate * delta_w`` in place, the rate from the norms of W before the step."""
     rate = norm_dependent_rate(weight, lr, lr_power, lebesgue_p)
-    return weight.add_(rate.view(-1, *[1] * (weight.dim() - 1)) * delta)
+    return weight.add_(rate.view(-1, *[1] * (weight.dim() - 1)) * delta_w)
 
 
 def accumulated(t: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 class Oracle(NamedTuple):
     u: Tensor
-    delta: Tensor
-    bias_delta: Tensor | None
+    delta_w: Tensor
+    delta_b: Tensor | None
     y: Tensor
     d: Tensor  # the update before it is normalised
     condition: float  # how much cancellation in d magnifies rounding
@@ -69,20 +69,20 @@ def conv2d(
         if largest > 0:
             terms = np.einsum("bkhw,bhwcrs->kcrs", np.abs(y[:, k]), np.abs(patches[:, :, :, c]))
             condition = max(condition, (terms.max() + np.abs(oja).max()) / largest)
-    bias_delta = None
+    delta_b = None
     if bias is not None and wta in ("soft", "soft_anti"):
         prior = np.exp(t_invert * bias.detach().double().cpu().numpy())
         db = (y.sum(axis=(0, 2, 3)) - prior * (y.size // y.shape[1])) / prior
-        bias_delta = torch.from_numpy(db / (np.abs(db).max() + 1e-30))
+        delta_b = torch.from_numpy(db / (np.abs(db).max() + 1e-30))
     u, normalised, y, d, patches = map(torch.from_numpy, (u, normalised, y, d, patches))
-    return Oracle(u, normalised, bias_delta, y, d, float(condition), patches)
+    return Oracle(u, normalised, delta_b, y, d, float(condition), patches)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, **options) -> Oracle:
     """A linear layer is a convolution of one-pixel images; hard_anti overwrites the winner."""
     o = conv2d(x[:, :, None, None], weight[:, :, None, None], bias, **options, overwrite=True)
     return o._replace(
-        u=o.u[:, :, 0, 0], delta=o.delta[:, :, 0, 0], y=o.y[:, :, 0, 0], d=o.d[:, :, 0, 0]
+        u=o.u[:, :, 0, 0], delta_w=o.delta_w[:, :, 0, 0], y=o.y[:, :, 0, 0], d=o.d[:, :, 0, 0]
     )
 
 

@@ -115,9 +115,9 @@ VALUE_ERRORS = {
         lambda: norm_dependent_rate(filters(), 0.1, lebesgue_p=0),
         r"^lebesgue_p must be at least 1 and finite; got 0",
     ),
-    "step delta": (
+    "step delta_w": (
         lambda: hebbian_step_(filters(), filters(1, 4, 3, 3), 0.1),
-        r"^delta must be \(6, 4, 3, 3\); got \(1, 4, 3, 3\)",
+        r"^delta_w must be \(6, 4, 3, 3\); got \(1, 4, 3, 3\)",
     ),
 }
 
@@ -132,7 +132,10 @@ TYPE_ERRORS = {
         lambda: hebbian_update(image(), [1.0], image(), filters()),
         r"^y must be a torch.Tensor; got list",
     ),
-    "delta is a list": (lambda: hebbian_step_(filters(), [1.0], 0.1), r"^delta must be a torch"),
+    "delta_w is a list": (
+        lambda: hebbian_step_(filters(), [1.0], 0.1),
+        r"^delta_w must be a torch",
+    ),
     "integers": (
         lambda: conv(image(**INT), filters(**INT)),
         r"^x must be float64.*got torch.int64",
@@ -190,4 +193,4 @@ def test_the_largest_legal_paddings_run():
 
 
 def test_hard_anti_alone_reads_the_rank():
-    assert conv(wta="soft", rank=99).delta.shape == (6, 4, 3, 3)
+    assert conv(wta="soft", rank=99).delta_w.shape == (6, 4, 3, 3)

@@ -108,8 +108,8 @@ def test_rates_by_hand():
 
 def test_the_step_by_hand():
     weight = torch.tensor([[3.0, 4.0], [2.0, 0.0]])
-    delta = torch.tensor([[1.0, -1.0], [0.5, 0.0]])
-    assert optim.hebbian_step_(weight, delta, 0.1) is weight
+    delta_w = torch.tensor([[1.0, -1.0], [0.5, 0.0]])
+    assert optim.hebbian_step_(weight, delta_w, 0.1) is weight
     assert weight.flatten().tolist() == pytest.approx([3.2, 3.8, 2.05, 0.0])
     assert optim.hebbian_step_ is functional.hebbian_step_
 

@@ -10,18 +10,19 @@ import sys
 import pytest
 import torch
 
-from softhebb_fast import fused, ops, precision
-from softhebb_fast.config import RunConfig
-from softhebb_fast.reporter import Reporter
-from softhebb_fast.runs import load_run, read_config
-from softhebb_fast.training import Trainer
+from softhebb_fast import ops, precision
+from softhebb_fast.ops import schema
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.run_folder import load_run, read_config
+from softhebb_fast.training.trainer import Trainer
 from tests.capture_safety import CUDA, fake_cuda
-from tests.test_cpp_layer import LINEAR, layer
+from tests.cpp.test_layer import LINEAR, layer
 from tests.tiny import CONFIG, trainer, write_mnist_subset
 
 MISSING = precision.why_not("bf16x3", "cpu")
 needs_tiles = pytest.mark.skipif(MISSING is not None, reason=f"bf16x3: {MISSING}")
-needs_cpp = pytest.mark.skipif(ops.MISSING is not None, reason=str(ops.MISSING))
+needs_cpp = pytest.mark.skipif(schema.MISSING is not None, reason=str(schema.MISSING))
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def _unset(monkeypatch):
 
 
 def u(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return fused.linear(x, weight, None, **LINEAR).u
+    return ops.linear(x, weight, None, **LINEAR).u
 
 
 def test_a_context_sets_and_restores(monkeypatch):
@@ -65,7 +66,7 @@ def test_the_kernels_refuse_what_they_do_not_have(monkeypatch):
     assert u(x.double(), weight.double()).dtype == torch.float64
 
 
-@pytest.mark.skipif(MISSING is None or ops.MISSING is not None, reason="bf16x3 can be had")
+@pytest.mark.skipif(MISSING is None or schema.MISSING is not None, reason="bf16x3 can be had")
 def test_without_tiles_a_named_precision_raises_and_torchs_setting_is_float32():
     x, weight = layer((4, 80), (70, 80))
     expected = u(x, weight)
@@ -149,13 +150,13 @@ def test_cuda_follows_the_settings_that_torch_follows(monkeypatch):
 
 def test_only_cuda_tensors_follow_them(monkeypatch):
     monkeypatch.setattr(precision, "of_torch", {"conv2d": "tf32"}.get)
-    found = precision.as_torch("conv2d")(lambda x: precision.unnamed())
+    found = precision.as_torch("conv2d")(lambda x: precision.torch_default())
     assert found(torch.empty(0)) == "ieee"
     assert found(torch.empty(0, device="meta")) == "ieee"
-    assert precision.unnamed() == "ieee"
+    assert precision.torch_default() == "ieee"
     with fake_cuda():
         assert found(torch.empty(0, device=CUDA)) == "tf32"
-    assert precision.unnamed() == "ieee"
+    assert precision.torch_default() == "ieee"
 
 
 class Listener(Reporter):

@@ -43,7 +43,7 @@ def test_conv2d_agrees_with_the_oracle(case, device):
     expected = oracle.conv2d(*case.tensors(), **case.options)
     assume(expected.condition < 1e3)
     out = conv2d(*case.tensors(device=device), **case.options, backend="reference")
-    assert out.u.dtype == out.delta.dtype == torch.float64
+    assert out.u.dtype == out.delta_w.dtype == torch.float64
     assert_outputs_close(out, expected)
 
 
@@ -66,7 +66,7 @@ def test_the_update_is_the_gradient_of_a_surrogate_loss(case):
     assert_close(gradient, o.d, TOLERANCES["float64"])
     largest = gradient.view(groups, -1).abs().amax(dim=1).repeat_interleave(len(weight) // groups)
     out = reference.conv2d(x, weight, bias, **case.options)
-    assert_close(out.delta, gradient / (largest.view(-1, 1, 1, 1) + 1e-30), TOLERANCES["float64"])
+    assert_close(out.delta_w, gradient / (largest.view(-1, 1, 1, 1) + 1e-30), TOLERANCES["float64"])
 
 
 @pytest.mark.parametrize("wta", WTA)
@@ -90,11 +90,11 @@ def test_16_bit_inputs_are_summed_in_float32(wta, dtype, device):
     )
     out = conv2d(x, weight, bias, wta=wta, backend="reference")
     exact = conv2d(x.float(), weight.float(), bias.float(), wta=wta, backend="reference")
-    assert out.u.dtype == out.delta.dtype == dtype
+    assert out.u.dtype == out.delta_w.dtype == dtype
     assert torch.equal(out.u, exact.u.to(dtype))
-    assert torch.equal(out.delta, exact.delta.to(dtype))
-    if exact.bias_delta is not None:
-        assert torch.equal(out.bias_delta, exact.bias_delta.to(dtype))
+    assert torch.equal(out.delta_w, exact.delta_w.to(dtype))
+    if exact.delta_b is not None:
+        assert torch.equal(out.delta_b, exact.delta_b.to(dtype))
 
 
 def test_boundary_band_marks_near_ties_of_any_group():
@@ -126,15 +126,15 @@ def test_one_pixel_and_two_neurons(wta, delta, rank, y, direction):
     assert functional.soft_wta(out.u, LN3, wta, delta=delta, rank=rank).flatten().tolist() == (
         literal(y)
     )
-    assert out.delta.flatten().tolist() == literal(direction)
-    assert out.bias_delta is None
+    assert out.delta_w.flatten().tolist() == literal(direction)
+    assert out.delta_b is None
 
 
 def test_positions_add_up_with_their_own_winners():
     x = torch.tensor([2.0, -2.0]).view(1, 1, 1, 2)  # y = (3/4, -1/4) and (-1/4, 3/4), D = (1.5, -2)
     out = conv2d(x, W, t_invert=LN3)
     assert out.u.flatten().tolist() == [1, -1, 0, 0]
-    assert out.delta.flatten().tolist() == literal([0.75, -1])
+    assert out.delta_w.flatten().tolist() == literal([0.75, -1])
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_positions_add_up_with_their_own_winners():
 def test_exact_ties_go_to_the_first_neuron(wta, expected, device):
     weight = torch.full((2, 1, 1, 1), 0.5, device=device)
     out = conv2d(X.to(device), weight, wta=wta, rank=2, backend="reference")
-    assert out.delta.flatten().tolist() == expected
+    assert out.delta_w.flatten().tolist() == expected
 
 
 def test_hard_anti_at_rank_1_subtracts_in_convolutions_and_overwrites_in_linear_layers():
@@ -158,8 +158,8 @@ def test_hard_anti_at_rank_1_subtracts_in_convolutions_and_overwrites_in_linear_
     assert functional.soft_wta(torch.tensor([[1.0, 0.0]]), **options, overwrite=True).tolist() == [
         [-0.5, 0]
     ]
-    assert conv2d(X, W, **options).delta.flatten().tolist() == [1, 0]
-    assert linear(X.view(1, 1), W.view(2, 1), **options).delta.flatten().tolist() == [-1, 0]
+    assert conv2d(X, W, **options).delta_w.flatten().tolist() == [1, 0]
+    assert linear(X.view(1, 1), W.view(2, 1), **options).delta_w.flatten().tolist() == [-1, 0]
 
 
 def test_ranks_among_ties_count_from_the_first_neuron():
@@ -180,15 +180,15 @@ def test_ranks_among_ties_count_from_the_first_neuron():
 def test_bias_rule(wta, bias, expected):
     bias = torch.full((2,), bias)
     out = conv2d(X, W, bias, t_invert=LN3, wta=wta)
-    assert out.bias_delta.tolist() == literal(expected)
+    assert out.delta_b.tolist() == literal(expected)
     # twice the same position: sum y and n double together
     twice = linear(torch.full((2, 1), 2.0), W.view(2, 1), bias, t_invert=LN3, wta=wta)
-    assert twice.bias_delta.tolist() == literal(expected)
+    assert twice.delta_b.tolist() == literal(expected)
 
 
 @pytest.mark.parametrize("wta", ["hard", "hard_anti"])
 def test_hard_competitions_leave_the_bias_alone(wta):
-    assert conv2d(X, W, torch.zeros(2), wta=wta, rank=1).bias_delta is None
+    assert conv2d(X, W, torch.zeros(2), wta=wta, rank=1).delta_b is None
 
 
 # Shapes and special values
@@ -199,20 +199,20 @@ def test_rows_left_over_by_the_stride_are_cropped(device):
     options = {"stride": (2, 2), "padding": (2, 2)}
     out = conv2d(x.to(device), weight.to(device), **options, backend="reference")
     assert out.u.shape == (2, 6, 16, 16)
-    assert out.delta.shape == (6, 3, 5, 5)
+    assert out.delta_w.shape == (6, 3, 5, 5)
     assert_outputs_close(out, oracle.conv2d(x, weight, **options))
 
 
 def test_a_pixel_that_no_patch_covers_has_no_effect():
     x = randn(1, 1, 6, 6)
     x[..., 5, :] = x[..., :, 5] = math.nan
-    assert conv2d(x, randn(2, 1, 3, 3), stride=2).delta.isfinite().all()
+    assert conv2d(x, randn(2, 1, 3, 3), stride=2).delta_w.isfinite().all()
 
 
 def test_each_group_is_normalised_by_its_own_maximum(device):
     x = randn(3, 4, 8, 8).to(device) * torch.tensor([1, 1, 100, 100], device=device).view(4, 1, 1)
     out = conv2d(x, randn(6, 2, 3, 3).to(device), groups=2, padding=1, backend="reference")
-    assert out.delta.view(2, -1).abs().amax(dim=1).tolist() == [1, 1]
+    assert out.delta_w.view(2, -1).abs().amax(dim=1).tolist() == [1, 1]
 
 
 def test_groups_are_independent_layers():
@@ -220,7 +220,7 @@ def test_groups_are_independent_layers():
     whole = conv2d(x, weight, groups=2)
     parts = [conv2d(x[:, 2 * g : 2 * g + 2], weight[3 * g : 3 * g + 3]) for g in range(2)]
     assert_close(whole.u, torch.cat([p.u for p in parts], 1), TOLERANCES["float64"])
-    assert_close(whole.delta, torch.cat([p.delta for p in parts]), TOLERANCES["float64"])
+    assert_close(whole.delta_w, torch.cat([p.delta_w for p in parts]), TOLERANCES["float64"])
 
 
 @pytest.mark.parametrize("wta", WTA)
@@ -228,9 +228,9 @@ def test_groups_are_independent_layers():
 def test_zero_input_gives_exactly_no_update(wta, dtype, device):
     x = torch.zeros(2, 3, 6, 6, dtype=dtype, device=device)
     weight = randn(4, 3, 3, 3, dtype=dtype).to(device)
-    assert not conv2d(x, weight, wta=wta, backend="reference").delta.any()
+    assert not conv2d(x, weight, wta=wta, backend="reference").delta_w.any()
     out = linear(x.flatten(1), weight.new_ones(4, 108), wta=wta, backend="reference")
-    assert not out.delta.any()
+    assert not out.delta_w.any()
     u = torch.zeros(2, 4, 4, 4, dtype=dtype, device=device)
     assert not functional.hebbian_update(x, u + 1, u, weight).any()
 
@@ -241,11 +241,11 @@ def test_an_empty_batch_gives_zeros(wta, device):
     x, weight = torch.zeros(0, 3, 6, 6, device=device), torch.ones(4, 3, 3, 3, device=device)
     out = conv2d(x, weight, bias, wta=wta, padding=1, backend="reference")
     assert out.u.shape == (0, 4, 6, 6)
-    assert torch.equal(out.delta, torch.zeros_like(weight))
-    assert out.bias_delta is None or torch.equal(out.bias_delta, bias)
+    assert torch.equal(out.delta_w, torch.zeros_like(weight))
+    assert out.delta_b is None or torch.equal(out.delta_b, bias)
     out = linear(x.flatten(1), weight.new_ones(4, 108), wta=wta, backend="reference")
     assert out.u.shape == (0, 4)
-    assert not out.delta.any()
+    assert not out.delta_w.any()
 
 
 @pytest.mark.parametrize("wta", WTA)
@@ -258,8 +258,8 @@ def test_nan_and_inf_spoil_their_group_and_no_other(wta, value, device):
     seen = torch.zeros_like(out.u, dtype=torch.bool)
     seen[0, :3, 0, 0] = True
     assert torch.equal(~out.u.isfinite(), seen)
-    assert out.delta[:3].isnan().all()
-    assert torch.equal(out.delta[3:], clean.delta[3:])
+    assert out.delta_w[:3].isnan().all()
+    assert torch.equal(out.delta_w[3:], clean.delta_w[3:])
 
 
 def test_identical_filters_stay_identical_but_for_the_winner_of_the_tie(device):
@@ -270,9 +270,9 @@ def test_identical_filters_stay_identical_but_for_the_winner_of_the_tie(device):
         x = randn(10, 1, 14, 14).abs().to(device)
         out = conv2d(x, weight, padding=2, backend="reference")
         assert torch.equal(out.u, out.u[:, :1].expand_as(out.u))
-        assert torch.equal(out.delta[1:], out.delta[1:2].expand_as(out.delta[1:]))
-        assert torch.equal(out.delta[0], -out.delta[1])
-        functional.hebbian_step_(weight, out.delta, lr=0.1)
+        assert torch.equal(out.delta_w[1:], out.delta_w[1:2].expand_as(out.delta_w[1:]))
+        assert torch.equal(out.delta_w[0], -out.delta_w[1])
+        functional.hebbian_step_(weight, out.delta_w, lr=0.1)
         assert len(weight.unique(dim=0)) == 2
 
 
@@ -292,8 +292,8 @@ def test_conv1d_is_conv2d_on_one_row(mode):
     )
     assert one.u.shape == (3, 6, 6)
     assert torch.equal(one.u, two.u.squeeze(2))
-    assert torch.equal(one.delta, two.delta.squeeze(2))
-    assert torch.equal(one.bias_delta, two.bias_delta)
+    assert torch.equal(one.delta_w, two.delta_w.squeeze(2))
+    assert torch.equal(one.delta_b, two.delta_b)
 
 
 def test_lebesgue_weight():
@@ -319,5 +319,5 @@ def test_u_is_differentiable_as_a_convolution_is(groups, device):
     actual = torch.autograd.grad(out.u, (x, weight, bias), seed)
     for a, e in zip(actual, torch.autograd.grad(expected, (x, weight, bias), seed), strict=True):
         assert torch.equal(a, e)
-    assert not out.delta.requires_grad
-    assert not out.bias_delta.requires_grad
+    assert not out.delta_w.requires_grad
+    assert not out.delta_b.requires_grad

@@ -13,10 +13,10 @@ from softhebb_fast.functional import (
     softhebb_conv2d_step_,
     softhebb_linear,
 )
-from softhebb_fast.metrics import layer_metrics
 from softhebb_fast.models import build
 from softhebb_fast.nn import Block
 from softhebb_fast.presets import get_preset
+from softhebb_fast.training.metrics import layer_metrics
 
 NAN = float("nan")
 NATIVE = pytest.mark.skipif(backends.why_not("cpp", "cpu") is not None, reason="not built")
@@ -114,9 +114,9 @@ def test_the_native_winners_are_those_of_the_reference(wta, dtype, threads):
             )
             assert torch.equal(native.u, plain.u)
             if wta.startswith("hard"):
-                assert torch.equal(native.delta, plain.delta)
+                assert torch.equal(native.delta_w, plain.delta_w)
             else:
-                torch.testing.assert_close(native.delta, plain.delta)
+                torch.testing.assert_close(native.delta_w, plain.delta_w)
     finally:
         torch.set_num_threads(before)
 
@@ -130,8 +130,8 @@ def test_positions_count_through_all_tiles_of_a_large_layer():
         softhebb_conv2d(x, weight, wta="hard", tie_rule="spread", backend=backend)
         for backend in ("cpp", "reference")
     )
-    assert torch.equal(native.delta, plain.delta)
-    assert native.delta.flatten(1).any(dim=1).sum() > 300
+    assert torch.equal(native.delta_w, plain.delta_w)
+    assert native.delta_w.flatten(1).any(dim=1).sum() > 300
 
 
 @NATIVE
@@ -140,7 +140,7 @@ def test_nan_is_spread_alike():
     weight = twins((4, 2, 3, 3))
     weight[[1, 3]] = NAN
     y = [
-        softhebb_conv2d(x, weight, wta="hard", tie_rule="spread", backend=b).delta.isnan()
+        softhebb_conv2d(x, weight, wta="hard", tie_rule="spread", backend=b).delta_w.isnan()
         for b in ("cpp", "reference")
     ]
     assert torch.equal(*y)
@@ -158,10 +158,10 @@ def test_identical_filters_part_all_at_once(backend):
 @pytest.mark.parametrize("backend", ["reference", pytest.param("cpp", marks=NATIVE)])
 def test_linear_layers_spread_ties_too(backend):
     x, weight = images(200, 6), twins((4, 6))
-    delta = softhebb_linear(x, weight, wta="hard", tie_rule="spread", backend=backend).delta
-    assert delta.any(dim=1).all()
-    delta = softhebb_linear(x, weight, wta="hard", backend=backend).delta
-    assert delta.any(dim=1).tolist() == [True, False, False, False]
+    delta_w = softhebb_linear(x, weight, wta="hard", tie_rule="spread", backend=backend).delta_w
+    assert delta_w.any(dim=1).all()
+    delta_w = softhebb_linear(x, weight, wta="hard", backend=backend).delta_w
+    assert delta_w.any(dim=1).tolist() == [True, False, False, False]
 
 
 def test_layers_and_networks_take_the_rule():
@@ -180,7 +180,7 @@ def test_an_unknown_rule_is_refused(what):
 
 
 def test_triton_declines_and_auto_takes_the_reference(monkeypatch):
-    monkeypatch.setattr("softhebb_fast.fused.TRITON_MISSING", None)
+    monkeypatch.setattr("softhebb_fast.ops.TRITON_MISSING", None)
     assert backends.why_not("triton", "cuda") is None
     reason = backends.why_not("triton", "cuda", torch.float32, "spread")
     assert "tie_rule='first' only, not 'spread'" in reason

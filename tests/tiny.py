@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softhebb_fast.config import RunConfig
 from softhebb_fast.data import load, sources
-from softhebb_fast.reporter import Reporter
-from softhebb_fast.training import Trainer
-from tests.test_data.writers import idx_bytes
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.trainer import Trainer
+from tests.data.writers import idx_bytes
 
 # Two Hebbian layers of 5 and 19 neurons, 10 and then 2 x 5 steps.
 CONFIG = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-# Relative to the larger of 1 and the largest magnitude expected; |delta| is at most 1.
+# Relative to the larger of 1 and the largest magnitude expected; |delta_w| is at most 1.
 TOLERANCES = {
     # rounding is 1e-16; sums of some hundred terms and a softmax at t = 96 stay below this
     "float64": 1e-12,
@@ -15,7 +15,7 @@ TOLERANCES = {
     # sums of up to some thousand products, each rounded to 6e-8
     "float32_u": 2e-6,
     # the errors of u times t = 12, summed over positions that partly cancel
-    "float32_delta": 1e-5,
+    "float32_delta_w": 1e-5,
     # sums as in float32 and one rounding of the result to 11 bits
     "float16": 5e-4,
     # the same to 8 bits
@@ -25,7 +25,7 @@ TOLERANCES = {
     # factors of 16 bits: 2^-17 each, and 2^-17 for the product of the low parts that is left out
     "bf16x3_u": 2e-5,
     # as for float32, five times the errors of u
-    "bf16x3_delta": 1e-4,
+    "bf16x3_delta_w": 1e-4,
     # two pre-activations of bf16x3 nearer than this may rank either way
     "bf16x3_band": 1e-4,
     # times the error of the direct method: Winograd adds up to four values before it multiplies
@@ -69,7 +69,7 @@ def norm_of_u(precision: str, terms: int) -> float:
 
 
 def tolerance(dtype: torch.dtype, what: str) -> float:
-    """The tolerance of an output in ``dtype``; ``what`` is ``"u"`` or ``"delta"``."""
+    """The tolerance of an output in ``dtype``; ``what`` is ``"u"`` or ``"delta_w"``."""
     name = str(dtype).removeprefix("torch.")
     return TOLERANCES[f"{name}_{what}" if dtype == torch.float32 else name]
 
@@ -83,13 +83,13 @@ def assert_close(actual: Tensor, expected: Tensor, tol: float) -> None:
 
 
 def assert_outputs_close(actual, expected, dtype: torch.dtype | None = None) -> None:
-    """u, delta and bias_delta within the tolerances of ``dtype``, by default that of ``actual``."""
+    """u, delta_w and delta_b within the tolerances of ``dtype``, by default that of ``actual``."""
     dtype = dtype or actual.u.dtype
     assert_close(actual.u, expected.u, tolerance(dtype, "u"))
-    assert_close(actual.delta, expected.delta, tolerance(dtype, "delta"))
-    assert (actual.bias_delta is None) == (expected.bias_delta is None)
-    if expected.bias_delta is not None:
-        assert_close(actual.bias_delta, expected.bias_delta, tolerance(dtype, "delta"))
+    assert_close(actual.delta_w, expected.delta_w, tolerance(dtype, "delta_w"))
+    assert (actual.delta_b is None) == (expected.delta_b is None)
+    if expected.delta_b is not None:
+        assert_close(actual.delta_b, expected.delta_b, tolerance(dtype, "delta_w"))
 
 
 def literal(values: float | list[float]) -> object:

@@ -88,12 +88,12 @@ class Case:
             ``"step"``, one unsupervised step of a network: batch norm, layer, activation and
             pool of every block; ``"probe"``, a step of the classifier; a phase of a run, timed a
             step at a time: ``"learn"``, ``"features"``, ``"features_of_test"``, ``"classify"``,
-            ``"judge"``.
+            ``"evaluate"``.
         parts: the Hebbian layers, from the bottom.
         batch: samples a call.
         calls: how many calls the figures stand for: they are measured for one and multiplied.
         own_calls: the same for this package, where it differs.
-        least: calls in a sample at least.
+        min_calls: calls in a sample at least.
         trained: of a phase: the block that learns, or up to which features are computed.
         classes, dropout: of the classifier, where there is one.
     """
@@ -104,7 +104,7 @@ class Case:
     batch: int
     calls: int = 1
     own_calls: int = 0
-    least: int = 1
+    min_calls: int = 1
     trained: int = 0
     classes: int = 10
     dropout: float = 0.5
@@ -205,7 +205,7 @@ def _run() -> Iterator[Case]:
     """The phases of a CIFAR-10 run: 50,000 images, 10,000 of the test set."""
     stack = parts(get_preset(NETWORKS["cifar10"][0]), NETWORKS["cifar10"][1])
     for i in range(len(stack)):
-        phase = {"calls": 5000, "least": STRETCH, "trained": i}
+        phase = {"calls": 5000, "min_calls": STRETCH, "trained": i}
         yield Case(f"cifar10/run/layer{i + 1}", "learn", stack, 10, **phase)
     for i in range(1, len(stack) + 1):
         chunks = 50_000 // CHUNK
@@ -213,8 +213,8 @@ def _run() -> Iterator[Case]:
     chunks = 10_000 // CHUNK
     yield Case("cifar10/run/features-test", "features_of_test", stack, CHUNK, calls=chunks)
     steps = 50 * -(-50_000 // 64)
-    yield Case("cifar10/run/probe", "classify", stack, 64, calls=steps, least=STRETCH)
-    yield Case("cifar10/run/test", "judge", stack, 1000, calls=6 * 10, own_calls=50 * 10)
+    yield Case("cifar10/run/probe", "classify", stack, 64, calls=steps, min_calls=STRETCH)
+    yield Case("cifar10/run/test", "evaluate", stack, 1000, calls=6 * 10, own_calls=50 * 10)
 
 
 def _scaling() -> Iterator[Case]:

@@ -13,7 +13,8 @@ from softhebb_fast.bench.cases import PROBE_ROWS, Case
 from softhebb_fast.bench.eager import features
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.published import PublishedNet
-from softhebb_fast.probe import FeatureSet, supervised_step
+from softhebb_fast.training.classifier import supervised_step
+from softhebb_fast.training.features import FeatureSet
 
 RATE = 1e-3
 

@@ -56,7 +56,7 @@ MOST_OF_SOFTMAX = 0.3  # but no more
 def checked(case: Case) -> Case:
     """The case that stands for ``case`` in the gate: a step for a phase of a run, fewer samples
     if it is large, no dropout."""
-    if case.kind in ("learn", "features", "features_of_test", "judge"):
+    if case.kind in ("learn", "features", "features_of_test", "evaluate"):
         case = replace(case, kind="step", batch=10)
     if case.kind == "classify":
         case = replace(case, kind="probe")

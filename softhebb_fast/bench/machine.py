@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from softhebb_fast import __version__, provenance
+from softhebb_fast import __version__
+from softhebb_fast.training import provenance
 
 
 def commit() -> str:

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from softhebb_fast import graphs
 from softhebb_fast.bench.cases import CHUNK, Case
-from softhebb_fast.bench.inputs import Inputs as Given
-from softhebb_fast.bench.inputs import laid_out
+from softhebb_fast.bench.inputs import Inputs, laid_out
 from softhebb_fast.bench.published import PublishedNet, loader
 from softhebb_fast.data import ImageSet, permutation
 from softhebb_fast.models import SoftHebbNet
-from softhebb_fast.probe import FeatureSet, cache_features, evaluate
-from softhebb_fast.stages import HebbianStage, Inputs, Stage, SupervisedStage
+from softhebb_fast.training import steps
+from softhebb_fast.training.classifier import evaluate
+from softhebb_fast.training.features import FeatureSet, cache_features
+from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
 
 IMAGES = 4000  # that batches are drawn from: their features exceed any cache
-Network = Callable[[Case, Given], SoftHebbNet]
+Network = Callable[[Case, Inputs], SoftHebbNet]
 
 
 def images(case: Case, device: torch.device) -> ImageSet:
@@ -39,38 +39,38 @@ def images(case: Case, device: torch.device) -> ImageSet:
     return ImageSet("random", "train", pixels.to(device), labels.to(device), classes)
 
 
-def published_learn(case: Case, given: Given) -> Callable[[], object]:
+def published_learn(case: Case, given: Inputs) -> Callable[[], object]:
     """One batch of the loader, the whole network computed, one layer updated."""
     net, walk = _published(case, given)
     return lambda: net.learn(next(walk)[0], [case.trained])
 
 
-def published_classify(case: Case, given: Given) -> Callable[[], object]:
+def published_classify(case: Case, given: Inputs) -> Callable[[], object]:
     """One batch of the loader, features computed for it, a step of the classifier."""
     net, walk = _published(case, given)
     optimizer = torch.optim.Adam(net.head.parameters(), lr=1e-3)
     return lambda: net.classify(*next(walk), optimizer)
 
 
-def published_judge(case: Case, given: Given) -> Callable[[], object]:
+def published_evaluate(case: Case, given: Inputs) -> Callable[[], object]:
     net, walk = _published(case, given)
-    return lambda: net.judge(*next(walk))
+    return lambda: net.evaluate_batch(*next(walk))
 
 
-def learn(case: Case, given: Given, network: Network) -> Callable[[], object]:
+def learn(case: Case, given: Inputs, network: Network) -> Callable[[], object]:
     """One step of the trainer's stage, on features that are kept."""
     net = network(case, given)
     source = images(case, given.x.device)
     if case.trained:
         below = torch.randn(IMAGES, *case.parts[case.trained].shape, device=source.device)
-        inputs = Inputs(FeatureSet(laid_out(below, given.layout), source.labels), [])
+        inputs = BatchSource(FeatureSet(laid_out(below, given.layout), source.labels), [])
     else:
-        inputs = Inputs(source, [])
+        inputs = BatchSource(source, [])
     stage = HebbianStage(net, inputs, source, [case.trained], 1, case.batch)
     return _stepper(stage)
 
 
-def features(case: Case, given: Given, network: Network) -> Callable[[], object]:
+def features(case: Case, given: Inputs, network: Network) -> Callable[[], object]:
     """A chunk through one more block, from images or from the features below it."""
     net, source = network(case, given).eval(), images(case, given.x.device).subset(CHUNK)
     if case.trained > 1:
@@ -80,28 +80,28 @@ def features(case: Case, given: Given, network: Network) -> Callable[[], object]
     return lambda: cache_features(source, blocks)
 
 
-def features_of_test(case: Case, given: Given, network: Network) -> Callable[[], object]:
+def features_of_test(case: Case, given: Inputs, network: Network) -> Callable[[], object]:
     """A chunk of the test set through all blocks."""
     net, source = network(case, given).eval(), images(case, given.x.device).subset(CHUNK)
     return lambda: cache_features(source, list(net.blocks))
 
 
-def classify(case: Case, given: Given, network: Network) -> Callable[[], object]:
+def classify(case: Case, given: Inputs, network: Network) -> Callable[[], object]:
     """One step of the trainer's classifier, on features that are kept."""
     net = network(case, given)
-    kept, depth = Inputs(_kept(case, given), []), len(net.blocks)
+    kept, depth = BatchSource(_kept(case, given), []), len(net.blocks)
     stage = SupervisedStage(net, kept, kept, kept.source, depth, 50, case.batch, 1000)
     return _stepper(stage)
 
 
-def judge(case: Case, given: Given, network: Network) -> Callable[[], object]:
+def evaluate_batch(case: Case, given: Inputs, network: Network) -> Callable[[], object]:
     """A batch of the test set, whose features are kept."""
     net, kept = network(case, given), _kept(case, given)
     batch = FeatureSet(kept.images[: case.batch], kept.labels[: case.batch])
     return lambda: evaluate(nn.Sequential(*net.head), batch, case.batch)
 
 
-def _published(case: Case, given: Given) -> tuple[PublishedNet, Iterator[list[Tensor]]]:
+def _published(case: Case, given: Inputs) -> tuple[PublishedNet, Iterator[list[Tensor]]]:
     net = PublishedNet(case.parts, given.weights, case.classes, case.dropout)
     return net, _endless(loader(images(case, given.x.device), case.batch))
 
@@ -111,7 +111,7 @@ def _endless(batches: DataLoader) -> Iterator[list[Tensor]]:
         yield from batches
 
 
-def _kept(case: Case, given: Given) -> FeatureSet:
+def _kept(case: Case, given: Inputs) -> FeatureSet:
     source = images(case, given.x.device)
     shape = (IMAGES, *case.parts[-1].output)
     return FeatureSet(torch.rand(shape, device=source.device), source.labels)
@@ -119,9 +119,9 @@ def _kept(case: Case, given: Given) -> FeatureSet:
 
 def _stepper(stage: Stage) -> Callable[[], object]:
     def walk() -> Iterator[int]:
-        walker = graphs.walker(stage)
+        runner = steps.runner(stage)
         for epoch in itertools.count():
-            yield from walker.walk(permutation(len(stage.inputs.source), 0, epoch))
+            yield from runner.walk(permutation(len(stage.inputs.source), 0, epoch))
 
-    steps = walk()
-    return lambda: next(steps)
+    walked = walk()
+    return lambda: next(walked)

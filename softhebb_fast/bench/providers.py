@@ -18,9 +18,9 @@ from softhebb_fast.bench import classifier, eager, phases
 from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.published import PublishedNet
-from softhebb_fast.graphs import WARM_UP, Recorder
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import Layer, Preset
+from softhebb_fast.training.steps import WARM_UP, GraphCapture
 
 Call = Callable[[], list[Tensor]]
 
@@ -39,7 +39,7 @@ class Provider:
     bound: computes less than a step: shown for comparison, nothing to check.
     precision: of its products: ``"float32"``, or a name of ``gate.TOLERANCES``.
     dtype: of its images, maps and filters.
-    hunger: its memory over ``Case.bytes``, about.
+    memory_factor: its memory over ``Case.bytes``, about.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Provider:
     bound: bool = False
     precision: str = "float32"
     dtype: torch.dtype = torch.float32
-    hunger: float = 0.6
+    memory_factor: float = 0.6
 
     def why_not(self, case: Case, device: torch.device) -> str | None:
         """The reason why this provider does not serve the case there, or None."""
@@ -163,7 +163,7 @@ def _own(backend: str) -> dict[str, Callable[[Case, Inputs], Call]]:
         "features": phase(phases.features),
         "features_of_test": phase(phases.features_of_test),
         "classify": phase(phases.classify),
-        "judge": phase(phases.judge),
+        "evaluate": phase(phases.evaluate_batch),
     }
 
 
@@ -172,7 +172,7 @@ def _replayed(make: Callable[[Case, Inputs], Call]) -> Callable[[Case, Inputs], 
 
     def made(case: Case, given: Inputs) -> Call:
         step = make(case, given)
-        recorder, outputs = Recorder(given.x.device), []
+        recorder, outputs = GraphCapture(given.x.device), []
 
         def work() -> None:
             outputs[:] = step()
@@ -235,10 +235,14 @@ _PUBLISHED = {
     "probe": classifier.published,
     "learn": phases.published_learn,
     "classify": phases.published_classify,
-    "judge": phases.published_judge,
+    "evaluate": phases.published_evaluate,
 }
 _PUBLISHED_AS_IT_IS = Provider(
-    "published", "as published, denormals as they come", _PUBLISHED, denormals=True, hunger=1.0
+    "published",
+    "as published, denormals as they come",
+    _PUBLISHED,
+    denormals=True,
+    memory_factor=1.0,
 )
 _TUNED = Provider(
     "tuned",
@@ -296,7 +300,7 @@ _ALL = (
         "as published, denormals flushed",
         # The other phases have no softmax, and so no denormals.
         {kind: make for kind, make in _PUBLISHED.items() if kind in ("layer", "step", "learn")},
-        hunger=1.0,
+        memory_factor=1.0,
     ),
     _in_tf32(_PUBLISHED_AS_IT_IS),
     _TUNED,

@@ -39,12 +39,12 @@ class PublishedLayer:
         weight = self.weight.sign() * self.weight.abs() ** (p - 1)
         u = F.conv2d(x, weight) if conv else F.linear(x, weight)
         if learn:
-            self.delta = self._direction(x, u.clone())
+            self.delta_w = self._direction(x, u.clone())
         return u
 
     def update(self) -> None:
         shape = (-1, *[1] * (self.weight.dim() - 1))
-        self.weight += self.rates.view(shape).expand(self.weight.shape).contiguous() * self.delta
+        self.weight += self.rates.view(shape).expand(self.weight.shape).contiguous() * self.delta_w
         self._new_rates()
 
     def _direction(self, x: Tensor, u: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class PublishedNet:
         return float(loss.detach().cpu())
 
     @torch.no_grad()
-    def judge(self, x: Tensor, labels: Tensor) -> tuple[float, int]:
+    def evaluate(self, x: Tensor, labels: Tensor) -> tuple[float, int]:
         """Loss and correct answers of one batch of the test set."""
         logits = self.head.eval()(self.blocks(x)[-1])
         loss = F.cross_entropy(logits, labels)

@@ -49,8 +49,8 @@ def run(
             for worker in started.values():
                 worker.approach()
         for provider, worker in started.items():
-            held = sum(p.hunger for p in workers) * case.bytes
-            reason = _too_large(held + provider.hunger * case.bytes, plan.device)
+            held = sum(p.memory_factor for p in workers) * case.bytes
+            reason = _too_large(held + provider.memory_factor * case.bytes, plan.device)
             if reason is not None:
                 failures.append(Failure(case.name, provider.name, reason, wrong=False))
                 continue
@@ -58,7 +58,7 @@ def run(
             match worker.admit():
                 case Ready(seconds):
                     workers[provider] = worker
-                    took.append(case.least * seconds)
+                    took.append(case.min_calls * seconds)
                 case Refused(reason, wrong):
                     failures.append(Failure(case.name, provider.name, reason, wrong))
         rounds = _rounds(took, plan)

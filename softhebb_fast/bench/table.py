@@ -12,7 +12,7 @@ HEAD = ("provider", "median", "20 %", "80 %", "published /", "GFLOP/s", "of boun
 
 
 @dataclass(frozen=True)
-class Change:
+class Comparison:
     """A row, and its median over that of an older row of the same key.
 
     ``worse`` and ``better``: the ranges from the 20 % to the 80 % quantile do not overlap.
@@ -37,17 +37,17 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def compare(new: Iterable[Row], old: Iterable[Row]) -> list[Change]:
+def compare(new: Iterable[Row], old: Iterable[Row]) -> list[Comparison]:
     """How each new row compares with the old one of the same key, where there is one."""
     before = {row.key: row for row in old}
     return [
-        Change(row, row.median / was.median, row.q20 > was.q80, row.q80 < was.q20)
+        Comparison(row, row.median / was.median, row.q20 > was.q80, row.q80 < was.q20)
         for row in new
         if (was := before.get(row.key)) is not None
     ]
 
 
-def describe(changes: Sequence[Change]) -> str:
+def describe(changes: Sequence[Comparison]) -> str:
     """A line a change: the ratio new / old, marked where the quantiles say that it is no noise."""
     marks = {(True, False): "slower", (False, True): "faster", (False, False): "within noise"}
     cells = [

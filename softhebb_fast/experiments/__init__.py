@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from softhebb_fast.experiments import (
+from softhebb_fast.experiments.cell import Cell, Experiment
+from softhebb_fast.experiments.definitions import (
     breakers,
     collapse,
     figure1,
@@ -15,7 +16,6 @@ from softhebb_fast.experiments import (
     table2,
     table5,
 )
-from softhebb_fast.experiments.cell import Cell, Experiment
 
 __all__ = ["EXPERIMENTS", "Cell", "Experiment", "get_experiment"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from softhebb_fast.config import RunConfig
+from softhebb_fast.training.config import RunConfig
 
 # Fields that do not make another experiment.
 FREE = ("backend", "device", "cache_gib", "precision", "autocast")

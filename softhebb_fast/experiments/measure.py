@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from softhebb_fast import checkpoint
 from softhebb_fast.backends import choose
-from softhebb_fast.config import RunConfig
 from softhebb_fast.data import ImageSet, load
-from softhebb_fast.diversity import distinct_filters
-from softhebb_fast.metrics import LAYER_FIGURES, Row, classifier_rows
+from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
-from softhebb_fast.runs import Run, load_run, read_provenance
-from softhebb_fast.stages import SAMPLE, layer_rows
+from softhebb_fast.training import checkpoint
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.metrics import LAYER_FIGURES, MetricsRow, classifier_rows
+from softhebb_fast.training.run_folder import Run, load_run, read_provenance
+from softhebb_fast.training.stages import SAMPLE, layer_rows
 
 LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
 LOG_EVERY_ELSEWHERE = 10
@@ -96,7 +96,7 @@ def initial(run: Run) -> SoftHebbNet:
     return build(net.preset, shape, classes, init=run.config.init).eval()
 
 
-def final_layers(run: Run, root: str | Path | None = None) -> list[Row]:
+def final_layers(run: Run, root: str | Path | None = None) -> list[MetricsRow]:
     """The figures of each Hebbian layer after training."""
     return layer_rows(run.net, _sample(run, root), run.net.hebbian_blocks, "hebbian", 1)
 
@@ -140,7 +140,7 @@ def _classifier(run: Run) -> dict[str, Any]:
     }
 
 
-def _mean(rows: list[Row], column: str) -> float:
+def _mean(rows: list[MetricsRow], column: str) -> float:
     return sum(row[column] for row in rows) / len(rows)
 
 

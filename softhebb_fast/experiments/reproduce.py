@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.config import RunConfig
 from softhebb_fast.data.sources import SOURCES
 from softhebb_fast.experiments import EXPERIMENTS, measure, results
 from softhebb_fast.experiments.cell import Cell, Experiment, differences
 from softhebb_fast.files import writable_folder
-from softhebb_fast.reporter import Reporter
-from softhebb_fast.runs import CONFIG_FILE, read_config
-from softhebb_fast.training import Trainer
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.run_folder import CONFIG_FILE, read_config
+from softhebb_fast.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from softhebb_fast.files import writable_folder, write_csv
-from softhebb_fast.metrics import LAYER_FIGURES
+from softhebb_fast.training.metrics import LAYER_FIGURES
 
 FOLDER = Path("results")
 COLUMNS = (

@@ -1,8 +1,16 @@
 """The public functions: arguments checked, shapes documented, backend chosen."""
 
 from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.functional.layers import (
-    Block,
+from softhebb_fast.functional.components import (
+    CompetitionStatistics,
+    competition_statistics,
+    hebbian_step_,
+    hebbian_update,
+    norm_dependent_rate,
+    soft_wta,
+)
+from softhebb_fast.functional.operators import (
+    BlockOutput,
     Step,
     softhebb_block,
     softhebb_conv1d,
@@ -11,18 +19,10 @@ from softhebb_fast.functional.layers import (
     softhebb_linear,
     softhebb_linear_step_,
 )
-from softhebb_fast.functional.pieces import (
-    CompetitionStatistics,
-    competition_statistics,
-    hebbian_step_,
-    hebbian_update,
-    norm_dependent_rate,
-    soft_wta,
-)
 from softhebb_fast.reference import SoftHebbOutput
 
 __all__ = [
-    "Block",
+    "BlockOutput",
     "CompetitionStatistics",
     "Epilogue",
     "SoftHebbOutput",

@@ -9,11 +9,11 @@ the meta device hold nothing to fill and consume no random numbers.
 `docs/initialisation.md` has a table of them all.
 """
 
-from softhebb_fast.diversity import Diversity, distinct_filters, diversity
 from softhebb_fast.init.breakers import noise_, random_bias_
-from softhebb_fast.init.choice import INITS, Init, initialise, needs_bias, per_layer
-from softhebb_fast.init.draws import constant_, negative_, normal_, positive_, random_binary_
+from softhebb_fast.init.diversity import Diversity, distinct_filters, diversity
 from softhebb_fast.init.hadamard import hadamard_patches_, walsh_binary_
+from softhebb_fast.init.random import constant_, negative_, normal_, positive_, random_binary_
+from softhebb_fast.init.registry import INITS, Init, initialise, needs_bias, per_layer
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import ZERO_SCALES, identity_, partial_identity_, zerO_
 

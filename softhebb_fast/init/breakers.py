@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from softhebb_fast.diversity import check_weight
 from softhebb_fast.init.common import check_positive, draw
+from softhebb_fast.init.diversity import check_weight
 
 
 @torch.no_grad()

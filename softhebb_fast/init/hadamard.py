@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from softhebb_fast.diversity import check_weight
 from softhebb_fast.init.common import check_positive, fan_in
+from softhebb_fast.init.diversity import check_weight
 
 SIGNS = ("walsh", "rudin_shapiro")
 

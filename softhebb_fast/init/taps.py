@@ -9,8 +9,8 @@ from itertools import chain, combinations, islice
 import torch
 from torch import Tensor
 
-from softhebb_fast.diversity import check_weight
 from softhebb_fast.init.common import check_positive, fan_in
+from softhebb_fast.init.diversity import check_weight
 from softhebb_fast.init.hadamard import hadamard_signs
 
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from softhebb_fast.diversity import check_weight
 from softhebb_fast.init.common import centre, check_positive
+from softhebb_fast.init.diversity import check_weight
 from softhebb_fast.init.hadamard import hadamard_signs
 
 ZERO_SCALES = ("algorithm2", "orthonormal", "fork")

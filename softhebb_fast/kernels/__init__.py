@@ -12,9 +12,13 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.kernels import autotune, launch, respond, update
+from softhebb_fast.kernels import autotune, one_pass
+from softhebb_fast.kernels.apply import apply
+from softhebb_fast.kernels.epilogue import pool
+from softhebb_fast.kernels.forward import forward, forward_pooled
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
 from softhebb_fast.kernels.operands import Rule, check_dtype, tiling
+from softhebb_fast.kernels.plasticity import plasticity
 from softhebb_fast.kernels.pooling import new_map, pooling
 from softhebb_fast.precision import as_torch
 from softhebb_fast.reference import SoftHebbOutput
@@ -39,9 +43,9 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHeb
     all of them.
     """
     G, rule = _conv2d(x, weight, **options)
-    delta = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
-    u, bias_delta = _learn(x, weight, bias, G, rule, delta)
-    return SoftHebbOutput(u, delta, bias_delta)
+    delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+    u, delta_b = _learn(x, weight, bias, G, rule, delta_w)
+    return SoftHebbOutput(u, delta_w, delta_b)
 
 
 @torch.no_grad()
@@ -52,9 +56,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHeb
     ``options`` are the keyword arguments of ``reference.linear``, all of them.
     """
     rule = Rule(**options, overwrite=True)
-    delta = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
-    u, bias_delta = _learn(x, weight, bias, linear_geometry(x, weight), rule, delta)
-    return SoftHebbOutput(u.flatten(1), delta, bias_delta)
+    delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+    u, delta_b = _learn(x, weight, bias, linear_geometry(x, weight), rule, delta_w)
+    return SoftHebbOutput(u.flatten(1), delta_w, delta_b)
 
 
 @torch.no_grad()
@@ -64,7 +68,7 @@ def conv2d_step_(
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d`` and ``reference.hebbian_step_`` in one: changes ``weight``.
 
-    Gives u and bias_delta. The rates come from the norms before the step; ``options`` are those
+    Gives u and delta_b. The rates come from the norms before the step; ``options`` are those
     of ``conv2d``.
     """
     G, rule = _conv2d(x, weight, **options)
@@ -78,8 +82,8 @@ def linear_step_(
 ) -> tuple[Tensor, Tensor | None]:
     """``linear`` and ``reference.hebbian_step_`` in one, as ``conv2d_step_``."""
     rule = Rule(**options, overwrite=True)
-    u, bias_delta = _learn(x, weight, bias, linear_geometry(x, weight), rule, None, lr, lr_power)
-    return u.flatten(1), bias_delta
+    u, delta_b = _learn(x, weight, bias, linear_geometry(x, weight), rule, None, lr, lr_power)
+    return u.flatten(1), delta_b
 
 
 @torch.no_grad()
@@ -93,14 +97,14 @@ def block_forward(
     E = pooling(epilogue, G)
     if x.numel() == 0:
         return new_map(x, G, E.OY, E.OX)
-    tiled = respond.forward_pooled(x, weight, bias, G, rule, E)
+    tiled = forward_pooled(x, weight, bias, G, rule, E)
     if tiled is None:
-        out, rest = respond.forward(x, weight, bias, G, rule, E)
+        out, rest = forward(x, weight, bias, G, rule, E)
     else:
         out, rest = tiled
     if rest is None:
         return out
-    launch.pool(rest, G)
+    pool(rest, G)
     return rest.out
 
 
@@ -111,9 +115,9 @@ def block_update(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """``conv2d`` with the epilogue of u instead of u."""
     G, rule = _conv2d(x, weight, **options)
-    delta = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
-    out, bias_delta = _learn(x, weight, bias, G, rule, delta, epilogue=epilogue)
-    return out, delta, bias_delta
+    delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+    out, delta_b = _learn(x, weight, bias, G, rule, delta_w, epilogue=epilogue)
+    return out, delta_w, delta_b
 
 
 @torch.no_grad()
@@ -157,29 +161,29 @@ def _learn(
     bias: Tensor | None,
     G: Geometry,
     rule: Rule,
-    delta: Tensor | None,
+    delta_w: Tensor | None,
     lr: float = 0.0,
     lr_power: float = 0.5,
     epilogue: Epilogue | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """u, or its epilogue, and bias_delta; the update goes into ``delta`` or onto the weight."""
+    """u, or its epilogue, and delta_b; the update goes into ``delta_w`` or onto the weight."""
     check_dtype(x)
     E = None if epilogue is None else pooling(epilogue, G)
-    bias_delta = None if bias is None or rule.hard else torch.empty_like(bias)
+    delta_b = None if bias is None or rule.hard else torch.empty_like(bias)
     if x.numel() == 0:
-        for empty in (delta, bias_delta):
+        for empty in (delta_w, delta_b):
             if empty is not None:
                 empty.zero_()
         size = (G.OH, G.OW) if E is None else (E.OY, E.OX)
-        return new_map(x, G, *size), bias_delta
-    config, rated = launch.fits_one_pass(x, G, rule), delta is None
+        return new_map(x, G, *size), delta_b
+    config, rated = one_pass.fits(x, G, rule), delta_w is None
     if config is not None:
-        out, change, pool = launch.one_pass(x, weight, bias, G, rule, config, E, rated)
+        out, update, rest = one_pass.one_pass(x, weight, bias, G, rule, config, E, rated)
     else:
-        T, biased = tiling(x, G), bias_delta is not None
-        competed, pool = respond.forward(x, weight, bias, G, rule, E, T)
-        change = update.plasticity(x, weight, competed, G, rule, T, rated, biased)
-        out = competed.u
+        T, biased = tiling(x, G), delta_b is not None
+        state, rest = forward(x, weight, bias, G, rule, E, T)
+        update = plasticity(x, weight, state, G, rule, T, rated, biased)
+        out = state.u
     positions = x.shape[0] * G.pixels
-    update.apply(weight, bias, change, positions, G, rule, delta, bias_delta, lr, lr_power, pool)
-    return out if pool is None else pool.out, bias_delta
+    apply(weight, bias, update, positions, G, rule, delta_w, delta_b, lr, lr_power, rest)
+    return out if rest is None else rest.out, delta_b

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
-from softhebb_fast.kernels.arrival import clear
-from softhebb_fast.kernels.scale import power_of_two
+from softhebb_fast.kernels import configs, launch
+from softhebb_fast.kernels.float16_scale import power_of_two
+from softhebb_fast.kernels.geometry import Geometry, span
+from softhebb_fast.kernels.operands import Activity, ForwardState, Rule, Tiling, new_activity
+from softhebb_fast.kernels.sync import clear
 from softhebb_fast.kernels.tiles import competition, load_statistics, load_u, u_offsets
 
 
@@ -25,17 +29,17 @@ def activity_kernel(
     anti,
     lse,
     x,
-    maxima,
+    x_absmax,
     y,
     y1,
     x0,
     x1,
-    sums,
-    largest,
-    arrived,
+    y_sums,
+    dw_absmax,
+    split_counters,
     SIZE,
     M,
-    scale,
+    t_log2e,
     delta,
     y_scale,
     G: tl.constexpr,
@@ -45,13 +49,13 @@ def activity_kernel(
     TILES: tl.constexpr,
     PARTS: tl.constexpr,
     COUNTERS: tl.constexpr,
-    MAXIMA: tl.constexpr,
+    ABSMAX_PROGRAMS: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
 ):
     """y of BN neurons in one of PARTS of the positions, laid out as u, and what it sums to.
 
-    ``sums [PARTS, 2, K]`` are the sums of y and of y u. The first programs take the last
+    ``y_sums [PARTS, 2, K]`` are the sums of y and of y u. The first programs take the last
     positions: what forward wrote last is read first, while the cache may still hold it. Programs
     beyond those scale BM * BN values of x. Counters of the next kernel are cleared.
     """
@@ -60,9 +64,9 @@ def activity_kernel(
     i = tl.program_id(0)
     if i < PROGRAMS:
         if i == 0:
-            clear(largest, G.GROUPS)
-            if arrived is not None:
-                clear(arrived, COUNTERS)
+            clear(dw_absmax, G.GROUPS)
+            if split_counters is not None:
+                clear(split_counters, COUNTERS)
         HARD: tl.constexpr = WTA == "hard" or WTA == "hard_anti"
         i_g = i // COLUMNS % G.GROUPS
         i_s = i // (COLUMNS * G.GROUPS)
@@ -84,14 +88,14 @@ def activity_kernel(
                 m_y = m & ((o_k[None, :] == b_win[:, None]) | (o_k[None, :] == b_anti[:, None]))
             b_u = load_u(u, u_low, o, m_y if HARD else m, 0.0, True)
             b_y, b_p = store_activity(
-                *(y, y1, o, m, b_u, o_k, b_win, b_anti, b_lse, scale, delta),
+                *(y, y1, o, m, b_u, o_k, b_win, b_anti, b_lse, t_log2e, delta),
                 *(1.0 if x0 is None else y_scale, WTA, OVERWRITE),
             )
             b_ys += b_y
             b_yu += b_p
-        store_sums(sums, i_s, i_g, o_k, b_ys, b_yu, BIASED, G)
+        store_sums(y_sums, i_s, i_g, o_k, b_ys, b_yu, BIASED, G)
     elif x0 is not None:
-        store_factors(x, x0, x1, maxima, i - PROGRAMS, SIZE, MAXIMA, BM * BN)
+        store_factors(x, x0, x1, x_absmax, i - PROGRAMS, SIZE, ABSMAX_PROGRAMS, BM * BN)
 
 
 @triton.jit
@@ -105,7 +109,7 @@ def store_activity(
     b_win,
     b_anti,
     b_lse,
-    scale,
+    t_log2e,
     delta,
     y_scale,
     WTA: tl.constexpr,
@@ -117,31 +121,61 @@ def store_activity(
     """
     m_win = o_k[None, :] == b_win[:, None]
     m_anti = o_k[None, :] == b_anti[:, None]
-    b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scale, delta, WTA, OVERWRITE)
+    b_y = competition(b_u, m_win, m_anti, b_lse[:, None], t_log2e, delta, WTA, OVERWRITE)
     store_terms(y, y1, o, m, b_y * y_scale)
     m_u = m & (m_win | m_anti) if WTA == "hard" or WTA == "hard_anti" else m
     return tl.where(m, b_y, 0.0), tl.where(m_u, b_y * b_u, 0.0)
 
 
 @triton.jit
-def store_sums(sums, i_s, i_g, o_k, b_y, b_yu, BIASED: tl.constexpr, G: tl.constexpr):
-    """Part ``i_s`` of ``sums [PARTS, 2, K]``: those of the columns of y and y u ``[BM, BN]``.
+def finish_tile(
+    y,
+    y1,
+    y_sums,
+    i_s,
+    i_g,
+    o_m,
+    M,
+    o_k,
+    b_u,
+    b_win,
+    b_lse,
+    t_log2e,
+    delta,
+    y_scale,
+    WTA: tl.constexpr,
+    OVERWRITE: tl.constexpr,
+    BIASED: tl.constexpr,
+    G: tl.constexpr,
+):
+    """y of positions ``o_m`` and neurons ``o_k``, and their part ``i_s`` of the sums."""
+    m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
+    o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
+    b_y, b_yu = store_activity(
+        *(y, y1, o, m, b_u, o_k, b_win, b_win, b_lse, t_log2e, delta, y_scale, WTA, OVERWRITE)
+    )
+    store_sums(y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED, G)
+
+
+@triton.jit
+def store_sums(y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED: tl.constexpr, G: tl.constexpr):
+    """Part ``i_s`` of ``y_sums [PARTS, 2, K]``: those of the columns of y and y u ``[BM, BN]``.
 
     A layer without a bias has no use for those of y.
     """
     N: tl.constexpr = G.GROUPS * G.K
-    o_s = sums + 2 * i_s * N + i_g * G.K + o_k
+    o_s = y_sums + 2 * i_s * N + i_g * G.K + o_k
     if BIASED:
         tl.store(o_s, tl.sum(b_y, axis=0), mask=o_k < G.K)
     tl.store(o_s + N, tl.sum(b_yu, axis=0), mask=o_k < G.K)
 
 
 @triton.jit
-def store_factors(x, x0, x1, maxima, i, SIZE, MAXIMA: tl.constexpr, BLOCK: tl.constexpr):
+def store_factors(x, x0, x1, x_absmax, i, SIZE, ABSMAX_PROGRAMS: tl.constexpr, BLOCK: tl.constexpr):
     """Values from ``i * BLOCK`` on of x, scaled, in one term or two."""
     o = tl.full((1,), BLOCK, tl.int64) * i + tl.arange(0, BLOCK)
     b_x = tl.load(x + o, mask=o < SIZE, other=0.0)
-    b_scale, _ = power_of_two(maxima, MAXIMA)
+    b_scale, _ = power_of_two(x_absmax, ABSMAX_PROGRAMS)
     store_terms(x0, x1, o, o < SIZE, b_x * b_scale)
 
 
@@ -156,3 +190,36 @@ def store_terms(t, t1, o, m, b):
     if t1 is not None:
         b = tl.where(tl.abs(b) < float("inf"), b - b_t.to(tl.float32), 0.0)
         tl.store(t1 + o, b.to(t.dtype.element_ty), mask=m)
+
+
+def activity(
+    x: Tensor, c: ForwardState, G: Geometry, rule: Rule, T: Tiling, biased: bool
+) -> Activity:
+    """y, where forward left it: one launch."""
+    M = x.shape[0] * G.pixels
+    config, parts = configs.activity(G), configs.parts(G, M)
+    made = new_activity(x, c.u, G, T, parts)
+    size = 0 if made.x0 is None else span(x)
+    programs = parts * -(-G.K // config.BN) * G.GROUPS + -(-size // (config.BM * config.BN))
+    launch.launch(
+        activity_kernel,
+        (programs,),
+        (
+            *(c.u, c.u_low, c.top, c.win, c.anti, c.lse, x if size else None, c.x_absmax, *made),
+            *(size, M, rule.t_log2e, rule.delta, rule.y_scale),
+        ),
+        {
+            "G": G,
+            "WTA": rule.wta,
+            "OVERWRITE": rule.overwrite,
+            "BIASED": biased,
+            "TILES": c.tiles,
+            "PARTS": parts,
+            "COUNTERS": made.counters,
+            "ABSMAX_PROGRAMS": c.absmax_programs,
+            "BM": config.BM,
+            "BN": config.BN,
+        },
+        config,
+    )
+    return made

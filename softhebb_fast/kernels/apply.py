@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from softhebb_fast.kernels import configs, launch, pooling
 from softhebb_fast.kernels.epilogue import pool_tile
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.operands import Rule, WeightUpdate
+from softhebb_fast.kernels.pooling import PendingPool
 from softhebb_fast.kernels.tiles import contiguous_offsets, weight_offsets
 
 
@@ -13,17 +18,17 @@ from softhebb_fast.kernels.tiles import contiguous_offsets, weight_offsets
 def apply_kernel(
     d,
     norms,
-    largest,
+    dw_absmax,
     w,
-    delta,
-    sums,
+    delta_w,
+    y_sums,
     bias,
-    bias_delta,
+    delta_b,
     a,
-    total,
+    u_sums,
     out,
     M,
-    scale,
+    t_log2e,
     lr,
     lr_power,
     lebesgue_p,
@@ -36,7 +41,7 @@ def apply_kernel(
     BP: tl.constexpr,
     E: tl.constexpr,
     BLOCKS: tl.constexpr,
-    SUMS: tl.constexpr,
+    U_SUMS: tl.constexpr,
     BY: tl.constexpr,
     BX: tl.constexpr,
     BN: tl.constexpr,
@@ -53,42 +58,24 @@ def apply_kernel(
         i_g = i // (ACROSS * DOWN)
         o_k = i // ACROSS % DOWN * BK + tl.arange(0, BK)
         o_p = i % ACROSS * BP + tl.arange(0, BP)
-        change_weights(
-            *(d, norms, largest, w, delta, i_g, o_k, o_p, lr, lr_power, lebesgue_p),
+        update_weights(
+            *(d, norms, dw_absmax, w, delta_w, i_g, o_k, o_p, lr, lr_power, lebesgue_p),
             *(G, P, LEBESGUE, COLUMNS),
         )
-        if bias_delta is not None:  # noqa: SIM102
+        if delta_b is not None:  # noqa: SIM102
             if i == 0:
-                bias_change(sums, bias, bias_delta, M, scale, G, PARTS)
+                bias_update(y_sums, bias, delta_b, M, t_log2e, G, PARTS)
     elif E is not None:
-        pool_tile(-1 - i, a, total, out, M, G, E, BLOCKS, SUMS, BY, BX, BN)
+        pool_tile(-1 - i, a, u_sums, out, M, G, E, BLOCKS, U_SUMS, BY, BX, BN)
 
 
 @triton.jit
-def pool_kernel(
-    a,
-    total,
-    out,
-    M,
-    G: tl.constexpr,
-    E: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    SUMS: tl.constexpr,
-    BY: tl.constexpr,
-    BX: tl.constexpr,
-    BN: tl.constexpr,
-):
-    """``pool_tile`` alone, for a block that does not learn."""
-    pool_tile(tl.program_id(0), a, total, out, M, G, E, BLOCKS, SUMS, BY, BX, BN)
-
-
-@triton.jit
-def change_weights(
+def update_weights(
     d,
     norms,
-    largest,
+    dw_absmax,
     w,
-    delta,
+    delta_w,
     i_g,
     o_k,
     o_p,
@@ -100,17 +87,17 @@ def change_weights(
     LEBESGUE: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """``D / max |D|`` into ``delta`` or, where that is None, times the rate onto the weights.
+    """``D / max |D|`` into ``delta_w`` or, where that is None, times the rate onto the weights.
 
     The rate follows from the norm of the weights as they are.
     """
     o_n = i_g * G.K + o_k
     m_k = o_k < G.K
     m = m_k[:, None] & (o_p < P)[None, :]
-    b_max = tl.load(largest + i_g).to(tl.float32, bitcast=True)
+    b_max = tl.load(dw_absmax + i_g).to(tl.float32, bitcast=True)
     b_d = tl.load(d + (o_n.to(tl.int64) * P)[:, None] + o_p[None, :], mask=m, other=0.0)
     b_d = b_d / (b_max + 1e-30)
-    if delta is None:
+    if delta_w is None:
         o_c = tl.arange(0, triton.next_power_of_2(COLUMNS))[None, :]
         m_c = m_k[:, None] & (o_c < COLUMNS)
         b_norm = tl.load(norms + o_n[:, None] * COLUMNS + o_c, mask=m_c, other=0.0)
@@ -122,19 +109,60 @@ def change_weights(
         tl.store(w + o_w, (b_w + b_rate[:, None] * b_d).to(w.dtype.element_ty), mask=m)
     else:
         o = contiguous_offsets(i_g, o_k, o_p, G, P)
-        tl.store(delta + o, b_d.to(delta.dtype.element_ty), mask=m)
+        tl.store(delta_w + o, b_d.to(delta_w.dtype.element_ty), mask=m)
 
 
 @triton.jit
-def bias_change(sums, bias, bias_delta, M, scale, G: tl.constexpr, PARTS: tl.constexpr):
+def bias_update(y_sums, bias, delta_b, M, t_log2e, G: tl.constexpr, PARTS: tl.constexpr):
     """``(sum y - e^(t b) M) / e^(t b)``, divided by its largest magnitude; of all groups."""
     N: tl.constexpr = G.GROUPS * G.K
     o_n = tl.arange(0, triton.next_power_of_2(N))
     m_n = o_n < N
     b_ys = tl.zeros(o_n.shape, tl.float32)
     for i_s in range(PARTS):
-        b_ys += tl.load(sums + 2 * i_s * N + o_n, mask=m_n, other=0.0)
-    b_prior = tl.exp2(scale * tl.load(bias + o_n, mask=m_n, other=0.0).to(tl.float32))
+        b_ys += tl.load(y_sums + 2 * i_s * N + o_n, mask=m_n, other=0.0)
+    b_prior = tl.exp2(t_log2e * tl.load(bias + o_n, mask=m_n, other=0.0).to(tl.float32))
     b_d = tl.where(m_n, (b_ys - b_prior * M) / b_prior, 0.0)
     b_d = b_d / (tl.max(tl.abs(b_d)) + 1e-30)
-    tl.store(bias_delta + o_n, b_d.to(bias_delta.dtype.element_ty), mask=m_n)
+    tl.store(delta_b + o_n, b_d.to(delta_b.dtype.element_ty), mask=m_n)
+
+
+def apply(
+    w: Tensor,
+    bias: Tensor | None,
+    update: WeightUpdate,
+    positions: int,
+    G: Geometry,
+    rule: Rule,
+    delta_w: Tensor | None,
+    delta_b: Tensor | None,
+    lr: float = 0.0,
+    lr_power: float = 0.5,
+    pool: PendingPool | None = None,
+) -> None:
+    """``D / max |D|`` into ``delta_w``; where that is None, the step on ``w``: one launch.
+
+    It also pools what is left to pool.
+    """
+    config = configs.apply(G)
+    tiles = -(-G.K // config.BN) * -(-G.P // config.BP) * G.GROUPS
+    launch.launch(
+        apply_kernel,
+        (tiles + pooling.programs(G, pool),),
+        (
+            *(update.d, update.norms, update.dw_absmax, w if delta_w is None else None, delta_w),
+            *(None if delta_b is None else update.y_sums, bias, delta_b),
+            *(*pooling.arguments(pool), positions, rule.t_log2e, lr, lr_power, rule.lebesgue_p),
+        ),
+        {
+            "G": G,
+            "P": G.P,
+            "LEBESGUE": rule.lebesgue_p != 2,
+            "COLUMNS": update.columns,
+            "PARTS": update.parts,
+            "BK": config.BN,
+            "BP": config.BP,
+            **pooling.constants(G, pool),
+        },
+        config,
+    )

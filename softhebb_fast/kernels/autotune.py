@@ -39,9 +39,9 @@ def enabled() -> bool:
 
 
 def tuned(learn: Callable) -> Callable:
-    """``learn(x, weight, bias, G, rule, delta, ...)`` in the fastest configurations, if asked.
+    """``learn(x, weight, bias, G, rule, delta_w, ...)`` in the fastest configurations, if asked.
 
-    What is timed is ``learn`` itself with a ``delta`` of its own, which leaves the weight alone.
+    What is timed is ``learn`` itself with a ``delta_w`` of its own, which leaves the weight alone.
     """
     signature = inspect.signature(learn)
 
@@ -57,7 +57,7 @@ def tuned(learn: Callable) -> Callable:
         name = key(x, given["G"], given["rule"].wta, given.get("epilogue") is not None)
         choice = measurements.get(name)
         if choice is None and not torch.cuda.is_current_stream_capturing():
-            given |= {"delta": torch.empty_like(weight)}
+            given |= {"delta_w": torch.empty_like(weight)}
             choice = measure(functools.partial(learn, **given), x, given["G"], _time)
             measurements.put(name, choice)
         with configs.chosen(choice or {}):

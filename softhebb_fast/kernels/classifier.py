@@ -17,8 +17,8 @@ import triton.language as tl
 from torch import Tensor
 
 from softhebb_fast.kernels import launch
-from softhebb_fast.kernels.arrival import is_last
 from softhebb_fast.kernels.configs import Config
+from softhebb_fast.kernels.sync import is_last
 
 LEVELS = 1 << 16  # of the probability of dropout
 BETAS, EPS = (0.9, 0.999), 1e-8  # of Adam

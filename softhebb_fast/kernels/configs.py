@@ -13,7 +13,7 @@ from torch import Tensor
 from triton import knobs
 
 from softhebb_fast.kernels.geometry import Geometry
-from softhebb_fast.precision import unnamed
+from softhebb_fast.precision import torch_default
 
 
 class Config(NamedTuple):
@@ -174,7 +174,7 @@ def precision(dtype: torch.dtype) -> str:
         return "ieee"
     chosen = os.environ.get("SOFTHEBB_FAST_PRECISION")
     if chosen is None:
-        return unnamed()
+        return torch_default()
     if chosen not in ("ieee", "tf32", "tf32x3", "bf16x6"):
         raise ValueError(
             f"SOFTHEBB_FAST_PRECISION must be ieee, tf32, tf32x3 or bf16x6; got {chosen!r}"
@@ -226,17 +226,17 @@ def plasticity(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Co
     return _choose("plasticity", dtype, arch, G, programs)
 
 
-def terms(dtype: torch.dtype) -> int:
+def float16_terms(dtype: torch.dtype) -> int:
     """Terms of float16 that make up a factor of plasticity; 0 where it is taken as it is."""
     return {"tf32": 1, "tf32x3": 2, "bf16x6": 2}.get(_numbers(dtype), 0)
 
 
-def scans(values: int) -> int:
+def absmax_programs(values: int) -> int:
     """Programs that look for the largest of so many values, 2048 of them at a time."""
     return min(64, -(-values // 2048))
 
 
-def at_once(G: Geometry, w: Tensor, config: Config, device: torch.device) -> bool:
+def fuse_activity(G: Geometry, w: Tensor, config: Config, device: torch.device) -> bool:
     """Whether forward makes y as well: its programs of the same positions run at a time then, even
     beside others, and what weights it reads anew for other positions lie in the L2."""
     tiles = -(-G.K // config.BN)
@@ -244,7 +244,7 @@ def at_once(G: Geometry, w: Tensor, config: Config, device: torch.device) -> boo
     return together and "activity" not in _CHOSEN.get()
 
 
-def held(config: Config, dtype: torch.dtype, arch: int) -> bool:
+def u_in_registers(config: Config, dtype: torch.dtype, arch: int) -> bool:
     """Whether the registers of forward hold y beside its tile of u, and spill nothing."""
     tf32 = _numbers(dtype) == "tf32" and (_family(arch) < 100 or config.BN < 64)
     return config.BN <= 128 and (tf32 or _numbers(dtype) == "16")
@@ -297,7 +297,7 @@ def splits(G: Geometry, positions: int, config: Config) -> int:
     return -(-steps // max(4, -(-steps // most)))
 
 
-def project(G: Geometry) -> Config:
+def reduce_splits(G: Geometry) -> Config:
     """A neuron of a layer of one pass; BM ranges of positions are summed at a time."""
     return Config(32, 0, _cover(G.P, 128), 4, 1)
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from softhebb_fast.kernels import launch, pooling
+from softhebb_fast.kernels.configs import Config
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.pooling import PendingPool
 from softhebb_fast.kernels.tiles import larger, u_offsets
 
 
@@ -84,21 +88,21 @@ def pooled_offsets(o_b, o_y, o_x, o_n, G: tl.constexpr, E: tl.constexpr):
 def pool_tile(
     i,
     a,
-    total,
+    u_sums,
     out,
     M,
     G: tl.constexpr,
     E: tl.constexpr,
     BLOCKS: tl.constexpr,
-    PARTS: tl.constexpr,
+    U_SUMS: tl.constexpr,
     BY: tl.constexpr,
     BX: tl.constexpr,
     BN: tl.constexpr,
 ):
     """Tile ``i`` of the pooled map, ``[BY, BX]`` outputs of BN neurons, in the layout of u.
 
-    ``a`` is u, and PARTS sums in ``total [PARTS, M]`` make its mean over the neurons; with BLOCKS
-    ``a`` is the map of blocks that ``store_blocks`` left, of a layer of one group.
+    ``a`` is u, and U_SUMS sums in ``u_sums [U_SUMS, M]`` make its mean over the neurons; with
+    BLOCKS ``a`` is the map of blocks that ``store_blocks`` left, of a layer of one group.
     """
     N: tl.constexpr = G.GROUPS * G.K
     H: tl.constexpr = E.NY if BLOCKS else G.OH
@@ -132,9 +136,9 @@ def pool_tile(
             o_a = u_offsets(0, spread(o_m, G), o_n, G)
         b_a = tl.load(a + o_a, mask=m, other=0.0).to(tl.float32)
         if E.CENTRE:
-            o_t = tl.arange(0, triton.next_power_of_2(PARTS))[:, None]
-            m_t = (o_t < PARTS) & m_p[None, :]
-            b_t = tl.load(total + o_t * M + o_m[None, :], mask=m_t, other=0.0)
+            o_t = tl.arange(0, triton.next_power_of_2(U_SUMS))[:, None]
+            m_t = (o_t < U_SUMS) & m_p[None, :]
+            b_t = tl.load(u_sums + o_t * M + o_m[None, :], mask=m_t, other=0.0)
             b_a -= spread(tl.sum(b_t, axis=0) / N, G)
         if E.MAX:
             b_out = larger(b_out, tl.where(m, b_a, -float("inf")))
@@ -149,3 +153,32 @@ def pool_tile(
 def spread(o, G: tl.constexpr):
     """Outputs along the rows of a tile, or along its lanes where those follow the image."""
     return o[:, None] if G.U_CHANNELS_LAST else o[None, :]
+
+
+@triton.jit
+def pool_kernel(
+    a,
+    u_sums,
+    out,
+    M,
+    G: tl.constexpr,
+    E: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    U_SUMS: tl.constexpr,
+    BY: tl.constexpr,
+    BX: tl.constexpr,
+    BN: tl.constexpr,
+):
+    """``pool_tile`` alone, for a block that does not learn."""
+    pool_tile(tl.program_id(0), a, u_sums, out, M, G, E, BLOCKS, U_SUMS, BY, BX, BN)
+
+
+def pool(p: PendingPool, G: Geometry) -> None:
+    """Pool what is left to pool: one launch."""
+    launch.launch(
+        pool_kernel,
+        (pooling.programs(G, p),),
+        (*pooling.arguments(p), p.positions),
+        {"G": G, **pooling.constants(G, p)},
+        Config(0, 0, 0, 4, 1),
+    )

@@ -6,10 +6,18 @@ read again. For first layers and small nets: all neurons and all of a patch in o
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from softhebb_fast.kernels import configs, launch
+from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.epilogue import block_positions, store_blocks
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.operands import Rule, WeightUpdate, new_dw, new_y_sums
+from softhebb_fast.kernels.pooling import PendingPool, Pooling, new_blocks, new_map
+from softhebb_fast.kernels.reduction import reduce_splits
 from softhebb_fast.kernels.tiles import (
     competition,
     larger,
@@ -27,13 +35,13 @@ def one_pass_kernel(
     w,
     bias,
     u,
-    total,
+    u_sums,
     out,
     yx,
-    sums,
-    largest,
+    y_sums,
+    dw_absmax,
     M,
-    scale,
+    t_log2e,
     delta,
     rank,
     G: tl.constexpr,
@@ -53,7 +61,7 @@ def one_pass_kernel(
     """One of SPLITS ranges of positions: u, yx ``[SPLITS, K, P]`` and, if asked, the sums.
 
     With E the tile of u is pooled into ``out`` (see ``store_blocks``) and u may be None; else
-    ``total``, if given, takes the sums of u over the neurons of a group.
+    ``u_sums``, if given, takes the sums of u over the neurons of a group.
 
     A patch is BP elements and, where REST is not 0, REST more: 75 is 64 + 16, not 128.
     """
@@ -90,11 +98,11 @@ def one_pass_kernel(
             store_u(u, None, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
         if E is not None:
             store_blocks(out, b_u, o, o_m, o_k, M, G, E, WHOLE)
-        if total is not None:
+        if u_sums is not None:
             b_total = tl.sum(tl.where(m_k[None, :], b_u, 0.0), axis=1)
-            tl.store(total + i_g * M + o_m, b_total, mask=o_m < M)
+            tl.store(u_sums + i_g * M + o_m, b_total, mask=o_m < M)
         b_c = tl.where(m_k[None, :], b_u, -float("inf"))
-        _, b_win, b_lse = statistics(b_c, scale)
+        _, b_win, b_lse = statistics(b_c, t_log2e)
         m_win = o_k[None, :] == b_win[:, None]
         m_anti = m_win
         if WTA == "hard_anti":
@@ -103,8 +111,8 @@ def one_pass_kernel(
                 b_c = tl.where(o_k[None, :] == b_anti[:, None], -float("inf"), b_c)
                 _, b_anti = tl.max(b_c, axis=1, return_indices=True)
             m_anti = o_k[None, :] == b_anti[:, None]
-        b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scale, delta, WTA, OVERWRITE)
-        if sums is not None:
+        b_y = competition(b_u, m_win, m_anti, b_lse[:, None], t_log2e, delta, WTA, OVERWRITE)
+        if y_sums is not None:
             b_ys += tl.sum(tl.where(m, b_y, 0.0), axis=0)
             b_yu += tl.sum(tl.where(m, b_y * b_u, 0.0), axis=0)
         b_t = tl.trans(b_y.to(b_x.dtype))  # [BN, BM]
@@ -112,7 +120,7 @@ def one_pass_kernel(
         if REST:
             b_vx = tl.dot(b_t, b_z, b_vx, input_precision=PRECISION)
     if i_s == 0:
-        tl.store(largest + i_g, 0)
+        tl.store(dw_absmax + i_g, 0)
     o_n = i_g * G.K + o_k
     o_s = i_s.to(tl.int64) * (G.GROUPS * G.K)
     o_p = tl.arange(0, BP)
@@ -121,6 +129,63 @@ def one_pass_kernel(
     if REST:
         o_p = BP + tl.arange(0, REST)
         tl.store(yx + o + o_p[None, :], b_vx, mask=m_k[:, None] & (o_p < P)[None, :])
-    if sums is not None:
-        tl.store(sums + 2 * o_s + o_n, b_ys, mask=m_k)
-        tl.store(sums + 2 * o_s + G.GROUPS * G.K + o_n, b_yu, mask=m_k)
+    if y_sums is not None:
+        tl.store(y_sums + 2 * o_s + o_n, b_ys, mask=m_k)
+        tl.store(y_sums + 2 * o_s + G.GROUPS * G.K + o_n, b_yu, mask=m_k)
+
+
+def fits(x: Tensor, G: Geometry, rule: Rule) -> Config | None:
+    """The configuration in which one kernel does forward, activity and plasticity, or None."""
+    if rule.lebesgue_p != 2 or (rule.pre_triangle and G.GROUPS > 1):
+        return None
+    return configs.one_pass(G, x.dtype, configs.architecture(x.device))
+
+
+def one_pass(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    G: Geometry,
+    rule: Rule,
+    config: Config,
+    E: Pooling | None = None,
+    rated: bool = False,
+) -> tuple[Tensor, WeightUpdate, PendingPool | None]:
+    """u and the change in two launches; with ``E`` pooled blocks instead of u, where it has any."""
+    M = x.shape[0] * G.pixels
+    u = u_sums = out = pool = None
+    tiled = E is not None and E.block > 0 and G.GROUPS == 1
+    if tiled:
+        out, pool = new_blocks(x, G, E)
+    else:
+        u = new_map(x, G, G.OH, G.OW)
+        if E is not None:
+            u_sums = x.new_empty((G.GROUPS, M), dtype=torch.float32) if E.CENTRE else None
+            pool = PendingPool(u, u_sums, new_map(x, G, E.OY, E.OX), M, E, parts=G.GROUPS)
+    rows = x.shape[0] * E.NY * E.NX * E.block if tiled else M
+    splits = configs.one_pass_splits(rows, config)
+    summed = bias is not None or rule.pre_triangle
+    d, norms, yx = new_dw(x, G, splits, 1, rated)
+    y_sums = new_y_sums(x, G, splits) if summed else None
+    dw_absmax = x.new_empty((G.GROUPS,), dtype=torch.int32)
+    launch.launch(
+        one_pass_kernel,
+        (splits, G.GROUPS),
+        (x, w, bias, u, u_sums, out, yx, y_sums, dw_absmax, M, rule.t_log2e, rule.delta, rule.rank),
+        {
+            "G": G,
+            "E": E if tiled else None,
+            "WHOLE": tiled and pool is None,
+            "P": G.P,
+            "PRE_TRIANGLE": rule.pre_triangle,
+            "WTA": rule.wta,
+            "OVERWRITE": rule.overwrite,
+            "SPLITS": splits,
+            "PRECISION": configs.precision(x.dtype),
+            **config.tiles,
+            "REST": configs.rest(G, config),
+        },
+        config,
+    )
+    reduce_splits(yx, y_sums, w, d, norms, dw_absmax, G, rule, splits)
+    return out if u is None else u, WeightUpdate(d, norms, dw_absmax, y_sums), pool

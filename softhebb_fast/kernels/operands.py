@@ -27,7 +27,7 @@ class Rule(NamedTuple):
     overwrite: bool = False
 
     @property
-    def scale(self) -> float:
+    def t_log2e(self) -> float:
         return self.t_invert / math.log(2)
 
     @property
@@ -53,30 +53,30 @@ class Tiling(NamedTuple):
 class Activity(NamedTuple):
     """y, laid out as u, and x as plasticity multiplies them, each the sum of one term or two.
 
-    x has terms of its own where it is to be scaled. ``sums [PARTS, 2, K]`` are those of y and of y
-    u over parts of the positions. ``largest [GROUPS]`` and what has ``arrived`` are 0.
+    x has terms of its own where it is to be scaled. ``y_sums [PARTS, 2, K]`` are those of y and of
+    y u over parts of the positions. ``dw_absmax [GROUPS]`` and what has ``split_counters`` are 0.
     """
 
     y: Tensor | None
     y1: Tensor | None
     x0: Tensor | None
     x1: Tensor | None
-    sums: Tensor | None
-    largest: Tensor | None
-    arrived: Tensor | None
+    y_sums: Tensor | None
+    dw_absmax: Tensor | None
+    split_counters: Tensor | None
 
     @property
     def counters(self) -> int:
-        return 0 if self.arrived is None else self.arrived.numel()
+        return 0 if self.split_counters is None else self.split_counters.numel()
 
 
-NOTHING = Activity(*(None,) * 7)
+NO_ACTIVITY = Activity(*(None,) * 7)
 
 
-class Competed(NamedTuple):
+class ForwardState(NamedTuple):
     """u and what the competition leaves: statistics ``[GROUPS, TILES, M]``, or already y.
 
-    ``maxima`` are the bits of the largest |x| of parts of x, if it is to be scaled.
+    ``x_absmax`` are the bits of the largest |x| of parts of x, if it is to be scaled.
     """
 
     u: Tensor
@@ -85,28 +85,28 @@ class Competed(NamedTuple):
     win: Tensor | None
     anti: Tensor | None
     lse: Tensor | None
-    maxima: Tensor | None
+    x_absmax: Tensor | None
     tiles: int
     activity: Activity
 
     @property
-    def scans(self) -> int:
-        return 0 if self.maxima is None else self.maxima.numel()
+    def absmax_programs(self) -> int:
+        return 0 if self.x_absmax is None else self.x_absmax.numel()
 
 
-class Change(NamedTuple):
+class WeightUpdate(NamedTuple):
     """D of the weights ``[K, P]``, and what is needed to apply it.
 
     ``norms [K, COLUMNS]`` are the sums of |W|^p over columns of the patch, if rates follow from
-    them; ``largest [GROUPS]`` are the bits of the largest |D|. ``sums [PARTS, 2, K]`` are those of
-    y and of y u over parts of the positions, if needed: without a bias and with u linear in W the
-    sum of y u is <W, yx>.
+    them; ``dw_absmax [GROUPS]`` are the bits of the largest |D|. ``y_sums [PARTS, 2, K]`` are those
+    of y and of y u over parts of the positions, if needed: without a bias and with u linear in W
+    the sum of y u is <W, yx>.
     """
 
     d: Tensor
     norms: Tensor | None
-    largest: Tensor
-    sums: Tensor | None
+    dw_absmax: Tensor
+    y_sums: Tensor | None
 
     @property
     def columns(self) -> int:
@@ -114,7 +114,7 @@ class Change(NamedTuple):
 
     @property
     def parts(self) -> int:
-        return 1 if self.sums is None else self.sums.shape[0]
+        return 1 if self.y_sums is None else self.y_sums.shape[0]
 
 
 def check_dtype(x: Tensor) -> None:
@@ -132,35 +132,35 @@ def tiling(x: Tensor, G: Geometry) -> Tiling:
     return Tiling(config, splits, -(-G.K // config.BN), -(-G.P // config.BP))
 
 
-def new_maxima(x: Tensor) -> Tensor | None:
+def new_x_absmax(x: Tensor) -> Tensor | None:
     """Room for the largest |x| of parts of x, where it is to be scaled."""
-    if not configs.terms(x.dtype):
+    if not configs.float16_terms(x.dtype):
         return None
-    return x.new_empty((configs.scans(x.numel()),), dtype=torch.int32)
+    return x.new_empty((configs.absmax_programs(x.numel()),), dtype=torch.int32)
 
 
-def new_sums(x: Tensor, G: Geometry, parts: int) -> Tensor:
+def new_y_sums(x: Tensor, G: Geometry, parts: int) -> Tensor:
     return x.new_empty((parts, 2, G.neurons), dtype=torch.float32)
 
 
 def new_activity(x: Tensor, u: Tensor, G: Geometry, T: Tiling, parts: int) -> Activity:
-    terms, half = configs.terms(x.dtype), torch.float16
+    float16_terms, half = configs.float16_terms(x.dtype), torch.float16
 
     def counters(number: int) -> Tensor:
         return x.new_empty((number,), dtype=torch.int32)
 
     return Activity(
-        torch.empty_like(u, dtype=half if terms else x.dtype),
-        torch.empty_like(u, dtype=half) if terms > 1 else None,
-        x.new_empty((span(x),), dtype=half) if terms else None,
-        x.new_empty((span(x),), dtype=half) if terms > 1 else None,
-        new_sums(x, G, parts),
+        torch.empty_like(u, dtype=half if float16_terms else x.dtype),
+        torch.empty_like(u, dtype=half) if float16_terms > 1 else None,
+        x.new_empty((span(x),), dtype=half) if float16_terms else None,
+        x.new_empty((span(x),), dtype=half) if float16_terms > 1 else None,
+        new_y_sums(x, G, parts),
         counters(G.GROUPS),
         counters(G.GROUPS * T.rows * T.columns) if T.splits > 1 else None,
     )
 
 
-def new_change(
+def new_dw(
     x: Tensor, G: Geometry, splits: int, columns: int, rated: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Room for D and the norms, which may be left out, and for yx.

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
-from softhebb_fast.kernels.arrival import is_last
-from softhebb_fast.kernels.change import store_change, store_norms, sum_of_parts, sum_of_splits
-from softhebb_fast.kernels.scale import power_of_two
+from softhebb_fast.kernels import launch
+from softhebb_fast.kernels.activity import activity
+from softhebb_fast.kernels.float16_scale import power_of_two
+from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.operands import (
+    NO_ACTIVITY,
+    ForwardState,
+    Rule,
+    Tiling,
+    WeightUpdate,
+    new_dw,
+)
+from softhebb_fast.kernels.reduction import store_dw, store_norms, sum_of_parts, sum_of_splits
+from softhebb_fast.kernels.sync import is_last
 from softhebb_fast.kernels.tiles import load_patches, u_offsets
 
 
@@ -18,14 +31,14 @@ def plasticity_kernel(
     y,
     y1,
     w,
-    sums,
+    y_sums,
     yx,
     yu,
-    maxima,
-    arrived,
+    x_absmax,
+    split_counters,
     d,
     norms,
-    largest,
+    dw_absmax,
     M,
     lebesgue_p,
     y_inverse,
@@ -34,7 +47,7 @@ def plasticity_kernel(
     LEBESGUE: tl.constexpr,
     SPLITS: tl.constexpr,
     PARTS: tl.constexpr,
-    MAXIMA: tl.constexpr,
+    ABSMAX_PROGRAMS: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BP: tl.constexpr,
@@ -42,11 +55,12 @@ def plasticity_kernel(
     """A tile of yx ``[BN, BP]`` over one of SPLITS parts of the positions; the last makes it D.
 
     x and y are one term or the sum of two, see ``activity_kernel``; the product of both second
-    terms is as small as what these left out, and left out too. With ``maxima`` both are scaled.
+    terms is as small as what these left out, and left out too. With ``x_absmax`` both are scaled.
 
-    A program leaves its part of the tile in ``yx [SPLITS, K, P]``, that of ``sums`` of y u in ``yu
-    [COLUMNS, SPLITS, K]``, and counts itself in ``arrived``. The one that finds itself the last
-    there sums the parts in their order, which is the same whoever that is: see ``store_change``.
+    A program leaves its part of the tile in ``yx [SPLITS, K, P]``, that of ``y_sums`` of y u in
+    ``yu [COLUMNS, SPLITS, K]``, and counts itself in ``split_counters``. The one that finds itself
+    the last there sums the parts in their order, which is the same whoever that is: see
+    ``store_dw``.
     """
     COLUMNS: tl.constexpr = (P + BP - 1) // BP
     i_k = tl.program_id(0) // COLUMNS
@@ -77,30 +91,67 @@ def plasticity_kernel(
     N: tl.constexpr = G.GROUPS * G.K
     SHARE: tl.constexpr = (PARTS + SPLITS - 1) // SPLITS
     o = i_g * G.K + o_k
-    b_yu = sum_of_parts(sums + N, 2 * N, o, m_k, i_s * SHARE, PARTS, SHARE)
+    b_yu = sum_of_parts(y_sums + N, 2 * N, o, m_k, i_s * SHARE, PARTS, SHARE)
     last = True
     if SPLITS > 1:
         yu += i_p * SPLITS * N
         tl.store(yu + i_s * N + o, b_yu, mask=m_k)
-        last = is_last(arrived + i_g * tl.num_programs(0) + tl.program_id(0), SPLITS)
+        last = is_last(split_counters + i_g * tl.num_programs(0) + tl.program_id(0), SPLITS)
     else:
         tl.debug_barrier()
     if last:
         if SPLITS > 1:
             b_yu = sum_of_parts(yu, N, o, m_k, 0, SPLITS, SPLITS)
-        if maxima is not None:
-            _, b_inverse = power_of_two(maxima, MAXIMA)
+        if x_absmax is not None:
+            _, b_inverse = power_of_two(x_absmax, ABSMAX_PROGRAMS)
         b_norm = tl.zeros((BN,), tl.float32)
         b_max = tl.zeros((BN,), tl.int32)
         AT_ONCE: tl.constexpr = min(BP, 4096 // BN)
         for i in range(i_p * BP, (i_p + 1) * BP, AT_ONCE):
             o_c = i + tl.arange(0, AT_ONCE)
             b_d = sum_of_splits(yx, i_g, o_k, o_c, G, P, SPLITS)
-            if maxima is not None:
+            if x_absmax is not None:
                 b_d = b_d * y_inverse * b_inverse
-            b_n, b_m = store_change(
-                d, b_d, b_yu, w, norms, i_g, o_k, o_c, lebesgue_p, G, P, LEBESGUE
-            )
+            b_n, b_m = store_dw(d, b_d, b_yu, w, norms, i_g, o_k, o_c, lebesgue_p, G, P, LEBESGUE)
             b_norm += b_n
             b_max = tl.maximum(b_max, b_m)
-        store_norms(norms, b_norm, largest, b_max, i_g, i_p, o_k, G, COLUMNS)
+        store_norms(norms, b_norm, dw_absmax, b_max, i_g, i_p, o_k, G, COLUMNS)
+
+
+def plasticity(
+    x: Tensor,
+    w: Tensor,
+    c: ForwardState,
+    G: Geometry,
+    rule: Rule,
+    T: Tiling,
+    rated: bool = False,
+    biased: bool = False,
+) -> WeightUpdate:
+    """The change, its positions split over programs: one launch, or two with ``activity``."""
+    M = x.shape[0] * G.pixels
+    a = activity(x, c, G, rule, T, biased) if c.activity is NO_ACTIVITY else c.activity
+    d, norms, yx = new_dw(x, G, T.splits, T.columns, rated)
+    yu = None
+    if T.splits > 1:
+        yu = x.new_empty((T.columns, T.splits, G.neurons), dtype=torch.float32)
+    launch.launch(
+        plasticity_kernel,
+        (T.rows * T.columns, T.splits, G.GROUPS),
+        (
+            *(x if a.x0 is None else a.x0, a.x1, a.y, a.y1, w, a.y_sums, yx),
+            *(yu, c.x_absmax, a.split_counters, d, norms, a.dw_absmax),
+            *(M, rule.lebesgue_p, 1 / rule.y_scale),
+        ),
+        {
+            "G": G,
+            "P": G.P,
+            "LEBESGUE": rule.lebesgue_p != 2,
+            "SPLITS": T.splits,
+            "PARTS": a.y_sums.shape[0],
+            "ABSMAX_PROGRAMS": c.absmax_programs,
+            **T.config.tiles,
+        },
+        T.config,
+    )
+    return WeightUpdate(d, norms, a.dw_absmax, a.y_sums)

@@ -82,11 +82,11 @@ def pooling(e: Epilogue, G: Geometry) -> Pooling:
     )
 
 
-class Pool(NamedTuple):
+class PendingPool(NamedTuple):
     """What is left to pool: u with its sums over neurons ``[parts, M]``, or a map of blocks."""
 
     a: Tensor
-    total: Tensor | None
+    u_sums: Tensor | None
     out: Tensor
     positions: int
     E: Pooling
@@ -101,16 +101,16 @@ def new_map(x: Tensor, G: Geometry, height: int, width: int) -> Tensor:
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
-def new_blocks(x: Tensor, G: Geometry, E: Pooling) -> tuple[Tensor, Pool | None]:
+def new_blocks(x: Tensor, G: Geometry, E: Pooling) -> tuple[Tensor, PendingPool | None]:
     """Where a tile of u is pooled to: the pooled map, or blocks and what is left to do."""
     out = new_map(x, G, E.OY, E.OX)
     if E.one_block:
         return out, None
     blocks = x.new_empty((x.shape[0], E.NY, E.NX, G.K), dtype=torch.float32)
-    return blocks, Pool(blocks, None, out, x.shape[0] * G.pixels, E.of_blocks(), True)
+    return blocks, PendingPool(blocks, None, out, x.shape[0] * G.pixels, E.of_blocks(), True)
 
 
-def programs(G: Geometry, p: Pool | None) -> int:
+def programs(G: Geometry, p: PendingPool | None) -> int:
     if p is None:
         return 0
     tile = configs.pool(G, p.E.OY, p.E.OX)
@@ -119,12 +119,12 @@ def programs(G: Geometry, p: Pool | None) -> int:
     return images * rows * columns * -(-G.neurons // tile["BN"])
 
 
-def arguments(p: Pool | None) -> tuple:
+def arguments(p: PendingPool | None) -> tuple:
     return (None, None, None) if p is None else p[:3]
 
 
-def constants(G: Geometry, p: Pool | None) -> dict:
+def constants(G: Geometry, p: PendingPool | None) -> dict:
     if p is None:
-        return {"E": None, "BLOCKS": False, "SUMS": 1, "BY": 1, "BX": 1, "BN": 1}
+        return {"E": None, "BLOCKS": False, "U_SUMS": 1, "BY": 1, "BX": 1, "BN": 1}
     tile = configs.pool(G, p.E.OY, p.E.OX)
-    return {"E": p.E, "BLOCKS": p.blocks, "SUMS": p.parts, **tile}
+    return {"E": p.E, "BLOCKS": p.blocks, "U_SUMS": p.parts, **tile}

@@ -1,7 +1,7 @@
 """What the kernels share: where a patch lies, which neurons a tile holds, what won there.
 
 Inside kernels b_ is a tile, o_ an offset, m_ a mask, i_ a program index; capitals are constants.
-``G`` is the layer's ``Geometry``. Exponentials are base 2: ``scale = t log2(e)`` and every
+``G`` is the layer's ``Geometry``. Exponentials are base 2: ``t_log2e = t log2(e)`` and every
 log-sum-exp is in units of log2.
 """
 
@@ -232,11 +232,11 @@ def store_u(u, u_low, o, m, b_u, LAST: tl.constexpr = False):
 
 
 @triton.jit
-def statistics(b_u, scale):
+def statistics(b_u, t_log2e):
     """Largest u of every row of ``b_u [BM, BN]``, its first column, and the log-sum-exp."""
     b_top, b_win = tl.max(b_u, axis=1, return_indices=True)
-    b_sum = tl.sum(tl.exp2((b_u - b_top[:, None]) * scale), axis=1)
-    return b_top, b_win, b_top * scale + tl.log2(b_sum)
+    b_sum = tl.sum(tl.exp2((b_u - b_top[:, None]) * t_log2e), axis=1)
+    return b_top, b_win, b_top * t_log2e + tl.log2(b_sum)
 
 
 @triton.jit
@@ -270,13 +270,13 @@ def load_statistics(top, win, lse, i_g, o_m, M, TILES: tl.constexpr, HARD: tl.co
 
 @triton.jit
 def competition(
-    b_u, m_win, m_anti, b_lse, scale, delta, WTA: tl.constexpr, OVERWRITE: tl.constexpr
+    b_u, m_win, m_anti, b_lse, t_log2e, delta, WTA: tl.constexpr, OVERWRITE: tl.constexpr
 ):
     """The competition variable y; everything broadcasts. ``b_u`` matters to soft ones only."""
     if WTA == "soft":
-        b_y = tl.exp2(b_u * scale - b_lse)
+        b_y = tl.exp2(b_u * t_log2e - b_lse)
     elif WTA == "soft_anti":
-        b_e = tl.exp2(b_u * scale - b_lse)
+        b_e = tl.exp2(b_u * t_log2e - b_lse)
         b_y = tl.where(m_win, b_e, -b_e)
     else:
         b_y = tl.where(m_win, 1.0, 0.0)

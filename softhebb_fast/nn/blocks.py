@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from softhebb_fast import functional
 from softhebb_fast.backends import serves
 from softhebb_fast.functional import Epilogue
-from softhebb_fast.functional.precision import autocasts
+from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 
@@ -133,13 +133,13 @@ def _fused(layer: SoftHebbConv2d, x: Tensor, epilogue: Epilogue) -> Tensor:
     if not layer.learns:
         return functional.softhebb_block(x, weight, epilogue, bias, **options).out
     if layer.update == "grad":
-        out = functional.softhebb_block(x, weight, epilogue, bias, update="delta", **options)
-        layer.assign(out.delta, out.bias_delta)
+        out = functional.softhebb_block(x, weight, epilogue, bias, update="delta_w", **options)
+        layer.assign(out.delta_w, out.delta_b)
         return out.out
     rates = None if bias is None else layer.learning_rates()
     base = {"lr": layer.lr, "lr_power": layer.lr_power}
     out = functional.softhebb_block(x, weight, epilogue, bias, update="in_place", **base, **options)
-    layer.step_bias_(rates, out.bias_delta)
+    layer.step_bias_(rates, out.delta_b)
     return out.out
 
 

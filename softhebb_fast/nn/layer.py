@@ -9,7 +9,7 @@ from softhebb_fast import functional
 from softhebb_fast.backends import BACKENDS
 from softhebb_fast.checks import check_competition
 from softhebb_fast.functional import SoftHebbOutput, Step
-from softhebb_fast.functional.precision import autocasts
+from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.init import Init, initialise
 from softhebb_fast.reference import accumulated
 
@@ -94,15 +94,15 @@ class HebbianLayer(nn.Module):
         weight, bias = self.detached()
         if self.update == "grad":
             out = self._hebbian(x, weight, bias)
-            self.assign(out.delta, out.bias_delta)
+            self.assign(out.delta_w, out.delta_b)
             return out.u
         rates = None if self.bias is None else self.learning_rates()
         if torch.is_grad_enabled() and x.requires_grad:
             out = self._hebbian(x, weight.clone(), bias)
-            functional.hebbian_step_(weight, out.delta, self.lr, self.lr_power, self.lebesgue_p)
+            functional.hebbian_step_(weight, out.delta_w, self.lr, self.lr_power, self.lebesgue_p)
         else:
             out = self._hebbian_step_(x, weight, bias)
-        self.step_bias_(rates, out.bias_delta)
+        self.step_bias_(rates, out.delta_b)
         return out.u
 
     @property
@@ -114,17 +114,17 @@ class HebbianLayer(nn.Module):
         """Weight and bias, outside any graph."""
         return self.weight.detach(), None if self.bias is None else self.bias.detach()
 
-    def assign(self, delta: Tensor, bias_delta: Tensor | None) -> None:
+    def assign(self, delta_w: Tensor, delta_b: Tensor | None) -> None:
         """Hand an update to an optimizer, as the gradients of weight and bias."""
-        self.weight.grad = _ordinary(delta)
-        if bias_delta is not None and self.bias.requires_grad:
-            self.bias.grad = _ordinary(self.bias_rate / self.t_invert * bias_delta)
+        self.weight.grad = _ordinary(delta_w)
+        if delta_b is not None and self.bias.requires_grad:
+            self.bias.grad = _ordinary(self.bias_rate / self.t_invert * delta_b)
 
     @torch.no_grad()
-    def step_bias_(self, rates: Tensor | None, bias_delta: Tensor | None) -> None:
+    def step_bias_(self, rates: Tensor | None, delta_b: Tensor | None) -> None:
         """Step the bias in place by the neurons' ``rates``, if it learns."""
-        if bias_delta is not None and self.bias.requires_grad:
-            self.bias += rates * (self.bias_rate / self.t_invert) * bias_delta
+        if delta_b is not None and self.bias.requires_grad:
+            self.bias += rates * (self.bias_rate / self.t_invert) * delta_b
 
     def norms(self) -> Tensor:
         """The Lebesgue norm of every filter, ``[K]``: float64 for float64 weights, else float32."""

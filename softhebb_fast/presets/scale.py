@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from .types import Layer, Preset, Source
+from .types import Layer, Origin, Preset
 
 NEURON_NAMES = {0.25: "quarterNeurons", 0.5: "halfNeurons", 2.0: "doubleNeurons"}
 
@@ -54,7 +54,7 @@ def scaled(
 def with_variants(
     nets: Mapping[str, tuple[Layer, ...]],
     variants: Mapping[str, tuple[Mapping[str, float], ...]],
-    source: Source,
+    source: Origin,
 ) -> Iterator[Preset]:
     """Each net as a preset, followed by its scaled variants."""
     for name, layers in nets.items():

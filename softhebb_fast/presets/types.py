@@ -12,7 +12,7 @@ Rule = Literal["soft_anti", "soft", "hard", "hard_anti", "bp", "supervised"]
 Schedule = Literal["norm", "linear", "exponential", "constant"]
 PaddingMode = Literal["reflect", "zeros", "replicate", "circular"]
 PoolKind = Literal["max", "avg"]
-Source = Literal["SoftHebb", "ZerO-SoftHebb", "softhebb_fast"]
+Origin = Literal["SoftHebb", "ZerO-SoftHebb", "softhebb_fast"]
 
 ACTIVATIONS = ("triangle", "relu", "repu", "softmax", "exp", "tanh", "sigmoid", "hard")
 
@@ -226,11 +226,11 @@ class Preset:
 
     name: str
     layers: tuple[Layer, ...]
-    source: Source = "softhebb_fast"
+    source: Origin = "softhebb_fast"
     lr_supervised: float = 1e-3
 
     def __post_init__(self) -> None:
-        _one_of(self, "source", get_args(Source))
+        _one_of(self, "source", get_args(Origin))
         _number(self, "lr_supervised", above=0.0)
         if not (isinstance(self.layers, tuple) and self.layers):
             raise ValueError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from softhebb_fast.presets import Layer, Pool, Preset, format_network
 from softhebb_fast.presets.blocks import head
-from softhebb_fast.search.starts import DETERMINISTIC, Starts, check_range, some_inits
+from softhebb_fast.search.inits import DETERMINISTIC, InitSpace, check_range, some_inits
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -133,7 +133,7 @@ def _with_radius(init: Any, radius: float) -> Any:
     return {"name": "zerO", "radius": radius} if init == "zerO" else init
 
 
-SPACES: Mapping[str, Space | Starts] = {
+SPACES: Mapping[str, Space | InitSpace] = {
     space.name: space
     for space in (
         Space("table3", "Le, Xu, Zhuang, Table 3: one layer of 128 neurons", (128,), (2,)),
@@ -167,7 +167,7 @@ SPACES: Mapping[str, Space | Starts] = {
 }
 
 
-def get_space(name: str) -> Space | Starts:
+def get_space(name: str) -> Space | InitSpace:
     """The space of that name. Raises ValueError for another, with the names there are."""
     if name not in SPACES:
         raise ValueError(f"space must be one of {', '.join(SPACES)}; got {name!r}")

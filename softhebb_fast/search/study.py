@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softhebb_fast.files import writable_folder, write_csv, write_text
-from softhebb_fast.metrics import LAYER_FIGURES
+from softhebb_fast.search.inits import InitSpace
 from softhebb_fast.search.space import Space, init_option
-from softhebb_fast.search.starts import Starts
 from softhebb_fast.search.trial import (
     Budget,
     GivenUp,
@@ -21,7 +20,8 @@ from softhebb_fast.search.trial import (
     run_trial,
     trial_config,
 )
-from softhebb_fast.training import Trainer
+from softhebb_fast.training.metrics import LAYER_FIGURES
+from softhebb_fast.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -41,7 +41,7 @@ class Search:
         run: further fields of `RunConfig` for all trials, such as ``seed`` or ``backend``.
     """
 
-    space: Space | Starts
+    space: Space | InitSpace
     dataset: str
     budget: Budget = field(default_factory=Budget)
     proxies: Proxies = field(default_factory=Proxies)

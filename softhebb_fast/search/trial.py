@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from softhebb_fast.config import RunConfig
 from softhebb_fast.data import load
 from softhebb_fast.data.catalog import canonical_name
-from softhebb_fast.metrics import Row
 from softhebb_fast.models import build
 from softhebb_fast.presets import parse_network
-from softhebb_fast.reporter import Reporter
-from softhebb_fast.training import Trainer
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.metrics import MetricsRow
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.trainer import Trainer
 
 SPLIT_SEED = 0
 
@@ -39,7 +39,7 @@ class Proxies:
     entropy: float = 0.05
     norm_error: float = 100.0
 
-    def objection(self, row: Row, learned: bool) -> str | None:
+    def objection(self, row: MetricsRow, learned: bool) -> str | None:
         """Why a layer with these figures is not worth going on with."""
         where = f"layer {row['layer']}"
         if not abs(row["norm_mean"] - 1) <= self.norm_error:
@@ -92,10 +92,10 @@ class Judge(Reporter):
 
     def __init__(self, proxies: Proxies, epochs: int, heard: Callable[[int, float], bool]) -> None:
         self.proxies, self.epochs, self.heard = proxies, epochs, heard
-        self.layers: dict[int, Row] = {}
+        self.layers: dict[int, MetricsRow] = {}
         self.accuracy = 0.0
 
-    def record(self, row: Row) -> None:
+    def record(self, row: MetricsRow) -> None:
         if "layer" in row:
             self.layers[row["layer"]] = row
             objection = self.proxies.objection(row, row["epoch"] == self.epochs)

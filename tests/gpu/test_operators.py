@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast import functional, ops, reference
+from softhebb_fast import functional, reference
+from softhebb_fast.ops import schema
 from tests.gpu import DEVICE, MARKS, PRECISIONS, needs_cuda, on_device
+from tests.kernels.cases import CASES, CONV, LINEAR, Case
 from tests.tolerances import (
     NORM_OF_DELTA,
     TOLERANCES,
@@ -21,7 +23,6 @@ from tests.tolerances import (
     norm_of_u,
     tolerance,
 )
-from tests.triton.cases import CASES, CONV, LINEAR, Case
 
 pytestmark = MARKS
 
@@ -65,25 +66,25 @@ def tensors(case: Case, precision: str) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def tolerances(precision: str) -> tuple[float, float]:
-    """Of u and of delta: 16-bit types and tf32 round y, an operand of the second product."""
+    """Of u and of delta_w: 16-bit types and tf32 round y, an operand of the second product."""
     if precision == "tf32":
         return TOLERANCES["float32_u"], 2 * TOLERANCES["float16"]
     dtype = PRECISIONS[precision][0]
-    return tolerance(dtype, "u"), tolerance(dtype, "delta") * (1 if dtype == torch.float32 else 2)
+    return tolerance(dtype, "u"), tolerance(dtype, "delta_w") * (1 if dtype == torch.float32 else 2)
 
 
 def both(name: str, given: tuple, options: dict) -> tuple[list[Tensor], list[Tensor]]:
     """What the operator gives on the device and in float64 on the CPU, changed weights too."""
     found, exact = [], [None if t is None else t.double() for t in given]
-    for function, inputs in ((getattr(ops.call, name), on_device(given)), (_exact(name), exact)):
+    for function, inputs in ((getattr(schema.call, name), on_device(given)), (_exact(name), exact)):
         out = function(*inputs, **options)
         found.append([*((out,) if isinstance(out, Tensor) else out), inputs[1]])
     return found
 
 
 def _exact(name: str):
-    after = [a.name for a in getattr(ops.call, name).default._schema.arguments[3:]]
-    return lambda *inputs, **options: ops.on("softhebb_fast.reference", name)(
+    after = [a.name for a in getattr(schema.call, name).default._schema.arguments[3:]]
+    return lambda *inputs, **options: schema.on("softhebb_fast.reference", name)(
         *inputs, *(options[name] for name in after if name in options)
     )
 
@@ -102,13 +103,13 @@ def compare(name: str, given: tuple, options: dict, precision: str) -> None:
     rounded = precision == "tf32" and options["lebesgue_p"] != 2
     with the_same_u(given, options) if rounded else nullcontext():
         found, exact = both(name, given, options)
-    of_u, of_delta = tolerances(precision)
+    of_u, of_delta_w = tolerances(precision)
     if name.startswith("block") and given[0].dtype != torch.float32:
         of_u *= 3  # u may be rounded, then raised to a power, then rounded again
     for i, (own, want) in enumerate(zip(found, exact, strict=True)):
         assert own.device.type == DEVICE.type
         assert own.dtype == given[0].dtype
-        assert_close(own, want, of_u if i == 0 else of_delta)
+        assert_close(own, want, of_u if i == 0 else of_delta_w)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -156,7 +157,7 @@ def test_linear_layers(precision, name, wta, shape):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("wta", ["soft_anti", "hard"])
 def test_layers_of_the_published_net(precision, layer, layout, wta):
-    """u against float64, and delta against what float64 makes of the very same u.
+    """u against float64, and delta_w against what float64 makes of the very same u.
 
     In 16 bits u is rounded after the competition, whose u is the exact one but for float32 sums.
     """
@@ -165,12 +166,12 @@ def test_layers_of_the_published_net(precision, layer, layout, wta):
     x, w = (a.to(memory_format=layout) for a in (x, w))
     padding = filters[2] // 2
     options = {"t_invert": t, "wta": wta}
-    u, delta, _ = functional.softhebb_conv2d(x, w, padding=padding, **options)
+    u, delta_w, _ = functional.softhebb_conv2d(x, w, padding=padding, **options)
     assert error(u, exact) < norm_of_u(precision, w[0].numel())
     competing = u.double() if u.dtype == torch.float32 else exact
     y = functional.soft_wta(competing, **options)
     want = functional.hebbian_update(x.double(), y, competing, w.double(), padding=padding)
-    assert error(delta, want) < NORM_OF_DELTA[precision]
+    assert error(delta_w, want) < NORM_OF_DELTA[precision]
 
 
 def drawn(layer: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -198,13 +199,13 @@ def test_exact_ties_go_to_the_first_of_identical_filters(precision, wta, filters
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(4, 8, 9, 9, generator=generator).to(DEVICE, dtype)
     w = torch.randn(1, 8, 3, 3, generator=generator).to(DEVICE, dtype).repeat(filters, 1, 1, 1)
-    u, delta, _ = functional.softhebb_conv2d(x, w, padding=1, wta=wta, t_invert=1.0, rank=3)
+    u, delta_w, _ = functional.softhebb_conv2d(x, w, padding=1, wta=wta, t_invert=1.0, rank=3)
     assert torch.equal(u, u[:, :1].expand_as(u))
     apart = {"soft": [], "soft_anti": [0], "hard": [0], "hard_anti": [0, 2]}[wta]
     rest = torch.tensor([i for i in range(filters) if i not in apart], device=DEVICE)
-    assert torch.equal(delta[rest], delta[rest[:1]].expand(len(rest), *delta.shape[1:]))
+    assert torch.equal(delta_w[rest], delta_w[rest[:1]].expand(len(rest), *delta_w.shape[1:]))
     for i in apart:
-        assert not torch.equal(delta[i], delta[1])
+        assert not torch.equal(delta_w[i], delta_w[1])
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -240,12 +241,12 @@ def test_programs_that_wait_for_others_are_more_than_run_at_a_time(precision, la
     with configs.chosen({"activity": configs.Config(32, 128, 0, 8, 1)}):
         later = functional.softhebb_conv2d(x, w, **options)
     assert torch.equal(found[0].u, later.u)
-    assert_close(found[0].delta, later.delta, tolerance(dtype, "delta"))
-    assert all(torch.equal(again.delta, found[0].delta) for again in found[1:])
+    assert_close(found[0].delta_w, later.delta_w, tolerance(dtype, "delta_w"))
+    assert all(torch.equal(again.delta_w, found[0].delta_w) for again in found[1:])
 
 
 @needs_cuda
-@pytest.mark.parametrize("name", ops.SCHEMAS)
+@pytest.mark.parametrize("name", schema.SCHEMAS)
 @pytest.mark.parametrize("shape", ["bias", "channels_last"])
 def test_opcheck(name, shape):
     if name.startswith("linear"):
@@ -258,7 +259,7 @@ def test_opcheck(name, shape):
     if name in ("conv_update", "linear_update"):
         x.requires_grad_()
         weight.requires_grad_()
-    torch.library.opcheck(getattr(ops.call, name).default, (x, weight, bias), options)
+    torch.library.opcheck(getattr(schema.call, name).default, (x, weight, bias), options)
 
 
 @needs_cuda
@@ -267,7 +268,7 @@ def test_compiled_step_is_the_step(backend):
     x, weight, _ = on_device(CASES["channels_last"].tensors(torch.float32))
 
     def step(x, weight):
-        out, _ = ops.call.block_step_(x.relu(), weight, None, **STEP, **CONV, **BLOCK)
+        out, _ = schema.call.block_step_(x.relu(), weight, None, **STEP, **CONV, **BLOCK)
         return out * 2
 
     other = weight.clone(memory_format=torch.preserve_format)

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from softhebb_fast import graphs
 from softhebb_fast.backends import choose
 from softhebb_fast.data import permutation
 from softhebb_fast.experiments import measure
-from softhebb_fast.graphs import Replayed, walker
-from softhebb_fast.reporter import Reporter
-from softhebb_fast.training import Trainer
+from softhebb_fast.training import steps
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.steps import GraphSteps, runner
+from softhebb_fast.training.trainer import Trainer
 from tests.gpu import DEVICE, MARKS, needs_cuda
-from tests.test_graphs import IMAGES, NET, features, hebbian, images, supervised, walk
-from tests.test_graphs import state as state_of
-from tests.test_resume import ending, is_same, run_with_stops
 from tests.tiny import trainer, write_mnist_subset
+from tests.training.test_resume import ending, is_same, run_with_stops
+from tests.training.test_steps import IMAGES, NET, features, hebbian, images, supervised, walk
+from tests.training.test_steps import state as state_of
 
 pytestmark = MARKS
 
@@ -49,13 +49,13 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture
 def records(monkeypatch) -> list[str]:
     """One entry for every capture."""
-    record, made = graphs.Recorder.record, []
+    record, made = steps.GraphCapture.record, []
 
     def counted(self, work):
         made.append("captured")
         return record(self, work)
 
-    monkeypatch.setattr(graphs.Recorder, "record", counted)
+    monkeypatch.setattr(steps.GraphCapture, "record", counted)
     return made
 
 
@@ -66,7 +66,7 @@ def test_a_replayed_run_is_a_launched_run(mode, tmp_path, root, records, monkeyp
     trainer(tmp_path / "replayed", root, heard, **options).run()
     assert bool(records) == (DEVICE.type == "cuda")
     assert not any("one by one" in text for text in heard.said)
-    monkeypatch.setenv(graphs.VARIABLE, "0")
+    monkeypatch.setenv(steps.VARIABLE, "0")
     records.clear()
     trainer(tmp_path / "launched", root, **options).run()
     assert not records
@@ -122,18 +122,18 @@ def test_steps_of_the_published_net(make):
     found = []
     for replays in (True, False):
         stage = make(lambda net: net.to(DEVICE))
-        steps = walker(stage, pytest.fail) if replays else graphs.Launched(stage)
-        assert type(steps) is (Replayed if replays else graphs.Launched)
+        way = runner(stage, pytest.fail) if replays else steps.EagerSteps(stage)
+        assert type(way) is (GraphSteps if replays else steps.EagerSteps)
         torch.manual_seed(1)
-        walk(steps, stage)
+        walk(way, stage)
         if replays:
             torch.cuda.set_sync_debug_mode("error")
             try:
                 for _ in range(4):
-                    steps.position.zero_()
-                    steps.work()
-                    steps.position.zero_()
-                    steps.replay()
+                    way.position.zero_()
+                    way.work()
+                    way.position.zero_()
+                    way.replay()
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         else:

@@ -1,0 +1,175 @@
+"""The resource budget of the kernels: what each may take on each GPU, committed as a table.
+
+    python -m benchmarks.gpu.budget            # recompute budget.csv, some minutes
+    python -m benchmarks.gpu.budget --check    # compile anew and compare with it
+
+Nothing runs and nothing is measured: every launch is compiled for the target and its machine code
+is read: of a layer that learns ("step"), of a block that learns ("block": what differs from the
+layer) and of one that does not ("features"). ``tests/benchmarks/test_budget.py`` holds the kernels
+to the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+
+import torch
+
+from benchmarks.gpu.offline import TARGETS, Launch, record, resources
+from softhebb_fast import kernels
+from softhebb_fast.epilogue import Epilogue
+from softhebb_fast.files import write_csv
+
+TABLE = Path(__file__).with_name("budget.csv")
+# x, weight, padding: the CIFAR-10 net at batch 10, the first MNIST layer, the last one of STL-10,
+# the MNIST perceptron, whose few positions take small tiles
+LAYERS = {
+    "cifar10-1": ((10, 3, 32, 32), (96, 3, 5, 5), 2),
+    "cifar10-2": ((10, 96, 16, 16), (384, 96, 3, 3), 1),
+    "cifar10-3": ((10, 384, 8, 8), (1536, 384, 3, 3), 1),
+    "cifar10-3@100": ((100, 384, 8, 8), (1536, 384, 3, 3), 1),
+    "mnist-1": ((10, 1, 28, 28), (96, 1, 5, 5), 2),
+    "stl10-4": ((32, 1536, 12, 12), (6144, 1536, 3, 3), 1),
+    "mnist-mlp": ((32, 784, 1, 1), (2000, 784, 1, 1), 0),
+}
+PRECISIONS = ("tf32", "bfloat16", "tf32x3", "ieee")
+CALLS = {
+    "step": ("one_pass", "forward", "activity", "plasticity", "reduce_splits", "apply"),
+    "block": ("one_pass", "forward", "apply"),
+    "features": ("forward", "pool"),
+}
+MAX = Epilogue(True, 0.7, "max", (4, 4), (2, 2), (1, 1))
+AVG = Epilogue(True, 1.4, "avg", (2, 2), (2, 2))
+POOLS = {"cifar10-3": AVG, "cifar10-3@100": AVG, "stl10-4": AVG}
+KEY = ("layer", "call", "precision", "target", "kernel")
+CONFIG = ("tile", "warps", "stages")
+FOUND = ("registers", "spills", "shared", "occupancy", "matrix", "loop_loads", "loop_loads_128")
+OPTIONS = {
+    "stride": (1, 1),
+    "dilation": (1, 1),
+    "groups": 1,
+    "t_invert": 1.0,
+    "wta": "soft_anti",
+    "delta": 2.0,
+    "rank": 3,
+    "padding_mode": "reflect",
+    "pre_triangle": False,
+    "lebesgue_p": 2.0,
+}
+
+
+def step(layer: str, precision: str, call: str = "step", last: bool = False) -> partial:
+    """One call of a layer on meta tensors, channels last but for images unless ``last``."""
+    return on_meta(*LAYERS[layer], precision, call, POOLS.get(layer, MAX), last)
+
+
+def on_meta(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    padding: int,
+    precision: str,
+    call: str,
+    pool: Epilogue,
+    last: bool,
+) -> partial:
+    narrow = precision == "bfloat16"
+    dtype = torch.bfloat16 if narrow else torch.float32
+    os.environ["SOFTHEBB_FAST_PRECISION"] = "ieee" if narrow else precision
+    x = torch.empty(x_shape, dtype=dtype, device="meta")
+    w = torch.empty(w_shape, dtype=dtype, device="meta")
+    if last or x_shape[1] > 3:
+        x, w = (t.to(memory_format=torch.channels_last) for t in (x, w))
+    options, rates = OPTIONS | {"padding": (padding, padding)}, {"lr": 0.1, "lr_power": 0.5}
+    if call == "features":
+        return partial(kernels.block_forward, x, w, None, pool, **options)
+    if call == "block":
+        return partial(kernels.block_step_, x, w, None, pool, **rates, **options)
+    return partial(kernels.conv2d_step_, x, w, None, **rates, **options)
+
+
+def launches(layer: str, call: str, precision: str, target: str) -> list[Launch]:
+    found = record(step(layer, precision, call=call, last=call != "step"), target)
+    return [launch for launch in found if launch.name in CALLS[call]]
+
+
+def row(layer: str, call: str, precision: str, target: str, launch: Launch) -> dict[str, str]:
+    found = resources(launch.compile(target), target)
+    tile = [launch.constants[k] for k in ("BM", "BN", "BP") if k in launch.constants]
+    return {
+        "layer": layer,
+        "call": call,
+        "precision": precision,
+        "target": target,
+        "kernel": launch.name,
+        "tile": "x".join(map(str, tile)),
+        "warps": str(launch.config.warps),
+        "stages": str(launch.config.stages),
+        **{name: str(found[name]) for name in FOUND},
+    }
+
+
+def cases() -> Iterator[tuple[str, str, str, str]]:
+    """Layer, call, precision and target: every precision of a step, two of a block."""
+    for layer, call, precision, target in product(LAYERS, CALLS, PRECISIONS, TARGETS):
+        if precision == "tf32x3" and target == "gfx942":
+            continue  # products in three tf32 terms are for NVIDIA
+        if call != "step" and layer == "mnist-mlp":
+            continue  # which pools nothing
+        if call == "step" or layer == "cifar10-1" or precision in ("tf32", "bfloat16"):
+            yield layer, call, precision, target
+
+
+def rows() -> Iterator[dict[str, str]]:
+    for case in cases():
+        for launch in launches(*case):
+            yield row(*case, launch)
+
+
+def committed() -> dict[tuple[str, ...], dict[str, str]]:
+    with TABLE.open(newline="") as file:
+        return {tuple(r[k] for k in KEY): r for r in csv.DictReader(file)}
+
+
+def excess(found: dict[str, str], budget: dict[str, str]) -> list[str]:
+    """What exceeds the budget, in words."""
+    words = []
+    for name, sign in (
+        ("registers", 1),
+        ("spills", 1),
+        ("shared", 1),
+        ("occupancy", -1),
+        ("loop_loads_128", -1),
+    ):
+        if sign * int(found[name]) > sign * int(budget[name]):
+            words.append(f"{name} {found[name]}, budget {budget[name]}")
+    if found["matrix"] != budget["matrix"]:
+        words.append(f"matrix {found['matrix']!r}, budget {budget['matrix']!r}")
+    return words
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare, and fail on any excess")
+    if parser.parse_args().check:
+        budget, worse = committed(), 0
+        for found in rows():
+            key = tuple(found[k] for k in KEY)
+            for words in excess(found, budget[key]):
+                worse += 1
+                print(*key, words)
+        return int(worse > 0)
+    write_csv(TABLE, KEY + CONFIG + FOUND, rows())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

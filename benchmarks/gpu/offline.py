@@ -1,0 +1,225 @@
+"""Compile the launches of a layer for GPUs that are not here, and read what came out.
+
+Nothing runs: a layer is called with its launches recorded, every launch is compiled for
+a target, and the machine code is disassembled with the tools that Triton ships.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from softhebb_fast.kernels import configs, launch
+
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90a": GPUTarget("cuda", 90, 32),
+    "sm_100a": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+ARCHITECTURES = {"sm_80": 80, "sm_90a": 90, "sm_100a": 100, "gfx942": 0}
+SM = {"sm_80": (167936, 64), "sm_90a": (233472, 64), "sm_100a": (233472, 64)}  # bytes, warps
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float64: "*fp64",
+    torch.int8: "*i8",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+
+
+class Launch(NamedTuple):
+    """One recorded launch."""
+
+    kernel: object
+    grid: tuple[int, ...]
+    args: tuple
+    constants: dict
+    config: object
+
+    @property
+    def name(self) -> str:
+        return self.kernel.__name__.removesuffix("_kernel")
+
+    @property
+    def absmax_programs(self) -> int:
+        """Its first programs, if they look for the largest x instead: of forward alone."""
+        return self.constants["ABSMAX_PROGRAMS"] if self.name == "forward" else 0
+
+    @property
+    def clears(self) -> bool:
+        """Whether a launch before it clears its counters."""
+        return self.named.get("row_counters") is not None
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Of forward, down the positions and across the neurons; one that scales x has a program a
+        row more."""
+        across = -(-self.constants["G"].K // self.constants["BN"])
+        scales = self.named["x0"] is not None
+        return (self.grid[0] - self.absmax_programs) // (across + scales), across
+
+    @property
+    def named(self) -> dict[str, object]:
+        """The arguments that are no constants, by name."""
+        names = [n for n in self.kernel.arg_names if n not in self.constants]
+        return dict(zip(names, self.args, strict=True))
+
+    def source(self) -> tuple[ASTSource, list]:
+        """What Triton would compile for these arguments, and the arguments left at run time."""
+        signature, constants, attributes, left = {}, {}, {}, []
+        values = iter(self.args)
+        for i, name in enumerate(self.kernel.arg_names):
+            value = self.constants[name] if name in self.constants else next(values)
+            fixed = name in self.constants or value is None
+            special = not self.kernel.params[i].do_not_specialize
+            if fixed or (isinstance(value, int) and value == 1 and special):
+                signature[name], constants[(i,)] = "constexpr", value
+                continue
+            left.append(value)
+            if isinstance(value, torch.Tensor):
+                signature[name] = POINTERS[value.dtype]
+                aligned = value.storage_offset() * value.element_size() % 16 == 0
+            elif isinstance(value, float):
+                signature[name], aligned = "fp32", False
+            else:
+                signature[name] = "i32" if value < 2**31 else "i64"
+                aligned = special and value % 16 == 0
+            if aligned:
+                attributes[(i,)] = [["tt.divisibility", 16]]
+        return ASTSource(self.kernel, signature, constants, attributes), left
+
+    def compile(self, target: str):
+        options = {"num_warps": self.config.warps, "num_stages": self.config.stages}
+        return triton.compile(self.source()[0], target=TARGETS[target], options=options)
+
+
+@contextmanager
+def launches_go_to(run: Callable[[Launch], object], target: str) -> Iterator[None]:
+    """Configure for ``target``, hand every launch to ``run`` and keep it from the device."""
+    kept = launch.launch, configs.architecture
+    launch.launch = lambda *args: run(Launch(*args))
+    configs.architecture = lambda device: ARCHITECTURES[target]
+    try:
+        yield
+    finally:
+        launch.launch, configs.architecture = kept
+
+
+def record(call: Callable[[], object], target: str) -> list[Launch]:
+    found: list[Launch] = []
+    with launches_go_to(found.append, target):
+        call()
+    return found
+
+
+def resources(compiled, target: str) -> dict[str, int | str]:
+    """Registers, spills, shared memory, occupancy, matrix instructions and widest loads."""
+    if target.startswith("gfx"):
+        return _amd(compiled)
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder, "k.cubin")
+        cubin.write_bytes(compiled.asm["cubin"])
+        usage = _tool("cuobjdump", "--dump-resource-usage", cubin)
+        sass = _tool("nvdisasm", "-c", cubin)
+    registers, stack = (int(re.search(rf"{k}:(\d+)", usage).group(1)) for k in ("REG", "STACK"))
+    warps = int(re.search(r"\.reqntid\s+(\d+)", compiled.asm["ptx"]).group(1)) // 32
+    loop = innermost(sass)
+    wide = [op for op in loop if re.match(r"LDG(?!DEPBAR)", op)]
+    return {
+        "registers": registers,
+        "spills": stack,  # bytes a thread: these kernels have nothing else there
+        "shared": compiled.metadata.shared,
+        "warps": warps,
+        "occupancy": occupancy(target, registers, warps, compiled.metadata.shared),
+        "matrix": next((k for k in ("HGMMA", "UTCHMMA", "HMMA") if _any(k, loop)), ""),
+        "loop_loads": len(wide),
+        "loop_loads_128": sum(".128" in op for op in wide),
+        "loop_instructions": len(loop),
+    }
+
+
+def innermost(sass: str) -> list[str]:
+    """Opcodes of the innermost loop with the most matrix instructions, else the most multiply-adds,
+    else the longest.
+
+    Where matrix instructions are in no loop, all opcodes.
+    """
+    labels: dict[str, int] = {}
+    ops: list[str] = []
+    jumps: list[tuple[int, int]] = []
+    for line in sass.splitlines():
+        label = re.match(r"(\.L_x_\d+):", line.strip())
+        if label:
+            labels[label.group(1)] = len(ops)
+        op = re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)", line)
+        if op:
+            to = re.search(r"`\((\.L_x_\d+)\)", op.group(2))
+            if op.group(1).startswith("BRA") and to and to.group(1) in labels:
+                jumps.append((labels[to.group(1)], len(ops)))
+            ops.append(op.group(1))
+    inner = [
+        (a, b)
+        for a, b in jumps
+        if b - a > 3 and not any(a <= c and d <= b and (c, d) != (a, b) for c, d in jumps)
+    ]
+    bodies = [ops[a : b + 1] for a, b in inner]
+
+    def weight(body: list[str]) -> tuple[int, int, int]:
+        matrix = sum("MMA" in op and not op.startswith("HFMA2") for op in body)
+        return matrix, sum(op.startswith("FFMA") for op in body), len(body)
+
+    if weight(ops)[0] and not any(weight(body)[0] for body in bodies):
+        return ops
+    return max(bodies, key=weight, default=ops)
+
+
+def occupancy(target: str, registers: int, warps: int, shared: int) -> int:
+    """Percent of the warps that a multiprocessor can hold."""
+    memory, most = SM[target]
+    by_registers = 16384 // (-(-registers * 32 // 256) * 256) * 4 // warps
+    by_memory = memory // (-(-(shared + 1024) // 128) * 128)
+    return 100 * warps * min(most // warps, by_registers, by_memory, 32) // most
+
+
+def _amd(compiled) -> dict[str, int | str]:
+    text = compiled.asm["amdgcn"]
+    found = {k: int(re.search(rf"\.{k}:\s+(\d+)", text).group(1)) for k in _AMD}
+    return {
+        "registers": found["vgpr_count"],
+        "spills": found["vgpr_spill_count"],
+        "shared": compiled.metadata.shared,
+        "warps": compiled.metadata.num_warps,
+        "occupancy": 100 * int(re.search(r"; Occupancy: (\d+)", text).group(1)) // 8,
+        "matrix": "MFMA" if "v_mfma" in text else "",
+        "loop_loads": len(re.findall(r"(?:global|buffer)_load_", text)),
+        "loop_loads_128": len(re.findall(r"(?:global|buffer)_load_dwordx4", text)),
+        "loop_instructions": 0,
+    }
+
+
+_AMD = ("vgpr_count", "vgpr_spill_count")
+
+
+def _any(kind: str, ops: list[str]) -> bool:
+    return any(op.startswith(kind) for op in ops)
+
+
+def _tool(name: str, *args: object) -> str:
+    done = subprocess.run(
+        [str(TOOLS / name), *map(str, args)], capture_output=True, text=True, check=True
+    )
+    return done.stdout + done.stderr

@@ -1,0 +1,51 @@
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include "kernels.h"
+#include "ordered_sums.h"
+#include "multiversion.h"
+
+namespace softhebb {
+namespace {
+
+template <typename T>
+SOFTHEBB_INLINE void dot_row_body(const DotRow<T>& a) {
+  *a.dot = ordered_dot(a.wt, a.yx, a.size);
+  *a.square = ordered_dot(a.w, a.w, a.size);
+}
+
+// Magnitudes are compared as the integers of their bits, which rank alike, NaN above infinity.
+template <typename T>
+SOFTHEBB_INLINE void largest_row_body(const LargestRow<T>& a) {
+  using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  constexpr Bits kMagnitude = std::numeric_limits<Bits>::max();
+  const T *w = a.w, *yx = a.yx, yu = a.yu;
+  Bits largest = 0;
+#pragma omp simd reduction(max : largest)
+  for (int64_t i = 0; i < a.size; ++i) {
+    const Bits bits = __builtin_bit_cast(Bits, yx[i] - yu * w[i]) & kMagnitude;
+    largest = largest < bits ? bits : largest;
+  }
+  *a.largest = __builtin_bit_cast(T, largest);
+}
+
+template <typename T>
+SOFTHEBB_INLINE void delta_row_body(const DeltaRow<T>& a) {
+  if (a.step) {
+    const T scale = a.rate / a.largest;
+#pragma omp simd
+    for (int64_t i = 0; i < a.size; ++i) a.out[i] = a.w[i] + scale * (a.yx[i] - a.yu * a.w[i]);
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < a.size; ++i) a.out[i] = (a.yx[i] - a.yu * a.w[i]) / a.largest;
+  }
+}
+
+}  // namespace
+
+SOFTHEBB_KERNEL(dot_row, DotRow)
+SOFTHEBB_KERNEL(largest_row, LargestRow)
+SOFTHEBB_KERNEL(delta_row, DeltaRow)
+
+}  // namespace softhebb

@@ -1,1 +1,0 @@
-"""Commands of ``softhebb-fast`` that are longer than a function; each adds itself to the parser."""

@@ -1,0 +1,1 @@
+"""The experiments themselves: each a table or a figure, as cells."""

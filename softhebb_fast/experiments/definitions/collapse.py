@@ -1,0 +1,66 @@
+"""Why ZerO collapses: its causes taken away one at a time, and watched while layers learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from softhebb_fast.experiments.cell import Cell, Experiment
+from softhebb_fast.experiments.definitions.nets import CIFAR_NET, FORK
+from softhebb_fast.experiments.definitions.table1 import TITLES
+
+SMALL = 0.02  # about the norm of the released code's filters
+NOISE = 0.01
+RADIUS_25 = {"name": "zerO", "radius": 25.0}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "fork": ("as released", {"init": FORK}),
+    "orthonormal": ("scale: orthonormal", {"init": {"name": "zerO", "scale": "orthonormal"}}),
+    "algorithm2": ("scale: Algorithm 2", {"init": {"name": "zerO", "scale": "algorithm2"}}),
+    "radius": ("scale: norms of 25", {"init": RADIUS_25}),
+    "noise": ("duplicates: 1 % noise", {"init": FORK | {"noise": NOISE}}),
+    "taps": (
+        "duplicates: twins on other taps",
+        {"init": {"name": "hadamard_taps", "radius": SMALL}},
+    ),
+    "spread": ("ties: spread", {"init": FORK, "tie_rule": "spread"}),
+    "radius-noise": ("scale and duplicates: noise", {"init": RADIUS_25 | {"noise": NOISE}}),
+    "radius-taps": ("scale and duplicates: taps", {"init": "hadamard_taps"}),
+    "radius-spread": ("scale and ties", {"init": RADIUS_25, "tie_rule": "spread"}),
+    "normal-small": ("random, norms of 0.02", {"init": {"name": "normal", "radius": SMALL}}),
+    "normal": ("random, norms of 25", {}),
+}
+
+EXPERIMENT = Experiment(
+    "collapse",
+    "Why ZerO collapses",
+    "this project",
+    """The three-layer network with a quarter of its neurons (`4SoftHebbCnnCIFAR`,
+`--neuron-factor 0.25`: 24, 96 and 384), so that a run takes minutes. ZerO as released differs from
+random weights in three ways that may make it fail, and each is taken away alone and with another:
+its **scale** (filters start with norms of 0.03 to 0.08 here, where SoftHebb starts at 25), its
+**duplicates** (only min(K, 2^ceil(log2 C)) of K filters over C channels differ; on MNIST all of the
+first layer are one), and the **tie rule** (identical filters part only because the first of the
+equal ones wins). Random weights with norms of 0.02 have the scale without the duplicates. Figures
+of layers are in the order of the layers; the entropy of the wins is at most log2 of the neurons,
+4.6, 6.6 and 8.6 bits.""",
+    tuple(
+        Cell(
+            f"{dataset}-quarter-{name}",
+            f"{TITLES[dataset]}, {label}",
+            run | more,
+            panel=TITLES[dataset],
+            series=label,
+        )
+        for dataset in ("mnist", "cifar10")
+        for run in [{"preset": CIFAR_NET, "dataset": dataset, "neuron_factor": 0.25}]
+        for name, (label, more) in CASES.items()
+    ),
+    {
+        "test_accuracy": "test %",
+        "initial_distinct": "distinct before",
+        "distinct_filters": "distinct after",
+        "norm_mean": "mean norm",
+        "winner_entropy": "entropy of the wins",
+    },
+    figure="curves",
+    verdict="",
+)

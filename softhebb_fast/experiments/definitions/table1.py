@@ -1,0 +1,52 @@
+"""Table 1 of Le, Xu, Zhuang: four data sets, random and ZerO weights, nothing tuned."""
+
+from __future__ import annotations
+
+from softhebb_fast.experiments.cell import Cell, Experiment
+from softhebb_fast.experiments.definitions.nets import as_on_cifar10, deep, with_halvings
+
+PUBLISHED = {  # random, ZerO
+    "cifar10": (80.3, 36.97),
+    "fashionmnist": (89.55, 68.99),
+    "mnist": (99.4, 71.4),
+    "stl10": (72.725, 39.05),
+}
+AT_LEAST = {"cifar10": 80.0, "fashionmnist": 89.5, "mnist": 98.9}
+TITLES = {
+    "cifar10": "CIFAR-10",
+    "fashionmnist": "FashionMNIST",
+    "mnist": "MNIST",
+    "stl10": "STL-10",
+}
+
+
+def _cells() -> list[Cell]:
+    cells = []
+    for dataset, (normal, zero) in PUBLISHED.items():
+        for init, value in (("normal", normal), ("zero", zero)):
+            name, run = deep(dataset, init)
+            label = f"{TITLES[dataset]}, {'random' if init == 'normal' else 'ZerO'}"
+            least = AT_LEAST.get(dataset) if init == "normal" else None
+            cells.append(Cell(name, label, run, {"test_accuracy": value}, at_least=least))
+            if name == "mnist-3-normal":
+                cells += [with_halvings(cells[-1]), as_on_cifar10(cells[-1])]
+    return cells
+
+
+EXPERIMENT = Experiment(
+    "table1",
+    "Random and ZerO weights on four data sets",
+    "Le, Xu, Zhuang, Table 1; the random column for CIFAR-10 and MNIST is quoted from Journé et "
+    "al. 2023",
+    """Three Hebbian layers (`4SoftHebbCnnCIFAR`), nothing tuned for ZerO, which is taken at the
+scale of the published ZerO-SoftHebb code (`zerO:scale=fork`). That code normalises the Hadamard
+matrix twice, so that filters start with norms of 0.01 to 0.03, and the first k of its columns
+leave only 1, 128 and 512 distinct filters on MNIST (of 96, 384 and 1536). The headline of 99.4 %
+on MNIST has no published architecture; the report's own rerun of this network gave 98.9 %, with a
+classifier that learns for ten epochs at one rate. CIFAR-10's learns for 50 and halves its rate
+seven times; MNIST is here with either, and with CIFAR-10's batches of ten for the Hebbian layers as
+well (the report takes 32).
+FashionMNIST's published protocol is only a general setting; its Hebbian layers take one epoch
+here. STL-10 needs its files, 2.6 GB, in the data folder.""",
+    tuple(_cells()),
+)

@@ -1,0 +1,20 @@
+"""The arguments' dtypes decide in which precision is computed, whatever autocast says."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+# Asked once, because torch.compile of torch 2.11 cannot trace the question.
+_KINDS = tuple(filter(torch.amp.is_autocast_available, ("cpu", "cuda", "hpu", "mps", "xpu")))
+
+
+def autocasts(device: torch.device) -> bool:
+    """Whether autocast is on for this type of device."""
+    return device.type in _KINDS and torch.is_autocast_enabled(device.type)
+
+
+def autocast_disabled(device: torch.device) -> AbstractContextManager:
+    """Autocast off: float32 is summed in float32."""
+    return torch.autocast(device.type, enabled=False) if autocasts(device) else nullcontext()

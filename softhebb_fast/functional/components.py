@@ -1,0 +1,133 @@
+"""The parts of the layer on their own: competition, update, rates, statistics."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from softhebb_fast import reference
+from softhebb_fast.checks import (
+    check_competition,
+    check_pre_activations,
+    check_step,
+    check_update,
+    pair,
+)
+from softhebb_fast.functional.autocast import autocast_disabled
+
+
+def soft_wta(
+    u: Tensor,
+    t_invert: float = 12.0,
+    wta: str = "soft_anti",
+    *,
+    groups: int = 1,
+    delta: float = 2.0,
+    rank: int = 3,
+    overwrite: bool = False,
+    tie_rule: str = "first",
+) -> Tensor:
+    """The competition variable y of pre-activations ``u [B, K]`` or ``[B, K, ...]``, same shape.
+
+    Neurons lie in dimension 1 and compete at every position, inside their group.
+    ``overwrite`` is the linear layer's form of ``"hard_anti"``. Options and errors as in
+    ``softhebb_conv2d``.
+    """
+    check_pre_activations(u, groups)
+    check_competition(u.shape[1] // groups, t_invert, wta, rank, delta=delta, tie_rule=tie_rule)
+    return reference.soft_wta(
+        reference.accumulated(u),
+        t_invert,
+        wta,
+        groups=groups,
+        delta=delta,
+        rank=rank,
+        overwrite=overwrite,
+        tie_rule=tie_rule,
+    ).to(u.dtype)
+
+
+def hebbian_update(
+    x: Tensor,
+    y: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    padding_mode: str = "reflect",
+) -> Tensor:
+    """The normalised ascent direction of ``weight`` for any competition variable ``y``.
+
+    Shapes: x ``[B, C, H, W]``, y and u ``[B, K, OH, OW]``, weight ``[K, C / groups, R, S]``; or
+    x ``[B, N]``, y and u ``[B, K]``, weight ``[K, N]``. Returns a tensor like ``weight``. With
+    ``y`` a one-hot target this is the supervised Hebbian rule. Errors as in ``softhebb_conv2d``.
+    """
+    stride, padding = pair(stride, "stride"), pair(padding, "padding", least=0)
+    dilation = pair(dilation, "dilation")
+    check_update(x, y, u, weight, stride, padding, dilation, groups, padding_mode)
+    x, y, u, w = (reference.accumulated(t) for t in (x, y, u, weight))
+    padded = reference.pad(x, padding, padding_mode) if w.dim() == 4 else x
+    with autocast_disabled(w.device):
+        d = reference.hebbian_update(
+            padded, y, u, w, stride=stride, dilation=dilation, groups=groups
+        )
+    return d.to(weight.dtype)
+
+
+def norm_dependent_rate(
+    weight: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+) -> Tensor:
+    """The rate ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` of every neuron k, ``[K]``.
+
+    Shape: weight ``[K, ...]``. float64 for a float64 weight, else float32. A neuron of norm 1 is
+    all but frozen. Errors as in ``softhebb_conv2d``. Source: Journé et al. 2023 (arXiv 2209.11883).
+    """
+    check_step(weight, None, lebesgue_p)
+    return reference.norm_dependent_rate(weight, lr, lr_power, lebesgue_p)
+
+
+def hebbian_step_(
+    weight: Tensor, delta_w: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+) -> Tensor:
+    """``W += norm_dependent_rate(W) * delta_w`` in place; returns ``weight``. delta_w as weight."""
+    check_step(weight, delta_w, lebesgue_p)
+    return reference.hebbian_step_(weight, delta_w, lr, lr_power, lebesgue_p)
+
+
+class CompetitionStatistics(NamedTuple):
+    """How a batch was shared out among the neurons.
+
+    Attributes:
+        share: every neuron's share of the positions, ``[K]``, summing to 1 in each group: of the
+            softmax for soft competitions, of the wins for hard ones.
+        winner_probability: mean softmax probability of the winner; 1 for hard competitions.
+    """
+
+    share: Tensor
+    winner_probability: float
+
+
+@torch.no_grad()
+def competition_statistics(
+    u: Tensor,
+    t_invert: float = 12.0,
+    wta: str = "soft_anti",
+    *,
+    groups: int = 1,
+    tie_rule: str = "first",
+) -> CompetitionStatistics:
+    """Winner statistics of pre-activations ``u [B, K]`` or ``[B, K, ...]``; NaN without any."""
+    check_pre_activations(u, groups)
+    check_competition(u.shape[1] // groups, t_invert, wta, 1, tie_rule=tie_rule)
+    rule = "soft" if wta.startswith("soft") else "hard"
+    p = reference.soft_wta(
+        reference.accumulated(u), t_invert, rule, groups=groups, tie_rule=tie_rule
+    )
+    share = p.transpose(0, 1).flatten(1).mean(dim=1)
+    top = p.unflatten(1, (groups, -1)).amax(dim=2)
+    return CompetitionStatistics(share, float(top.mean()))

@@ -1,0 +1,106 @@
+"""Random weights, and their opposite, a constant."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softhebb_fast.init.common import check_positive, draw, fan_in
+from softhebb_fast.init.diversity import check_weight
+
+
+@torch.no_grad()
+def normal_(
+    weight: Tensor,
+    radius: float = 25.0,
+    lebesgue_p: float = 2.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Gaussian weights whose filters have about `radius` as their p-norm.
+
+    The deviation is (R^p / (N·E|z|^p))^(1/p), z standard normal; for p = 2 that is R/√N, the rule
+    of Journé et al. 2023 as their code applies it. Any p > 0 will do, 1 and fractions included.
+
+    Raises ValueError for a radius or p that is not positive and finite.
+    """
+    check_weight(weight)
+    check_positive("radius", radius)
+    check_positive("lebesgue_p", lebesgue_p)
+    moment = 2 ** (lebesgue_p / 2) * math.gamma((lebesgue_p + 1) / 2) / math.sqrt(math.pi)
+    deviation = radius / (fan_in(weight) * moment) ** (1 / lebesgue_p)
+    return weight.copy_(draw(torch.randn, weight, generator).mul_(deviation))
+
+
+@torch.no_grad()
+def positive_(
+    weight: Tensor,
+    radius: float = 25.0,
+    lebesgue_p: float = 2.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Uniform weights on [0, a) with a = ((p+1)·R^p / N)^(1/p); for p = 2, a = R·√(3/N).
+
+    The published SoftHebb code starts every layer without batch normalisation this way.
+
+    Raises ValueError for a radius or p that is not positive and finite.
+    """
+    check_weight(weight)
+    check_positive("radius", radius)
+    check_positive("lebesgue_p", lebesgue_p)
+    width = radius * ((lebesgue_p + 1) / fan_in(weight)) ** (1 / lebesgue_p)
+    return weight.copy_(draw(torch.rand, weight, generator).mul_(width))
+
+
+@torch.no_grad()
+def negative_(
+    weight: Tensor,
+    radius: float = 25.0,
+    lebesgue_p: float = 2.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The mirror image of `positive_`: uniform weights on (-a, 0], same draws, same errors."""
+    return positive_(weight, radius, lebesgue_p, generator).neg_()
+
+
+@torch.no_grad()
+def random_binary_(
+    weight: Tensor, probability: float = 0.5, generator: torch.Generator | None = None
+) -> Tensor:
+    """Unscaled zeros and ones, each entry one with `probability`.
+
+    The "random ZerO" of Le, Xu, Zhuang. At one half the draw is an integer one, which reproduces
+    the published counts of non-zeros from their seeds.
+
+    Raises ValueError unless 0 <= probability <= 1.
+    """
+    check_weight(weight)
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability must be between 0 and 1; got {probability=}")
+    if probability == 0.5:
+        return weight.copy_(draw(_random_bits, weight, generator))
+    return weight.copy_(draw(torch.rand, weight, generator) < probability)
+
+
+@torch.no_grad()
+def constant_(weight: Tensor, value: float | None = None, radius: float = 25.0) -> Tensor:
+    """Identical filters with identical entries: a start without any feature diversity.
+
+    This asks the question of ConstNet (Blumenfeld et al. 2020) in its plainest form. Every entry
+    is `value`, or radius/√N where none is given, so that each filter has `radius` as its 2-norm.
+
+    Raises ValueError for a value that is not finite or a radius that is not positive and finite.
+    """
+    check_weight(weight)
+    check_positive("radius", radius)
+    if value is None:
+        value = radius / math.sqrt(fan_in(weight))
+    elif not math.isfinite(value):
+        raise ValueError(f"value must be finite; got {value=}")
+    return weight.fill_(value)
+
+
+def _random_bits(shape: torch.Size, **options: Any) -> Tensor:
+    return torch.randint(0, 2, shape, **options)

@@ -1,0 +1,136 @@
+"""An initialisation by name, and what may be put on top of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softhebb_fast.init.breakers import draw_bias_, noise_, random_bias_
+from softhebb_fast.init.hadamard import hadamard_patches_, walsh_binary_
+from softhebb_fast.init.random import constant_, negative_, normal_, positive_, random_binary_
+from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
+from softhebb_fast.init.zero import identity_, partial_identity_, zerO_
+
+Init = str | Mapping[str, Any] | Callable[[Tensor], Any]
+
+INITS: dict[str, Callable[..., Tensor]] = {
+    "normal": normal_,
+    "positive": positive_,
+    "negative": negative_,
+    "zerO": zerO_,
+    "hadamard_patches": hadamard_patches_,
+    "hadamard_taps": hadamard_taps_,
+    "identity_taps": identity_taps_,
+    "walsh_binary": walsh_binary_,
+    "random_binary": random_binary_,
+    "identity": identity_,
+    "partial_identity": partial_identity_,
+    "constant": constant_,
+    "random_bias": random_bias_,
+}
+BREAKERS = ("noise", "random_bias")
+
+
+def initialise(
+    weight: Tensor,
+    bias: Tensor | None = None,
+    init: Init = "normal",
+    *,
+    radius: float = 25.0,
+    lebesgue_p: float = 2.0,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Fill `weight` (and `bias` [K], where random biases are asked for) as `init` says.
+
+    `init` is a name of `INITS` (in any case), a dict such as {"name": "zerO", "scale": "fork"}
+    with further arguments of that function, or a callable that fills the weight it is given.
+    Any dict may also hold "noise", the scale of `noise_`, and "random_bias", the deviation of
+    normal biases (as "random_bias" draws them, but on top of the weights).
+
+    `radius`, `lebesgue_p` and `generator` are the layer's own; they go to the functions that take
+    them, and a dict overrides them. "zerO" alone keeps its own norms unless its dict names a
+    radius, as in Le, Xu, Zhuang.
+
+    Raises TypeError or ValueError for an init that is none of these, an unknown name or argument,
+    and whatever the chosen function raises.
+    """
+    function, options = _resolve(init)
+    if function not in INITS.values():
+        with torch.no_grad():
+            function(weight)
+        return
+    breakers = {key: options.pop(key) for key in BREAKERS if key in options}
+    layer = {"bias": bias, "radius": radius, "lebesgue_p": lebesgue_p, "generator": generator}
+    if function is zerO_:
+        del layer["radius"]
+    takes = inspect.signature(function).parameters
+    function(weight, **{key: layer[key] for key in takes if key in layer} | options)
+    if "noise" in breakers:
+        noise_(weight, breakers["noise"], generator)
+    if "random_bias" in breakers:
+        draw_bias_(weight, bias, scale=breakers["random_bias"], generator=generator)
+
+
+def needs_bias(init: Init | None) -> bool:
+    """Whether `init` draws random biases, and so wants a layer that has a bias."""
+    if isinstance(init, Mapping):
+        return "random_bias" in init or needs_bias(init.get("name"))
+    return isinstance(init, str) and init.lower() == "random_bias"
+
+
+def per_layer(init: Init | list | tuple | Mapping[int, Init], n_layers: int) -> list[Init]:
+    """One init per layer, for ablations such as ZerO on the first and third layer only.
+
+    `init` is a single init for all layers, a list or tuple of `n_layers` of them, or a dict from
+    the layer's index (from 0) to its init, in which the layers left out are "normal":
+    {0: "zerO", 2: "zerO"}.
+
+    Raises ValueError for a wrong length, an index outside the network or an unknown name or
+    argument, TypeError for anything that is no init.
+    """
+    if isinstance(init, list | tuple):
+        if len(init) != n_layers:
+            raise ValueError(f"init must have one entry per layer, {n_layers}; got {len(init)}")
+        inits = list(init)
+    elif isinstance(init, Mapping) and "name" not in init:
+        strangers = [key for key in init if key not in range(n_layers)]
+        if strangers:
+            raise ValueError(
+                f"init by layer must have indices from 0 to {n_layers - 1} as keys; "
+                f"got {strangers} (one init for all layers has the key 'name')"
+            )
+        inits = [init.get(index, "normal") for index in range(n_layers)]
+    else:
+        inits = [init] * n_layers
+    for one in inits:
+        _resolve(one)
+    return inits
+
+
+def _resolve(init: Init) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that `init` stands for, and the options it carries."""
+    if callable(init):
+        return init, {}
+    if isinstance(init, Mapping):
+        options = dict(init)
+        name = options.pop("name", None)
+    else:
+        options, name = {}, init
+    if not isinstance(name, str):
+        raise TypeError(f"init must be a name, a dict with a 'name' or a callable; got {init!r}")
+    found = [function for known, function in INITS.items() if known.lower() == name.lower()]
+    if not found:
+        raise ValueError(f"init must be one of {', '.join(INITS)}; got {name!r}")
+    takes = [key for key in inspect.signature(found[0]).parameters if key not in ("weight", "bias")]
+    for key in options:
+        if key not in (*takes, *BREAKERS):
+            allowed = ", ".join(takes) or "no arguments"
+            raise ValueError(
+                f"init {name!r} takes {allowed}, and any init {' and '.join(BREAKERS)}; "
+                f"got the unknown key {key!r}"
+            )
+    return found[0], options

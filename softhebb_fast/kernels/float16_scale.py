@@ -1,0 +1,56 @@
+"""The scale at which x fits float16: the power of two that its largest value asks for."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def store_absmax(
+    x,
+    x_absmax,
+    i,
+    SIZE,
+    G: tl.constexpr,
+    DENSE: tl.constexpr,
+    ABSMAX_PROGRAMS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """``x_absmax[i]``: the bits of the largest finite |x| of one of ABSMAX_PROGRAMS parts of x.
+
+    x has SIZE values; where it is DENSE they are all of its memory, in whatever order.
+    """
+    RANGE = tl.cdiv(tl.cdiv(SIZE, BLOCK), ABSMAX_PROGRAMS) * BLOCK
+    b_max = tl.zeros((BLOCK,), tl.float32)
+    for i_x in range(i * RANGE, tl.minimum((i + 1) * RANGE, SIZE), BLOCK):
+        o = i_x + tl.arange(0, BLOCK)
+        m = o < SIZE
+        if not DENSE:
+            # No remainders, as in ``pixels``.
+            o_y = o // G.W
+            o_c = o_y // G.H
+            o_b = o_c // (G.GROUPS * G.C)
+            o_x = o - o_y * G.W
+            o_y -= o_c * G.H
+            o_c -= o_b * (G.GROUPS * G.C)
+            if G.WIDE:
+                o_b = o_b.to(tl.int64)
+            o = o_b * G.XB + o_c * G.XC + o_y * G.XY + o_x * G.XX
+        b_x = tl.abs(tl.load(x + o, mask=m, other=0.0))
+        b_max = tl.maximum(b_max, tl.where(b_x < float("inf"), b_x, 0.0))
+    tl.store(x_absmax + i, tl.max(b_max).to(tl.int32, bitcast=True))
+
+
+@triton.jit
+def power_of_two(x_absmax, ABSMAX_PROGRAMS: tl.constexpr):
+    """The power that brings the largest of ``x_absmax`` to at least 2^14 and below 2^15; its
+    inverse.
+
+    Both are normal numbers, wherever x lies.
+    """
+    o = tl.arange(0, triton.next_power_of_2(ABSMAX_PROGRAMS))
+    b_exponent = tl.max(tl.load(x_absmax + o, mask=o < ABSMAX_PROGRAMS, other=0)) >> 23
+    b_power = tl.minimum(268 - b_exponent, 240)
+    b_scale = (b_power << 23).to(tl.float32, bitcast=True)
+    return b_scale, ((254 - b_power) << 23).to(tl.float32, bitcast=True)

@@ -1,0 +1,104 @@
+"""How the layers of a published network may start, everything else left as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from softhebb_fast.presets import Preset, format_network, get_preset
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+
+@dataclass(frozen=True)
+class InitSpace:
+    """An initialisation and a norm for each Hebbian layer of ``preset``.
+
+    Attributes:
+        name, source: its name and where it stands.
+        preset: a preset's name.
+        init: choices, by name, of the start of a layer.
+        radius: range of the norms that filters start at, on a logarithmic scale.
+        neuron_factor: scales every layer.
+
+    Raises ValueError for an impossible range or no choice, naming it.
+    """
+
+    name: str
+    source: str
+    preset: str
+    init: Mapping[str, Any]
+    radius: tuple[float, float] = (2.0, 50.0)
+    neuron_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("radius", self.radius)
+        if not self.init:
+            raise ValueError("init must leave something to choose; got nothing")
+
+    def narrowed(self, changes: Mapping[str, str], neuron_factor: float = 1.0) -> InitSpace:
+        """The space with fewer starts or another range of norms, written with commas between.
+
+        Raises ValueError for an unknown name or values that do not fit.
+        """
+        new: dict[str, Any] = {"neuron_factor": self.neuron_factor * neuron_factor}
+        for name, text in changes.items():
+            if name == "init":
+                new[name] = some_inits(self.init, text.split(","))
+            elif name == "radius":
+                new[name] = _two_numbers(text)
+            else:
+                raise ValueError(f"set must name one of init, radius; got {name!r}")
+        return replace(self, **new)
+
+    def suggest(self, trial: BaseTrial) -> tuple[str, dict[int, Any]]:
+        """The network (as layer strings) and the init of each layer that ``trial`` chooses."""
+        *layers, head = get_preset(self.preset, neuron_factor=self.neuron_factor).layers
+        inits = {}
+        for i, layer in enumerate(layers):
+            choice = trial.suggest_categorical(f"layer {i + 1} init", list(self.init))
+            radius = trial.suggest_float(f"layer {i + 1} radius", *self.radius, log=True)
+            inits[i] = self.init[choice]
+            layers[i] = replace(layer, radius=float(f"{radius:.4g}"))
+        return format_network(Preset("trial", (*layers, head))), inits
+
+
+def check_range(name: str, limits: tuple[float, float]) -> None:
+    """Raises ValueError unless the two are positive, finite and in order."""
+    low, high = limits
+    if not 0 < low <= high < math.inf:
+        raise ValueError(f"{name} must be a range of positive numbers, low,high; got {low},{high}")
+
+
+def some_inits(known: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """Those of the starts. Raises ValueError for a name that is not among them."""
+    if unknown := set(names) - set(known):
+        raise ValueError(f"init must be of {', '.join(known)}; got {sorted(unknown)}")
+    return {name: known[name] for name in names}
+
+
+def _two_numbers(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"radius must be a range low,high; got {text!r}") from None
+    return low, high
+
+
+SHAPIRO = {"signs": "rudin_shapiro"}
+DETERMINISTIC = InitSpace(
+    "starts",
+    "this project: deterministic starts of every layer of the published network",
+    "4SoftHebbCnnCIFAR",
+    {
+        "hadamard_patches": "hadamard_patches",
+        "hadamard_patches:signs=rudin_shapiro": {"name": "hadamard_patches"} | SHAPIRO,
+        "hadamard_taps": "hadamard_taps",
+        "identity_taps": "identity_taps",
+        "walsh_binary": "walsh_binary",
+        "walsh_binary:signs=rudin_shapiro": {"name": "walsh_binary"} | SHAPIRO,
+    },
+)

@@ -1,0 +1,113 @@
+"""Learning and judging with labels: steps of a classifier, and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from softhebb_fast import functional
+from softhebb_fast.data import batches
+from softhebb_fast.models import evaluation_mode, features
+from softhebb_fast.nn import SoftHebbLinear
+from softhebb_fast.training.features import Samples
+
+
+def _in_bfloat16(device: torch.device) -> torch.autocast:
+    # Weights that a cache had converted before, a CUDA graph would keep.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+def supervised_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    labels: Tensor,
+    autocast: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """One step of cross-entropy descent; returns the batch's loss sum and its correct answers.
+
+    With ``autocast`` the model is run in bfloat16, as ``torch.autocast`` does.
+    """
+    with _in_bfloat16(x.device) if autocast else nullcontext():
+        logits = model(x)
+        loss = F.cross_entropy(logits, labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        return loss.detach() * len(labels), (logits.argmax(dim=1) == labels).sum()
+
+
+@torch.no_grad()
+def hebbian_label_step(
+    model: nn.Sequential, lr: float, x: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step of the supervised Hebbian classifier: the target takes the place of the winner.
+
+    ``model`` ends in a ``SoftHebbLinear``, which must be in evaluation mode. Returns what
+    ``supervised_step`` returns.
+
+    Source: Journé et al. 2023, appendix; the published supervised competition.
+    """
+    layer: SoftHebbLinear = model[-1]
+    inputs = features(list(model[:-1]), x)
+    u = layer(inputs)
+    target = F.one_hot(labels, layer.out_features).to(u.dtype)
+    delta_w = functional.hebbian_update(inputs, target, u, layer.weight)
+    functional.hebbian_step_(layer.weight, delta_w, lr, layer.lr_power, layer.lebesgue_p)
+    loss = F.cross_entropy(u, labels, reduction="sum")
+    return loss, (u.argmax(dim=1) == labels).sum()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, source: Samples, batch_size: int = 1000) -> tuple[float, float]:
+    """Mean cross-entropy loss and accuracy in per cent of ``model``, in evaluation mode.
+
+    Raises ValueError for an empty set or one without labels.
+    """
+    if len(source) == 0 or bool((source.labels < 0).any()):
+        raise ValueError("source must hold labelled samples to be evaluated on")
+    loss = correct = torch.zeros((), dtype=torch.float64, device=source.device)
+    with evaluation_mode(model):
+        for x, labels in batches(source, batch_size):
+            logits = model(x)
+            loss = loss + F.cross_entropy(logits, labels, reduction="sum")
+            correct = correct + (logits.argmax(dim=1) == labels).sum()
+    return float(loss) / len(source), 100 * float(correct) / len(source)
+
+
+@torch.no_grad()
+def neuron_accuracy(
+    layer: nn.Module, train: Samples, test: Samples, classes: int, batch_size: int = 1000
+) -> float:
+    """Accuracy in per cent without a trained classifier: the label of the winning neuron.
+
+    ``layer`` maps a batch to pre-activations ``[B, K]``. Each neuron takes the class it wins most
+    often on ``train``; one that never wins takes the class with its largest summed activity.
+
+    Source: Journé et al. 2023 (unsupervised evaluation of the perceptrons).
+    """
+    wins, activity = 0, 0
+    for u, labels in _pre_activations(layer, train, batch_size):
+        one_hot = F.one_hot(labels, classes).to(u.dtype)
+        winner = F.one_hot(u.argmax(dim=1), u.shape[1]).to(u.dtype)
+        wins = wins + winner.t() @ one_hot
+        activity = activity + torch.softmax(u, dim=1).t() @ one_hot
+    label = torch.where(wins.sum(dim=1) > 0, wins.argmax(dim=1), activity.argmax(dim=1))
+    correct = sum(
+        (label[u.argmax(dim=1)] == labels).sum()
+        for u, labels in _pre_activations(layer, test, batch_size)
+    )
+    return 100 * int(correct) / len(test)
+
+
+def _pre_activations(
+    layer: nn.Module, source: Samples, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    with evaluation_mode(layer):
+        for x, labels in batches(source, batch_size):
+            yield layer(x), labels

@@ -1,0 +1,96 @@
+"""Frozen features of a data set, computed once and kept: what a classifier learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch._prims_common import suggest_memory_format
+
+from softhebb_fast.data import ImageSet, batches
+from softhebb_fast.models import features
+
+CHUNK = 500
+
+
+class FeatureSet:
+    """Frozen features of a data set: ``images`` ``[N, ...]`` in any dtype, ``labels`` ``[N]``.
+
+    Walked by ``data.batches`` like an ``ImageSet``. Its batches have the memory format of
+    ``images``: the order of sums depends on it, and with it the last bits of what follows.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+        self._last = suggest_memory_format(images) == torch.channels_last
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Features float32 ``[B, ...]`` and labels of the given rows."""
+        images = self.images.movedim(1, -1) if self._last else self.images
+        if isinstance(indices, slice):
+            x, labels = images[indices].contiguous(), self.labels[indices]
+        else:
+            x, labels = images.index_select(0, indices), self.labels.index_select(0, indices)
+        return (x.movedim(-1, 1) if self._last else x).float(), labels
+
+
+Samples = ImageSet | FeatureSet
+
+
+def feature_bytes(source: Samples, blocks: list[nn.Module], dtype: torch.dtype) -> int:
+    """The memory that ``cache_features`` would take."""
+    x, _ = source.batch(slice(0, 1))
+    return len(source) * features(blocks, x).numel() * dtype.itemsize
+
+
+@torch.no_grad()
+def cache_features(
+    source: Samples,
+    blocks: list[nn.Module],
+    dtype: torch.dtype = torch.float32,
+    on_batch: Callable[[int], None] = lambda count: None,
+    *,
+    in_place: bool = False,
+) -> FeatureSet:
+    """``blocks`` applied to all of ``source``, in order. ``on_batch`` hears of each batch's size.
+
+    The blocks must be in evaluation mode. The batch size is fixed and the memory format is that
+    which the blocks give, so that a cache made again after an interruption has the same bits, be
+    it made of the images or of a cache below.
+
+    Args:
+        in_place: let the features take the place of ``source``, itself a cache that nobody needs
+            any more, in its dtype. They must not be more (``fits``).
+    """
+    images = None
+    for i, (x, _) in enumerate(batches(source, CHUNK)):
+        x = features(blocks, x)
+        if images is None:
+            shape, layout = (len(source), *x.shape[1:]), suggest_memory_format(x)
+            images = (
+                _within(source.images, shape, layout)
+                if in_place
+                else torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout)
+            )
+        images[i * CHUNK : i * CHUNK + len(x)] = x
+        on_batch(len(x))
+    return FeatureSet(images, source.labels)
+
+
+def fits(source: FeatureSet, blocks: list[nn.Module]) -> bool:
+    """Whether the features of ``source`` have room in its place, sample by sample."""
+    x, _ = source.batch(slice(0, 1))
+    return features(blocks, x).numel() <= x.numel()
+
+
+def _within(images: Tensor, shape: tuple[int, ...], layout: torch.memory_format) -> Tensor:
+    row = torch.empty((1, *shape[1:]), device="meta", memory_format=layout)
+    return images.as_strided(shape, (images.stride(0), *row.stride()[1:]))

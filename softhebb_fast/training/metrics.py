@@ -1,0 +1,98 @@
+"""What a run records: one row an epoch, kept with the checkpoint and written as CSV."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from softhebb_fast import files
+from softhebb_fast.functional import competition_statistics
+from softhebb_fast.init.diversity import distinct_filters
+from softhebb_fast.models import evaluation_mode
+from softhebb_fast.reference import winners
+
+FILE = "metrics.csv"
+COLUMNS = (
+    "phase",
+    "layer",
+    "epoch",
+    "seconds",
+    "norm_mean",
+    "r1",
+    "winner_probability",
+    "busiest_share",
+    "winner_entropy",
+    "distinct_filters",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
+# of these, what tells whether a layer's filters have come apart
+LAYER_FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_probability")
+
+MetricsRow = dict[str, Any]
+
+
+def classifier_rows(rows: list[MetricsRow]) -> list[MetricsRow]:
+    """Those of ``rows`` that tell of the classifier, one an epoch."""
+    return [row for row in rows if row["phase"] in ("probe", "simultaneous") and "layer" not in row]
+
+
+@torch.no_grad()
+def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
+    """The state of a Hebbian block, measured on one batch ``x`` in evaluation mode.
+
+    Mean filter norm; R1, the neurons whose norm has come to 1; the mean softmax probability of
+    the winner; the share of the busiest neuron; the entropy of the wins over the neurons in bits,
+    log2(K) at most; the number of distinct filters.
+    """
+    layer = block.layer
+    with evaluation_mode(block):
+        u = layer(x if block.norm is None else block.norm(x))
+    groups = getattr(layer, "groups", 1)
+    options = {"groups": groups, "tie_rule": layer.tie_rule}
+    statistics = competition_statistics(u, layer.t_invert, layer.wta, **options)
+    return {
+        "norm_mean": float(layer.norms().mean()),
+        "r1": layer.convergence()[1],
+        "winner_probability": statistics.winner_probability,
+        "busiest_share": float(statistics.share.max()),
+        "winner_entropy": _entropy(_wins(u, groups, layer.tie_rule)),
+        "distinct_filters": distinct_filters(layer.weight),
+    }
+
+
+def _wins(u: Tensor, groups: int, tie_rule: str) -> Tensor:
+    """How often each neuron ``[K]`` wins in its group."""
+    found = [winners(part, tie_rule).flatten() for part in u.chunk(groups, dim=1)]
+    return torch.cat([won.bincount(minlength=u.shape[1] // groups) for won in found])
+
+
+def _entropy(counts: Tensor) -> float:
+    p = counts[counts > 0].double() / counts.sum()
+    return float(-(p * p.log2()).sum()) + 0.0
+
+
+def write_csv(folder: Path, rows: list[MetricsRow]) -> None:
+    """Write all rows to ``folder / "metrics.csv"``, atomically; losses are means a sample,
+    accuracies per cent, seconds the time since the run began."""
+    rounded = ({key: _rounded(value) for key, value in row.items()} for row in rows)
+    files.write_csv(folder / FILE, COLUMNS, rounded)
+
+
+def read_csv(folder: Path) -> list[MetricsRow]:
+    """The rows of ``folder / "metrics.csv"``: numbers as floats, empty cells left out."""
+    with open(folder / FILE, newline="", encoding="utf-8") as file:
+        return [
+            {k: v if k == "phase" else float(v) for k, v in row.items() if v != ""}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.7g}") if isinstance(value, float) else value

@@ -1,0 +1,101 @@
+"""The folder of a run: its configuration, and the network it has come to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softhebb_fast import precision
+from softhebb_fast.data import load
+from softhebb_fast.files import write_text
+from softhebb_fast.models import SoftHebbNet, build
+from softhebb_fast.training import checkpoint
+from softhebb_fast.training.classifier import evaluate
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.metrics import MetricsRow
+from softhebb_fast.training.provenance import provenance
+
+CONFIG_FILE = "config.json"
+
+
+@dataclass
+class Run:
+    """A run as its last checkpoint left it.
+
+    Attributes:
+        config: what was trained.
+        root: the data root it was started with.
+        net: the network, in evaluation mode.
+        rows: what was recorded.
+        image_shape: channels, height and width of its images.
+    """
+
+    config: RunConfig
+    root: str | None
+    net: SoftHebbNet
+    rows: list[MetricsRow]
+    image_shape: tuple[int, int, int]
+
+    def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:
+        """Mean loss and accuracy in per cent on the test set. Raises as ``data.load`` does."""
+        options = {"root": root or self.root, "device": self.config.device}
+        test = load(self.config.dataset, "test", limit=self.config.limit, **options)
+        missing = precision.why_not(self.config.precision, torch.device(self.config.device).type)
+        with precision.use("ieee" if missing else self.config.precision):
+            return evaluate(self.net, test, self.config.test_batch)
+
+
+def load_run(folder: Path) -> Run:
+    """The run in ``folder``.
+
+    Raises FileNotFoundError if there is none or it has no checkpoint yet, ValueError if a file of
+    it is damaged or its device is not here.
+    """
+    config, root = read_config(folder)
+    saved = checkpoint.load(folder, config)
+    device = usable_device(config.device)
+    shape = tuple(saved["image_shape"])
+    options = {"init": config.init, "tie_rule": config.tie_rule}
+    net = build(config.network(), shape, saved["num_classes"], **options)
+    net.load_state_dict(saved["model"])
+    return Run(config, root, net.to(device).eval(), saved["rows"], shape)
+
+
+def write_config(folder: Path, config: RunConfig, root: str | None) -> None:
+    """Write ``folder / "config.json"``, with what makes the run (`provenance`), atomically."""
+    content = {"run": config.to_dict(), "root": root, "made_by": provenance()}
+    write_text(folder / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> tuple[RunConfig, str | None]:
+    """The configuration of the run in ``folder``, and its data root.
+
+    Raises FileNotFoundError if there is no run, ValueError if ``config.json`` is damaged.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no run in {str(folder)!r}: {path} does not exist")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return RunConfig.from_dict(content["run"]), content["root"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the configuration {path} is damaged: {error}") from error
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """What made the run in ``folder``, as `provenance` gives it; empty if it was not kept."""
+    return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("made_by", {})
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name. Raises ValueError if it cannot be used here."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device must be usable here; got {name!r} ({error})") from error
+    return device

@@ -1,0 +1,291 @@
+"""The stages of a run: what is trained, on which inputs, by which rule, and what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from softhebb_fast.backends import choose
+from softhebb_fast.data.images import Augmentation
+from softhebb_fast.models import SoftHebbNet, evaluation_mode, features
+from softhebb_fast.nn import SoftHebbLinear
+from softhebb_fast.nn.layer import HebbianLayer
+from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
+from softhebb_fast.presets import Layer
+from softhebb_fast.training.classifier import evaluate, hebbian_label_step, supervised_step
+from softhebb_fast.training.features import Samples
+from softhebb_fast.training.metrics import MetricsRow, layer_metrics
+
+SAMPLE = 100  # images on which the layers' figures are measured
+
+
+@dataclass
+class BatchSource:
+    """Where a stage's batches come from: ``below`` is applied to the batches of ``source``."""
+
+    source: Samples
+    below: list[nn.Module]
+    augment: Augmentation | None = None
+
+
+class Stage:
+    """One part of a run: ``epochs`` passes of ``step`` over ``inputs``.
+
+    ``records`` is how often an epoch is recorded; the last time by ``end_epoch``.
+    """
+
+    phase: str
+    records = 1
+
+    def __init__(
+        self,
+        net: SoftHebbNet,
+        inputs: BatchSource,
+        epochs: int,
+        batch_size: int,
+        trained: list[int],
+    ) -> None:
+        self.net, self.inputs = net, inputs
+        self.epochs, self.batch_size = epochs, batch_size
+        steps = max(1.0, epochs * len(inputs.source) / batch_size)
+        self.schedules = {i: _schedule(net.preset.layers[i], steps) for i in trained}
+
+    @property
+    def title(self) -> str:
+        raise NotImplementedError
+
+    def step(self, number: int, x: Tensor, labels: Tensor) -> None:
+        """Learn from one batch, the ``number``-th of the stage."""
+        self.prepare(number)
+        self.learn(x, labels)
+
+    def prepare(self, number: int) -> None:
+        """Set what the host decides about the ``number``-th step: the ``rates``."""
+        for i, schedule in self.schedules.items():
+            self._layer(i).lr = schedule(number)
+
+    def learn(self, x: Tensor, labels: Tensor) -> None:
+        """The step's work on the device, which waits for nothing and decides nothing."""
+        raise NotImplementedError
+
+    def rates(self) -> tuple[float, ...]:
+        """The numbers of the host that ``learn`` reads: a CUDA graph holds for these."""
+        return tuple(self._layer(i).lr for i in self.schedules)
+
+    def why_not_capture(self) -> str | None:
+        """The reason why ``learn`` cannot be captured in a CUDA graph, or None."""
+        if self.inputs.augment is not None:
+            return "the images are augmented with random numbers of the CPU"
+        if not all(isinstance(schedule, Constant) for schedule in self.schedules.values()):
+            return "a learning rate changes with every step"
+        if any(map(_hooked, self.net.modules())):
+            return "a module has hooks, which a replay would not call"
+        for layer in self.net.modules():
+            if not isinstance(layer, HebbianLayer) or not layer.learns:
+                continue
+            if layer.update != "in_place":
+                return f"a layer hands its update to an optimizer (update={layer.update!r})"
+            backend = layer.backend
+            if backend == "auto":
+                backend = choose(layer.weight.device.type, layer.weight.dtype, layer.tie_rule)
+            if backend != "triton":
+                return f"a layer learns by the backend {backend!r}"
+        return None
+
+    def record(self, epoch: float) -> list[MetricsRow]:
+        """What to record inside a pass, ``epoch`` passes (a fraction) after the beginning."""
+        return []
+
+    def end_epoch(self, epoch: int) -> list[MetricsRow]:
+        """Close the ``epoch``-th pass (from 1) and return what to record."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+    def _layer(self, index: int) -> HebbianLayer:
+        return self.net.blocks[index].layer if index < len(self.net.blocks) else self.net.head[-1]
+
+
+class HebbianStage(Stage):
+    """Hebbian blocks learn without labels: one of them, or several in the same pass."""
+
+    phase = "hebbian"
+    records = 10
+
+    def __init__(
+        self,
+        net: SoftHebbNet,
+        inputs: BatchSource,
+        sample: Samples,
+        trained: list[int],
+        epochs: int,
+        batch_size: int,
+    ) -> None:
+        super().__init__(net, inputs, epochs, batch_size, trained)
+        self.sample, self.trained = sample, trained
+        net.eval()
+        for i in trained:
+            net.blocks[i].train()
+
+    @property
+    def title(self) -> str:
+        return f"layer {', '.join(str(i + 1) for i in self.trained)}"
+
+    @torch.no_grad()
+    def learn(self, x: Tensor, labels: Tensor) -> None:
+        first, last = self.trained[0], self.trained[-1]
+        x = features([*self.inputs.below, *self.net.blocks[first:last]], x)
+        top = self.net.blocks[last]
+        top.layer(x if top.norm is None else top.norm(x))
+
+    def record(self, epoch: float) -> list[MetricsRow]:
+        return layer_rows(self.net, self.sample, self.trained, self.phase, epoch)
+
+    def end_epoch(self, epoch: int) -> list[MetricsRow]:
+        return self.record(epoch)
+
+
+class SupervisedStage(Stage):
+    """The classifier, and the blocks from ``frozen`` on that learn by backpropagation, learn from
+    labels.
+
+    With ``together`` the Hebbian blocks learn in the same pass. With ``alone`` only the block
+    ``frozen`` learns, through what is above it, which stays as it started and in evaluation mode.
+    ``autocast`` as in ``RunConfig``.
+    """
+
+    def __init__(
+        self,
+        net: SoftHebbNet,
+        inputs: BatchSource,
+        test: BatchSource,
+        sample: Samples,
+        frozen: int,
+        epochs: int,
+        batch_size: int,
+        test_batch: int,
+        together: bool = False,
+        alone: bool = False,
+        autocast: bool = False,
+    ) -> None:
+        self.hebbian = net.hebbian_blocks if together else []
+        self.learns_labels = isinstance(net.head[-1], SoftHebbLinear) and not alone
+        by_schedule = [*self.hebbian, len(net.blocks)] if self.learns_labels else self.hebbian
+        super().__init__(net, inputs, epochs, batch_size, by_schedule)
+        self.phase = "simultaneous" if together else f"layer {frozen + 1}" if alone else "probe"
+        self.test, self.sample, self.test_batch = test, sample, test_batch
+        self.autocast = autocast
+        self.model = nn.Sequential(*net.blocks[frozen:], *net.head)
+        net.eval()
+        above = [
+            net.blocks[i] for i in range(frozen, len(net.blocks)) if i not in net.hebbian_blocks
+        ]
+        learning = above[:1] if alone else [*above, net.head]
+        for module in (*above, net.head):
+            module.requires_grad_(module in learning)
+        for module in (*learning, *(net.blocks[i] for i in self.hebbian)):
+            module.train()
+        if self.learns_labels:
+            net.head[-1].eval()
+        parameters = [p for m in learning for p in m.parameters()]
+        device = inputs.source.device
+        self.optimizer = torch.optim.Adam(
+            parameters,
+            lr=net.preset.lr_supervised,
+            capturable=device.type == "cuda",
+            fused=True if device.type == "cpu" else None,
+        )
+        self.scheduler = halving_schedule(self.optimizer, epochs)
+        # Changed in place only: a CUDA graph adds to them.
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.seen = torch.zeros((), dtype=torch.int64, device=device)
+
+    @property
+    def title(self) -> str:
+        named = {"simultaneous": "all layers", "probe": "classifier"}
+        return named.get(self.phase, self.phase)
+
+    def rates(self) -> tuple[float, ...]:
+        return (*super().rates(), *(group["lr"] for group in self.optimizer.param_groups))
+
+    def learn(self, x: Tensor, labels: Tensor) -> None:
+        x = features(self.inputs.below, x)
+        if self.learns_labels:
+            loss, correct = hebbian_label_step(self.model, self.model[-1].lr, x, labels)
+        else:
+            loss, correct = supervised_step(self.model, self.optimizer, x, labels, self.autocast)
+        self.loss += loss
+        self.correct += correct
+        self.seen += len(labels)
+
+    def end_epoch(self, epoch: int) -> list[MetricsRow]:
+        if not self.learns_labels:
+            self.scheduler.step()
+        seen = max(int(self.seen), 1)
+        row: MetricsRow = {
+            "phase": self.phase,
+            "epoch": epoch,
+            "train_loss": float(self.loss) / seen,
+            "train_accuracy": 100 * float(self.correct) / seen,
+        }
+        cheap = not self.test.below and len(self.model) == len(self.net.head)
+        if cheap or epoch in (1, self.epochs) or epoch % 10 == 0:
+            model = nn.Sequential(*self.test.below, *self.model)
+            loss, accuracy = evaluate(model, self.test.source, self.test_batch)
+            row |= {"test_loss": loss, "test_accuracy": accuracy}
+        for counter in (self.loss, self.correct, self.seen):
+            counter.zero_()
+        layers = layer_rows(self.net, self.sample, self.hebbian, self.phase, epoch)
+        return [*layers, row]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "loss": self.loss,
+            "correct": self.correct,
+            "seen": self.seen,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        for name in ("loss", "correct", "seen"):
+            getattr(self, name).copy_(state[name])
+
+
+@torch.no_grad()
+def layer_rows(
+    net: SoftHebbNet, sample: Samples, blocks: list[int], phase: str, epoch: float
+) -> list[MetricsRow]:
+    """The figures of Hebbian blocks, measured on the first images of ``sample``."""
+    x, _ = sample.batch(slice(0, SAMPLE))
+    rows, below = [], 0
+    with evaluation_mode(net):
+        for i in blocks:
+            x, below = features(list(net.blocks[below:i]), x), i
+            row = {"phase": phase, "layer": i + 1, "epoch": epoch}
+            rows.append(row | layer_metrics(net.blocks[i], x))
+    return rows
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+
+
+def _schedule(layer: Layer, total_steps: float) -> Callable[[int], float]:
+    if layer.schedule == "linear":
+        return LinearDecay(layer.lr, total_steps)
+    if layer.schedule == "exponential":
+        speed, divisor = (7.0, 96.0) if layer.kind == "conv" else (0.4, 100.0)
+        return ExponentialDecay(layer.lr, total_steps, speed, divisor)
+    return Constant(layer.lr)

@@ -1,0 +1,347 @@
+"""Training a network from its configuration, stage by stage, to be stopped and resumed anywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from operator import methodcaller
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from softhebb_fast import precision
+from softhebb_fast.backends import resolve
+from softhebb_fast.data import ImageSet, load, permutation, published_augmentation
+from softhebb_fast.files import writable_folder
+from softhebb_fast.models import build
+from softhebb_fast.presets import protocol
+from softhebb_fast.training import checkpoint, metrics, steps
+from softhebb_fast.training.classifier import neuron_accuracy
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.features import FeatureSet, cache_features, feature_bytes, fits
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.run_folder import read_config, usable_device, write_config
+from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
+
+CHECKPOINT_SECONDS = 30.0
+
+
+class Interrupted(Exception):
+    """A run that was asked to stop has written its checkpoint and stopped."""
+
+
+class CachedFeatures(NamedTuple):
+    """Features of images after so many blocks."""
+
+    images: ImageSet
+    depth: int
+    features: FeatureSet
+
+
+class Trainer:
+    """Train the network of ``config`` and write what it becomes to the folder ``out``.
+
+    The folder gets ``config.json``, ``checkpoint.pt`` (every 30 seconds, at every epoch's end and
+    at a stop) and ``metrics.csv``. A run that ended early, however it ended, goes on from its last
+    checkpoint with ``Trainer.resume`` and gives the same bits as one that never stopped.
+
+    Args:
+        config: what to train; its open fields take the published protocol.
+        out: folder of the run; must not hold another run.
+        root: folder of the data sets, see ``data.data_root``.
+        reporter: hears of progress.
+        checkpoint_seconds: the longest time between two checkpoints.
+
+    Raises:
+        ValueError: a configuration, folder or data set that does not do, naming it.
+        FileNotFoundError: data that is missing, saying which file to put where.
+        RuntimeError: a backend or precision chosen by name that cannot be had here.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        out: str | Path,
+        *,
+        root: str | Path | None = None,
+        reporter: Reporter | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        _resume: bool = False,
+    ) -> None:
+        self.config = config = config.resolved()
+        self.reporter = reporter or Reporter()
+        self.checkpoint_seconds = checkpoint_seconds
+        self.stop_requested = False
+        preset = config.network()
+        self.augment = published_augmentation(config.dataset) if config.augment else None
+        device = usable_device(config.device)
+        resolve(config.backend, device)
+        if reason := precision.why_not(config.precision, device.type):
+            raise RuntimeError(
+                f"precision={config.precision!r} cannot be had on device {device.type!r}: "
+                f"{reason}. Use precision='ieee'."
+            )
+        self.root = None if root is None else str(root)
+        self.out = Path(out)
+        if not _resume and (self.out / checkpoint.FILE).exists():
+            raise ValueError(
+                f"out already holds a run: {str(self.out)!r}; resume it or choose another folder"
+            )
+        saved = checkpoint.load(self.out, config) if _resume else None
+        self._load_data(device)
+        torch.manual_seed(config.seed)
+        self.net = build(
+            preset,
+            self.train_set.image_shape,
+            self.train_set.num_classes,
+            init=config.init,
+            tie_rule=config.tie_rule,
+            backend=config.backend,
+        ).to(device)
+        if device.type == "cuda" or config.autocast:
+            self.net.to(memory_format=torch.channels_last)
+        self.stage_number = self.epoch = self.batch = 0
+        self.rows: list[metrics.MetricsRow] = []
+        self.elapsed = 0.0
+        self._stage_state: dict[str, Any] | None = None
+        self._kept: CachedFeatures | None = None
+        self._plan = self._stages()
+        writable_folder(self.out)
+        if saved is None:
+            write_config(self.out, config, self.root)
+        else:
+            self._restore(saved)
+
+    @classmethod
+    def resume(cls, out: str | Path, **options: Any) -> Trainer:
+        """The trainer of the run in ``out``, where its last checkpoint left it.
+
+        A run that was stopped before its first checkpoint starts over. The options are those of
+        ``Trainer``. Raises as ``Trainer`` does, and ValueError for a damaged checkpoint or one
+        that belongs to another configuration.
+        """
+        config, root = read_config(Path(out))
+        options = {"root": root, **options}
+        return cls(config, out, _resume=(Path(out) / checkpoint.FILE).exists(), **options)
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end and return the last figures of the run.
+
+        Raises Interrupted, with a checkpoint written, after ``stop_requested`` was set.
+        """
+        self._started = self._saved = time.monotonic()
+        with precision.use(self.config.precision):
+            self._run_stages()
+            self.net.eval()
+            self._save({})
+            return self.summary()
+
+    def _run_stages(self) -> None:
+        while self.stage_number < len(self._plan):
+            stage = self._plan[self.stage_number](self)
+            if self._stage_state is not None:
+                stage.load_state_dict(self._stage_state)
+                checkpoint.restore_rng(self._rng)
+                self._stage_state = None
+            self._run_stage(stage)
+            del stage  # with the features below it: they may be most of the memory
+            self.stage_number, self.epoch = self.stage_number + 1, 0
+
+    def summary(self) -> dict[str, Any]:
+        """The last test accuracy and loss, the seconds taken, and each layer's last figures."""
+        last = next((row for row in reversed(self.rows) if "test_accuracy" in row), {})
+        layers = {row["layer"]: row for row in self.rows if "layer" in row}
+        result = {
+            "test_accuracy": last.get("test_accuracy"),
+            "test_loss": last.get("test_loss"),
+            "seconds": self.elapsed,
+            "layers": list(layers.values()),
+        }
+        if _is_perceptron(self.net):
+            layer = nn.Sequential(self.net.blocks[0].norm, self.net.blocks[0].layer)
+            classes = self.train_set.num_classes
+            result["neuron_accuracy"] = neuron_accuracy(
+                layer, self.train_set, self.test_set, classes
+            )
+        return result
+
+    def _load_data(self, device: torch.device) -> None:
+        config = self.config
+        options = {"root": self.root, "device": device, "limit": config.limit}
+        self.train_set = load(config.dataset, "train", **options)
+        self.test_set = load(config.dataset, "test", **options)
+        unlabelled = protocol(config.dataset).unlabelled and config.unsup_epochs > 0
+        self.unsup_set = (
+            load(config.dataset, "unlabeled", **options) if unlabelled else self.train_set
+        )
+
+    def _stages(self) -> list[Callable[[Trainer], Stage]]:
+        """One function a stage, which makes the stage when its turn comes.
+
+        They are given the trainer and do not hold it: a trainer that held itself would keep its
+        features until the garbage collector came by.
+        """
+        hebbian, depth = self.net.hebbian_blocks, len(self.net.blocks)
+        unsupervised = bool(hebbian and self.config.unsup_epochs)
+        if self.config.mode == "simultaneous":
+            return [methodcaller("_supervised", 0, together=True)]
+        if self.config.mode == "consecutive":
+            frozen = next((i for i in range(depth) if i not in hebbian), depth)
+            plan = [methodcaller("_hebbian", hebbian)] if unsupervised else []
+            return [*plan, methodcaller("_supervised", frozen)]
+        plan = [
+            methodcaller("_hebbian", [i])
+            if i in hebbian
+            else methodcaller("_supervised", i, alone=True)
+            for i in range(depth)
+            if unsupervised or i not in hebbian
+        ]
+        return [*plan, methodcaller("_supervised", depth)]
+
+    def _hebbian(self, group: list[int]) -> Stage:
+        inputs = self._inputs(self.unsup_set, group[0])
+        epochs, batch = self.config.unsup_epochs, self.config.unsup_batch
+        return HebbianStage(self.net, inputs, self.unsup_set, group, epochs, batch)
+
+    def _supervised(self, frozen: int, together: bool = False, alone: bool = False) -> Stage:
+        config = self.config
+        if config.augment:
+            inputs = BatchSource(self.train_set, list(self.net.blocks[:frozen]), self.augment)
+        else:
+            inputs = self._inputs(self.train_set, frozen)
+        return SupervisedStage(
+            self.net,
+            inputs,
+            self._inputs(self.test_set, frozen),
+            self.train_set,
+            frozen,
+            config.probe_epochs,
+            config.probe_batch,
+            config.test_batch,
+            together,
+            alone,
+            config.autocast,
+        )
+
+    def _inputs(self, images: ImageSet, depth: int) -> BatchSource:
+        """``images`` through the first ``depth`` blocks: cached if it fits, else batch by batch."""
+        below = list(self.net.blocks[:depth])
+        if not below:
+            return BatchSource(images, [])
+        self.net.eval()
+        dtype = getattr(torch, self.config.cache_dtype)
+        gib = feature_bytes(images, below, dtype) / 2**30
+        if gib > self.config.cache_gib:
+            self._kept = None
+            self.reporter.say(
+                f"the features of the {images.split} images would take {gib:.1f} GiB, more than "
+                f"cache_gib={self.config.cache_gib:g}: they are computed again for every batch"
+            )
+            return BatchSource(images, below)
+        self.reporter.begin(f"features of the {images.split} images", len(images))
+        cached = self._cached(images, below, dtype)
+        self.reporter.end()
+        return BatchSource(cached, [])
+
+    def _cached(self, images: ImageSet, below: list, dtype: torch.dtype) -> FeatureSet:
+        """The features, computed from those of an earlier stage and in their place where that is
+        possible: the same bits, without the blocks below and without room for both."""
+        if images is self.test_set:
+            return cache_features(images, below, dtype, self._advance)
+        kept, self._kept = self._kept, None
+        rest = below if kept is None else below[kept.depth :]
+        if kept is None or kept.images is not images or not fits(kept.features, rest):
+            del kept
+            cached = cache_features(images, below, dtype, self._advance)
+        else:
+            cached = cache_features(kept.features, rest, dtype, self._advance, in_place=True)
+        if dtype == torch.float32:
+            self._kept = CachedFeatures(images, len(below), cached)
+        return cached
+
+    def _run_stage(self, stage: Stage) -> None:
+        seed, samples = self.config.seed, len(stage.inputs.source)
+        per_epoch = -(-samples // stage.batch_size)
+        recorded = {per_epoch * i // stage.records for i in range(1, stage.records)} - {0}
+        done = self.epoch * samples + self.batch * stage.batch_size
+        self.reporter.begin(stage.title, stage.epochs * samples, done)
+        runner = steps.runner(stage, self.reporter.say)
+        while self.epoch < stage.epochs:
+            self.reporter.status(self._status(stage))
+            order = permutation(samples, seed, self.epoch)
+            first, seeds = self.epoch * per_epoch, (seed, self.epoch)
+            for count in runner.walk(order, self.batch, first, seeds):
+                self.batch += 1
+                self.reporter.advance(count)
+                if self.batch in recorded:
+                    self._record(stage.record(self.epoch + self.batch / per_epoch))
+                if self.batch < per_epoch:
+                    self._save_if_due(stage)
+            self.epoch, self.batch = self.epoch + 1, 0
+            self._record(stage.end_epoch(self.epoch))
+            self._save(stage.state_dict())
+            self._stop_if_asked()
+        self.reporter.status(self._status(stage))
+        self.reporter.end()
+
+    def _record(self, rows: list[metrics.MetricsRow]) -> None:
+        seconds = self._elapsed()
+        for row in rows:
+            self.rows.append(row | {"seconds": seconds})
+            self.reporter.record(self.rows[-1])
+
+    def _status(self, stage: Stage) -> str:
+        text = f"epoch {min(self.epoch + 1, stage.epochs)}/{stage.epochs}"
+        last = self.rows[-1] if self.rows else {}
+        return f"{text}, test {last['test_accuracy']:.2f} %" if "test_accuracy" in last else text
+
+    def _advance(self, count: int) -> None:
+        self.reporter.advance(count)
+        self._stop_if_asked()
+
+    def _save_if_due(self, stage: Stage) -> None:
+        due = time.monotonic() - self._saved >= self.checkpoint_seconds
+        if due or self.stop_requested:
+            self._save(stage.state_dict())
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self.stop_requested:
+            self.reporter.end()
+            raise Interrupted(f"stopped; the run goes on with: resume {self.out}")
+
+    def _elapsed(self) -> float:
+        now = time.monotonic()
+        self.elapsed += now - self._started
+        self._started = now
+        return self.elapsed
+
+    def _save(self, stage_state: dict[str, Any]) -> None:
+        self._elapsed()
+        state = {
+            "model": self.net.state_dict(),
+            "image_shape": list(self.train_set.image_shape),
+            "num_classes": self.train_set.num_classes,
+            "stage": self.stage_number,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "stage_state": stage_state,
+            "rows": self.rows,
+            "elapsed": self.elapsed,
+        }
+        checkpoint.save(self.out, self.config, state)
+        metrics.write_csv(self.out, self.rows)
+        self._saved = time.monotonic()
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.net.load_state_dict(saved["model"])
+        self.stage_number, self.epoch = saved["stage"], saved["epoch"]
+        self.batch, self.rows, self.elapsed = saved["batch"], saved["rows"], saved["elapsed"]
+        self._stage_state, self._rng = saved["stage_state"], saved["rng"]
+
+
+def _is_perceptron(net: nn.Module) -> bool:
+    layers = [layer.kind for layer in net.preset.layers]
+    return layers == ["linear", "linear"] and net.preset.layers[0].hebbian

@@ -1,0 +1,238 @@
+"""Runs of an experiment: made once, resumed bit by bit, measured, shared, drawn."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from softhebb_fast import cli
+from softhebb_fast.experiments import figures, measure, reproduce, results
+from softhebb_fast.training import checkpoint
+from softhebb_fast.training.run_folder import load_run
+from softhebb_fast.training.trainer import Interrupted, Trainer
+from tests.tolerances import literal
+from tests.training.test_resume import StopAt, is_same
+
+
+@pytest.fixture(autouse=True)
+def _denormals():
+    yield
+    torch.set_flush_denormal(False)
+
+
+def make(tiny, tmp_path, root, **options) -> list[reproduce.Outcome]:
+    options = {"seeds": [0], "root": root} | options
+    seeds = options.pop("seeds")
+    where = (tmp_path / "runs", tmp_path / "results")
+    return list(reproduce.reproduce(list(tiny.cells), seeds, *where, **options))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, root) -> Path:
+    """The folder of the finished run of the cell "one", seed 0."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    from tests.experiments.conftest import TINY
+
+    Trainer(TINY.cells[0].config(0), folder, root=root).run()
+    return folder
+
+
+def test_runs_are_made_once_and_shared(tiny, tmp_path, root):
+    outcomes = make(tiny, tmp_path, root, seeds=[0, 1])
+    assert [(o.cell.name, o.seed, o.problem) for o in outcomes] == [
+        ("one", 0, ""),
+        ("two", 0, ""),
+        ("one", 1, ""),
+        ("two", 1, ""),
+    ]
+    assert sorted(os.listdir(tmp_path / "runs")) == ["one-0", "one-1", "two-0", "two-1"]
+    found = results.read(results.path("tiny", tmp_path / "results"))
+    assert [(r["experiment"], r["cell"], r["seed"]) for r in found] == [
+        ("tiny", "one", "0"),
+        ("tiny", "one", "1"),
+        ("tiny", "two", "0"),
+        ("tiny", "two", "1"),
+    ]
+    assert (found[2]["initial_nonzeros"], found[2]["initial_distinct"]) == ("5", "1")
+    assert [r["cell"] for r in results.read(results.path("other", tmp_path / "results"))] == [
+        "one",
+        "one",
+    ]
+    curves = results.read(results.path("other_curves", tmp_path / "results"))
+    epochs = [float(r["epoch"]) for r in curves if r["seed"] == "0"]
+    assert epochs[0] == 0
+    assert epochs[-1] == 1
+    assert epochs == sorted(epochs)
+
+    def never(trainer):
+        raise AssertionError("a finished run was made again")
+
+    again = make(tiny, tmp_path, root, seeds=[0, 1], run=never)
+    assert [dict(o.row) for o in again] == found[:1] + found[2:3] + found[1:2] + found[3:]
+
+
+def test_a_row_tells_what_the_run_was(tiny, finished, root):
+    row = measure.measure(finished)
+    run = load_run(finished)
+    loss, accuracy = run.evaluate()
+    assert row["test_accuracy"] == accuracy
+    assert row["test_loss"] == loss
+    assert row["logged_test_loss"] == loss / 1000
+    probes = [r for r in run.rows if r["phase"] == "probe"]
+    assert row["logged_train_loss"] == literal(sum(r["train_loss"] for r in probes) / 2 / 32)
+    last = [r for r in run.rows if r["phase"] == "hebbian"][-1]
+    assert row["distinct_filters"] == str(last["distinct_filters"]) == "5"
+    assert row["protocol"] == "1 x 16, 2 x 32"
+    assert row["initial_nonzeros"] == "125"
+    assert row["threads"] == torch.get_num_threads()
+    assert row["torch"] == torch.__version__
+    assert (row["backend"], row["precision"]) != ("auto", "")
+    assert set(row) <= set(results.COLUMNS)
+
+
+def test_curves_begin_before_training(finished, root):
+    run, rows = load_run(finished), measure.curves(finished)
+    assert rows[0]["epoch"] == 0
+    assert rows[0]["norm_mean"] == literal(
+        float(measure.initial(run).blocks[0].layer.norms().mean())
+    )
+    assert rows[-1]["norm_mean"] == literal(float(run.net.blocks[0].layer.norms().mean()))
+
+
+def test_a_run_is_measured_where_it_was_trained(finished, monkeypatch):
+    """On images beside its network: another device than the CPU's is only pretended here."""
+    run, load, devices = load_run(finished), measure.load, []
+
+    def loaded(*args, device="cpu", **options):
+        devices.append(device)
+        return load(*args, **options)
+
+    run = replace(run, config=replace(run.config, device="cuda"))
+    monkeypatch.setattr(measure, "load", loaded)
+    monkeypatch.setattr(measure, "load_run", lambda folder: run)
+    measure.measure(finished)
+    measure.curves(finished)
+    assert devices == ["cuda", "cuda"]
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(tiny, tmp_path, root, finished):
+    reporter = StopAt(4)
+
+    def stopping(trainer):
+        reporter.trainer = trainer
+        trainer.run()
+
+    with pytest.raises(Interrupted):
+        make(tiny, tmp_path, root, reporter=reporter, run=stopping)
+    folder = tmp_path / "runs" / "one-0"
+    assert not measure.is_finished(folder)
+    assert results.read(results.path("tiny", tmp_path / "results")) == []
+    make(tiny, tmp_path, root)
+    a, b = checkpoint.load(folder)["model"], checkpoint.load(finished)["model"]
+    assert is_same(a, b)
+
+
+def test_missing_data_leaves_its_reason_and_the_rest_goes_on(tiny, tmp_path, root, monkeypatch):
+    load = Trainer._load_data
+
+    def lacking(self, device):
+        if self.config.init is None:
+            raise FileNotFoundError("mnist (train) is incomplete: /a/b lacks it")
+        return load(self, device)
+
+    monkeypatch.setattr(Trainer, "_load_data", lacking)
+    outcomes = make(tiny, tmp_path, root)
+    assert [o.problem for o in outcomes] == ["mnist (train) is incomplete: /a/b lacks it", ""]
+    assert os.listdir(tmp_path / "runs") == ["two-0"]
+    first, second = results.read(results.path("tiny", tmp_path / "results"))
+    assert (first["test_accuracy"], first["note"]) == ("", "MNIST/raw is not in the data folder")
+    assert float(second["test_accuracy"]) > 0
+    monkeypatch.undo()
+
+
+def test_a_run_of_another_process_is_left_to_it(tiny, tmp_path, root):
+    with reproduce.claimed(tmp_path / "runs" / "one-0") as mine:
+        assert mine
+        first, second = make(tiny, tmp_path, root)
+    assert first.problem == "another process is at it"
+    assert second.row is not None
+    assert os.listdir(tmp_path / "runs") == ["two-0"]
+
+
+def test_another_run_in_the_folder_is_refused(tiny, tmp_path, root, finished):
+    shutil.copytree(finished, tmp_path / "runs" / "two-0")
+    with pytest.raises(ValueError, match=r"holds another run \(init: None there"):
+        make(tiny, tmp_path, root)
+
+
+def test_trials_are_kept_apart(tiny, tmp_path, root):
+    make(tiny, tmp_path, root, limit=32)
+    assert sorted(os.listdir(tmp_path / "runs")) == ["one-0-limit32", "two-0-limit32"]
+    found = results.read(results.path("tiny", tmp_path / "results"))
+    assert [r["limit"] for r in found] == ["32", "32"]
+    assert results.of_cell(found, "one") == []
+    assert figures.draw(tiny, tmp_path / "results") is None
+
+
+def test_finished_runs_are_adopted(tiny, tmp_path, finished, root):
+    one, two = tiny.cells
+    row = reproduce.adopt(one, finished, tmp_path)
+    assert (
+        results.read(results.path("tiny", tmp_path))[0]["test_accuracy"]
+        == f"{row['test_accuracy']:.6g}"
+    )
+    with pytest.raises(ValueError, match="holds another run"):
+        reproduce.adopt(two, finished, tmp_path)
+    old = shutil.copytree(finished, tmp_path / "old")
+    config = json.loads((old / "config.json").read_text())
+    del config["made_by"], config["run"]["cache_gib"]
+    (old / "config.json").write_text(json.dumps(config))
+    row = reproduce.adopt(one, old, tmp_path)
+    assert (row["commit"], row["threads"]) == (None, None)
+    (old / checkpoint.FILE).unlink()
+    with pytest.raises(ValueError, match="has not come to its end"):
+        reproduce.adopt(one, old, tmp_path / "other")
+
+
+def test_the_command(tiny, tmp_path, root, capsys, finished):
+    where = ["--out", tmp_path / "runs", "--results", tmp_path / "results", "--data", root]
+
+    def call(*arguments) -> str:
+        assert cli.main(["reproduce", *map(str, arguments)]) == 0
+        return capsys.readouterr().out
+
+    text = call("tiny", "--cells", "tw*", "--quiet", *where)
+    assert "two, seed 0: " in text
+    assert "published 99 %" in text
+    assert "| the first | 50.0 | not run |" in text
+    assert f"figure in {tmp_path / 'results' / 'tiny.png'}" in text
+    kept = ["--made-by", "threads=7", "--made-by", "commit=abc"]
+    text = call("tiny", "--adopt", finished, "--cell", "one", *kept, *where)
+    assert text.startswith("one, seed 0: ")
+    first = results.read(results.path("tiny", tmp_path / "results"))[0]
+    assert (first["cell"], first["threads"], first["commit"]) == ("one", "7", "abc")
+    assert sorted(os.listdir(tmp_path / "results")) == [
+        "other.csv",
+        "other_curves.csv",
+        "tiny.csv",
+        "tiny.png",
+    ]
+    assert "not run" not in call("tiny", "--table", *where)
+    assert "the second: seeds 0 in 0." in call("tiny", "--list", *where)
+    assert (tmp_path / "results" / "other.png").exists() is False
+    call("other", "--table", *where)
+    assert (tmp_path / "results" / "other.png").stat().st_size > 1000
+    assert call().startswith("table1 ")
+    for wrong, message in (
+        (["tuny"], "name must be one of"),
+        (["tiny", "--adopt", finished], "--adopt takes --cell NAME as well"),
+        (["tiny", "--cells", "three"], "cells must match some of one, two"),
+    ):
+        assert cli.main(["reproduce", *map(str, wrong)]) == 2
+        assert message in capsys.readouterr().err
