@@ -20,7 +20,7 @@ from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.published import PublishedNet
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import Layer, Preset
-from softhebb_fast.training.steps import WARM_UP, GraphCapture
+from softhebb_fast.training.capture import WARM_UP, GraphCapture
 
 Call = Callable[[], list[Tensor]]
 

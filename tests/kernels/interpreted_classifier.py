@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from softhebb_fast.data import permutation
 from softhebb_fast.kernels import classifier
 from softhebb_fast.kernels.batch_norm import batch_norm
+from softhebb_fast.models import build
+from softhebb_fast.presets import parse_network
+from softhebb_fast.training.capture import GraphCapture
+from softhebb_fast.training.features import FeatureSet
+from softhebb_fast.training.fused_classifier import ClassifierStage, ClassifierSteps
+from softhebb_fast.training.stages import BatchSource, SupervisedStage
+from softhebb_fast.training.steps import EagerSteps
 from tests.kernels import interpreter_fix  # noqa: F401
 from tests.tolerances import TOLERANCES, assert_close
 
@@ -115,3 +125,85 @@ def test_batch_norm(shape, dtype):
     assert_close(var, exact_var, TOLERANCES["batch_norm"])
     assert int(batches) == 5
     assert torch.equal(batch_norm(x, None, None, None, 0.3, 1e-5), got)
+
+
+class Again(GraphCapture):
+    """A capture for any device: what it records is done again at every replay."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def record(self, work):
+        def replay():
+            self.replays += 1
+            work()
+
+        return replay
+
+
+def stage(kind, layout=torch.channels_last, p=0.0):
+    """A classifier of 71 feature maps in batches of 2 for 20 epochs."""
+    torch.manual_seed(0)
+    net = build(parse_network(f"softkrotov-c6-k3-t1:triangle_1 bp:dropout_{p}"), (3, 4, 4), 5)
+    generator = torch.Generator().manual_seed(1)
+    maps = torch.rand(80, 6, 2, 2, generator=generator).to(memory_format=layout)
+    labels = torch.randint(5, (80,), generator=generator)
+    inputs, test = (
+        BatchSource(FeatureSet(maps[a:b], labels[a:b]), []) for a, b in ((0, 71), (71, 80))
+    )
+    if kind is ClassifierStage:
+        return ClassifierStage(net, inputs, test, 20, 2, seed=7)
+    return SupervisedStage(net, inputs, test, inputs.source, len(net.blocks), 20, 2, 4)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_stage_is_that_of_torchs_classifier(layout):
+    """Over two epochs, the second at half the rate: figures and weights."""
+    torchs, own = (stage(kind, layout) for kind in (SupervisedStage, ClassifierStage))
+    torchs.scheduler.milestones, own.halvings = Counter([1]), [1]
+    torchs.optimizer.param_groups[0]["lr"] = own.lr = 0.01
+    runners = EagerSteps(torchs), ClassifierSteps(own, Again(), pytest.fail)
+    for epoch in (0, 1):
+        rows = []
+        for at, runner in zip((torchs, own), runners, strict=True):
+            assert sum(runner.walk(permutation(71, 0, epoch), 0, 36 * epoch)) == 71
+            rows += at.end_epoch(epoch + 1)
+        assert rows[0].pop("phase") == rows[1].pop("phase")
+        assert rows[1] == pytest.approx(rows[0], rel=TOLERANCES["classifier"])
+    own.state_dict()
+    for found, wanted in zip(own.net.parameters(), torchs.net.parameters(), strict=True):
+        assert_close(found, wanted, TOLERANCES["classifier"])
+    assert runners[1].capture.replays >= 1
+    assert runners[1].at_once == 35
+
+
+def test_a_resumed_stage_goes_on_with_the_same_bits():
+    whole, first, second = (stage(ClassifierStage, p=0.5) for _ in range(3))
+    order, figures = permutation(71, 0), []
+    list(ClassifierSteps(whole, Again(), pytest.fail).walk(order))
+    walk = ClassifierSteps(first, None, pytest.fail).walk(order)
+    assert [next(walk) for _ in range(20)] == [2] * 20
+    second.load_state_dict(first.state_dict())
+    list(ClassifierSteps(second, None, pytest.fail).walk(order, 20))
+    for at in (whole, second):
+        figures.append(at.end_epoch(1))
+    assert figures[0] == figures[1]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(second.state_dict()[name], value), name
+    assert torch.equal(whole.linear.weight, second.linear.weight)
+    assert not torch.equal(first.linear.weight, second.linear.weight)
+
+
+def test_a_capture_that_fails_is_said_and_all_steps_are_launched():
+    class Failing(Again):
+        def record(self, work):
+            raise RuntimeError("not permitted")
+
+    heard, at = [], stage(ClassifierStage)
+    steps = ClassifierSteps(at, Failing(), heard.append)
+    for _ in range(3):
+        assert list(steps.walk(permutation(71, 0))) == [2] * 35 + [1]
+    assert heard == [
+        "the steps of classifier are launched one by one, not replayed from a CUDA graph: their "
+        "capture failed (not permitted)"
+    ]
