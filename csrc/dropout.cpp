@@ -118,8 +118,4 @@ at::Tensor dropout(const at::Tensor& x, double p, int64_t seed) {
 }  // namespace
 }  // namespace softhebb
 
-TORCH_LIBRARY_FRAGMENT(softhebb_fast, m) {
-  m.def("dropout(Tensor x, float p, int seed) -> Tensor");
-}
-
 TORCH_LIBRARY_IMPL(softhebb_fast, CPU, m) { m.impl("dropout", softhebb::dropout); }

@@ -1,4 +1,4 @@
-// The operators and their CPU implementations. Fake kernels and autograd are in ops.py.
+// The operators on the CPU. Their schemas, fake kernels and gradients are in softhebb_fast/ops.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/abs.h>
@@ -27,11 +27,6 @@ Tensor accumulated(const Tensor& t) {
 
 Tensor as_image(const Tensor& x) { return x.unsqueeze(2).unsqueeze(3); }
 
-int64_t pooled_size(int64_t size, const Epilogue& e, int axis) {
-  const int64_t room = size + 2 * e.padding[axis] - e.kernel[axis];
-  return room < 0 ? 0 : room / e.stride[axis] + 1;
-}
-
 // A call of one operator: its arguments in the form that the kernels take, checked.
 class Call {
  public:
@@ -41,9 +36,9 @@ class Call {
       : x_(x),
         weight_(weight),
         bias_(bias.value_or(Tensor())),
-        competition_(std::move(competition)),
+        competition_(competition),
         geometry_(geometry(stride, padding, dilation, groups, std::string(padding_mode))) {
-    TORCH_CHECK(competition_.wta != "hard_anti" ||
+    TORCH_CHECK(!competition_.ranks() ||
                     (competition_.rank >= 1 && competition_.rank <= geometry_.group_filters()),
                 "rank must lie in 1..", geometry_.group_filters(), "; got ", competition_.rank);
     rows_ = accumulated(weight).contiguous().view({weight.size(0), geometry_.patch()});
@@ -58,14 +53,8 @@ class Call {
   }
 
   void want_pooled(const Epilogue& e) {
-    for (int axis = 0; axis < 2; ++axis) {
-      TORCH_CHECK(e.kernel[axis] > 0 && e.stride[axis] > 0 && e.padding[axis] >= 0 &&
-                      2 * e.padding[axis] <= e.kernel[axis],
-                  "pool_padding must be at most half of pool_kernel; got ", e.padding[axis],
-                  " and ", e.kernel[axis]);
-    }
-    const int64_t height = pooled_size(geometry_.out_height, e, 0);
-    const int64_t width = pooled_size(geometry_.out_width, e, 1);
+    const int64_t height = e.size(geometry_.out_height, 0);
+    const int64_t width = e.size(geometry_.out_width, 1);
     TORCH_CHECK(height > 0 && width > 0, "the pooled map would be empty, ", height, "x", width);
     wanted_.epilogue = e;
     wanted_.pooled = at::empty({geometry_.batch, geometry_.filters, height, width}, x_.options());
@@ -84,7 +73,7 @@ class Call {
   Tensor delta_w() { return update_->delta_w().view(weight_.sizes()).to(weight_.scalar_type()); }
 
   Tensor delta_b() const {
-    if (!bias_.defined() || !competition_.soft()) return at::empty({0}, weight_.options());
+    if (!bias_.defined() || !competition_.soft) return at::empty({0}, weight_.options());
     return update_->delta_b(competition_.t).to(bias_.scalar_type());
   }
 
@@ -132,46 +121,26 @@ class Call {
   std::optional<Update> update_;
 };
 
-Competition competition(double t, String wta, double delta, int64_t rank, String tie_rule,
-                        bool overwrite, bool pre_triangle) {
-  const std::string name(wta), ties(tie_rule);
-  TORCH_CHECK(name == "soft_anti" || name == "soft" || name == "hard" || name == "hard_anti",
-              "wta must be soft_anti, soft, hard or hard_anti; got ", name);
-  TORCH_CHECK(ties == "first" || ties == "spread", "tie_rule must be first or spread; got ", ties);
-  return {t, name, delta, rank, overwrite, pre_triangle, ties == "spread"};
-}
-
-Epilogue epilogue(bool centre, double power, String pool, IntArrayRef kernel, IntArrayRef stride,
-                  IntArrayRef padding) {
-  TORCH_CHECK(power > 0, "power must be positive; got ", power);
-  TORCH_CHECK(pool == "max" || pool == "avg", "pool must be max or avg; got ", pool);
-  return {centre,
-          power,
-          pool == "max",
-          {kernel[0], kernel[1]},
-          {stride[0], stride[1]},
-          {padding[0], padding[1]}};
-}
-
-#define CONV_PARAMETERS                                                                           \
-  IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups, double t_invert, \
-      String wta, double delta, int64_t rank, String padding_mode, bool pre_triangle,             \
-      double lebesgue_p
-#define CONV_CALL                                                             \
-  Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode, \
-            competition(t_invert, wta, delta, rank, tie_rule, false, pre_triangle), lebesgue_p)
-#define LINEAR_PARAMETERS double t_invert, String wta, double delta, int64_t rank, double lebesgue_p
-#define LINEAR_CALL                                                                  \
-  Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros", \
-            competition(t_invert, wta, delta, rank, tie_rule, true, false), lebesgue_p)
-#define BLOCK_PARAMETERS                                                                    \
+// The options of an operator, field by field as in softhebb_fast/options.py.
+#define RATE double lr, double lr_power
+#define CONVOLUTION                                                                          \
+  IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups,             \
+      String padding_mode, bool pre_triangle
+#define COMPETITION \
+  double t_invert, String wta, double delta, int64_t rank, double lebesgue_p, String tie_rule
+#define EPILOGUE                                                                            \
   bool centre, double power, String pool, IntArrayRef pool_kernel, IntArrayRef pool_stride, \
       IntArrayRef pool_padding
-#define BLOCK_EPILOGUE epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding)
+#define CONV_CALL                                                                              \
+  Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode,                  \
+            Competition(t_invert, wta, delta, rank, tie_rule, false, pre_triangle), lebesgue_p)
+#define LINEAR_CALL                                                                  \
+  Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros", \
+            Competition(t_invert, wta, delta, rank, tie_rule, true, false), lebesgue_p)
+#define BLOCK_EPILOGUE Epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding)
 
 std::tuple<Tensor, Tensor, Tensor> conv_update(const Tensor& x, const Tensor& weight,
-                                               OptionalTensor bias, CONV_PARAMETERS,
-                                               String tie_rule) {
+                                               OptionalTensor bias, CONVOLUTION, COMPETITION) {
   CONV_CALL;
   call.want_u();
   call.want_update();
@@ -179,9 +148,8 @@ std::tuple<Tensor, Tensor, Tensor> conv_update(const Tensor& x, const Tensor& we
   return {call.u(), call.delta_w(), call.delta_b()};
 }
 
-std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
-                                      double lr, double lr_power, CONV_PARAMETERS,
-                                      String tie_rule) {
+std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
+                                      CONVOLUTION, COMPETITION) {
   CONV_CALL;
   call.want_u();
   call.want_update();
@@ -191,8 +159,7 @@ std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalT
 }
 
 std::tuple<Tensor, Tensor, Tensor> linear_update(const Tensor& x, const Tensor& weight,
-                                                 OptionalTensor bias, LINEAR_PARAMETERS,
-                                                 String tie_rule) {
+                                                 OptionalTensor bias, COMPETITION) {
   LINEAR_CALL;
   call.want_u();
   call.want_update();
@@ -201,9 +168,8 @@ std::tuple<Tensor, Tensor, Tensor> linear_update(const Tensor& x, const Tensor& 
           call.delta_b()};
 }
 
-std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
-                                        double lr, double lr_power, LINEAR_PARAMETERS,
-                                        String tie_rule) {
+std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
+                                        COMPETITION) {
   LINEAR_CALL;
   call.want_u();
   call.want_update();
@@ -212,8 +178,8 @@ std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, Optiona
   return {call.u().view({x.size(0), weight.size(0)}), call.delta_b()};
 }
 
-Tensor block_forward(const Tensor& x, const Tensor& weight, OptionalTensor bias, CONV_PARAMETERS,
-                     BLOCK_PARAMETERS, String tie_rule) {
+Tensor block_forward(const Tensor& x, const Tensor& weight, OptionalTensor bias, CONVOLUTION,
+                     COMPETITION, EPILOGUE) {
   CONV_CALL;
   call.want_pooled(BLOCK_EPILOGUE);
   call.run();
@@ -221,8 +187,8 @@ Tensor block_forward(const Tensor& x, const Tensor& weight, OptionalTensor bias,
 }
 
 std::tuple<Tensor, Tensor, Tensor> block_update(const Tensor& x, const Tensor& weight,
-                                                OptionalTensor bias, CONV_PARAMETERS,
-                                                BLOCK_PARAMETERS, String tie_rule) {
+                                                OptionalTensor bias, CONVOLUTION, COMPETITION,
+                                                EPILOGUE) {
   CONV_CALL;
   call.want_pooled(BLOCK_EPILOGUE);
   call.want_update();
@@ -230,9 +196,8 @@ std::tuple<Tensor, Tensor, Tensor> block_update(const Tensor& x, const Tensor& w
   return {call.pooled(), call.delta_w(), call.delta_b()};
 }
 
-std::tuple<Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, OptionalTensor bias,
-                                       double lr, double lr_power, CONV_PARAMETERS,
-                                       BLOCK_PARAMETERS, String tie_rule) {
+std::tuple<Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
+                                       CONVOLUTION, COMPETITION, EPILOGUE) {
   CONV_CALL;
   call.want_pooled(BLOCK_EPILOGUE);
   call.want_update();
@@ -263,35 +228,9 @@ void tell_autograd(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
 }  // namespace
 }  // namespace softhebb
 
-#define CONV_OPTIONS                                                                      \
-  "int[2] stride, int[2] padding, int[2] dilation, int groups, float t_invert, str wta, " \
-  "float delta, int rank, str padding_mode, bool pre_triangle, float lebesgue_p"
-#define LINEAR_OPTIONS "float t_invert, str wta, float delta, int rank, float lebesgue_p"
-#define BLOCK_OPTIONS                                                            \
-  "bool centre, float power, str pool, int[2] pool_kernel, int[2] pool_stride, " \
-  "int[2] pool_padding"
-#define TIE_OPTION ", *, str tie_rule=\"first\""
-
-TORCH_LIBRARY(softhebb_fast, m) {
-  m.def("profile(bool on) -> int[]", softhebb::profile);
-  m.def("conv_update(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS TIE_OPTION
-        ") -> (Tensor, Tensor, Tensor)");
-  m.def(
-      "conv_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
-      "lr_power, " CONV_OPTIONS TIE_OPTION ") -> (Tensor, Tensor)");
-  m.def("linear_update(Tensor x, Tensor weight, Tensor? bias, " LINEAR_OPTIONS TIE_OPTION
-        ") -> (Tensor, Tensor, Tensor)");
-  m.def(
-      "linear_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
-      "lr_power, " LINEAR_OPTIONS TIE_OPTION ") -> (Tensor, Tensor)");
-  m.def("block_forward(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS ", " BLOCK_OPTIONS
-            TIE_OPTION ") -> Tensor");
-  m.def("block_update(Tensor x, Tensor weight, Tensor? bias, " CONV_OPTIONS ", " BLOCK_OPTIONS
-            TIE_OPTION ") -> (Tensor, Tensor, Tensor)");
-  m.def(
-      "block_step_(Tensor x, Tensor(a!) weight, Tensor? bias, float lr, float "
-      "lr_power, " CONV_OPTIONS ", " BLOCK_OPTIONS TIE_OPTION ") -> (Tensor, Tensor)");
-  m.def("bf16x3_missing() -> str", [] {
+TORCH_LIBRARY_IMPL(softhebb_fast, CompositeExplicitAutograd, m) {
+  m.impl("profile", softhebb::profile);
+  m.impl("bf16x3_missing", [] {
     const char* missing = softhebb::bf16x3_missing();
     return std::string(missing ? missing : "");
   });

@@ -42,12 +42,12 @@ void TileEpilogue<in_t, T>::compete(View<const T> u, View<T> y, int64_t position
     const FindWinners<T> found{u.at(k, 0), u.line, share, count, largest, winner};
     find_winners<T>(found);
     if (c_.spread) share_ties<T>(found, position);
-    if (c_.soft()) {
+    if (c_.soft) {
       soft_strip<T>({u.at(k, 0), y.at(k, 0), u.line, y.line, share, count, static_cast<T>(c_.t),
-                     c_.anti(), largest, winner});
+                     c_.anti, largest, winner});
     } else {
       hard_strip<T>({u.at(k, 0), y.at(k, 0), u.line, y.line, share, count, winner,
-                     c_.anti() ? c_.rank : 0, static_cast<T>(c_.delta), c_.overwrite});
+                     c_.anti ? c_.rank : 0, static_cast<T>(c_.delta), c_.overwrite});
     }
   }
 }

@@ -1,25 +1,13 @@
-"""Argument checks of the public functions: every error names the argument and what came."""
+"""Checks of the public functions' tensors: every error names the argument and what came."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.reference import TIE_RULES, WTA
+from softhebb_fast.options import POOLS, Convolution, Epilogue, check_int, check_lebesgue_p, pair
 
-PADDING_MODES = ("reflect", "zeros", "replicate", "circular")
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-
-def pair(value: int | tuple[int, int], name: str, least: int = 1) -> tuple[int, int]:
-    """``value`` as (rows, columns), both at least ``least``."""
-    both = (value, value) if isinstance(value, int) else tuple(value) if _is_pair(value) else None
-    if both is None or any(isinstance(v, bool) or not isinstance(v, int) for v in both):
-        raise TypeError(f"{name} must be an int or a pair of ints; got {value!r}")
-    if min(both) < least:
-        raise ValueError(f"{name} must be at least {least}; got {value!r}")
-    return both
 
 
 def output_size(
@@ -27,7 +15,7 @@ def output_size(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
-    dilation: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
 ) -> tuple[int, int]:
     """Rows and columns of the convolution's output; not positive where there is none."""
     return tuple(
@@ -36,52 +24,39 @@ def output_size(
     )
 
 
-def check_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    padding_mode: str,
-) -> None:
+def conv2d_size(x: Tensor, weight: Tensor, c: Convolution) -> tuple[int, int]:
+    """Rows and columns of u."""
+    size, kernel = tuple(x.shape[2:]), tuple(weight.shape[2:])
+    return output_size(size, kernel, c.stride, c.padding, c.dilation)
+
+
+def check_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, c: Convolution) -> None:
+    """Tensors that fit each other and the checked ``c``."""
     check_are_tensors(x=x, weight=weight, bias=bias)
     if x.dim() != 4:
         raise ValueError(f"x must be [B, C, H, W]; got {tuple(x.shape)}")
     if weight.dim() != 4:
         raise ValueError(f"weight must be [K, C / groups, R, S]; got {tuple(weight.shape)}")
-    _check_groups(groups, weight.shape[0])
-    if x.shape[1] != weight.shape[1] * groups:
+    _check_groups(c.groups, weight.shape[0])
+    if x.shape[1] != weight.shape[1] * c.groups:
         raise ValueError(
-            f"x must have {weight.shape[1] * groups} channels for weight {tuple(weight.shape)} "
-            f"and groups={groups}; got {tuple(x.shape)}"
+            f"x must have {weight.shape[1] * c.groups} channels for weight {tuple(weight.shape)} "
+            f"and groups={c.groups}; got {tuple(x.shape)}"
         )
     _check_tensors(x, weight, bias)
-    check_padding(padding, padding_mode, tuple(x.shape[2:]))
-    size = output_size(tuple(x.shape[2:]), tuple(weight.shape[2:]), stride, padding, dilation)
+    _check_padding(c.padding, c.padding_mode, tuple(x.shape[2:]))
+    size = conv2d_size(x, weight, c)
     if min(size) < 1:
         raise ValueError(
             f"the output would be empty, {size[0]}x{size[1]}: x is {tuple(x.shape)}, the kernel "
-            f"{tuple(weight.shape[2:])}, {padding=}, {dilation=}; use a larger image or padding"
-        )
-
-
-def check_padding(padding: tuple[int, int], mode: str, size: tuple[int, int]) -> None:
-    if mode not in PADDING_MODES:
-        raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {mode!r}")
-    limit = {"reflect": -1, "circular": 0}.get(mode)
-    if limit is not None and any(p > n + limit for p, n in zip(padding, size, strict=True)):
-        least = "smaller than" if mode == "reflect" else "at most"
-        raise ValueError(
-            f"padding must be {least} the image for padding_mode={mode!r}; got {padding} "
-            f"for an image of {size[0]}x{size[1]}"
+            f"{tuple(weight.shape[2:])}, padding={c.padding}, dilation={c.dilation}; use a larger "
+            "image or padding"
         )
 
 
 def check_epilogue(epilogue: Epilogue, size: tuple[int, int]) -> None:
     """An activation and a pooling that fit a map of ``size``."""
-    if epilogue.pool not in ("max", "avg"):
+    if epilogue.pool not in POOLS:
         raise ValueError(f"epilogue.pool must be 'max' or 'avg'; got {epilogue.pool!r}")
     if not epilogue.power > 0:
         raise ValueError(f"epilogue.power must be positive; got {epilogue.power!r}")
@@ -91,7 +66,7 @@ def check_epilogue(epilogue: Epilogue, size: tuple[int, int]) -> None:
         raise ValueError(
             f"epilogue.padding must be at most half the kernel {kernel}; got {padding}"
         )
-    if min(output_size(size, kernel, stride, padding, (1, 1))) < 1:
+    if min(output_size(size, kernel, stride, padding)) < 1:
         raise ValueError(
             f"the pooled map would be empty: the map is {size[0]}x{size[1]}, "
             f"epilogue.kernel {kernel}, epilogue.padding {padding}"
@@ -107,22 +82,11 @@ def check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     _check_tensors(x, weight, bias)
 
 
-def check_update(
-    x: Tensor,
-    y: Tensor,
-    u: Tensor,
-    weight: Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    padding_mode: str,
-) -> None:
+def check_update(x: Tensor, y: Tensor, u: Tensor, weight: Tensor, c: Convolution) -> None:
     check_are_tensors(x=x, y=y, u=u, weight=weight)
     if weight.dim() == 4:
-        check_conv2d(x, weight, None, stride, padding, dilation, groups, padding_mode)
-        size = output_size(tuple(x.shape[2:]), tuple(weight.shape[2:]), stride, padding, dilation)
-        expected = (x.shape[0], weight.shape[0], *size)
+        check_conv2d(x, weight, None, c)
+        expected = (x.shape[0], weight.shape[0], *conv2d_size(x, weight, c))
     else:
         check_linear(x, weight, None)
         expected = (*x.shape[:-1], weight.shape[0])
@@ -143,42 +107,13 @@ def check_pre_activations(u: Tensor, groups: int) -> None:
     _check_groups(groups, u.shape[1])
 
 
-def check_competition(
-    neurons: int,
-    t_invert: float,
-    wta: str,
-    rank: int,
-    lebesgue_p: float = 2.0,
-    delta: float = 2.0,
-    tie_rule: str = "first",
-) -> None:
-    for name, value in (("t_invert", t_invert), ("lebesgue_p", lebesgue_p), ("delta", delta)):
-        _check_number(name, value)
-    if isinstance(rank, bool) or not isinstance(rank, int):
-        raise TypeError(f"rank must be an int; got {rank!r}")
-    if neurons < 1:
-        raise ValueError(f"weight must hold at least one neuron a group; got {neurons}")
-    if wta not in WTA:
-        raise ValueError(f"wta must be one of {', '.join(WTA)}; got {wta!r}")
-    if tie_rule not in TIE_RULES:
-        raise ValueError(f"tie_rule must be one of {', '.join(TIE_RULES)}; got {tie_rule!r}")
-    if not 0 < t_invert < float("inf"):
-        raise ValueError(f"t_invert must be positive and finite; got {t_invert!r}")
-    if wta == "hard_anti" and not 1 <= rank <= neurons:
-        raise ValueError(f"rank must lie in 1..{neurons}, the neurons of a group; got {rank!r}")
-    if not 1 <= lebesgue_p < float("inf"):
-        raise ValueError(f"lebesgue_p must be at least 1 and finite; got {lebesgue_p!r}")
-
-
 def check_step(weight: Tensor, delta_w: Tensor | None, lebesgue_p: float) -> None:
     check_are_tensors(weight=weight, delta_w=delta_w)
     if weight.dim() < 2:
         raise ValueError(f"weight must have neurons in dimension 0; got {tuple(weight.shape)}")
     if delta_w is not None and delta_w.shape != weight.shape:
         raise ValueError(f"delta_w must be {tuple(weight.shape)}; got {tuple(delta_w.shape)}")
-    _check_number("lebesgue_p", lebesgue_p)
-    if not 1 <= lebesgue_p < float("inf"):
-        raise ValueError(f"lebesgue_p must be at least 1 and finite; got {lebesgue_p!r}")
+    check_lebesgue_p(lebesgue_p)
 
 
 def check_are_tensors(**tensors: Tensor | None) -> None:
@@ -187,22 +122,22 @@ def check_are_tensors(**tensors: Tensor | None) -> None:
             raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
 
 
-def _check_number(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-
-
 def _check_groups(groups: int, filters: int) -> None:
-    if isinstance(groups, bool) or not isinstance(groups, int):
-        raise TypeError(f"groups must be an int; got {groups!r}")
+    check_int("groups", groups)
     if groups < 1 or filters % groups:
         raise ValueError(
             f"groups must be a positive divisor of the {filters} filters; got {groups}"
         )
 
 
-def _is_pair(value: object) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 2
+def _check_padding(padding: tuple[int, int], mode: str, size: tuple[int, int]) -> None:
+    limit = {"reflect": -1, "circular": 0}.get(mode)
+    if limit is not None and any(p > n + limit for p, n in zip(padding, size, strict=True)):
+        least = "smaller than" if mode == "reflect" else "at most"
+        raise ValueError(
+            f"padding must be {least} the image for padding_mode={mode!r}; got {padding} "
+            f"for an image of {size[0]}x{size[1]}"
+        )
 
 
 def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-from softhebb_fast.ops import schema
+from softhebb_fast import extension
 
 VARIABLE = "SOFTHEBB_FAST_PRECISION"
 PRECISIONS = ("ieee", "bf16x3", "bf16x6", "tf32", "tf32x3")
@@ -37,7 +37,7 @@ def why_not(precision: str, device_type: str) -> str | None:
         return None if device_type == "cuda" else "it is for CUDA tensors"
     if device_type != "cpu":
         return "it is for CPU tensors"
-    return schema.MISSING or schema.call.bf16x3_missing() or None
+    return extension.MISSING or extension.call.bf16x3_missing() or None
 
 
 @contextmanager

@@ -20,10 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast.epilogue import Epilogue
+from softhebb_fast.options import CONVOLUTION, Competition, Convolution, Epilogue, Rate
 
-WTA = ("soft_anti", "soft", "hard", "hard_anti")
-TIE_RULES = ("first", "spread")
 EPSILON = 1e-30
 
 
@@ -47,89 +45,86 @@ def conv2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    *,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    t_invert: float,
-    wta: str,
-    delta: float,
-    rank: int,
-    padding_mode: str,
-    pre_triangle: bool,
-    lebesgue_p: float,
-    tie_rule: str = "first",
+    convolution: Convolution,
+    competition: Competition,
 ) -> SoftHebbOutput:
     """Convolution, competition and update of one batch ``x [B, C, H, W]``."""
     x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
-    x_c = pad(x_c, padding, padding_mode)
-    u = F.conv2d(x_c, lebesgue_weight(w_c, lebesgue_p), b_c, stride, 0, dilation, groups)
-    if pre_triangle:
+    x_c = pad(x_c, convolution.padding, convolution.padding_mode)
+    wt = lebesgue_weight(w_c, competition.lebesgue_p)
+    stride, _, dilation, groups, *_ = convolution
+    u = F.conv2d(x_c, wt, b_c, stride, 0, dilation, groups)
+    if convolution.pre_triangle:
         u = F.relu(u - u.mean(dim=1, keepdim=True))
     with torch.no_grad():
-        y = soft_wta(u, t_invert, wta, groups=groups, delta=delta, rank=rank, tie_rule=tie_rule)
-        d = hebbian_update(x_c, y, u, w_c, stride=stride, dilation=dilation, groups=groups)
-        b = None if b_c is None else bias_update(y, b_c, t_invert, wta)
+        y = soft_wta(u, competition, groups=groups)
+        d = hebbian_update(x_c, y, u, w_c, convolution)
+        b = None if b_c is None else bias_update(y, b_c, competition)
     return _as_output(x, weight, bias, u, d, b)
 
 
 def linear(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    *,
-    t_invert: float,
-    wta: str,
-    delta: float,
-    rank: int,
-    lebesgue_p: float,
-    tie_rule: str = "first",
+    x: Tensor, weight: Tensor, bias: Tensor | None, competition: Competition
 ) -> SoftHebbOutput:
     """Matrix product, competition and update of one batch ``x [B, N]``."""
     x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
-    u = F.linear(x_c, lebesgue_weight(w_c, lebesgue_p), b_c)
+    u = F.linear(x_c, lebesgue_weight(w_c, competition.lebesgue_p), b_c)
     with torch.no_grad():
-        y = soft_wta(u, t_invert, wta, delta=delta, rank=rank, overwrite=True, tie_rule=tie_rule)
+        y = soft_wta(u, competition, overwrite=True)
         d = hebbian_update(x_c, y, u, w_c)
-        b = None if b_c is None else bias_update(y, b_c, t_invert, wta)
+        b = None if b_c is None else bias_update(y, b_c, competition)
     return _as_output(x, weight, bias, u, d, b)
 
 
 @torch.no_grad()
 def conv2d_step_(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    rate: Rate,
+    convolution: Convolution,
+    competition: Competition,
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d``, then ``hebbian_step_``: u and the direction of the bias."""
-    out = conv2d(x, weight, bias, **options)
-    hebbian_step_(weight, out.delta_w, lr, lr_power, options["lebesgue_p"])
+    out = conv2d(x, weight, bias, convolution, competition)
+    hebbian_step_(weight, out.delta_w, *rate, competition.lebesgue_p)
     return out.u, out.delta_b
 
 
 @torch.no_grad()
 def linear_step_(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
+    x: Tensor, weight: Tensor, bias: Tensor | None, rate: Rate, competition: Competition
 ) -> tuple[Tensor, Tensor | None]:
     """``linear``, then ``hebbian_step_``: u and the direction of the bias."""
-    out = linear(x, weight, bias, **options)
-    hebbian_step_(weight, out.delta_w, lr, lr_power, options["lebesgue_p"])
+    out = linear(x, weight, bias, competition)
+    hebbian_step_(weight, out.delta_w, *rate, competition.lebesgue_p)
     return out.u, out.delta_b
 
 
 @torch.no_grad()
 def block_forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    convolution: Convolution,
+    competition: Competition,
+    epilogue: Epilogue,
 ) -> Tensor:
     """The epilogue of ``conv2d``'s u."""
-    return epilogue.apply(conv2d(x, weight, bias, **options).u)
+    return epilogue.apply(conv2d(x, weight, bias, convolution, competition).u)
 
 
 @torch.no_grad()
 def block_update(
-    x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    convolution: Convolution,
+    competition: Competition,
+    epilogue: Epilogue,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The epilogue of ``conv2d``'s u, delta_w and delta_b."""
-    out = conv2d(x, weight, bias, **options)
+    out = conv2d(x, weight, bias, convolution, competition)
     return epilogue.apply(out.u), out.delta_w, out.delta_b
 
 
@@ -138,14 +133,13 @@ def block_step_(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    rate: Rate,
+    convolution: Convolution,
+    competition: Competition,
     epilogue: Epilogue,
-    *,
-    lr: float,
-    lr_power: float,
-    **options,
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d_step_`` with the epilogue of u instead of u."""
-    u, delta_b = conv2d_step_(x, weight, bias, lr=lr, lr_power=lr_power, **options)
+    u, delta_b = conv2d_step_(x, weight, bias, rate, convolution, competition)
     return epilogue.apply(u), delta_b
 
 
@@ -165,37 +159,31 @@ def lebesgue_weight(weight: Tensor, lebesgue_p: float) -> Tensor:
 
 
 def soft_wta(
-    u: Tensor,
-    t_invert: float,
-    wta: str,
-    *,
-    groups: int = 1,
-    delta: float = 2.0,
-    rank: int = 3,
-    overwrite: bool = False,
-    tie_rule: str = "first",
+    u: Tensor, competition: Competition, *, groups: int = 1, overwrite: bool = False
 ) -> Tensor:
-    """The competition variable y of pre-activations ``u [B, K, ...]``, neurons in dimension 1."""
+    """The competition variable y of pre-activations ``u [B, K, ...]``, neurons in dimension 1.
+
+    ``overwrite`` is the linear layer's form of ``"hard_anti"``.
+    """
     if groups > 1:
-        options = {"delta": delta, "rank": rank, "overwrite": overwrite, "tie_rule": tie_rule}
-        return torch.cat(
-            [soft_wta(part, t_invert, wta, **options) for part in u.chunk(groups, dim=1)], dim=1
-        )
-    if wta == "soft":
-        return torch.softmax(t_invert * u, dim=1)
-    winner = winners(u, tie_rule)
-    if wta == "soft_anti":
-        p = torch.softmax(t_invert * u, dim=1)
+        parts = u.chunk(groups, dim=1)
+        return torch.cat([soft_wta(p, competition, overwrite=overwrite) for p in parts], dim=1)
+    soft, anti = competition.soft, competition.anti
+    p = torch.softmax(competition.t_invert * u, dim=1) if soft else None
+    if soft and not anti:
+        return p
+    winner = winners(u, competition.tie_rule)
+    if soft:
         return (-p).scatter(1, winner, p.gather(1, winner))
     y = torch.zeros_like(u).scatter(1, winner, 1.0)
-    if wta == "hard":
+    if not anti:
         return y
     order = u.sort(dim=1, descending=True, stable=True).indices
     first = (order == winner).byte().sort(dim=1, descending=True, stable=True).indices
-    anti = order.gather(1, first).narrow(1, rank - 1, 1)
+    loser = order.gather(1, first).narrow(1, competition.rank - 1, 1)
     if overwrite:
-        return y.scatter(1, anti, -delta)
-    return y.scatter_add(1, anti, torch.full_like(anti, -delta, dtype=u.dtype))
+        return y.scatter(1, loser, -competition.delta)
+    return y.scatter_add(1, loser, torch.full_like(loser, -competition.delta, dtype=u.dtype))
 
 
 def winners(u: Tensor, tie_rule: str = "first") -> Tensor:
@@ -220,19 +208,13 @@ def position_hashes(u: Tensor) -> Tensor:
 
 
 def hebbian_update(
-    x: Tensor,
-    y: Tensor,
-    u: Tensor,
-    weight: Tensor,
-    *,
-    stride: tuple[int, int] = (1, 1),
-    dilation: tuple[int, int] = (1, 1),
-    groups: int = 1,
+    x: Tensor, y: Tensor, u: Tensor, weight: Tensor, convolution: Convolution = CONVOLUTION
 ) -> Tensor:
     """The normalised ascent direction, of the shape of ``weight``.
 
     ``x`` is the input as the product saw it: padded ``[B, C, H, W]``, or ``[B, N]``.
     """
+    stride, _, dilation, groups, *_ = convolution
     if weight.dim() == 4:
         yx = torch.nn.grad.conv2d_weight(x, weight.shape, y, stride, 0, dilation, groups)
         yx = yx.contiguous()
@@ -246,15 +228,15 @@ def hebbian_update(
     return d / (per_neuron.view(-1, *[1] * (weight.dim() - 1)) + EPSILON)
 
 
-def bias_update(y: Tensor, bias: Tensor, t_invert: float, wta: str) -> Tensor | None:
+def bias_update(y: Tensor, bias: Tensor, competition: Competition) -> Tensor | None:
     """``(sum_p y - e^(t b) n) / e^(t b)`` over n positions, divided by its largest magnitude.
 
     Hard competitions have no rule for the bias: None.
     """
-    if wta not in ("soft", "soft_anti"):
+    if not competition.soft:
         return None
     positions = y.numel() // y.shape[1]
-    prior = torch.exp(t_invert * bias)
+    prior = torch.exp(competition.t_invert * bias)
     d = (y.transpose(0, 1).flatten(1).sum(dim=1) - prior * positions) / prior
     return d / (d.abs().max() + EPSILON)
 

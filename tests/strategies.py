@@ -9,8 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softhebb_fast.checks import PADDING_MODES
-from softhebb_fast.reference import WTA
+from softhebb_fast.options import PADDING_MODES, WTA
 
 
 @dataclass

@@ -10,19 +10,19 @@ import sys
 import pytest
 import torch
 
-from softhebb_fast import ops, precision
-from softhebb_fast.ops import schema
+from softhebb_fast import extension, precision
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import load_run, read_config
 from softhebb_fast.training.trainer import Trainer
+from tests.by_keyword import ops
 from tests.capture_safety import CUDA, fake_cuda
 from tests.cpp.test_layer import LINEAR, layer
 from tests.tiny import CONFIG, trainer, write_mnist_subset
 
 MISSING = precision.why_not("bf16x3", "cpu")
 needs_tiles = pytest.mark.skipif(MISSING is not None, reason=f"bf16x3: {MISSING}")
-needs_cpp = pytest.mark.skipif(schema.MISSING is not None, reason=str(schema.MISSING))
+needs_cpp = pytest.mark.skipif(extension.MISSING is not None, reason=str(extension.MISSING))
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_the_kernels_refuse_what_they_do_not_have(monkeypatch):
     assert u(x.double(), weight.double()).dtype == torch.float64
 
 
-@pytest.mark.skipif(MISSING is None or schema.MISSING is not None, reason="bf16x3 can be had")
+@pytest.mark.skipif(MISSING is None or extension.MISSING is not None, reason="bf16x3 can be had")
 def test_without_tiles_a_named_precision_raises_and_torchs_setting_is_float32():
     x, weight = layer((4, 80), (70, 80))
     expected = u(x, weight)

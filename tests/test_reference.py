@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 
-from softhebb_fast import functional, reference
-from softhebb_fast.reference import WTA
+from softhebb_fast import functional
+from softhebb_fast.options import WTA
 from tests import oracle, strategies
+from tests.by_keyword import reference
 from tests.tolerances import (
     TOLERANCES,
     assert_close,

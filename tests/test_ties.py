@@ -15,6 +15,7 @@ from softhebb_fast.functional import (
 )
 from softhebb_fast.models import build
 from softhebb_fast.nn import Block
+from softhebb_fast.options import TIE_RULES, WTA
 from softhebb_fast.presets import get_preset
 from softhebb_fast.training.metrics import layer_metrics
 
@@ -80,7 +81,7 @@ def test_the_winner_has_rank_one_whoever_it_is():
 
 def test_without_ties_the_rules_agree_bit_for_bit():
     u = images(4, 7, 5, 5)
-    for wta in reference.WTA:
+    for wta in WTA:
         assert torch.equal(soft_wta(u, 3.0, wta), soft_wta(u, 3.0, wta, tie_rule="spread"))
 
 
@@ -94,7 +95,7 @@ def test_statistics_follow_the_rule():
 
 
 @NATIVE
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_native_winners_are_those_of_the_reference(wta, dtype, threads):
@@ -107,7 +108,7 @@ def test_the_native_winners_are_those_of_the_reference(wta, dtype, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for rule in reference.TIE_RULES:
+        for rule in TIE_RULES:
             native, plain = (
                 softhebb_conv2d(x, weight, tie_rule=rule, backend=backend, **options)
                 for backend in ("cpp", "reference")

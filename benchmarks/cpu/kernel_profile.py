@@ -23,7 +23,7 @@ from benchmarks.cpu import report
 from softhebb_fast import ops, reference
 from softhebb_fast.bench.cases import Part, select
 from softhebb_fast.bench.inputs import inputs
-from softhebb_fast.epilogue import Epilogue
+from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
 
 PARTS = ("im2col", "transforms", "products", "competition", "pooling", "apply")
 NETWORKS = ("cifar10", "mnist-128", "mnist-mlp")
@@ -103,13 +103,11 @@ def steps(about: tuple, part: Part, x: Tensor, weight: Tensor, repeats: int) -> 
 
 def step(part: Part, x: Tensor, weight: Tensor) -> None:
     """The block's step; of a linear layer, the layer's alone."""
-    rate = {"lr": part.layer.lr, "lr_power": part.layer.lr_power}
+    rate = Rate(part.layer.lr, part.layer.lr_power)
     if part.layer.kind == "conv":
-        ops.block_step_(x, weight, None, epilogue(part), **rate, **options(part))
+        ops.block_step_(x, weight, None, rate, *options(part), epilogue(part))
     else:
-        names = ("t_invert", "wta", "delta", "rank", "lebesgue_p")
-        competition = {name: options(part)[name] for name in names}
-        ops.linear_step_(x.flatten(1), weight, None, **rate, **competition)
+        ops.linear_step_(x.flatten(1), weight, None, rate, part.competition)
 
 
 def features(about: tuple, part: Part, weight: Tensor, repeats: int) -> Iterator[tuple]:
@@ -117,7 +115,7 @@ def features(about: tuple, part: Part, weight: Tensor, repeats: int) -> Iterator
     run = {
         method: lambda switch=switch: (
             os.environ.update({SWITCH: switch}),
-            ops.block_forward(x, weight, None, epilogue(part), **options(part)),
+            ops.block_forward(x, weight, None, *options(part), epilogue(part)),
         )
         for method, switch in (("direct", "0"), ("winograd", "1"))
     }
@@ -131,13 +129,8 @@ def epilogue(part: Part) -> Epilogue:
     return Epilogue(True, part.layer.activation[1], pool.kind, *sizes)
 
 
-def options(part: Part, wta: str | None = None) -> dict:
-    layer = part.layer
-    return dict(
-        stride=(1, 1), padding=(layer.padding,) * 2, dilation=(1, 1), groups=1,
-        t_invert=layer.t_invert, wta=wta or layer.rule, delta=2.0, rank=3,
-        padding_mode="reflect", pre_triangle=False, lebesgue_p=2.0,
-    )  # fmt: skip
+def options(part: Part, wta: str | None = None) -> tuple[Convolution, Competition]:
+    return part.convolution, part.competition._replace(wta=wta or part.layer.rule)
 
 
 def _is_3x3(part: Part) -> bool:
@@ -146,10 +139,10 @@ def _is_3x3(part: Part) -> bool:
 
 def errors(about: tuple, part: Part, x: Tensor, weight: Tensor) -> Iterator[tuple]:
     """Of u and of the direction, with the competition in which no winner changes hands."""
-    exact = reference.conv2d(x.double(), weight.double(), None, **options(part, "soft"))
+    exact = reference.conv2d(x.double(), weight.double(), None, *options(part, "soft"))
     for method, switch in (("direct", "0"), ("winograd", "1")):
         os.environ[SWITCH] = switch
-        out = ops.conv2d(x, weight, None, **options(part, "soft"))
+        out = ops.conv2d(x, weight, None, *options(part, "soft"))
         for name in ("u", "delta_w"):
             yield from error(about, method, name, getattr(out, name), getattr(exact, name))
 

@@ -26,8 +26,8 @@ import torch
 
 from benchmarks.gpu.offline import TARGETS, Launch, record, resources
 from softhebb_fast import kernels
-from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.files import write_csv
+from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
 
 TABLE = Path(__file__).with_name("budget.csv")
 # x, weight, padding: the CIFAR-10 net at batch 10, the first MNIST layer, the last one of STL-10,
@@ -53,18 +53,7 @@ POOLS = {"cifar10-3": AVG, "cifar10-3@100": AVG, "stl10-4": AVG}
 KEY = ("layer", "call", "precision", "target", "kernel")
 CONFIG = ("tile", "warps", "stages")
 FOUND = ("registers", "spills", "shared", "occupancy", "matrix", "loop_loads", "loop_loads_128")
-OPTIONS = {
-    "stride": (1, 1),
-    "dilation": (1, 1),
-    "groups": 1,
-    "t_invert": 1.0,
-    "wta": "soft_anti",
-    "delta": 2.0,
-    "rank": 3,
-    "padding_mode": "reflect",
-    "pre_triangle": False,
-    "lebesgue_p": 2.0,
-}
+COMPETITION = Competition(t_invert=1.0)
 
 
 def step(layer: str, precision: str, call: str = "step", last: bool = False) -> partial:
@@ -88,12 +77,12 @@ def on_meta(
     w = torch.empty(w_shape, dtype=dtype, device="meta")
     if last or x_shape[1] > 3:
         x, w = (t.to(memory_format=torch.channels_last) for t in (x, w))
-    options, rates = OPTIONS | {"padding": (padding, padding)}, {"lr": 0.1, "lr_power": 0.5}
+    options, rate = (Convolution(padding=(padding, padding)), COMPETITION), Rate(0.1)
     if call == "features":
-        return partial(kernels.block_forward, x, w, None, pool, **options)
+        return partial(kernels.block_forward, x, w, None, *options, pool)
     if call == "block":
-        return partial(kernels.block_step_, x, w, None, pool, **rates, **options)
-    return partial(kernels.conv2d_step_, x, w, None, **rates, **options)
+        return partial(kernels.block_step_, x, w, None, rate, *options, pool)
+    return partial(kernels.conv2d_step_, x, w, None, rate, *options)
 
 
 def launches(layer: str, call: str, precision: str, target: str) -> list[Launch]:

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from triton.testing import do_bench
 
-from benchmarks.gpu.budget import OPTIONS
+from benchmarks.gpu.budget import COMPETITION
 from benchmarks.gpu.layers import LAYERS
 from benchmarks.gpu.offline import ARCHITECTURES, Launch, record, resources
 from softhebb_fast import kernels
@@ -40,6 +40,7 @@ from softhebb_fast.files import write_csv
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.autotune import candidates
 from softhebb_fast.kernels.configs import Config
+from softhebb_fast.options import Convolution, Rate
 
 RESULTS = Path(__file__).parents[1] / "results"
 SWEEP = RESULTS / "gpu_sweep.csv"
@@ -98,14 +99,13 @@ def run(step: Step, x: Tensor, w: Tensor) -> None:
     """The step; its rate is so small that the weights stay what they are."""
     narrow = step.precision == "bfloat16"
     os.environ["SOFTHEBB_FAST_PRECISION"] = "ieee" if narrow else step.precision
-    rates = {"lr": 1e-6, "lr_power": 0.5}
+    rate = Rate(1e-6)
     with configs.chosen(dict(step.choice)):
         if x.dim() == 2:
-            names = ("t_invert", "wta", "delta", "rank", "lebesgue_p")
-            kernels.linear_step_(x, w, None, **rates, **{n: OPTIONS[n] for n in names})
+            kernels.linear_step_(x, w, None, rate, COMPETITION)
         else:
-            padding = {"padding": (NETS[step.layer][2],) * 2}
-            kernels.conv2d_step_(x, w, None, **rates, **OPTIONS, **padding)
+            convolution = Convolution(padding=(NETS[step.layer][2],) * 2)
+            kernels.conv2d_step_(x, w, None, rate, convolution, COMPETITION)
 
 
 def launches(step: Step, target: str) -> list[Launch]:

@@ -9,6 +9,7 @@ from functools import cache
 from math import prod
 
 from softhebb_fast.checks import output_size
+from softhebb_fast.options import Competition, Convolution
 from softhebb_fast.presets import Layer, Preset, get_preset
 
 FLOAT = 4
@@ -52,6 +53,18 @@ class Part:
         return self.layer.out, channels // self.layer.groups, self.layer.kernel, self.layer.kernel
 
     @property
+    def convolution(self) -> Convolution:
+        layer = self.layer
+        pairs = ((n, n) for n in (layer.stride, layer.padding, layer.dilation))
+        return Convolution(*pairs, layer.groups, layer.padding_mode, layer.pre_triangle)
+
+    @property
+    def competition(self) -> Competition:
+        layer = self.layer
+        numbers = (layer.delta, layer.rank, layer.lebesgue_p)
+        return Competition(layer.t_invert, layer.rule, *numbers)
+
+    @property
     def map(self) -> tuple[int, int]:
         """Rows and columns of u; 1 and 1 for a linear layer."""
         if self.layer.kind == "linear":
@@ -64,7 +77,7 @@ class Part:
         """What the layer's block passes on, (C, H, W)."""
         size, pool = self.map, self.layer.pool
         if pool is not None:
-            pairs = (pool.kernel, pool.stride, pool.padding, 1)
+            pairs = (pool.kernel, pool.stride, pool.padding)
             size = output_size(size, *((n, n) for n in pairs))
         return self.layer.out, *size
 

@@ -22,6 +22,7 @@ from softhebb_fast.bench import eager
 from softhebb_fast.bench.cases import Case, Part
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.providers import Provider
+from softhebb_fast.options import Rate
 
 MOST_FLOPS = 5e10  # of the step that is checked: some seconds in float64 on a small CPU
 
@@ -90,26 +91,11 @@ def expected(
 
 def reference_step(part: Part, x: Tensor, weight: Tensor) -> Tensor:
     """u of the reference, which steps ``weight`` in place."""
-    layer = part.layer
-    rate = {"lr": layer.lr, "lr_power": layer.lr_power}
-    competition = {
-        "t_invert": layer.t_invert,
-        "wta": layer.rule,
-        "delta": layer.delta,
-        "rank": layer.rank,
-        "lebesgue_p": layer.lebesgue_p,
-    }
-    if layer.kind == "linear":
-        return reference.linear_step_(x.flatten(1), weight, None, **rate, **competition)[0]
-    geometry = {
-        "stride": (layer.stride,) * 2,
-        "padding": (layer.padding,) * 2,
-        "dilation": (layer.dilation,) * 2,
-        "groups": layer.groups,
-        "padding_mode": layer.padding_mode,
-        "pre_triangle": layer.pre_triangle,
-    }
-    return reference.conv2d_step_(x, weight, None, **rate, **competition, **geometry)[0]
+    rate = Rate(part.layer.lr, part.layer.lr_power)
+    if part.layer.kind == "linear":
+        return reference.linear_step_(x.flatten(1), weight, None, rate, part.competition)[0]
+    options = (part.convolution, part.competition)
+    return reference.conv2d_step_(x, weight, None, rate, *options)[0]
 
 
 def complaint(

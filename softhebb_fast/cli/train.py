@@ -17,10 +17,10 @@ from softhebb_fast.cli import reproduce
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
 from softhebb_fast.data import NAMES
 from softhebb_fast.init import INITS
+from softhebb_fast.options import TIE_RULES
 from softhebb_fast.plots import plot_run
 from softhebb_fast.precision import PRECISIONS, VARIABLE
 from softhebb_fast.presets import PRESETS
-from softhebb_fast.reference import TIE_RULES
 from softhebb_fast.training import metrics
 from softhebb_fast.training.config import CACHE_DTYPES, MODES, RunConfig
 from softhebb_fast.training.trainer import Trainer

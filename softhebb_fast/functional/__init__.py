@@ -1,6 +1,5 @@
 """The public functions: arguments checked, shapes documented, backend chosen."""
 
-from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.functional.components import (
     CompetitionStatistics,
     competition_statistics,
@@ -19,6 +18,7 @@ from softhebb_fast.functional.operators import (
     softhebb_linear,
     softhebb_linear_step_,
 )
+from softhebb_fast.options import Epilogue
 from softhebb_fast.reference import SoftHebbOutput
 
 __all__ = [

@@ -8,26 +8,21 @@ import torch
 from torch import Tensor
 
 from softhebb_fast import reference
-from softhebb_fast.checks import (
-    check_competition,
-    check_pre_activations,
-    check_step,
-    check_update,
-    pair,
-)
+from softhebb_fast.checks import check_pre_activations, check_step, check_update
 from softhebb_fast.functional.autocast import autocast_disabled
+from softhebb_fast.options import COMPETITION, CONVOLUTION, Competition, Convolution
 
 
 def soft_wta(
     u: Tensor,
-    t_invert: float = 12.0,
-    wta: str = "soft_anti",
+    t_invert: float = COMPETITION.t_invert,
+    wta: str = COMPETITION.wta,
     *,
-    groups: int = 1,
-    delta: float = 2.0,
-    rank: int = 3,
+    groups: int = CONVOLUTION.groups,
+    delta: float = COMPETITION.delta,
+    rank: int = COMPETITION.rank,
     overwrite: bool = False,
-    tie_rule: str = "first",
+    tie_rule: str = COMPETITION.tie_rule,
 ) -> Tensor:
     """The competition variable y of pre-activations ``u [B, K]`` or ``[B, K, ...]``, same shape.
 
@@ -36,17 +31,12 @@ def soft_wta(
     ``softhebb_conv2d``.
     """
     check_pre_activations(u, groups)
-    check_competition(u.shape[1] // groups, t_invert, wta, rank, delta=delta, tie_rule=tie_rule)
-    return reference.soft_wta(
-        reference.accumulated(u),
-        t_invert,
-        wta,
-        groups=groups,
-        delta=delta,
-        rank=rank,
-        overwrite=overwrite,
-        tie_rule=tie_rule,
-    ).to(u.dtype)
+    competition = Competition(t_invert, wta, delta, rank, tie_rule=tie_rule)
+    competition = competition.checked(u.shape[1] // groups)
+    y = reference.soft_wta(
+        reference.accumulated(u), competition, groups=groups, overwrite=overwrite
+    )
+    return y.to(u.dtype)
 
 
 def hebbian_update(
@@ -55,11 +45,11 @@ def hebbian_update(
     u: Tensor,
     weight: Tensor,
     *,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
-    groups: int = 1,
-    padding_mode: str = "reflect",
+    stride: int | tuple[int, int] = CONVOLUTION.stride,
+    padding: int | tuple[int, int] = CONVOLUTION.padding,
+    dilation: int | tuple[int, int] = CONVOLUTION.dilation,
+    groups: int = CONVOLUTION.groups,
+    padding_mode: str = CONVOLUTION.padding_mode,
 ) -> Tensor:
     """The normalised ascent direction of ``weight`` for any competition variable ``y``.
 
@@ -67,20 +57,18 @@ def hebbian_update(
     x ``[B, N]``, y and u ``[B, K]``, weight ``[K, N]``. Returns a tensor like ``weight``. With
     ``y`` a one-hot target this is the supervised Hebbian rule. Errors as in ``softhebb_conv2d``.
     """
-    stride, padding = pair(stride, "stride"), pair(padding, "padding", least=0)
-    dilation = pair(dilation, "dilation")
-    check_update(x, y, u, weight, stride, padding, dilation, groups, padding_mode)
+    convolution = Convolution(stride, padding, dilation, groups, padding_mode).checked()
+    check_update(x, y, u, weight, convolution)
     x, y, u, w = (reference.accumulated(t) for t in (x, y, u, weight))
-    padded = reference.pad(x, padding, padding_mode) if w.dim() == 4 else x
+    if w.dim() == 4:
+        x = reference.pad(x, convolution.padding, padding_mode)
     with autocast_disabled(w.device):
-        d = reference.hebbian_update(
-            padded, y, u, w, stride=stride, dilation=dilation, groups=groups
-        )
+        d = reference.hebbian_update(x, y, u, w, convolution)
     return d.to(weight.dtype)
 
 
 def norm_dependent_rate(
-    weight: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+    weight: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = COMPETITION.lebesgue_p
 ) -> Tensor:
     """The rate ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` of every neuron k, ``[K]``.
 
@@ -92,7 +80,11 @@ def norm_dependent_rate(
 
 
 def hebbian_step_(
-    weight: Tensor, delta_w: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+    weight: Tensor,
+    delta_w: Tensor,
+    lr: float,
+    lr_power: float = 0.5,
+    lebesgue_p: float = COMPETITION.lebesgue_p,
 ) -> Tensor:
     """``W += norm_dependent_rate(W) * delta_w`` in place; returns ``weight``. delta_w as weight."""
     check_step(weight, delta_w, lebesgue_p)
@@ -115,19 +107,18 @@ class CompetitionStatistics(NamedTuple):
 @torch.no_grad()
 def competition_statistics(
     u: Tensor,
-    t_invert: float = 12.0,
-    wta: str = "soft_anti",
+    t_invert: float = COMPETITION.t_invert,
+    wta: str = COMPETITION.wta,
     *,
-    groups: int = 1,
-    tie_rule: str = "first",
+    groups: int = CONVOLUTION.groups,
+    tie_rule: str = COMPETITION.tie_rule,
 ) -> CompetitionStatistics:
     """Winner statistics of pre-activations ``u [B, K]`` or ``[B, K, ...]``; NaN without any."""
     check_pre_activations(u, groups)
-    check_competition(u.shape[1] // groups, t_invert, wta, 1, tie_rule=tie_rule)
-    rule = "soft" if wta.startswith("soft") else "hard"
-    p = reference.soft_wta(
-        reference.accumulated(u), t_invert, rule, groups=groups, tie_rule=tie_rule
-    )
+    competition = Competition(t_invert, wta, rank=1, tie_rule=tie_rule)
+    competition = competition.checked(u.shape[1] // groups)
+    shared = competition._replace(wta="soft" if competition.soft else "hard")
+    p = reference.soft_wta(reference.accumulated(u), shared, groups=groups)
     share = p.transpose(0, 1).flatten(1).mean(dim=1)
     top = p.unflatten(1, (groups, -1)).amax(dim=2)
     return CompetitionStatistics(share, float(top.mean()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,15 +11,21 @@ from torch import Tensor
 from softhebb_fast.backends import resolve
 from softhebb_fast.checks import (
     check_are_tensors,
-    check_competition,
     check_conv2d,
     check_epilogue,
     check_linear,
-    output_size,
-    pair,
+    conv2d_size,
 )
-from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.functional.autocast import autocast_disabled
+from softhebb_fast.options import (
+    COMPETITION,
+    CONVOLUTION,
+    Competition,
+    Convolution,
+    Epilogue,
+    Rate,
+    conv2d_options,
+)
 from softhebb_fast.reference import SoftHebbOutput
 
 
@@ -34,8 +40,8 @@ class BlockOutput(NamedTuple):
     """What ``softhebb_block`` gives; ``delta_w`` and ``delta_b`` are None where not asked for."""
 
     out: Tensor
-    delta_w: Tensor | None
-    delta_b: Tensor | None
+    delta_w: Tensor | None = None
+    delta_b: Tensor | None = None
 
 
 def softhebb_conv2d(
@@ -43,18 +49,18 @@ def softhebb_conv2d(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
-    groups: int = 1,
-    t_invert: float = 12.0,
-    wta: str = "soft_anti",
-    delta: float = 2.0,
-    rank: int = 3,
-    padding_mode: str = "reflect",
-    pre_triangle: bool = False,
-    lebesgue_p: float = 2.0,
-    tie_rule: str = "first",
+    stride: int | tuple[int, int] = CONVOLUTION.stride,
+    padding: int | tuple[int, int] = CONVOLUTION.padding,
+    dilation: int | tuple[int, int] = CONVOLUTION.dilation,
+    groups: int = CONVOLUTION.groups,
+    t_invert: float = COMPETITION.t_invert,
+    wta: str = COMPETITION.wta,
+    delta: float = COMPETITION.delta,
+    rank: int = COMPETITION.rank,
+    padding_mode: str = CONVOLUTION.padding_mode,
+    pre_triangle: bool = CONVOLUTION.pre_triangle,
+    lebesgue_p: float = COMPETITION.lebesgue_p,
+    tie_rule: str = COMPETITION.tie_rule,
     backend: str = "auto",
 ) -> SoftHebbOutput:
     """Convolve ``x`` and compute the SoftHebb update of ``weight``, which stays as it is.
@@ -87,25 +93,11 @@ def softhebb_conv2d(
 
     Source: Journé et al. 2023 (arXiv 2209.11883), equations 1 and 2.
     """
-    options = _conv2d_options(
-        x,
-        weight,
-        bias,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        t_invert=t_invert,
-        wta=wta,
-        delta=delta,
-        rank=rank,
-        padding_mode=padding_mode,
-        pre_triangle=pre_triangle,
-        lebesgue_p=lebesgue_p,
-        tie_rule=tie_rule,
-    )
+    convolution = Convolution(stride, padding, dilation, groups, padding_mode, pre_triangle)
+    competition = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
+    options = _checked_conv2d(x, weight, bias, convolution, competition)
     with autocast_disabled(x.device):
-        return _module(backend, x, options).conv2d(x, weight, bias, **options)
+        return _module(backend, x, competition).conv2d(x, weight, bias, *options)
 
 
 def softhebb_conv2d_step_(
@@ -116,19 +108,17 @@ def softhebb_conv2d_step_(
     lr: float,
     lr_power: float = 0.5,
     backend: str = "auto",
-    **options,
+    **options: Any,
 ) -> Step:
     """``softhebb_conv2d`` and ``hebbian_step_`` in one: changes ``weight``, builds no graph.
 
     The rates are ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power``, from the norms before the step. The
     bias is left alone. Options and errors as in ``softhebb_conv2d``.
     """
-    options = _conv2d_options(x, weight, bias, **options)
+    options = _checked_conv2d(x, weight, bias, *conv2d_options(**options))
     with torch.no_grad(), autocast_disabled(x.device):
-        module = _module(backend, x, options)
-        return Step(
-            *module.conv2d_step_(x, weight, bias, lr=float(lr), lr_power=float(lr_power), **options)
-        )
+        module, rate = _module(backend, x, options[1]), Rate(float(lr), float(lr_power))
+        return Step(*module.conv2d_step_(x, weight, bias, rate, *options))
 
 
 def softhebb_conv1d(
@@ -139,7 +129,7 @@ def softhebb_conv1d(
     stride: int = 1,
     padding: int = 0,
     dilation: int = 1,
-    **options,
+    **options: Any,
 ) -> SoftHebbOutput:
     """``softhebb_conv2d`` on ``x [B, C, L]`` and ``weight [K, C / groups, S]``.
 
@@ -166,12 +156,12 @@ def softhebb_linear(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    t_invert: float = 12.0,
-    wta: str = "soft_anti",
-    delta: float = 2.0,
-    rank: int = 3,
-    lebesgue_p: float = 2.0,
-    tie_rule: str = "first",
+    t_invert: float = COMPETITION.t_invert,
+    wta: str = COMPETITION.wta,
+    delta: float = COMPETITION.delta,
+    rank: int = COMPETITION.rank,
+    lebesgue_p: float = COMPETITION.lebesgue_p,
+    tie_rule: str = COMPETITION.tie_rule,
     backend: str = "auto",
 ) -> SoftHebbOutput:
     """Multiply ``x`` by ``weight`` and compute the SoftHebb update of ``weight``.
@@ -180,19 +170,10 @@ def softhebb_linear(
     Options and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the neuron of
     rank ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
     """
-    options = _linear_options(
-        x,
-        weight,
-        bias,
-        t_invert=t_invert,
-        wta=wta,
-        delta=delta,
-        rank=rank,
-        lebesgue_p=lebesgue_p,
-        tie_rule=tie_rule,
-    )
+    given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
+    competition = _checked_linear(x, weight, bias, given)
     with autocast_disabled(x.device):
-        out = _module(backend, x, options).linear(_rows(x), weight, bias, **options)
+        out = _module(backend, x, competition).linear(_rows(x), weight, bias, competition)
     return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]))
 
 
@@ -204,14 +185,13 @@ def softhebb_linear_step_(
     lr: float,
     lr_power: float = 0.5,
     backend: str = "auto",
-    **options,
+    **options: Any,
 ) -> Step:
     """``softhebb_linear`` and ``hebbian_step_`` in one, as ``softhebb_conv2d_step_``."""
-    options = _linear_options(x, weight, bias, **options)
+    competition = _checked_linear(x, weight, bias, Competition(**options))
     with torch.no_grad(), autocast_disabled(x.device):
-        u, delta_b = _module(backend, x, options).linear_step_(
-            _rows(x), weight, bias, lr=float(lr), lr_power=float(lr_power), **options
-        )
+        module, rate = _module(backend, x, competition), Rate(float(lr), float(lr_power))
+        u, delta_b = module.linear_step_(_rows(x), weight, bias, rate, competition)
     return Step(u.view(*x.shape[:-1], weight.shape[0]), delta_b)
 
 
@@ -225,7 +205,7 @@ def softhebb_block(
     lr: float | None = None,
     lr_power: float = 0.5,
     backend: str = "auto",
-    **options,
+    **options: Any,
 ) -> BlockOutput:
     """Convolution, activation and pooling in one pass, learning or not; builds no graph.
 
@@ -242,93 +222,44 @@ def softhebb_block(
     Raises as ``softhebb_conv2d``, and ValueError for an unknown ``update``, a missing ``lr`` or a
     pooled map without a position.
     """
-    options = _conv2d_options(x, weight, bias, **options)
-    size = tuple(x.shape[2:]), tuple(weight.shape[2:])
-    size = output_size(*size, options["stride"], options["padding"], options["dilation"])
-    check_epilogue(epilogue, size)
+    options = _checked_conv2d(x, weight, bias, *conv2d_options(**options))
+    check_epilogue(epilogue, conv2d_size(x, weight, options[0]))
     if update not in (None, "delta_w", "in_place"):
         raise ValueError(f"update must be None, 'delta_w' or 'in_place'; got {update!r}")
     if update == "in_place" and lr is None:
         raise ValueError("lr must be given for update='in_place'; got None")
     with torch.no_grad(), autocast_disabled(x.device):
-        module = _module(backend, x, options)
+        module = _module(backend, x, options[1])
         if update is None:
-            return BlockOutput(
-                module.block_forward(x, weight, bias, epilogue, **options), None, None
-            )
+            return BlockOutput(module.block_forward(x, weight, bias, *options, epilogue))
         if update == "delta_w":
-            return BlockOutput(*module.block_update(x, weight, bias, epilogue, **options))
-        rates = {"lr": float(lr), "lr_power": float(lr_power)}
-        out, delta_b = module.block_step_(x, weight, bias, epilogue, **rates, **options)
-        return BlockOutput(out, None, delta_b)
+            return BlockOutput(*module.block_update(x, weight, bias, *options, epilogue))
+        rate = Rate(float(lr), float(lr_power))
+        out, delta_b = module.block_step_(x, weight, bias, rate, *options, epilogue)
+        return BlockOutput(out, delta_b=delta_b)
 
 
-def _conv2d_options(
+def _checked_conv2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    *,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
-    groups: int = 1,
-    t_invert: float = 12.0,
-    wta: str = "soft_anti",
-    delta: float = 2.0,
-    rank: int = 3,
-    padding_mode: str = "reflect",
-    pre_triangle: bool = False,
-    lebesgue_p: float = 2.0,
-    tie_rule: str = "first",
-) -> dict:
-    """The options of a convolution, checked and in the form that backends take."""
-    stride, padding = pair(stride, "stride"), pair(padding, "padding", least=0)
-    dilation = pair(dilation, "dilation")
-    check_conv2d(x, weight, bias, stride, padding, dilation, groups, padding_mode)
-    check_competition(weight.shape[0] // groups, t_invert, wta, rank, lebesgue_p, delta, tie_rule)
-    return {
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "groups": groups,
-        "t_invert": float(t_invert),
-        "wta": wta,
-        "delta": float(delta),
-        "rank": rank,
-        "padding_mode": padding_mode,
-        "pre_triangle": pre_triangle,
-        "lebesgue_p": float(lebesgue_p),
-        "tie_rule": tie_rule,
-    }
+    convolution: Convolution,
+    competition: Competition,
+) -> tuple[Convolution, Competition]:
+    convolution = convolution.checked()
+    check_conv2d(x, weight, bias, convolution)
+    return convolution, competition.checked(weight.shape[0] // convolution.groups)
 
 
-def _linear_options(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    *,
-    t_invert: float = 12.0,
-    wta: str = "soft_anti",
-    delta: float = 2.0,
-    rank: int = 3,
-    lebesgue_p: float = 2.0,
-    tie_rule: str = "first",
-) -> dict:
-    """The options of a linear layer, checked and in the form that backends take."""
+def _checked_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, competition: Competition
+) -> Competition:
     check_linear(x, weight, bias)
-    check_competition(weight.shape[0], t_invert, wta, rank, lebesgue_p, delta, tie_rule)
-    return {
-        "t_invert": float(t_invert),
-        "wta": wta,
-        "delta": float(delta),
-        "rank": rank,
-        "lebesgue_p": float(lebesgue_p),
-        "tie_rule": tie_rule,
-    }
+    return competition.checked(weight.shape[0])
 
 
-def _module(backend: str, x: Tensor, options: dict) -> ModuleType:
-    return resolve(backend, x.device, x.dtype, options["tie_rule"])
+def _module(backend: str, x: Tensor, competition: Competition) -> ModuleType:
+    return resolve(backend, x.device, x.dtype, competition.tie_rule)
 
 
 def _rows(x: Tensor) -> Tensor:

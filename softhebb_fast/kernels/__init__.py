@@ -11,7 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.kernels import autotune, one_pass
 from softhebb_fast.kernels.apply import apply
 from softhebb_fast.kernels.epilogue import pool
@@ -20,6 +19,7 @@ from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geo
 from softhebb_fast.kernels.operands import Rule, check_dtype, tiling
 from softhebb_fast.kernels.plasticity import plasticity
 from softhebb_fast.kernels.pooling import new_map, pooling
+from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
 from softhebb_fast.precision import as_torch
 from softhebb_fast.reference import SoftHebbOutput
 
@@ -36,13 +36,18 @@ __all__ = [
 
 @torch.no_grad()
 @as_torch("conv2d")
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHebbOutput:
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    convolution: Convolution,
+    competition: Competition,
+) -> SoftHebbOutput:
     """Convolution, competition and update of one batch ``x [B, C, H, W]``.
 
-    float32, float16 or bfloat16. ``options`` are the keyword arguments of ``reference.conv2d``,
-    all of them.
+    float32, float16 or bfloat16.
     """
-    G, rule = _conv2d(x, weight, **options)
+    G, rule = _conv2d(x, weight, convolution, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     u, delta_b = _learn(x, weight, bias, G, rule, delta_w)
     return SoftHebbOutput(u, delta_w, delta_b)
@@ -50,50 +55,58 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHeb
 
 @torch.no_grad()
 @as_torch("linear")
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> SoftHebbOutput:
-    """Matrix product, competition and update of one batch ``x [B, N]``.
-
-    ``options`` are the keyword arguments of ``reference.linear``, all of them.
-    """
-    rule = Rule(**options, overwrite=True)
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, competition: Competition
+) -> SoftHebbOutput:
+    """Matrix product, competition and update of one batch ``x [B, N]``."""
+    G, rule = _linear(x, weight, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
-    u, delta_b = _learn(x, weight, bias, linear_geometry(x, weight), rule, delta_w)
+    u, delta_b = _learn(x, weight, bias, G, rule, delta_w)
     return SoftHebbOutput(u.flatten(1), delta_w, delta_b)
 
 
 @torch.no_grad()
 @as_torch("conv2d")
 def conv2d_step_(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    rate: Rate,
+    convolution: Convolution,
+    competition: Competition,
 ) -> tuple[Tensor, Tensor | None]:
-    """``conv2d`` and ``reference.hebbian_step_`` in one: changes ``weight``.
+    """``conv2d`` and ``reference.hebbian_step_`` in one: u and delta_b; changes ``weight``.
 
-    Gives u and delta_b. The rates come from the norms before the step; ``options`` are those
-    of ``conv2d``.
+    The rates come from the norms before the step.
     """
-    G, rule = _conv2d(x, weight, **options)
-    return _learn(x, weight, bias, G, rule, None, lr, lr_power)
+    G, rule = _conv2d(x, weight, convolution, competition)
+    return _learn(x, weight, bias, G, rule, None, rate)
 
 
 @torch.no_grad()
 @as_torch("linear")
 def linear_step_(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, lr: float, lr_power: float, **options
+    x: Tensor, weight: Tensor, bias: Tensor | None, rate: Rate, competition: Competition
 ) -> tuple[Tensor, Tensor | None]:
     """``linear`` and ``reference.hebbian_step_`` in one, as ``conv2d_step_``."""
-    rule = Rule(**options, overwrite=True)
-    u, delta_b = _learn(x, weight, bias, linear_geometry(x, weight), rule, None, lr, lr_power)
+    G, rule = _linear(x, weight, competition)
+    u, delta_b = _learn(x, weight, bias, G, rule, None, rate)
     return u.flatten(1), delta_b
 
 
 @torch.no_grad()
 @as_torch("conv2d")
 def block_forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    convolution: Convolution,
+    competition: Competition,
+    epilogue: Epilogue,
 ) -> Tensor:
     """The epilogue of ``conv2d``'s u; u itself is not written where its neurons fit a tile."""
     check_dtype(x)
-    G, rule = _conv2d(x, weight, **options)
+    G, rule = _conv2d(x, weight, convolution, competition)
     E = pooling(epilogue, G)
     if x.numel() == 0:
         return new_map(x, G, E.OY, E.OX)
@@ -111,10 +124,15 @@ def block_forward(
 @torch.no_grad()
 @as_torch("conv2d")
 def block_update(
-    x: Tensor, weight: Tensor, bias: Tensor | None, epilogue: Epilogue, **options
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    convolution: Convolution,
+    competition: Competition,
+    epilogue: Epilogue,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """``conv2d`` with the epilogue of u instead of u."""
-    G, rule = _conv2d(x, weight, **options)
+    G, rule = _conv2d(x, weight, convolution, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     out, delta_b = _learn(x, weight, bias, G, rule, delta_w, epilogue=epilogue)
     return out, delta_w, delta_b
@@ -126,32 +144,25 @@ def block_step_(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    rate: Rate,
+    convolution: Convolution,
+    competition: Competition,
     epilogue: Epilogue,
-    *,
-    lr: float,
-    lr_power: float,
-    **options,
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d_step_`` with the epilogue of u instead of u."""
-    G, rule = _conv2d(x, weight, **options)
-    return _learn(x, weight, bias, G, rule, None, lr, lr_power, epilogue)
+    G, rule = _conv2d(x, weight, convolution, competition)
+    return _learn(x, weight, bias, G, rule, None, rate, epilogue)
 
 
 def _conv2d(
-    x: Tensor,
-    weight: Tensor,
-    *,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    padding_mode: str,
-    **rule,
+    x: Tensor, weight: Tensor, convolution: Convolution, competition: Competition
 ) -> tuple[Geometry, Rule]:
-    return (
-        conv2d_geometry(x, weight, stride, padding, dilation, groups, padding_mode),
-        Rule(**rule),
-    )
+    rule = Rule.of(competition, convolution.pre_triangle)
+    return conv2d_geometry(x, weight, convolution), rule
+
+
+def _linear(x: Tensor, weight: Tensor, competition: Competition) -> tuple[Geometry, Rule]:
+    return linear_geometry(x, weight), Rule.of(competition, overwrite=True)
 
 
 @autotune.tuned
@@ -162,8 +173,7 @@ def _learn(
     G: Geometry,
     rule: Rule,
     delta_w: Tensor | None,
-    lr: float = 0.0,
-    lr_power: float = 0.5,
+    rate: Rate = Rate(0.0),  # noqa: B008
     epilogue: Epilogue | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """u, or its epilogue, and delta_b; the update goes into ``delta_w`` or onto the weight."""
@@ -185,5 +195,5 @@ def _learn(
         update = plasticity(x, weight, state, G, rule, T, rated, biased)
         out = state.u
     positions = x.shape[0] * G.pixels
-    apply(weight, bias, update, positions, G, rule, delta_w, delta_b, lr, lr_power, rest)
+    apply(weight, bias, update, positions, G, rule, delta_w, delta_b, *rate, rest)
     return out if rest is None else rest.out, delta_b

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
+from softhebb_fast.options import CONVOLUTION, Convolution
+
 CHUNKS = (128, 64, 32, 16)  # channels: a tile of as many or fewer shows one tap
 
 
@@ -64,22 +66,14 @@ class Geometry(NamedTuple):
         return self.GROUPS * self.K
 
 
-def conv2d_geometry(
-    x: Tensor,
-    weight: Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    padding_mode: str,
-) -> Geometry:
+def conv2d_geometry(x: Tensor, weight: Tensor, c: Convolution) -> Geometry:
     """Geometry of ``x [B, C, H, W]`` under ``weight [K, C / groups, R, S]``."""
     _, _, height, width = x.shape
     neurons, channels, rows, columns = weight.shape
     out_h, out_w = (
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(
-            (height, width), (rows, columns), stride, padding, dilation, strict=True
+            (height, width), (rows, columns), c.stride, c.padding, c.dilation, strict=True
         )
     )
     last = x.stride(1) == 1
@@ -90,8 +84,8 @@ def conv2d_geometry(
         order = (taps * channels, taps, columns, 1)
     outputs = x.shape[0] * neurons * out_h * out_w
     return Geometry(
-        groups,
-        neurons // groups,
+        c.groups,
+        neurons // c.groups,
         channels,
         rows,
         columns,
@@ -99,10 +93,10 @@ def conv2d_geometry(
         width,
         out_h,
         out_w,
-        *stride,
-        *padding,
-        *dilation,
-        padding_mode if any(padding) else "none",
+        *c.stride,
+        *c.padding,
+        *c.dilation,
+        c.padding_mode if any(c.padding) else "none",
         *x.stride(),
         *weight.stride(),
         chunk,
@@ -117,7 +111,7 @@ def conv2d_geometry(
 def linear_geometry(x: Tensor, weight: Tensor) -> Geometry:
     """Geometry of ``x [B, N]`` under ``weight [K, N]``: a convolution of 1x1 images."""
     x, weight = (t.unsqueeze(2).unsqueeze(3) for t in (x, weight))
-    return conv2d_geometry(x, weight, (1, 1), (0, 0), (1, 1), 1, "none")
+    return conv2d_geometry(x, weight, CONVOLUTION)
 
 
 def _matches(tensor: Tensor, strides: tuple[int, ...]) -> bool:

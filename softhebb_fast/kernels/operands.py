@@ -11,12 +11,13 @@ from torch import Tensor
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.geometry import Geometry, span
+from softhebb_fast.options import Competition
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class Rule(NamedTuple):
-    """The competition and the product, as the public functions name them."""
+    """A competition, and how the kind of layer takes it."""
 
     wta: str
     t_invert: float
@@ -25,6 +26,11 @@ class Rule(NamedTuple):
     lebesgue_p: float
     pre_triangle: bool = False
     overwrite: bool = False
+
+    @classmethod
+    def of(cls, c: Competition, pre_triangle: bool = False, overwrite: bool = False) -> Rule:
+        """Of a convolution, or with ``overwrite`` of a linear layer."""
+        return cls(c.wta, c.t_invert, c.delta, c.rank, c.lebesgue_p, pre_triangle, overwrite)
 
     @property
     def t_log2e(self) -> float:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.options import Epilogue
 
 
 class Pooling(NamedTuple):

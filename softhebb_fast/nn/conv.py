@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from softhebb_fast import functional
-from softhebb_fast.checks import PADDING_MODES, check_conv2d, pair
+from softhebb_fast.checks import check_conv2d
 from softhebb_fast.functional import SoftHebbOutput, Step
 from softhebb_fast.init import Init
 from softhebb_fast.nn.layer import HebbianLayer, check_sizes
+from softhebb_fast.options import COMPETITION, CONVOLUTION, Competition, Convolution, pair
 from softhebb_fast.reference import lebesgue_weight, pad
 
 
@@ -47,14 +50,14 @@ class SoftHebbConv2d(HebbianLayer):
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        t_invert: float = 12.0,
+        stride: int | tuple[int, int] = CONVOLUTION.stride,
+        padding: int | tuple[int, int] = CONVOLUTION.padding,
+        dilation: int | tuple[int, int] = CONVOLUTION.dilation,
+        groups: int = CONVOLUTION.groups,
+        t_invert: float = COMPETITION.t_invert,
         *,
-        padding_mode: str = "reflect",
-        wta: str = "soft_anti",
+        padding_mode: str = CONVOLUTION.padding_mode,
+        wta: str = COMPETITION.wta,
         bias: bool = False,
         init: Init = "normal",
         radius: float = 25.0,
@@ -64,11 +67,11 @@ class SoftHebbConv2d(HebbianLayer):
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        delta: float = 2.0,
-        rank: int = 3,
-        pre_triangle: bool = False,
-        lebesgue_p: float = 2.0,
-        tie_rule: str = "first",
+        delta: float = COMPETITION.delta,
+        rank: int = COMPETITION.rank,
+        pre_triangle: bool = CONVOLUTION.pre_triangle,
+        lebesgue_p: float = COMPETITION.lebesgue_p,
+        tie_rule: str = COMPETITION.tie_rule,
         generator: torch.Generator | None = None,
     ) -> None:
         check_sizes(in_channels=in_channels, out_channels=out_channels, groups=groups)
@@ -78,15 +81,11 @@ class SoftHebbConv2d(HebbianLayer):
                 f"{groups=}, {in_channels=}, {out_channels=}"
             )
         kernel_size = pair(kernel_size, "kernel_size")
+        convolution = Convolution(stride, padding, dilation, groups, padding_mode, pre_triangle)
         super().__init__(
             (out_channels, in_channels // groups, *kernel_size),
             out_channels // groups,
-            t_invert=t_invert,
-            wta=wta,
-            delta=delta,
-            rank=rank,
-            lebesgue_p=lebesgue_p,
-            tie_rule=tie_rule,
+            Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule),
             bias=bias,
             init=init,
             radius=radius,
@@ -98,37 +97,17 @@ class SoftHebbConv2d(HebbianLayer):
             device=device,
             dtype=dtype,
         )
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size, self.stride = kernel_size, pair(stride, "stride")
-        self.padding, self.dilation = pair(padding, "padding", least=0), pair(dilation, "dilation")
-        if padding_mode not in PADDING_MODES:
-            raise ValueError(
-                f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}"
-            )
-        self.padding_mode, self.pre_triangle = padding_mode, pre_triangle
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size = kernel_size
+        for name, value in convolution.checked()._asdict().items():
+            setattr(self, name, value)
 
-    def _geometry(self) -> dict:
-        return {
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "padding_mode": self.padding_mode,
-        }
+    @property
+    def convolution(self) -> Convolution:
+        return Convolution(*(getattr(self, name) for name in Convolution._fields))
 
-    def options(self) -> dict:
-        """The arguments of ``functional.softhebb_conv2d`` that say how this layer computes."""
-        return {
-            **self._geometry(),
-            "t_invert": self.t_invert,
-            "wta": self.wta,
-            "delta": self.delta,
-            "rank": self.rank,
-            "pre_triangle": self.pre_triangle,
-            "lebesgue_p": self.lebesgue_p,
-            "tie_rule": self.tie_rule,
-            "backend": self.backend,
-        }
+    def options(self) -> dict[str, Any]:
+        return {**self.convolution._asdict(), **super().options()}
 
     def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
         return functional.softhebb_conv2d(x, weight, bias, **self.options())
@@ -138,7 +117,7 @@ class SoftHebbConv2d(HebbianLayer):
         return functional.softhebb_conv2d_step_(x, weight, bias, **rates, **self.options())
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        check_conv2d(x, weight, bias, **self._geometry())
+        check_conv2d(x, weight, bias, self.convolution)
         u = F.conv2d(
             pad(x, self.padding, self.padding_mode),
             lebesgue_weight(weight, self.lebesgue_p),
@@ -152,8 +131,8 @@ class SoftHebbConv2d(HebbianLayer):
 
     def extra_repr(self) -> str:
         geometry = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        for name, default in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1))):
-            if getattr(self, name) != default:
+        for name in ("stride", "padding", "dilation"):
+            if getattr(self, name) != getattr(CONVOLUTION, name):
                 geometry += f", {name}={getattr(self, name)}"
         if self.groups > 1:
             geometry += f", groups={self.groups}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from softhebb_fast.ops import schema
+from softhebb_fast import extension
 
+NATIVE = extension.MISSING is None
 LEVELS = 1 << 16
 DTYPES = (torch.float32, torch.float64)
 
@@ -23,9 +24,9 @@ class Dropout(nn.Dropout):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or x.device.type != "cpu" or self.p in (0, 1):
             return super().forward(x)
-        if schema.DROPOUT and x.dtype in DTYPES and not torch.compiler.is_compiling():
+        if NATIVE and x.dtype in DTYPES and not torch.compiler.is_compiling():
             seed = int(torch.empty((), dtype=torch.int64).random_(-(1 << 63), None))
-            return schema.call.dropout(x, self.p, seed)
+            return extension.call.dropout(x, self.p, seed)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
         bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
         dropped = round(self.p * LEVELS)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from softhebb_fast import functional
 from softhebb_fast.backends import BACKENDS
-from softhebb_fast.checks import check_competition
 from softhebb_fast.functional import SoftHebbOutput, Step
 from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.init import Init, initialise
+from softhebb_fast.options import COMPETITION, Competition
 from softhebb_fast.reference import accumulated
 
 UPDATES = ("grad", "in_place")
@@ -26,13 +28,8 @@ class HebbianLayer(nn.Module):
         self,
         shape: tuple[int, ...],
         neurons_a_group: int,
+        competition: Competition,
         *,
-        t_invert: float,
-        wta: str,
-        delta: float,
-        rank: int,
-        lebesgue_p: float,
-        tie_rule: str,
         bias: bool,
         init: Init,
         radius: float,
@@ -45,7 +42,7 @@ class HebbianLayer(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        check_competition(neurons_a_group, t_invert, wta, rank, lebesgue_p, delta, tie_rule)
+        competition.checked(neurons_a_group)
         if update not in UPDATES:
             raise ValueError(f"update must be one of {', '.join(UPDATES)}; got {update!r}")
         if update == "in_place" and lr is None:
@@ -54,8 +51,8 @@ class HebbianLayer(nn.Module):
             raise ValueError(f"lr must not be negative, the layer ascends by itself; got {lr!r}")
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
-        self.t_invert, self.wta, self.delta, self.rank = t_invert, wta, delta, rank
-        self.lebesgue_p, self.tie_rule = lebesgue_p, tie_rule
+        for name, value in competition._asdict().items():
+            setattr(self, name, value)
         self.init, self.radius = init, radius
         self.lr, self.lr_power, self.update, self.backend = lr, lr_power, update, backend
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
@@ -104,6 +101,14 @@ class HebbianLayer(nn.Module):
             out = self._hebbian_step_(x, weight, bias)
         self.step_bias_(rates, out.delta_b)
         return out.u
+
+    @property
+    def competition(self) -> Competition:
+        return Competition(*(getattr(self, name) for name in Competition._fields))
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of the layer's function that say how it computes."""
+        return {**self.competition._asdict(), "backend": self.backend}
 
     @property
     def learns(self) -> bool:
@@ -158,12 +163,11 @@ class HebbianLayer(nn.Module):
 
     def _options(self) -> str:
         parts = [f"t_invert={self.t_invert}", f"wta={self.wta!r}"]
-        if self.wta == "hard_anti":
+        if self.competition.ranks:
             parts.append(f"delta={self.delta}, rank={self.rank}")
-        if self.lebesgue_p != 2:
-            parts.append(f"lebesgue_p={self.lebesgue_p}")
-        if self.tie_rule != "first":
-            parts.append(f"tie_rule={self.tie_rule!r}")
+        for name in ("lebesgue_p", "tie_rule"):
+            if getattr(self, name) != getattr(COMPETITION, name):
+                parts.append(f"{name}={getattr(self, name)!r}")
         if self.bias is not None:
             parts.append("bias=True")
         parts.append(f"update={self.update!r}")

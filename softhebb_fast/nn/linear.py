@@ -11,6 +11,7 @@ from softhebb_fast.checks import check_linear
 from softhebb_fast.functional import SoftHebbOutput, Step
 from softhebb_fast.init import Init
 from softhebb_fast.nn.layer import HebbianLayer, check_sizes
+from softhebb_fast.options import COMPETITION, Competition
 from softhebb_fast.reference import lebesgue_weight
 
 
@@ -30,9 +31,9 @@ class SoftHebbLinear(HebbianLayer):
         self,
         in_features: int,
         out_features: int,
-        t_invert: float = 12.0,
+        t_invert: float = COMPETITION.t_invert,
         *,
-        wta: str = "soft_anti",
+        wta: str = COMPETITION.wta,
         bias: bool = False,
         init: Init = "normal",
         radius: float = 25.0,
@@ -42,22 +43,17 @@ class SoftHebbLinear(HebbianLayer):
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        delta: float = 2.0,
-        rank: int = 3,
-        lebesgue_p: float = 2.0,
-        tie_rule: str = "first",
+        delta: float = COMPETITION.delta,
+        rank: int = COMPETITION.rank,
+        lebesgue_p: float = COMPETITION.lebesgue_p,
+        tie_rule: str = COMPETITION.tie_rule,
         generator: torch.Generator | None = None,
     ) -> None:
         check_sizes(in_features=in_features, out_features=out_features)
         super().__init__(
             (out_features, in_features),
             out_features,
-            t_invert=t_invert,
-            wta=wta,
-            delta=delta,
-            rank=rank,
-            lebesgue_p=lebesgue_p,
-            tie_rule=tie_rule,
+            Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule),
             bias=bias,
             init=init,
             radius=radius,
@@ -70,18 +66,6 @@ class SoftHebbLinear(HebbianLayer):
             dtype=dtype,
         )
         self.in_features, self.out_features = in_features, out_features
-
-    def options(self) -> dict:
-        """The arguments of ``functional.softhebb_linear`` that say how this layer computes."""
-        return {
-            "t_invert": self.t_invert,
-            "wta": self.wta,
-            "delta": self.delta,
-            "rank": self.rank,
-            "lebesgue_p": self.lebesgue_p,
-            "tie_rule": self.tie_rule,
-            "backend": self.backend,
-        }
 
     def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
         return functional.softhebb_linear(x, weight, bias, **self.options())

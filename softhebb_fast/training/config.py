@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from softhebb_fast.backends import BACKENDS
+from softhebb_fast.options import TIE_RULES
 from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, protocol
-from softhebb_fast.reference import TIE_RULES
 
 MODES = ("successive", "consecutive", "simultaneous")
 CACHE_DTYPES = ("float32", "bfloat16", "float16")

@@ -8,8 +8,8 @@ import torch
 from hypothesis import assume
 from torch import Tensor
 
-from softhebb_fast import ops
 from tests import oracle
+from tests.by_keyword import ops
 from tests.strategies import Case
 from tests.tolerances import assert_outputs_close, clear_of_band
 

@@ -7,9 +7,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from softhebb_fast import ops, precision, reference
-from softhebb_fast.ops import schema
+from softhebb_fast import extension, precision
+from softhebb_fast.options import WTA
 from tests import oracle
+from tests.by_keyword import ops, reference
 from tests.cpp.native import assert_same_bits
 from tests.cpp.test_layer import LINEAR, OPTIONS, PUBLISHED, layer
 from tests.cpp.test_step import BLOCKS, STEP, epilogue_of
@@ -143,7 +144,7 @@ def test_other_dtypes_are_as_they_were(dtype):
 
 
 @pytest.mark.parametrize("neurons", [96, 700])
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 def test_identical_filters_and_images_tie_wherever_they_lie(neurons, wta):
     image, filters = layer((1, 20, 9, 9), (neurons, 20, 3, 3))
     twins = [0, 15, 16, 31, 32, 63, 64, neurons - 2, neurons - 1]
@@ -248,5 +249,5 @@ def test_blocks_are_layers_and_their_epilogues(name):
 def test_opcheck():
     x, weight = layer((2, 16, 8, 8), (80, 16, 3, 3))
     arguments = (x, weight, None), OPTIONS
-    torch.library.opcheck(schema.call.conv_update.default, *arguments)
-    torch.library.opcheck(schema.call.conv_step_.default, arguments[0], STEP | OPTIONS)
+    torch.library.opcheck(extension.call.conv_update.default, *arguments)
+    torch.library.opcheck(extension.call.conv_step_.default, arguments[0], STEP | OPTIONS)

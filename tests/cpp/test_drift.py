@@ -6,14 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from softhebb_fast import extension
 from softhebb_fast.backends import resolve
 from softhebb_fast.data import batches, data_root, load
-from softhebb_fast.ops import schema
+from softhebb_fast.options import Competition, Convolution
 from softhebb_fast.reference import hebbian_step_
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(schema.MISSING is not None, reason=str(schema.MISSING)),
+    pytest.mark.skipif(extension.MISSING is not None, reason=str(extension.MISSING)),
 ]
 
 STEPS, BATCH = 200, 10
@@ -43,22 +44,8 @@ def train(name: str, backend: str, dtype: torch.dtype, nudge: int = 0) -> list[t
             x = x.to(dtype)
             for (_, padding, t, lr), weight in zip(LAYERS[name], weights, strict=True):
                 x = F.batch_norm(x, None, None, training=True)
-                u, delta_w, _ = resolve(backend, "cpu").conv2d(
-                    x,
-                    weight,
-                    None,
-                    stride=(1, 1),
-                    padding=(padding, padding),
-                    dilation=(1, 1),
-                    groups=1,
-                    t_invert=t,
-                    wta="soft_anti",
-                    delta_w=2.0,
-                    rank=3,
-                    padding_mode="reflect",
-                    pre_triangle=False,
-                    lebesgue_p=2.0,
-                )
+                options = Convolution(padding=(padding, padding)), Competition(t_invert=t)
+                u, delta_w, _ = resolve(backend, "cpu").conv2d(x, weight, None, *options)
                 hebbian_step_(weight, delta_w, lr)
                 x = F.max_pool2d(F.relu(u - u.mean(dim=1, keepdim=True)), 4, 2, 1)
     return weights

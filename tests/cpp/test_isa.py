@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from softhebb_fast.ops import schema
+from softhebb_fast import extension
 
 pytestmark = [
-    pytest.mark.skipif(schema.MISSING is not None, reason=str(schema.MISSING)),
+    pytest.mark.skipif(extension.MISSING is not None, reason=str(extension.MISSING)),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="needs x86-64"),
     pytest.mark.skipif(sys.platform != "linux", reason="dispatches on Linux only"),
 ]

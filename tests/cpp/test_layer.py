@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import assume, example, given, settings
 
-from softhebb_fast import ops, reference
-from softhebb_fast.ops import schema
+from softhebb_fast import extension
+from softhebb_fast.options import WTA, Competition
 from tests import oracle
+from tests.by_keyword import ops, reference
 from tests.cpp.native import (
     assert_conv2d_is_the_oracle,
     assert_float32_is_the_oracle_outside_the_band,
@@ -24,7 +25,7 @@ from tests.tolerances import (
     tolerance,
 )
 
-pytestmark = pytest.mark.skipif(schema.MISSING is not None, reason=str(schema.MISSING))
+pytestmark = pytest.mark.skipif(extension.MISSING is not None, reason=str(extension.MISSING))
 
 OPTIONS = dict(
     stride=(1, 1),
@@ -38,8 +39,9 @@ OPTIONS = dict(
     padding_mode="reflect",
     pre_triangle=False,
     lebesgue_p=2.0,
+    tie_rule="first",
 )
-LINEAR = {name: OPTIONS[name] for name in schema.LINEAR_NAMES}
+LINEAR = {name: OPTIONS[name] for name in Competition._fields}
 
 
 def layer(shape, weight_shape, dtype=torch.float32):
@@ -89,7 +91,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_shapes(name, wta):
     shape, weight_shape, pad = PUBLISHED[name]
@@ -201,7 +203,7 @@ def test_literal_values():
     assert out.delta_w.tolist() == [[-1.0, 0.0], [0.0, 0.25]]
 
 
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 @pytest.mark.parametrize("twins", [2, 96, 1536])
 def test_identical_filters_tie_and_only_the_first_parts(wta, twins):
     x = torch.randn(4, 5, 9, 9)
@@ -229,7 +231,7 @@ def test_an_empty_batch_changes_nothing():
     assert out.delta_w.count_nonzero() == 0
 
 
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("neurons", [6, 300])
 def test_nan_and_inf_go_where_the_reference_lets_them(wta, bad, neurons):

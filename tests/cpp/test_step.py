@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softhebb_fast import ops, reference
-from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.ops import schema
+from softhebb_fast import extension
+from softhebb_fast.options import Epilogue
+from tests.by_keyword import ops, reference
 from tests.cpp.native import assert_same_bits
 from tests.cpp.test_layer import LINEAR, OPTIONS, layer
 from tests.strategies import Case, conv_cases, linear_cases
 from tests.tolerances import TOLERANCES, assert_close
 
-pytestmark = pytest.mark.skipif(schema.MISSING is not None, reason=str(schema.MISSING))
+pytestmark = pytest.mark.skipif(extension.MISSING is not None, reason=str(extension.MISSING))
 
 STEP = dict(lr=0.3, lr_power=0.5)
 POWERS = (0.5, 0.7, 1.0, 1.4, 2.0)

@@ -7,10 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softhebb_fast import ops, reference
-from softhebb_fast.checks import PADDING_MODES
-from softhebb_fast.epilogue import Epilogue
-from softhebb_fast.ops import schema
+from softhebb_fast import extension
+from softhebb_fast.options import PADDING_MODES, WTA, Epilogue
+from tests.by_keyword import ops, reference
 from tests.cpp.native import (
     assert_conv2d_is_the_oracle,
     assert_float32_is_the_oracle_outside_the_band,
@@ -20,7 +19,7 @@ from tests.cpp.test_layer import OPTIONS, layer, layouts
 from tests.strategies import Case, competitions
 from tests.tolerances import TOLERANCES, assert_close, assert_outputs_close
 
-pytestmark = pytest.mark.skipif(schema.MISSING is not None, reason=str(schema.MISSING))
+pytestmark = pytest.mark.skipif(extension.MISSING is not None, reason=str(extension.MISSING))
 
 SWITCH = "SOFTHEBB_FAST_WINOGRAD"
 
@@ -117,7 +116,7 @@ def test_several_panels_add_up():
     assert_outputs_close(ops.conv2d(x, weight, None, **OPTIONS), expected)
 
 
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", ["x", "weight"])
 def test_nan_and_inf_go_where_the_direct_method_lets_them(wta, bad, where, monkeypatch):

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from softhebb_fast import functional, reference
+from softhebb_fast import functional
 from softhebb_fast.functional import (
     competition_statistics,
     hebbian_step_,
@@ -17,6 +17,7 @@ from softhebb_fast.functional import (
     softhebb_conv2d,
     softhebb_linear,
 )
+from softhebb_fast.options import WTA
 from tests import oracle
 from tests.tolerances import TOLERANCES, assert_close, assert_outputs_close, literal
 
@@ -209,7 +210,7 @@ def test_autocast_changes_nothing(name, device):
 
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 def test_conv2d_compiles_as_one_graph(wta, backend, device):
     options = {"wta": wta, "padding": 1, "stride": 2, "groups": 2, "backend": backend}
 

@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast import functional, reference
+from softhebb_fast import extension, functional
 from softhebb_fast.ops import schema
+from softhebb_fast.options import WTA
+from tests.by_keyword import reference
 from tests.gpu import DEVICE, MARKS, PRECISIONS, needs_cuda, on_device
 from tests.kernels.cases import CASES, CONV, LINEAR, Case
 from tests.tolerances import (
@@ -27,12 +29,12 @@ from tests.tolerances import (
 pytestmark = MARKS
 
 BLOCK = {
-    "centre": True,
-    "power": 1.4,
-    "pool": "max",
-    "pool_kernel": (2, 3),
-    "pool_stride": (2, 1),
-    "pool_padding": (1, 1),
+    "epilogue_centre": True,
+    "epilogue_power": 1.4,
+    "epilogue_pool": "max",
+    "epilogue_kernel": (2, 3),
+    "epilogue_stride": (2, 1),
+    "epilogue_padding": (1, 1),
 }
 STEP = {"lr": 0.3, "lr_power": 0.5}
 LAYERS = {  # the layers of the published CIFAR-10 net at batch 10: x, weight, t_invert
@@ -76,14 +78,17 @@ def tolerances(precision: str) -> tuple[float, float]:
 def both(name: str, given: tuple, options: dict) -> tuple[list[Tensor], list[Tensor]]:
     """What the operator gives on the device and in float64 on the CPU, changed weights too."""
     found, exact = [], [None if t is None else t.double() for t in given]
-    for function, inputs in ((getattr(schema.call, name), on_device(given)), (_exact(name), exact)):
+    for function, inputs in (
+        (getattr(extension.call, name), on_device(given)),
+        (_exact(name), exact),
+    ):
         out = function(*inputs, **options)
         found.append([*((out,) if isinstance(out, Tensor) else out), inputs[1]])
     return found
 
 
 def _exact(name: str):
-    after = [a.name for a in getattr(schema.call, name).default._schema.arguments[3:]]
+    after = [a.name for a in getattr(extension.call, name).default._schema.arguments[3:]]
     return lambda *inputs, **options: schema.on("softhebb_fast.reference", name)(
         *inputs, *(options[name] for name in after if name in options)
     )
@@ -128,7 +133,7 @@ def test_convolutions(precision, name, path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "wta", "shape"),
     [
-        *product(("conv_step_", "block_step_"), reference.WTA, ("colour", "channels_last")),
+        *product(("conv_step_", "block_step_"), WTA, ("colour", "channels_last")),
         *product(("block_forward", "block_update"), ["soft_anti"], ("colour", "channels_last")),
         *product(["block_step_"], ["soft_anti", "hard"], ("groups", "tiles", "lebesgue")),
     ],
@@ -141,7 +146,7 @@ def test_steps_and_blocks(precision, name, wta, shape):
 
 
 @pytest.mark.parametrize("name", ["linear_update", "linear_step_"])
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 @pytest.mark.parametrize("shape", [(37, 45, 19), (1, 17, 33), (32, 784, 300)])
 def test_linear_layers(precision, name, wta, shape):
     batch, n, k = shape
@@ -192,7 +197,7 @@ def error(found: Tensor, exact: Tensor) -> float:
     return float((found.double() - exact).norm() / exact.norm())
 
 
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 @pytest.mark.parametrize("filters", [40, 96, 384])
 def test_exact_ties_go_to_the_first_of_identical_filters(precision, wta, filters):
     dtype = PRECISIONS[precision][0]
@@ -246,7 +251,7 @@ def test_programs_that_wait_for_others_are_more_than_run_at_a_time(precision, la
 
 
 @needs_cuda
-@pytest.mark.parametrize("name", schema.SCHEMAS)
+@pytest.mark.parametrize("name", schema.OPERATORS)
 @pytest.mark.parametrize("shape", ["bias", "channels_last"])
 def test_opcheck(name, shape):
     if name.startswith("linear"):
@@ -259,7 +264,7 @@ def test_opcheck(name, shape):
     if name in ("conv_update", "linear_update"):
         x.requires_grad_()
         weight.requires_grad_()
-    torch.library.opcheck(getattr(schema.call, name).default, (x, weight, bias), options)
+    torch.library.opcheck(getattr(extension.call, name).default, (x, weight, bias), options)
 
 
 @needs_cuda
@@ -268,7 +273,7 @@ def test_compiled_step_is_the_step(backend):
     x, weight, _ = on_device(CASES["channels_last"].tensors(torch.float32))
 
     def step(x, weight):
-        out, _ = schema.call.block_step_(x.relu(), weight, None, **STEP, **CONV, **BLOCK)
+        out, _ = extension.call.block_step_(x.relu(), weight, None, **STEP, **CONV, **BLOCK)
         return out * 2
 
     other = weight.clone(memory_format=torch.preserve_format)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softhebb_fast.epilogue import Epilogue
+from softhebb_fast.options import Competition, Epilogue
 
 CONV = {
     "stride": (1, 1),
@@ -21,8 +21,9 @@ CONV = {
     "padding_mode": "reflect",
     "pre_triangle": False,
     "lebesgue_p": 2.0,
+    "tie_rule": "first",
 }
-LINEAR = {name: CONV[name] for name in ("t_invert", "wta", "delta", "rank", "lebesgue_p")}
+LINEAR = {name: CONV[name] for name in Competition._fields}
 
 
 class Case(NamedTuple):

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from benchmarks.gpu.offline import Launch
-from softhebb_fast import kernels, reference
 from softhebb_fast.kernels import configs, launch
+from softhebb_fast.options import WTA
+from tests.by_keyword import kernels, reference
 from tests.kernels import interpreter_fix  # noqa: F401
 from tests.kernels.cases import CASES, CONV, LINEAR, Case
 from tests.kernels.in_turn import in_turn
@@ -108,7 +109,7 @@ def test_conv2d(path, name, dtype, monkeypatch):
 
 
 @pytest.mark.usefixtures("apart")
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("precision", ["ieee", "tf32x3"])  # factors whole, or in two terms
 def test_many_small_tiles_and_splits(wta, layout, precision, monkeypatch):
@@ -233,7 +234,7 @@ def test_step_is_update_then_hebbian_step(name, layout, dtype):
     )
 
 
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 @pytest.mark.parametrize("rank", [1, 3])
 def test_linear(wta, rank):
     torch.manual_seed(0)
@@ -271,7 +272,7 @@ def test_exact_ties_go_to_the_first_neuron_across_tiles(monkeypatch):
     assert not torch.equal(delta_w[0], delta_w[1])
 
 
-@pytest.mark.parametrize("wta", reference.WTA)
+@pytest.mark.parametrize("wta", WTA)
 def test_empty_batch(wta):
     x, w, bias = torch.randn(0, 3, 7, 6), torch.randn(4, 3, 3, 3), torch.randn(4)
     got = kernels.conv2d(x, w, bias, **CONV | {"wta": wta})

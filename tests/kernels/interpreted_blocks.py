@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from softhebb_fast import kernels, reference
-from softhebb_fast.epilogue import Epilogue
 from softhebb_fast.kernels import configs
+from softhebb_fast.options import Epilogue
+from tests.by_keyword import kernels, reference
 from tests.kernels import interpreter_fix  # noqa: F401
 from tests.kernels.cases import CASES, POOLS, Case
 from tests.tolerances import assert_close, tolerance

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from softhebb_fast.kernels import launch
 from softhebb_fast.ops import schema
+from softhebb_fast.options import Competition, Convolution
 from tests.capture_safety import CaptureSafety
 from tests.kernels import interpreter_fix  # noqa: F401
 from tests.kernels.cases import CASES
@@ -23,14 +24,14 @@ STEP = (0.1, 0.5)
 
 def results(module: str, name: str) -> list[torch.Tensor]:
     x, weight, bias = CASES["hard_anti"].tensors(torch.float32)
-    options = [CASES["hard_anti"].conv[key] for key in schema.CONV_NAMES]
+    options = [CASES["hard_anti"].conv[key] for key in (*Convolution._fields, *Competition._fields)]
     if name.startswith("linear"):
         x, weight = (
             x.flatten(1),
             torch.randn(7, x[0].numel(), generator=torch.Generator().manual_seed(1)),
         )
         bias = None
-        options = [CASES["hard_anti"].conv[key] for key in schema.LINEAR_NAMES]
+        options = [CASES["hard_anti"].conv[key] for key in Competition._fields]
     if name.endswith("_step_"):
         options = [*STEP, *options]
     if name.startswith("block"):
@@ -51,7 +52,7 @@ def _interpreter_apart(monkeypatch):
     monkeypatch.setattr(launch, "launch", apart)
 
 
-@pytest.mark.parametrize("name", schema.SCHEMAS)
+@pytest.mark.parametrize("name", schema.OPERATORS)
 def test_operator_is_the_reference(name):
     expected = results("softhebb_fast.reference", name)
     with CaptureSafety():

@@ -16,11 +16,11 @@ from tests.kernels.cases import CONV
 pytest.importorskip("triton")
 from triton.runtime.errors import OutOfResources
 
-from softhebb_fast import kernels
 from softhebb_fast.kernels import autotune, configs, launch
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.geometry import conv2d_geometry
 from softhebb_fast.kernels.measurements import Measurements
+from tests.by_keyword import kernels
 
 CHOICE = {"forward": Config(64, 128, 32, 4, 3), "one_pass": None}
 

@@ -14,9 +14,10 @@ import torch
 pytest.importorskip("triton")
 
 from benchmarks.gpu.offline import Launch, launches_go_to
-from softhebb_fast import kernels, reference
 from softhebb_fast.kernels import configs
-from tests.kernels.cases import CASES, CONV, WIDE, Case
+from softhebb_fast.options import conv2d_options
+from tests.by_keyword import kernels, reference
+from tests.kernels.cases import CASES, LINEAR, WIDE, Case
 from tests.kernels.in_turn import in_turn
 from tests.tolerances import TOLERANCES, assert_close, assert_outputs_close, tolerance
 
@@ -78,13 +79,10 @@ def test_conv2d(emulated, name, target, monkeypatch):
 
 def update_from(u, x, w, bias, options):
     """The update that the definition makes of these pre-activations."""
-    y = reference.soft_wta(
-        u.double(), options["t_invert"], options["wta"], groups=options["groups"]
-    )
-    x = reference.pad(x, options["padding"], options["padding_mode"])
-    delta_w = reference.hebbian_update(
-        x, y, u.double(), w, stride=options["stride"], groups=options["groups"]
-    )
+    convolution, competition = conv2d_options(**options)
+    y = reference.soft_wta(u.double(), competition, groups=convolution.groups)
+    x = reference.pad(x, convolution.padding, convolution.padding_mode)
+    delta_w = reference.hebbian_update(x, y, u.double(), w, convolution)
     return reference.SoftHebbOutput(u, delta_w, None)
 
 
@@ -106,7 +104,7 @@ def test_step_in_place(emulated, target):
 def test_linear(emulated, target):
     torch.manual_seed(0)
     x, w = torch.randn(37, 145), torch.randn(19, 145) / 12
-    options = {k: CONV[k] for k in ("t_invert", "wta", "delta", "rank", "lebesgue_p")}
+    options = LINEAR
     got, reports = emulated(target, "tf32x3", lambda: kernels.linear(x, w, None, **options))
     assert_outputs_close(got, reference.linear(x.double(), w.double(), None, **options))
     assert [r["races"] for r in reports] == [{}] * 3

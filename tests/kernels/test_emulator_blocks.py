@@ -7,8 +7,8 @@ import torch
 
 pytest.importorskip("triton")
 
-from softhebb_fast import kernels, reference
 from softhebb_fast.kernels import configs
+from tests.by_keyword import kernels, reference
 from tests.kernels.cases import POOLS, WIDE, Case
 from tests.tolerances import assert_close, tolerance
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._dynamo.backends.debugging import aot_eager
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from softhebb_fast import precision
+from softhebb_fast import extension, precision
 from softhebb_fast.models import build, features
 from softhebb_fast.ops import schema
 from softhebb_fast.presets import get_preset
@@ -19,16 +19,16 @@ from tests.capture_safety import CUDA, CaptureError, CaptureSafety, fake_cuda, o
 from tests.kernels.cases import CASES, CONV, LINEAR, Case
 
 pytest.importorskip("triton")
-from softhebb_fast import kernels
 from softhebb_fast.kernels import configs, launch
+from tests.by_keyword import kernels
 
 BLOCK = {
-    "centre": True,
-    "power": 0.7,
-    "pool": "max",
-    "pool_kernel": (3, 2),
-    "pool_stride": (2, 2),
-    "pool_padding": (1, 0),
+    "epilogue_centre": True,
+    "epilogue_power": 0.7,
+    "epilogue_pool": "max",
+    "epilogue_kernel": (3, 2),
+    "epilogue_stride": (2, 2),
+    "epilogue_padding": (1, 0),
 }
 STEP = {"lr": 0.1, "lr_power": 0.5}
 ARCHITECTURES = (0, 80, 90, 100)
@@ -47,7 +47,7 @@ SHAPES = {
 
 TRIED = [
     (name, shape, dtype)
-    for name in schema.SCHEMAS
+    for name in schema.OPERATORS
     for shape in SHAPES
     for dtype in (torch.float32, torch.bfloat16)
     if shape == "contiguous"
@@ -75,7 +75,7 @@ def pretend(tensors: tuple) -> list[Tensor | None]:
 
 
 def operator(name: str):
-    return getattr(schema.call, name).default
+    return getattr(extension.call, name).default
 
 
 def outputs(out: Tensor | tuple) -> tuple:
@@ -110,7 +110,7 @@ def test_launch_code_waits_for_nothing_and_gives_what_the_fake_kernel_says(
     on_cpu = looks(operator(name)(*tensors, **options))
     implementation = schema.on("softhebb_fast.kernels", name)
     arguments_after = operator(name)._schema.arguments[3:]
-    in_order = [options[a.name] for a in arguments_after if not a.kwarg_only]
+    in_order = [options[a.name] for a in arguments_after]
     for arch in ARCHITECTURES:
         monkeypatch.setattr(configs, "architecture", lambda device, arch=arch: arch)
         launches.clear()
@@ -142,7 +142,7 @@ def test_forward_makes_y_where_its_three_tiles_run_at_a_time_and_filters_stay_in
     assert launches == [*expected, "plasticity", "apply"]
 
 
-@pytest.mark.parametrize("name", schema.SCHEMAS)
+@pytest.mark.parametrize("name", schema.OPERATORS)
 def test_products_are_taken_as_torch_takes_its_own_unless_named(name, monkeypatch):
     """In every launch of the operator that multiplies."""
     tensors, options = arguments(name, CASES["channels_last"], torch.float32)
@@ -158,7 +158,7 @@ def test_products_are_taken_as_torch_takes_its_own_unless_named(name, monkeypatc
     def found() -> set[str]:
         taken.clear()
         with fake_cuda():
-            in_order = [options[a.name] for a in operator(name)._schema.arguments[3:-1]]
+            in_order = [options[a.name] for a in operator(name)._schema.arguments[3:]]
             schema.on("softhebb_fast.kernels", name)(*pretend(tensors), *in_order)
         return {constants["PRECISION"] for constants in taken if "PRECISION" in constants}
 
@@ -173,14 +173,15 @@ def test_a_value_read_by_launch_code_is_caught(launches, monkeypatch):
         return learn(x, *rest)
 
     learn = kernels._learn
-    monkeypatch.setattr(kernels, "_learn", reads)
-    tensors, _ = arguments("conv_step_", Case(), torch.float32)
+    monkeypatch.setattr(kernels.module, "_learn", reads)
+    tensors, options = arguments("conv_step_", Case(), torch.float32)
+    in_order = [options[a.name] for a in operator("conv_step_")._schema.arguments[3:]]
     step = schema.on("softhebb_fast.kernels", "conv_step_")
     with fake_cuda(), CaptureSafety(), pytest.raises(CaptureError, match="waits for the device"):
-        step(*pretend(tensors), *STEP.values(), *CONV.values())
+        step(*pretend(tensors), *in_order)
 
 
-@pytest.mark.parametrize("name", schema.SCHEMAS)
+@pytest.mark.parametrize("name", schema.OPERATORS)
 def test_every_operator_is_one_node_of_one_graph(name):
     """Traced by ``make_fx``, and by ``torch.compile`` without a break, on CUDA tensors."""
     tensors, options = arguments(name, CASES["channels_last"], torch.float32)

@@ -10,8 +10,8 @@ import torch
 pytest.importorskip("triton")
 
 from benchmarks.gpu.offline import record
-from softhebb_fast import kernels
 from softhebb_fast.kernels import configs
+from tests.by_keyword import kernels
 from tests.kernels.cases import CASES, WIDE, Case
 
 LAYERS = {

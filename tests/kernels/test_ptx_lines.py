@@ -9,9 +9,9 @@ import torch
 
 pytest.importorskip("triton")
 
-from softhebb_fast import kernels
 from softhebb_fast.kernels import configs
-from tests.kernels.cases import CONV, POOLS, WIDE, Case
+from tests.by_keyword import kernels
+from tests.kernels.cases import LINEAR, POOLS, WIDE, Case
 
 TARGETS = ("sm_80", "sm_90a")
 RATES = {"lr": 0.1, "lr_power": 0.5}
@@ -48,7 +48,7 @@ QUICK = {"one_pass-avg", "tf32", "ieee-hard_anti"}
 
 def call(x, w, bias, case, pool):
     if x.dim() == 2:
-        options = {k: CONV[k] for k in ("t_invert", "wta", "delta", "rank", "lebesgue_p")}
+        options = LINEAR
         return partial(kernels.linear_step_, x, w, bias, **RATES, **options)
     if pool is None:
         return partial(kernels.conv2d_step_, x, w, bias, **RATES, **case.conv)

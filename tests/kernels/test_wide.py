@@ -9,8 +9,8 @@ import torch
 pytest.importorskip("triton")
 
 from benchmarks.gpu.offline import launches_go_to
-from softhebb_fast import kernels, reference
 from softhebb_fast.kernels.geometry import conv2d_geometry
+from tests.by_keyword import kernels, reference
 from tests.kernels.cases import CASES, POOLS, Case
 from tests.tolerances import assert_close, assert_outputs_close, tolerance
 
@@ -68,7 +68,7 @@ def test_offsets_beyond_32_bits(emulator, far_images, path, monkeypatch):
         def strided(*args):
             return true(*args)._replace(XB=FAR, WIDE=wide)
 
-        monkeypatch.setattr(kernels, "conv2d_geometry", strided)
+        monkeypatch.setattr(kernels.module, "conv2d_geometry", strided)
 
         def emulate(launch):
             emulator.run(launch.compile("sm_90a"), launch.grid, launch.source()[1])

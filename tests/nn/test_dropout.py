@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from softhebb_fast.nn import Dropout
-from softhebb_fast.ops import schema
+from softhebb_fast import extension
+from softhebb_fast.nn import Dropout, dropout
 from tests.cpp.native import assert_same_bits
 
 TOL = 5e-3  # five standard deviations of the mean of 200,000 coins
@@ -16,8 +16,8 @@ TOL = 5e-3  # five standard deviations of the mean of 200,000 coins
 def way(request, monkeypatch):
     """Both ways to draw a mask."""
     if request.param == "plain":
-        monkeypatch.setattr(schema, "DROPOUT", False)
-    elif not schema.DROPOUT:
+        monkeypatch.setattr(dropout, "NATIVE", False)
+    elif not dropout.NATIVE:
         pytest.skip("the extension was not built")
     return request.param
 
@@ -74,18 +74,18 @@ def test_the_generator_is_threefry(way):
     bits = {0: 0x0159, 1: 0x6B20, 32: 0x4EFE, 33: 0x99BA}
     for place, value in bits.items():
         for dropped, kept in ((value, True), (value + 1, False)):
-            y = schema.call.dropout(torch.ones(64), dropped / 65536, 0)
+            y = extension.call.dropout(torch.ones(64), dropped / 65536, 0)
             assert bool(y[place] > 0) == kept
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 10_000])
 def test_an_element_is_kept_by_its_place_alone(way, size):
     native_only(way)
-    whole = schema.call.dropout(torch.ones(10_000), 0.5, -5)
-    assert torch.equal(schema.call.dropout(torch.ones(size), 0.5, -5), whole[:size])
-    wide = schema.call.dropout(torch.ones(size, dtype=torch.float64), 0.5, -5)
+    whole = extension.call.dropout(torch.ones(10_000), 0.5, -5)
+    assert torch.equal(extension.call.dropout(torch.ones(size), 0.5, -5), whole[:size])
+    wide = extension.call.dropout(torch.ones(size, dtype=torch.float64), 0.5, -5)
     assert torch.equal(wide, whole[:size].double())
-    assert not torch.equal(schema.call.dropout(torch.ones(10_000), 0.5, -4), whole)
+    assert not torch.equal(extension.call.dropout(torch.ones(10_000), 0.5, -4), whole)
 
 
 def test_the_number_of_threads_changes_nothing(way):
@@ -101,10 +101,10 @@ def test_the_number_of_threads_changes_nothing(way):
 def test_the_operator_keeps_its_promises(way):
     native_only(way)
     x = torch.randn(5, 30, requires_grad=True)
-    torch.library.opcheck(schema.call.dropout.default, (x, 0.5, 3))
+    torch.library.opcheck(extension.call.dropout.default, (x, 0.5, 3))
     for p, x, words in (
         (1.5, torch.ones(2), "p must lie in"),
         (0.5, torch.ones(2).half(), "float32 or"),
     ):
         with pytest.raises(RuntimeError, match=words):
-            schema.call.dropout(x, p, 0)
+            extension.call.dropout(x, p, 0)

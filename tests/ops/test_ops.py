@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from softhebb_fast.ops import schema
+from softhebb_fast.options import Competition
 
 CONV = dict(
     stride=(1, 2),
@@ -22,10 +23,16 @@ CONV = dict(
     padding_mode="reflect",
     pre_triangle=False,
     lebesgue_p=2.0,
+    tie_rule="first",
 )
-LINEAR = {name: CONV[name] for name in schema.LINEAR_NAMES}
+LINEAR = {name: CONV[name] for name in Competition._fields}
 BLOCK = dict(
-    centre=True, power=0.7, pool="max", pool_kernel=(2, 2), pool_stride=(2, 1), pool_padding=(1, 0)
+    epilogue_centre=True,
+    epilogue_power=0.7,
+    epilogue_pool="max",
+    epilogue_kernel=(2, 2),
+    epilogue_stride=(2, 1),
+    epilogue_padding=(1, 0),
 )
 STEP = dict(lr=0.1, lr_power=0.5)
 
@@ -54,7 +61,7 @@ CASES = {
 DIFFERENTIABLE = ("conv_update", "linear_update")
 
 
-@pytest.mark.parametrize("name", schema.SCHEMAS)
+@pytest.mark.parametrize("name", schema.OPERATORS)
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_opcheck(name, with_bias):
     inputs, options = CASES[name]
@@ -63,14 +70,15 @@ def test_opcheck(name, with_bias):
     torch.library.opcheck(op, (x, weight, bias if with_bias else None), options)
 
 
-@pytest.mark.parametrize("name", schema.SCHEMAS)
-def test_the_extension_has_the_schemas_of_python(name):
-    schema = str(getattr(torch.ops.softhebb_fast, name).default._schema)
-    names, python = (
-        " ".join(text.replace("SymInt", "int").split())
-        for text in (schema, f"softhebb_fast::{name}{schema.SCHEMAS[name]}")
-    )
-    assert names == python
+@pytest.mark.parametrize("name", schema.OPERATORS)
+def test_the_operators_have_the_fields_of_the_options(name):
+    found = getattr(torch.ops.softhebb_fast, name).default._schema
+    given = " ".join(str(found).replace("SymInt", "int").split())
+    outputs = schema.schema(name).split(" -> ")[1]
+    outputs = outputs.strip("()") if schema.OPERATORS[name].outputs == 1 else outputs
+    assert given == f"softhebb_fast::{schema.schema(name).split(' -> ')[0]} -> {outputs}"
+    _, options = CASES[name]
+    assert {a.name for a in found.arguments} == {"x", "weight", "bias", *options}
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -127,9 +135,9 @@ import pathlib, sys
 exists = pathlib.Path.exists
 pathlib.Path.exists = lambda self, **o: self.name != "_C.so" and exists(self, **o)
 import torch
-from softhebb_fast import backends, functional, ops
-from tests.test_ops import CASES
-assert "not built" in schema.MISSING
+from softhebb_fast import backends, extension, functional
+from tests.ops.test_ops import CASES
+assert "not built" in extension.MISSING
 assert backends.choose("cpu") == "reference"
 try:
     functional.softhebb_linear(torch.ones(1, 2), torch.ones(3, 2), backend="cpp")

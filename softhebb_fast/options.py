@@ -1,0 +1,203 @@
+"""What a layer computes: frozen values that travel whole from public functions to kernels.
+
+Every option is a field here. Its default and its own check stand here alone, and the schemas of the
+operators follow from the fields.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PADDING_MODES = ("reflect", "zeros", "replicate", "circular")
+TIE_RULES = ("first", "spread")
+POOLS = ("max", "avg")
+
+
+class Kind(NamedTuple):
+    """A competition in two flags, which are all that the algebra asks of its name.
+
+    Attributes:
+        soft: y is a softmax; else the winner alone has a y.
+        anti: some neurons unlearn: all losers of a soft one, the neuron of one rank of a hard one.
+    """
+
+    soft: bool
+    anti: bool
+
+
+WTA = {
+    "soft_anti": Kind(soft=True, anti=True),
+    "soft": Kind(soft=True, anti=False),
+    "hard": Kind(soft=False, anti=False),
+    "hard_anti": Kind(soft=False, anti=True),
+}
+
+
+class Convolution(NamedTuple):
+    """The geometry of a convolution, and what its u goes through before it competes.
+
+    Attributes:
+        stride, padding, dilation: of rows and columns.
+        groups: channels and neurons are split into so many groups.
+        padding_mode: one of ``PADDING_MODES``.
+        pre_triangle: replace u by ``relu(u - mean over channels)``.
+    """
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    padding_mode: str = "reflect"
+    pre_triangle: bool = False
+
+    def checked(self) -> Convolution:
+        """The same with a pair for every int. Raises TypeError or ValueError, naming the option."""
+        check_int("groups", self.groups)
+        check_among("padding_mode", self.padding_mode, PADDING_MODES)
+        return self._replace(
+            stride=pair(self.stride, "stride"),
+            padding=pair(self.padding, "padding", least=0),
+            dilation=pair(self.dilation, "dilation"),
+        )
+
+
+class Competition(NamedTuple):
+    """How the neurons of a group compete, and the exponent of their norm.
+
+    Attributes:
+        t_invert: inverse temperature of the softmax; hard competitions ignore it.
+        wta: one of ``WTA``.
+        delta, rank: strength and place (1 is the winner) of the unlearning in ``"hard_anti"``.
+        lebesgue_p: the product uses ``sign(W) |W|^(p - 1)``.
+        tie_rule: one of ``TIE_RULES``, see ``reference.winners``.
+    """
+
+    t_invert: float = 12.0
+    wta: str = "soft_anti"
+    delta: float = 2.0
+    rank: int = 3
+    lebesgue_p: float = 2.0
+    tie_rule: str = "first"
+
+    def checked(self, neurons: int) -> Competition:
+        """The same for groups of so many neurons, every number a float.
+
+        Raises TypeError or ValueError, naming the option.
+        """
+        for name in ("t_invert", "lebesgue_p", "delta"):
+            check_number(name, getattr(self, name))
+        check_int("rank", self.rank)
+        if neurons < 1:
+            raise ValueError(f"weight must hold at least one neuron a group; got {neurons}")
+        check_among("wta", self.wta, tuple(WTA))
+        check_among("tie_rule", self.tie_rule, TIE_RULES)
+        if not 0 < self.t_invert < float("inf"):
+            raise ValueError(f"t_invert must be positive and finite; got {self.t_invert!r}")
+        if self.ranks and not 1 <= self.rank <= neurons:
+            raise ValueError(
+                f"rank must lie in 1..{neurons}, the neurons of a group; got {self.rank!r}"
+            )
+        check_lebesgue_p(self.lebesgue_p)
+        return self._replace(
+            t_invert=float(self.t_invert),
+            delta=float(self.delta),
+            lebesgue_p=float(self.lebesgue_p),
+        )
+
+    @property
+    def soft(self) -> bool:
+        return WTA[self.wta].soft
+
+    @property
+    def anti(self) -> bool:
+        return WTA[self.wta].anti
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the neuron of a rank unlearns."""
+        return self.anti and not self.soft
+
+
+class Rate(NamedTuple):
+    """The rate of a step in place, ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` for neuron k."""
+
+    lr: float
+    lr_power: float = 0.5
+
+
+class Epilogue(NamedTuple):
+    """What follows u in a block: ``relu(u - mean over channels) ** power``, then pooling.
+
+    Attributes:
+        centre: subtract the mean (Triangle); False for RePU and ReLU.
+        power: positive exponent.
+        pool: ``"max"`` or ``"avg"``, padding counted in the average, sizes rounded down.
+        kernel, stride, padding: of the pooling; 1, 1 and 0 for none.
+    """
+
+    centre: bool = True
+    power: float = 1.0
+    pool: str = "max"
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+    def apply(self, u: Tensor) -> Tensor:
+        """The epilogue of ``u [B, K, OH, OW]`` in plain PyTorch: ``[B, K, PH, PW]``.
+
+        Computed in float32 at least, returned in the dtype of u.
+        """
+        a = u if u.dtype == torch.float64 else u.float()
+        a = F.relu(a - a.mean(dim=1, keepdim=True) if self.centre else a)
+        a = a if self.power == 1 else a**self.power
+        pool = F.max_pool2d if self.pool == "max" else F.avg_pool2d
+        return pool(a, self.kernel, self.stride, self.padding).to(u.dtype)
+
+
+# The defaults, for signatures that name every option.
+CONVOLUTION, COMPETITION = Convolution(), Competition()
+
+
+def conv2d_options(**options: Any) -> tuple[Convolution, Competition]:
+    """The options of a convolution by name. Raises TypeError for a name that is none."""
+    own = {name: options.pop(name) for name in Convolution._fields if name in options}
+    return Convolution(**own), Competition(**options)
+
+
+def pair(value: int | tuple[int, int], name: str, least: int = 1) -> tuple[int, int]:
+    """``value`` as (rows, columns), both at least ``least``."""
+    both = (value, value) if isinstance(value, int) else tuple(value) if _is_pair(value) else None
+    if both is None or any(isinstance(v, bool) or not isinstance(v, int) for v in both):
+        raise TypeError(f"{name} must be an int or a pair of ints; got {value!r}")
+    if min(both) < least:
+        raise ValueError(f"{name} must be at least {least}; got {value!r}")
+    return both
+
+
+def check_lebesgue_p(lebesgue_p: float) -> None:
+    check_number("lebesgue_p", lebesgue_p)
+    if not 1 <= lebesgue_p < float("inf"):
+        raise ValueError(f"lebesgue_p must be at least 1 and finite; got {lebesgue_p!r}")
+
+
+def check_among(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+def check_number(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+
+
+def check_int(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int; got {value!r}")
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2

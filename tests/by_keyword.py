@@ -1,0 +1,56 @@
+"""The backends' functions with the options as keywords, as the public functions take them."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import softhebb_fast.ops
+import softhebb_fast.reference
+from softhebb_fast.options import Competition, Epilogue, Rate, conv2d_options
+
+
+class ByKeyword:
+    """A module with the functions of ``reference``; what else it has is as it is there."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+    def conv2d(self, x, weight, bias, **options):
+        return self.module.conv2d(x, weight, bias, *conv2d_options(**options))
+
+    def linear(self, x, weight, bias, **options):
+        return self.module.linear(x, weight, bias, Competition(**options))
+
+    def conv2d_step_(self, x, weight, bias, lr, lr_power, **options):
+        rate = Rate(lr, lr_power)
+        return self.module.conv2d_step_(x, weight, bias, rate, *conv2d_options(**options))
+
+    def linear_step_(self, x, weight, bias, lr, lr_power, **options):
+        rate = Rate(lr, lr_power)
+        return self.module.linear_step_(x, weight, bias, rate, Competition(**options))
+
+    def block_forward(self, x, weight, bias, epilogue: Epilogue, **options):
+        return self.module.block_forward(x, weight, bias, *conv2d_options(**options), epilogue)
+
+    def block_update(self, x, weight, bias, epilogue: Epilogue, **options):
+        return self.module.block_update(x, weight, bias, *conv2d_options(**options), epilogue)
+
+    def block_step_(self, x, weight, bias, epilogue: Epilogue, lr, lr_power, **options):
+        rate, given = Rate(lr, lr_power), conv2d_options(**options)
+        return self.module.block_step_(x, weight, bias, rate, *given, epilogue)
+
+
+ops, reference = ByKeyword(softhebb_fast.ops), ByKeyword(softhebb_fast.reference)
+
+
+def __getattr__(name: str) -> ByKeyword:
+    """``kernels``, imported when it is asked for, so that Triton is not needed before."""
+    if name != "kernels":
+        raise AttributeError(name)
+    from softhebb_fast import kernels
+
+    return ByKeyword(kernels)
