@@ -87,7 +87,7 @@ def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None
             reason = f"a call takes {seconds:.0f} s, more than {plan.longest:g}"
             pipe.send(Refused(reason, wrong=False))
             return
-        repeats = max(case.least, enough(seconds))
+        repeats = max(case.min_calls, enough(seconds))
         pipe.send(Ready(seconds))
         while pipe.recv():
             for weight, first in zip(given.weights, start, strict=True):
