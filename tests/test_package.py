@@ -18,12 +18,13 @@ NAME = PACKAGE.name
 # The rooms from the bottom to the top: each may know of those before it alone.
 ORDER = (
     "files",
-    "epilogue",
+    "options",
     "reference",
     "checks",
-    "ops",
+    "extension",
     "precision",
     "kernels",
+    "ops",
     "backends",
     "functional",
     "init",
@@ -41,7 +42,7 @@ ORDER = (
 )
 # What a room must not know of though it lies below.
 APART = {
-    "kernels": {"ops", "checks"},
+    "kernels": {"checks", "extension"},
     "functional": {"files"},
     "presets": {"nn", "functional"},
     "data": {"nn", "functional", "presets"},

@@ -37,12 +37,12 @@ L2 = 50e6
 WAVE = 132
 POSITIONS, NEURONS = 256, 16  # of a piece
 WRITTEN = {
-    "one_pass": ("u", "total", "out", "yx", "sums", "largest"),
+    "one_pass": ("u", "u_sums", "out", "yx", "y_sums", "dw_absmax"),
     "forward": (
-        *("u", "u_low", "total", "out", "top", "win", "lse", "maxima"),
-        *("y", "y1", "x0", "x1", "sums", "largest", "split_counters"),
+        *("u", "u_low", "u_sums", "out", "top", "win", "lse", "x_absmax"),
+        *("y", "y1", "x0", "x1", "y_sums", "dw_absmax", "split_counters"),
     ),
-    "activity": ("y", "y1", "x0", "x1", "sums", "largest", "split_counters"),
+    "activity": ("y", "y1", "x0", "x1", "y_sums", "dw_absmax", "split_counters"),
     "plasticity": ("yx", "yu", "d", "norms"),
     "reduce_splits": ("d", "norms"),
     "apply": ("w", "out"),
@@ -50,7 +50,7 @@ WRITTEN = {
 LASTING = ("u", "out", "w")
 BY_NEURON = ("u", "u_low", "y", "y1")  # maps of positions and neurons
 BY_CHANNEL = ("x", "x0", "x1")
-STATISTICS = ("total", "top", "win", "anti", "lse")
+STATISTICS = ("u_sums", "top", "win", "anti", "lse")
 Touch = tuple[str, tuple[int, ...], bool]  # a tensor, the piece, whether it is written
 
 
@@ -162,7 +162,7 @@ class Pieces:
             yield from self.all_of("x", at, [range(self.channels)])
             yield from self.all_of("w", [everything])
             yield from self.all_of("u", at, [everything], write=True)
-            for name in ("out", "total"):
+            for name in ("out", "u_sums"):
                 yield from self.all_of(name, at, write=True)
         yield from self.all_of("yx", [range(splits)], [everything], write=True)
 
@@ -182,7 +182,7 @@ class Pieces:
         neurons = () if c["BLOCKS"] else ([range(self.neurons)],)
         for m in range(self.positions):
             yield from self.all_of("a", [[m]], *neurons)
-            yield "total", (m,), False
+            yield "u_sums", (m,), False
             yield "out", (m,), True
 
     def of_positions(self, tile: int, rows: int) -> range:
