@@ -178,3 +178,7 @@ class SoftHebbConv1d(SoftHebbConv2d):
         if x.dim() != 3:
             raise ValueError(f"x must be [B, C, L]; got {tuple(x.shape)}")
         return super().forward(x.unsqueeze(2)).squeeze(2)
+
+    def hebbian_update(self, x: Tensor) -> SoftHebbOutput:
+        out = super().hebbian_update(x.unsqueeze(2))
+        return out._replace(u=out.u.squeeze(2))
