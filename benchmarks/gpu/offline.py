@@ -38,18 +38,29 @@ POINTERS = {
 }
 
 
+CONSTANTS = {"G", "C", "E", "F", "Q"}  # what kernels call their constants
+
+
 class Launch(NamedTuple):
     """One recorded launch."""
 
     kernel: object
     grid: tuple[int, ...]
-    args: tuple
-    constants: dict
     config: object
+    arguments: dict[str, object]
 
     @property
     def name(self) -> str:
         return self.kernel.__name__.removesuffix("_kernel")
+
+    @property
+    def constants(self) -> dict[str, object]:
+        """What the kernel is compiled for, by name; G and E as they are."""
+        found = {}
+        for name in CONSTANTS & self.arguments.keys():
+            value = self.arguments[name]
+            found |= {name: value} if name in "GE" else value._asdict()
+        return found
 
     @property
     def absmax_programs(self) -> int:
@@ -71,31 +82,54 @@ class Launch(NamedTuple):
 
     @property
     def named(self) -> dict[str, object]:
-        """The arguments that are no constants, by name."""
-        names = [n for n in self.kernel.arg_names if n not in self.constants]
-        return dict(zip(names, self.args, strict=True))
+        """The arguments that are no constants, by name: those of tuples by their own."""
+        found = {}
+        for name in self.kernel.arg_names:
+            value = self.arguments[name]
+            if name not in CONSTANTS:
+                found |= value._asdict() if isinstance(value, tuple) else {name: value}
+        return found
 
     def source(self) -> tuple[ASTSource, list]:
         """What Triton would compile for these arguments, and the arguments left at run time."""
         signature, constants, attributes, left = {}, {}, {}, []
-        values = iter(self.args)
-        for i, name in enumerate(self.kernel.arg_names):
-            value = self.constants[name] if name in self.constants else next(values)
-            fixed = name in self.constants or value is None
-            if fixed or (isinstance(value, int) and value == 1):
-                signature[name], constants[(i,)] = "constexpr", value
-                continue
+
+        def kind(path: tuple[int, ...], value: object) -> str:
+            if value is None or (isinstance(value, int) and value == 1):
+                constants[path] = value
+                return "constexpr"
             left.append(value)
             if isinstance(value, torch.Tensor):
-                signature[name] = POINTERS[value.dtype]
+                found = POINTERS[value.dtype]
                 aligned = value.storage_offset() * value.element_size() % 16 == 0
             elif isinstance(value, float):
-                signature[name], aligned = "fp32", False
+                found, aligned = "fp32", False
             else:
-                signature[name], aligned = "i32" if value < 2**31 else "i64", value % 16 == 0
+                found, aligned = "i32" if value < 2**31 else "i64", value % 16 == 0
             if aligned:
-                attributes[(i,)] = [["tt.divisibility", 16]]
+                attributes[path] = [["tt.divisibility", 16]]
+            return found
+
+        for i, name in enumerate(self.kernel.arg_names):
+            value = self.arguments[name]
+            if name in CONSTANTS:
+                signature[name], constants[(i,)] = "constexpr", value
+            elif isinstance(value, tuple):
+                signature[name] = type(value)(*(kind((i, j), v) for j, v in enumerate(value)))
+            else:
+                signature[name] = kind((i,), value)
         return ASTSource(self.kernel, signature, constants, attributes), left
+
+    def replaced(self, tensors: dict[int, torch.Tensor]) -> Launch:
+        """The same with other tensors, by the ``id`` of the old ones."""
+
+        def new(value: object) -> object:
+            if isinstance(value, tuple):
+                return type(value)(*map(new, value))
+            return tensors.get(id(value), value)
+
+        own = {n: v if n in CONSTANTS else new(v) for n, v in self.arguments.items()}
+        return self._replace(arguments=own)
 
     def compile(self, target: str):
         options = {"num_warps": self.config.warps, "num_stages": self.config.stages}
@@ -106,7 +140,7 @@ class Launch(NamedTuple):
 def launches_go_to(run: Callable[[Launch], object], target: str) -> Iterator[None]:
     """Configure for ``target``, hand every launch to ``run`` and keep it from the device."""
     kept = launch.launch, configs.architecture
-    launch.launch = lambda *args: run(Launch(*args))
+    launch.launch = lambda *to, **arguments: run(Launch(*to, arguments))
     configs.architecture = lambda device: ARCHITECTURES[target]
     try:
         yield
