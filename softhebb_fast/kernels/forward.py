@@ -28,6 +28,7 @@ from softhebb_fast.kernels.operands import (
     Statistics,
     Tiling,
     new_activity,
+    new_statistics,
     new_x_absmax,
 )
 from softhebb_fast.kernels.pooling import PendingPool, Pooling, new_blocks, new_map, pending
@@ -48,9 +49,8 @@ from softhebb_fast.kernels.tiles import (
 class Constants(NamedTuple):
     """What ``forward_kernel`` is compiled for.
 
-    Programs that share filters are neighbours with FILTERS_ONCE, else those that share patches: one
-    of the two comes from memory once. A tile of u that is not U_IN_REGISTERS, as registers hold no
-    more than u, is read back for y.
+    Neighbouring programs share filters with FILTERS_ONCE, else patches: one of the two comes from
+    memory once. A tile of u that is not U_IN_REGISTERS is read back for y.
     """
 
     BM: int
@@ -213,20 +213,13 @@ def forward(
     rows, columns = -(-M // config.BM), -(-G.K // config.BN)
     tiles = 1 if apart else columns
 
-    def new(dtype: torch.dtype, wanted: bool) -> Tensor | None:
-        return x.new_empty((G.GROUPS, tiles, M), dtype=dtype) if wanted else None
-
     u = new_map(x, G, G.OH, G.OW)
     u_in_registers = fuse_activity and configs.u_in_registers(config, x.dtype, arch)
     low = x.dtype != torch.float32 and (c.flags.PRE_TRIANGLE or (learns and not u_in_registers))
-    pre = PreActivations(u, torch.empty_like(u) if low else None, new(torch.float32, summed))
+    u_sums = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32) if summed else None
+    pre = PreActivations(u, torch.empty_like(u) if low else None, u_sums)
     left = learns and (tiles > 1 or not fuse_activity)
-    stats = Statistics(
-        new(torch.float32, left and tiles > 1),
-        new(torch.int32, left),
-        new(torch.int32, ranks),
-        new(torch.float32, left),
-    )
+    stats = new_statistics(x, G, tiles, ranks) if left else Statistics()
     x_absmax = new_x_absmax(x) if learns else None
     act, row_counters = NO_ACTIVITY, None
     if fuse_activity:
@@ -240,21 +233,13 @@ def forward(
         forward_kernel,
         (state.absmax_programs + rows * abreast, G.GROUPS),
         config,
-        x=x,
-        w=w,
-        bias=bias,
+        **_common(x, w, bias, G, c),
         pre=pre._replace(u_sums=None) if apart else pre,
         out=None,
         stats=stats._replace(anti=None),
         x_absmax=x_absmax,
         act=act,
         row_counters=row_counters,
-        SIZE=x.numel(),
-        SPAN=span(x),
-        M=M,
-        scalars=c.scalars,
-        G=G,
-        C=c.flags,
         E=None,
         F=_constants(x, config)._replace(
             COMPETE=learns and not apart,
@@ -285,25 +270,22 @@ def forward_pooled(
         forward_kernel,
         (-(-rows // config.BM), 1),
         config,
-        x=x,
-        w=w,
-        bias=bias,
+        **_common(x, w, bias, G, c),
         pre=PreActivations(),
         out=out,
         stats=Statistics(),
         x_absmax=None,
         act=NO_ACTIVITY,
         row_counters=None,
-        SIZE=0,
-        SPAN=0,
-        M=x.shape[0] * G.pixels,
-        scalars=c.scalars,
-        G=G,
-        C=c.flags,
         E=E,
         F=_constants(x, config)._replace(WHOLE=rest is None),
     )
     return out, rest
+
+
+def _common(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, c: CompetitionArgs) -> dict:
+    sizes = {"SIZE": x.numel(), "SPAN": span(x), "M": x.shape[0] * G.pixels}
+    return {"x": x, "w": w, "bias": bias, **sizes, "scalars": c.scalars, "G": G, "C": c.flags}
 
 
 def _constants(x: Tensor, config: Config) -> Constants:

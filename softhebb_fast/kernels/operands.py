@@ -175,6 +175,15 @@ def new_x_absmax(x: Tensor) -> Tensor | None:
     return x.new_empty((configs.absmax_programs(x.numel()),), dtype=torch.int32)
 
 
+def new_statistics(x: Tensor, G: Geometry, tiles: int, ranks: bool) -> Statistics:
+    def new(dtype: torch.dtype) -> Tensor:
+        return x.new_empty((G.GROUPS, tiles, x.shape[0] * G.pixels), dtype=dtype)
+
+    top = new(torch.float32) if tiles > 1 else None
+    anti = new(torch.int32) if ranks else None
+    return Statistics(top, new(torch.int32), anti, new(torch.float32))
+
+
 def new_y_sums(x: Tensor, G: Geometry, parts: int) -> Tensor:
     return x.new_empty((parts, 2, G.neurons), dtype=torch.float32)
 
