@@ -1,7 +1,7 @@
 # `make demo` learns MNIST without labels and prints where the pictures are; `make test` runs the
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
-# `make gpu`, on a machine with a GPU, tests every kernel there and times it, in ten minutes.
+# `make gpu OUT=folder DATA=folder`, on a machine with a GPU, tests every kernel there and times it.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -48,7 +48,8 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
 gpu:
-	@$(PYTHON) benchmarks/gpu/day.py
+	@$(PYTHON) -m benchmarks.gpu.day $(if $(filter runs/demo,$(OUT)),,--out $(OUT)) \
+		$(if $(DATA),--data $(DATA))
 
 lint: setup
 	$(BIN)/ruff check .

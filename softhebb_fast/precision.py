@@ -20,7 +20,7 @@ from torch import Tensor
 from softhebb_fast import extension
 
 VARIABLE = "SOFTHEBB_FAST_PRECISION"
-PRECISIONS = ("ieee", "bf16x3", "tf32", "tf32x3")
+PRECISIONS = ("ieee", "bf16x3", "bf16x6", "tf32", "tf32x3")
 
 _TORCH_DEFAULT: ContextVar[str] = ContextVar("torch_default", default="ieee")
 
@@ -54,8 +54,8 @@ def use(precision: str) -> Iterator[None]:
     """Take float32 products so, in all threads, until the context ends.
 
     ``"ieee"`` is float32; ``"bf16x3"`` takes three products of bfloat16 matrices on CPUs that have
-    AMX; ``"tf32"`` and ``"tf32x3"`` are for CUDA. Layers whose backend cannot raise RuntimeError or
-    ValueError with the reason. Raises ValueError for an unknown precision.
+    AMX; ``"bf16x6"``, ``"tf32"`` and ``"tf32x3"`` are for CUDA. Layers whose backend cannot raise
+    RuntimeError or ValueError with the reason. Raises ValueError for an unknown precision.
     """
     _check(precision)
     before = os.environ.get(VARIABLE)

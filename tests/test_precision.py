@@ -50,7 +50,7 @@ def test_what_can_be_had_where():
     assert precision.why_not("tf32", "cpu") == "it is for CUDA tensors"
     assert precision.why_not("tf32x3", "cuda") is None
     assert precision.why_not("bf16x3", "cuda") == "it is for CPU tensors"
-    with pytest.raises(ValueError, match="one of ieee, bf16x3, tf32, tf32x3; got 'fp8'"):
+    with pytest.raises(ValueError, match="one of ieee, bf16x3, bf16x6, tf32, tf32x3; got 'fp8'"):
         precision.why_not("fp8", "cpu")
     with pytest.raises(ValueError, match="got 'high'"), precision.use("high"):
         pass

@@ -1,64 +1,58 @@
-"""The day a GPU is there: is everything right on it, and how fast is it?
+"""The minutes that a GPU is there: is everything right on it, and how fast is it?
 
-    make gpu        # or: python benchmarks/gpu/day.py
+    make gpu OUT=folder DATA=folder      # or: python -m benchmarks.gpu.day --out folder
+    python -m benchmarks.gpu.day --dry-run
+    python -m benchmarks.gpu.day --rehearse    # every part on the CPU, as far as that goes
 
-Within ten minutes: every kernel against the definition on the device, compute-sanitizer where it is
-installed, then the benchmarks. Writes benchmarks/results/gpu_<name>.csv and .md, and logs under
-runs/gpu. Returns 0 if all is well, 1 if something is wrong, 2 where nothing can be tried.
-Needs nothing but Python itself: the parts run in the interpreter that has torch.
+Parts in the order of what they tell, each killed at its time and its result kept. ``--out`` gets a
+CSV file a part, ``log.txt`` with all that the parts printed, and ``summary.md``, which is written
+anew after every part. Returns 0 if all is well, 1 if a part found something wrong, 2 where nothing
+can be tried. Needs nothing but Python itself: the parts run in the interpreter that has torch.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import datetime
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LOGS = ROOT / "runs" / "gpu"
-RESULTS = ROOT / "benchmarks" / "results"
-BUDGET = 590  # seconds for all parts together
-CASES = (  # what tells most comes first: what there is no time for is left out
-    "cifar10/step/b10",
-    "cifar10/step/b100",
-    "cifar10/layer?/b100",
-    "cifar10/layer?/b10",
-    "mnist-mlp/step/b32",
-    "stl10/layer[12]/b32",
-    "cifar10/probe/b64",
-)
-PROVIDERS = (
-    "published",
-    "published-tf32",
-    "tuned-tf32",
-    "triton",
-    "triton-tf32",
-    "triton-graph",
-    "triton-graph-tf32",
-    "library",
-    "library-tf32",
-)
-SMALL = "test_steps_and_blocks and ieee and soft_anti and (colour or channels_last)"
+MINUTES = 9.0
 FOUND = 99  # what the sanitizer is told to return where it finds something
+CHANGED = "published_net or wait_for or same_work or exact_ties"  # first, of all operators' tests
+SMALL = "test_steps_and_blocks and ieee and soft_anti and (colour or channels_last)"
+STEPS = (
+    "triton-graph-tf32",
+    "library-graph-tf32",
+    "triton-graph-bf16",
+    "library-graph-bf16",
+    "triton-graph",
+    "triton-graph-bf16x6",
+    "library-graph",
+    "triton-tf32",
+)
+LAYERS = ("cifar10-2@*", "cifar10-3@*", "cifar10-1@100")
 PROBE = """
-import importlib.util, json, torch
+import importlib.util, json, platform, torch
 needed = ("triton", "numpy", "tqdm", "matplotlib", "pooch", "platformdirs", "PIL", "pytest",
           "hypothesis")
+found = [name for name in needed if importlib.util.find_spec(name) is not None]
+triton = __import__("triton").__version__ if "triton" in found else None
 print(json.dumps({
-    "missing": [name for name in needed if importlib.util.find_spec(name) is None],
+    "missing": [name for name in needed if name not in found],
     "cuda": torch.cuda.is_available(),
     "name": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    "torch": torch.__version__,
+    "versions": f"Python {platform.python_version()}, torch {torch.__version__}, Triton {triton}",
     "xdist": importlib.util.find_spec("xdist") is not None,
 }))
 """
@@ -74,7 +68,23 @@ class Done:
 
 @dataclass(frozen=True)
 class Part:
-    """What a part of the day came to: ``"passed"``, ``"failed"`` or ``"left out"``, and why."""
+    """A command of the day, and the seconds it may take.
+
+    ``wrong``: the exit statuses that mean that something is wrong; any other is a note. ``needs``:
+    a tool that must be on the PATH. ``table``: the CSV file that it writes.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    seconds: float
+    wrong: tuple[int | None, ...] = ()
+    needs: str | None = None
+    table: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a part came to: ``"passed"``, ``"failed"`` or ``"left out"``, and its last line."""
 
     name: str
     outcome: str
@@ -85,201 +95,245 @@ class Part:
 Run = Callable[[Sequence[str], float], Done]
 
 
-def run(command: Sequence[str], seconds: float) -> Done:
-    """Run ``command`` in the checkout for so many seconds at most, with all that it started."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        try:
-            text, _ = process.communicate(timeout=seconds)
-            return Done(process.returncode, text)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            return Done(None, process.communicate()[0])
+def parts(python: str, out: Path, data: Path | None, xdist: bool) -> list[Part]:
+    """The day, the most telling first."""
+    module = (python, "-m")
+    side_by_side = ("-n", str(min(16, os.cpu_count() or 1))) if xdist else ()
+    tests = (*module, "pytest", "tests/gpu", "-p", "no:cacheprovider", *side_by_side)
+    widest = "gpu" if xdist else "gpu and not slow"  # each case is a kernel to compile
+    found = [
+        Part("device", (*module, "softhebb_fast", "info"), 60, wrong=(1, None)),
+        Part(
+            "stress",
+            (*module, "benchmarks.gpu.stress", "--csv", str(out / "stress.csv")),
+            150,
+            wrong=(1, None),
+            table="stress.csv",
+        ),
+        Part("changed tests", (*tests, "-m", widest, "-k", CHANGED), 120, wrong=(1, None)),
+        Part(
+            "steps",
+            (
+                *(*module, "softhebb_fast", "bench", "cifar10/step/b10", "cifar10/step/b100"),
+                *("--device", "cuda", "--providers", ",".join(STEPS), "--seconds", "2"),
+                *("--longest", "2", "--csv", str(out / "steps.csv")),
+            ),
+            120,
+            wrong=(1,),
+            table="steps.csv",
+        ),
+        Part(
+            "phases",
+            (*module, "benchmarks.gpu.phases", "--csv", str(out / "phases.csv")),
+            90,
+            table="phases.csv",
+        ),
+        Part("other tests", (*tests, "-m", widest, "-k", f"not ({CHANGED})"), 150, wrong=(1, None)),
+        *(sanitizer(python, check) for check in ("memcheck", "racecheck")),
+        Part(
+            "sweep",
+            (
+                *(*module, "benchmarks.gpu.sweep", "--layers", *LAYERS),
+                *("--precisions", "tf32", "bfloat16", "bf16x6", "--out", str(out)),
+            ),
+            150,
+            table="gpu_measured.csv",
+        ),
+    ]
+    if data is not None:
+        run = (*module, "benchmarks.gpu.run", "--data", str(data), "--csv", str(out / "run.csv"))
+        found.insert(3, Part("run", run, 150, table="run.csv"))
+    return found
+
+
+def sanitizer(python: str, check: str) -> Part:
+    """Out-of-bounds accesses or races, on a few small layers."""
+    tests = (python, "-m", "pytest", "tests/gpu/test_operators.py", "-m", "gpu", "-k", SMALL)
+    # Every tensor an allocation of its own: what lies beyond its end belongs to nobody.
+    tool = ("env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", "compute-sanitizer", "--tool", check)
+    command = (*tool, "--error-exitcode", str(FOUND), *tests)
+    return Part(check, command, 60, wrong=(FOUND,), needs="compute-sanitizer")
+
+
+def rehearsal(part: Part) -> Part:
+    """The part on the CPU, on little."""
+    *front, last = part.command
+    match part.name:
+        case "stress" | "phases":
+            command = (*part.command, "--device", "cpu")
+        case "sweep":
+            few = ("--layers", "cifar10-2@10", "--precisions", "tf32")
+            command = (*part.command, "--device", "cpu", *few)
+        case "changed tests" | "other tests":
+            command = (*front, f"({last}) and ieee and (colour or 37 or cifar-1)")
+        case "steps":
+            command = tuple("cpu" if a == "cuda" else a for a in part.command)
+            command = tuple("cpp,library" if a == ",".join(STEPS) else a for a in command)
+        case "run":
+            few = ("--device", "cpu", "--precision", "ieee", "--", "--limit", "500")
+            command = (*part.command, *few, "--probe-epochs", "1")
+        case _:
+            command = part.command
+    return replace(part, command=command, seconds=600)
 
 
 class Day:
-    """The parts of the day in their order, within ``BUDGET`` seconds."""
+    """The parts in their order, within so many minutes."""
 
     def __init__(
         self,
-        run: Run = run,
+        out: Path,
+        minutes: float = MINUTES,
+        run: Run | None = None,
         which: Callable[[str], str | None] = shutil.which,
         clock: Callable[[], float] = time.monotonic,
-        results: Path = RESULTS,
-        logs: Path = LOGS,
     ) -> None:
-        self.run, self.which, self.clock = run, which, clock
-        self.results, self.logs = results, logs
+        self.out, self.run, self.which, self.clock = out, run or self._run, which, clock
         self.began = clock()
-        self.parts: list[Part] = []
+        self.ends = self.began + 60 * minutes
+        self.results: list[Result] = []
 
-    def go(self) -> int:
-        """Do all parts; returns the exit status."""
-        gpus = self.gpus()
-        if not gpus:
-            print("make gpu is for a machine with a GPU: neither nvidia-smi nor rocm-smi finds one")
-            return 2
-        print(gpus.strip(), flush=True)
-        python, here = self.interpreter()
-        if python is None:
-            print(here)
-            return 2
-        name = re.sub(r"[^a-z0-9]+", "_", here["name"].lower()).strip("_")
-        table = self.results / f"gpu_{name}.csv"
-        self.part("device", [python, "-m", "softhebb_fast", "info"], 60)
-        right = self.correctness(python, here["xdist"]) and self.sanitizers(python)
-        if right:
-            self.benchmark(python, table)
-        summary = self.write_summary(here, gpus, table, name)
-        print(f"\n{summary.read_text()}\nwritten: {summary}")
-        return int(any(part.outcome == "failed" for part in self.parts))
+    def go(self, plan: Sequence[Part], here: str) -> int:
+        """Do ``plan`` on the device that ``here`` names; returns the exit status."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        for part in plan:
+            self.results.append(self.do(part))
+            self.summarise(plan, here)
+        print((self.out / "summary.md").read_text(encoding="utf-8"))
+        return int(any(result.outcome == "failed" for result in self.results))
 
-    def gpus(self) -> str:
-        """What the driver's own tool lists; nothing where there is no GPU."""
-        for command in (["nvidia-smi", "-L"], ["rocm-smi", "--showproductname"]):
-            if self.which(command[0]):
-                done = self.run(command, 30)
-                if done.status == 0 and "GPU" in done.text:
-                    return done.text
-        return ""
-
-    def interpreter(self) -> tuple[str, dict] | tuple[None, str]:
-        """A Python whose torch sees the GPU, made by ``make setup`` if need be; or why none."""
-        own = str(ROOT / ".venv" / "bin" / "python")
-        reasons = []
-        for python in (*dict.fromkeys((own, sys.executable)), None, own):
-            if python is None:
-                print("setting up .venv", flush=True)
-                self.run(["make", "setup"], 240)
-                continue
-            done = self.run([python, "-c", PROBE], 90) if self.which(python) else None
-            if done is None or done.status != 0:
-                reasons.append(f"{python} has no torch")
-                continue
-            here = json.loads(done.text.strip().splitlines()[-1])
-            if here["cuda"] and not here["missing"]:
-                return python, here
-            lacks = ", ".join(here["missing"]) or f"a torch for this GPU, it has {here['torch']}"
-            reasons.append(f"{python} lacks {lacks}")
-        return None, "nothing here can run the kernels: " + "; ".join(dict.fromkeys(reasons))
-
-    def correctness(self, python: str, parallel: bool) -> bool:
-        """Every kernel, operator and graph against the definition, on the device."""
-        command = [python, "-m", "pytest", "tests/gpu", "-p", "no:cacheprovider"]
-        if parallel:  # each case is a kernel to compile
-            workers = str(min(16, os.cpu_count() or 1))
-            command += ["-m", "gpu", "-n", workers]
-        else:
-            command += ["-m", "gpu and not slow"]
-        return self.part("correctness", command, 300)
-
-    def sanitizers(self, python: str) -> bool:
-        """Out-of-bounds accesses and races, on a few small layers. False where some are found."""
-        tool = self.which("compute-sanitizer")
-        tests = ["-m", "pytest", "tests/gpu/test_operators.py", "-m", "gpu", "-k", SMALL]
-        for check in ("memcheck", "racecheck"):
-            if tool is None:
-                self.leave_out(check, "compute-sanitizer is not on the PATH")
-                continue
-            command = [tool, "--tool", check, "--error-exitcode", str(FOUND), python, *tests]
-            # Every tensor an allocation of its own: what lies beyond its end belongs to nobody.
-            command = ["env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", *command]
-            self.part(check, command, 60, wrong=(FOUND,))
-        return not any(part.outcome == "failed" for part in self.parts)
-
-    def benchmark(self, python: str, table: Path) -> None:
-        """The suite, case by case: what is done when time is up is kept."""
-        command = [python, "-m", "softhebb_fast", "bench", *CASES, "--device", "cuda"]
-        command += ["--providers", ",".join(PROVIDERS), "--seconds", "3", "--longest", "2"]
-        self.part("benchmark", [*command, "--csv", str(table)], 300, wrong=(1,))
-
-    def part(
-        self, name: str, command: list[str], seconds: float, wrong: tuple[int, ...] | None = None
-    ) -> bool:
-        """Run a part in the time that is left; True if it did not fail.
-
-        With ``wrong`` only those exit statuses are failures: any other, or no time, is a note.
-        """
-        left = BUDGET - (self.clock() - self.began)
-        if left < 5:
-            return self.leave_out(name, "no time was left")
-        print(f"{name} ...", flush=True)
-        began, most = self.clock(), min(seconds, left)
-        done = self.run(command, most)
+    def do(self, part: Part) -> Result:
+        began = self.clock()
+        most = min(part.seconds, self.ends - began)
+        if part.needs is not None and self.which(part.needs) is None:
+            return self.say(Result(part.name, "left out", f"{part.needs} is not on the PATH", 0))
+        if most < 5:
+            return self.say(Result(part.name, "left out", "no time was left", 0))
+        done = self.run(part.command, most)
         took = self.clock() - began
-        self.logs.mkdir(parents=True, exist_ok=True)
-        log = self.logs / f"{name}.log"
-        log.write_text(done.text, encoding="utf-8")
         last = next((line for line in reversed(done.text.splitlines()) if line.strip()), "")
-        if done.status == 0:
-            outcome, note = "passed", last
-        elif done.status is None:
-            outcome, note = "left out", f"not done in {most:.0f} s, see {log}"
-        else:
-            outcome, note = "left out", f"exit status {done.status}: {last}, see {log}"
-        if done.status != 0 and (wrong is None or done.status in wrong):
-            outcome = "failed"
-            print("\n".join(done.text.splitlines()[-40:]))
-        self.parts.append(Part(name, outcome, note, took))
-        print(f"{name}: {outcome} in {took:.0f} s. {note}", flush=True)
-        return outcome != "failed"
+        outcome, note = "passed", last
+        if done.status != 0:
+            outcome = "failed" if done.status in part.wrong else "left out"
+            how = (
+                f"exit status {done.status}" if done.status is not None else f"cut at {most:.0f} s"
+            )
+            note = f"{how}: {last}"
+        return self.say(Result(part.name, outcome, note, took))
 
-    def leave_out(self, name: str, why: str) -> bool:
-        self.parts.append(Part(name, "left out", why, 0.0))
-        print(f"{name}: left out: {why}", flush=True)
-        return True
+    def say(self, result: Result) -> Result:
+        print(
+            f"{self.clock() - self.began:6.1f} s  {result.name}: {result.outcome} in "
+            f"{result.seconds:.0f} s. {result.note}",
+            flush=True,
+        )
+        return result
 
-    def write_summary(self, here: dict, gpus: str, table: Path, name: str) -> Path:
-        """``gpu_<name>.md``: the device, what each part came to, and the times."""
+    def summarise(self, plan: Sequence[Part], here: str) -> None:
+        """Write ``summary.md``: the device, what each part came to, and the tables."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
-        lines = [
-            f"# {here['name']}",
-            "",
-            f"{now}, torch {here['torch']}. Made by `make gpu`.",
-            "",
-            "```",
-            gpus.strip(),
-            "```",
-            "",
-            "| part | | seconds | |",
-            "|---|---|---|---|",
-            *(
-                f"| {p.name} | {p.outcome} | {p.seconds:.0f} | {p.note.replace('|', '/')} |"
-                for p in self.parts
-            ),
-        ]
-        if any(part.name == "benchmark" for part in self.parts) and table.exists():
-            with open(table, newline="", encoding="utf-8") as file:
-                lines += ["", *times(list(csv.DictReader(file)))]
-        self.results.mkdir(parents=True, exist_ok=True)
-        path = self.results / f"gpu_{name}.md"
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return path
+        lines = [f"# {here}", "", f"{now}, made by `make gpu`.", "", "| part | | s | last line |"]
+        lines += ["|---|---|---|---|"]
+        for r in self.results:
+            lines.append(f"| {r.name} | {r.outcome} | {r.seconds:.0f} | {_cell(r.note)} |")
+        done = {r.name for r in self.results}
+        for part in plan:
+            path = self.out / (part.table or "")
+            if part.name in done and path.is_file():
+                lines += ["", f"## {part.name}", "", *_table(path)]
+        (self.out / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def _run(self, command: Sequence[str], seconds: float) -> Done:
+        """Run ``command`` in the checkout for so many seconds at most, with all that it started;
+        what it prints goes to the log as it comes."""
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        self.out.mkdir(parents=True, exist_ok=True)
+        with open(self.out / "log.txt", "a+", encoding="utf-8", errors="replace") as log:
+            log.write(f"\n$ {' '.join(command)}\n")
+            log.flush()
+            start = log.tell()
+            with subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            ) as process:
+                try:
+                    status = process.wait(seconds)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    status = None
+            log.seek(start)
+            return Done(status, log.read())
 
 
-def times(rows: list[dict[str, str]]) -> list[str]:
-    """A Markdown table of the benchmark's rows: microseconds, and how often into the published."""
-    lines = [
-        "| case | provider | median µs | 20 % | 80 % | published / this |",
-        "|---|---|---|---|---|---|",
-    ]
-    published = {r["case"]: float(r["median"]) for r in rows if r["provider"] == "published"}
-    for row in rows:
-        low, middle, high = (float(row[name]) for name in ("q20", "median", "q80"))
-        times = f"{published[row['case']] / middle:.1f}" if row["case"] in published else ""
-        cells = (f"{1e6 * value:.1f}" for value in (middle, low, high))
-        lines.append(f"| {row['case']} | {row['provider']} | {' | '.join(cells)} | {times} |")
-    return lines
+def usable(run: Run, which: Callable[[str], str | None], cuda: bool = True) -> tuple[str, dict]:
+    """A Python whose torch sees the GPU, and what it says of itself. Raises RuntimeError if none
+    does."""
+    reasons = []
+    for python in dict.fromkeys((str(ROOT / ".venv" / "bin" / "python"), sys.executable)):
+        done = run([python, "-c", PROBE], 90) if which(python) else None
+        if done is None or done.status != 0:
+            reasons.append(f"{python} has no torch")
+            continue
+        here = json.loads(done.text.strip().splitlines()[-1])
+        if (here["cuda"] or not cuda) and not here["missing"]:
+            return python, here
+        lacks = ", ".join(here["missing"]) or f"a torch for a GPU here, it has {here['versions']}"
+        reasons.append(f"{python} lacks {lacks}")
+    raise RuntimeError("nothing here can run the kernels: " + "; ".join(reasons))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "/")[:160]
+
+
+def _table(path: Path) -> list[str]:
+    with open(path, newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    lines = [f"| {' | '.join(map(_cell, row))} |" for row in (head, *rows)]
+    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu", help="folder of results")
+    parser.add_argument("--data", type=Path, help="folder of the data sets, with CIFAR-10")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for all parts together")
+    parser.add_argument("--parts", help="names, separated by commas; default all")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be run")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="run all parts on the CPU, on little"
+    )
+    options = parser.parse_args()
+    out = options.out.resolve()
+    data = options.data and options.data.resolve()
+    day = Day(out, 60 if options.rehearse else options.minutes)
+    if options.dry_run:
+        python, here = sys.executable, {"name": "dry run", "versions": "", "xdist": True}
+    else:
+        try:
+            python, here = usable(day.run, day.which, cuda=not options.rehearse)
+        except RuntimeError as error:
+            print(f"make gpu is for a machine with a GPU: {error}")
+            return 2
+    plan = parts(python, out, data, here["xdist"])
+    if options.parts:
+        wanted = options.parts.split(",")
+        if unknown := set(wanted) - {part.name for part in plan}:
+            parser.error(f"--parts must be among {', '.join(p.name for p in plan)}; got {unknown}")
+        plan = [part for part in plan if part.name in wanted]
+    if options.rehearse:
+        os.environ["SOFTHEBB_FAST_REHEARSAL"] = "cpu"
+        plan = [rehearsal(part) for part in plan if part.needs is None]
+    if options.dry_run:
+        for part in plan:
+            print(f"{part.name}, {part.seconds:.0f} s at most:\n  {' '.join(part.command)}")
+        return 0
+    return day.go(plan, f"{here['name'] or 'rehearsed on the CPU'}, {here['versions']}")
 
 
 if __name__ == "__main__":
-    sys.exit(Day().go())
+    sys.exit(main())

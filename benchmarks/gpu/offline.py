@@ -6,6 +6,7 @@ a target, and the machine code is disassembled with the tools that Triton ships.
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -34,11 +36,11 @@ POINTERS = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
+    torch.float64: "*fp64",
+    torch.int8: "*i8",
     torch.int32: "*i32",
+    torch.int64: "*i64",
 }
-
-
-CONSTANTS = {"G", "C", "E", "F", "Q"}  # what kernels call their constants
 
 
 class Launch(NamedTuple):
@@ -54,12 +56,19 @@ class Launch(NamedTuple):
         return self.kernel.__name__.removesuffix("_kernel")
 
     @property
+    def fixed(self) -> set[str]:
+        """The names of the arguments that the kernel is compiled for."""
+        parameters = inspect.signature(self.kernel.fn).parameters.values()
+        return {p.name for p in parameters if p.annotation in (tl.constexpr, "tl.constexpr")}
+
+    @property
     def constants(self) -> dict[str, object]:
-        """What the kernel is compiled for, by name; G and E as they are."""
+        """What the kernel is compiled for, by name: of tuples by their own, G and E but whole."""
         found = {}
-        for name in CONSTANTS & self.arguments.keys():
+        for name in self.fixed:
             value = self.arguments[name]
-            found |= {name: value} if name in "GE" else value._asdict()
+            whole = name in ("G", "E") or not isinstance(value, tuple)
+            found |= {name: value} if whole else value._asdict()
         return found
 
     @property
@@ -86,7 +95,7 @@ class Launch(NamedTuple):
         found = {}
         for name in self.kernel.arg_names:
             value = self.arguments[name]
-            if name not in CONSTANTS:
+            if name not in self.fixed:
                 found |= value._asdict() if isinstance(value, tuple) else {name: value}
         return found
 
@@ -95,7 +104,8 @@ class Launch(NamedTuple):
         signature, constants, attributes, left = {}, {}, {}, []
 
         def kind(path: tuple[int, ...], value: object) -> str:
-            if value is None or (isinstance(value, int) and value == 1):
+            special = not self.kernel.params[path[0]].do_not_specialize
+            if value is None or (isinstance(value, int) and value == 1 and special):
                 constants[path] = value
                 return "constexpr"
             left.append(value)
@@ -105,14 +115,15 @@ class Launch(NamedTuple):
             elif isinstance(value, float):
                 found, aligned = "fp32", False
             else:
-                found, aligned = "i32" if value < 2**31 else "i64", value % 16 == 0
+                found = "i32" if value < 2**31 else "i64"
+                aligned = special and value % 16 == 0
             if aligned:
                 attributes[path] = [["tt.divisibility", 16]]
             return found
 
         for i, name in enumerate(self.kernel.arg_names):
             value = self.arguments[name]
-            if name in CONSTANTS:
+            if name in self.fixed:
                 signature[name], constants[(i,)] = "constexpr", value
             elif isinstance(value, tuple):
                 signature[name] = type(value)(*(kind((i, j), v) for j, v in enumerate(value)))
@@ -128,7 +139,7 @@ class Launch(NamedTuple):
                 return type(value)(*map(new, value))
             return tensors.get(id(value), value)
 
-        own = {n: v if n in CONSTANTS else new(v) for n, v in self.arguments.items()}
+        own = {n: v if n in self.fixed else new(v) for n, v in self.arguments.items()}
         return self._replace(arguments=own)
 
     def compile(self, target: str):

@@ -1,8 +1,10 @@
 """Launch configurations side by side on the GPU at hand: those of ``configs`` come from here.
 
     python -m benchmarks.gpu.sweep     # measure gpu_sweep.csv and gpu_measured.csv, some minutes
+    python -m benchmarks.gpu.sweep --layers 'cifar10-3@*' --precisions tf32 --out FOLDER
 
-All that autotuning would try is compiled first, in processes side by side. Then learning steps run
+All that autotuning would try, y in a kernel of its own included, is compiled first, in processes
+side by side. Then learning steps run
 six times under the profiler: a kernel's time is the median of all runs but the first.
 ``gpu_measured.csv`` is of the configurations that ``configs`` chooses, beside the library's product
 of that shape and precision: ``torch.mm`` of patches that lie unfolded in memory, and ``F.conv2d``
@@ -14,9 +16,11 @@ and three in tf32x3.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from itertools import product, zip_longest
 from pathlib import Path
 from statistics import median
@@ -43,7 +47,8 @@ SWEEP = RESULTS / "gpu_sweep.csv"
 MEASURED = RESULTS / "gpu_measured.csv"
 NETS = LAYERS | {"mnist-mlp": ((32, 784), (2000, 784), 0)}
 TUNED = ("forward", "plasticity", "one_pass")
-PRECISIONS = ("tf32", "bfloat16", "tf32x3", "ieee")
+PRECISIONS = ("tf32", "bfloat16", "tf32x3", "bf16x6", "ieee")
+EMULATED = ("tf32x3", "bf16x6")  # which the library does not have
 RUNS = 6
 KEY = ("layer", "precision", "kernel", "tile", "warps", "stages", "splits")
 TOOK = ("registers", "spills", "shared")
@@ -59,15 +64,19 @@ class Step(NamedTuple):
     choice: tuple[tuple[str, Config | None], ...] = ()
 
 
-def plan(target: str) -> Iterator[Step]:
+def plan(
+    target: str, layers: Sequence[str] | None = None, precisions: Sequence[str] | None = None
+) -> Iterator[Step]:
     """The usual step of every layer and precision, then those that autotuning would try."""
-    for layer, precision in product(NETS, PRECISIONS):
+    for layer, precision in product(layers or NETS, precisions or PRECISIONS):
         usual = Step(layer, precision)
         yield usual
         x, _ = tensors(layer, precision, "meta")
         G = launches(usual, target)[0].constants["G"]  # names the precision, too
         arch = ARCHITECTURES[target]
         forward, plasticity, one_pass = (candidates(k, x, G, arch) for k in TUNED)
+        if any(launch.name == "forward" for launch in launches(usual, target)):
+            yield Step(layer, precision, (("activity", configs.activity(G)),))
         for config in one_pass:
             yield Step(layer, precision, (("one_pass", config),))
         for f, p in zip_longest(forward, plasticity):
@@ -110,11 +119,12 @@ def key(step: Step, launch: Launch) -> tuple:
     return (*step[:2], launch.name, tile, launch.config.warps, launch.config.stages, splits)
 
 
-def compiled(step: Step, target: str) -> list[dict] | None:
+def compiled(step: Step, target: str, runs: bool = True) -> list[dict] | None:
     """The launches of a step and what their machine code takes; None if one does not run."""
     try:
-        run(step, *tensors(step.layer, step.precision, "cuda"))
-        torch.cuda.synchronize()
+        if runs:
+            run(step, *tensors(step.layer, step.precision, "cuda"))
+            torch.cuda.synchronize()
     except Exception as error:
         print(*step, f"{type(error).__name__}: {str(error)[:80]}")
         return None
@@ -176,17 +186,29 @@ def library(layer: str, precision: str) -> dict[str, tuple[float, float]]:
 
 
 def main() -> None:
-    arch = configs.architecture(torch.device("cuda"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", nargs="+", default=["*"], help="patterns of their names")
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
+    parser.add_argument("--out", type=Path, default=SWEEP.parent, help="folder of both tables")
+    parser.add_argument("--device", default="cuda", help="cpu compiles, and times nothing")
+    options = parser.parse_args()
+    layers = [n for n in NETS if any(fnmatchcase(n, p) for p in options.layers)]
+    cuda = options.device == "cuda"
+    arch = configs.architecture(torch.device(options.device))
     target = next(t for t, number in ARCHITECTURES.items() if number == arch)
-    steps = list(plan(target))
+    steps = list(plan(target, layers, options.precisions))
     with multiprocessing.get_context("spawn").Pool(maxtasksperchild=80) as pool:
-        found = pool.starmap(compiled, [(step, target) for step in steps], 1)
+        found = pool.starmap(compiled, [(step, target, cuda) for step in steps], 1)
+    if not cuda:
+        print(f"{len(steps)} steps, {sum(rows is not None for rows in found)} compiled")
+        return
     rows = dict(zip(steps, found, strict=True))
     sweep, measured = {}, []
-    for layer, precision in product(NETS, PRECISIONS):
+    for layer, precision in product(layers, options.precisions):
         own = [s for s in steps if s[:2] == (layer, precision) and rows[s]]
-        products = {} if precision == "tf32x3" else library(layer, precision)
+        products = {} if precision in EMULATED else library(layer, precision)
         for step, times in zip(own, timed(own), strict=True):
+            print(*step, {name: round(us, 1) for name, us in times.items()}, flush=True)
             for row in rows[step]:
                 row["us"] = round(times[row["kernel"]], 2)
                 if row["kernel"] in TUNED:
@@ -194,8 +216,8 @@ def main() -> None:
                 if not step.choice:
                     beside = zip(COLUMNS[-2:], products.get(row["kernel"], ()), strict=False)
                     measured.append({n: row[n] for n in (*KEY, "us")} | dict(beside))
-    write_csv(SWEEP, FIELDS, sweep.values())
-    write_csv(MEASURED, COLUMNS, measured)
+        write_csv(options.out / SWEEP.name, FIELDS, sweep.values())
+        write_csv(options.out / MEASURED.name, COLUMNS, measured)
 
 
 if __name__ == "__main__":

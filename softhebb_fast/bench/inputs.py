@@ -23,9 +23,12 @@ class Inputs(NamedTuple):
 
 
 def inputs(
-    case: Case, device: torch.device, layout: torch.memory_format = torch.contiguous_format
+    case: Case,
+    device: torch.device,
+    layout: torch.memory_format = torch.contiguous_format,
+    dtype: torch.dtype = torch.float32,
 ) -> Inputs:
-    """Drawn from a seed: the same for every provider and in every process."""
+    """Drawn from a seed: the same, but for rounding, for every provider and in every process."""
     generator = torch.Generator().manual_seed(0)
     first = case.parts[0]
     normalised = case.kind == "layer" and first.layer.batch_norm
@@ -34,8 +37,8 @@ def inputs(
     if case.kind == "layer" and first.layer.kind == "linear":
         x = x.flatten(1)
     labels = torch.randint(case.classes, (case.batch,), generator=generator)
-    weights = [laid_out(_weight(part, generator).to(device), layout) for part in case.parts]
-    return Inputs(laid_out(x.to(device), layout), weights, labels.to(device), layout)
+    weights = [laid_out(_weight(part, generator).to(device, dtype), layout) for part in case.parts]
+    return Inputs(laid_out(x.to(device, dtype), layout), weights, labels.to(device), layout)
 
 
 def laid_out(tensor: Tensor, layout: torch.memory_format) -> Tensor:

@@ -21,7 +21,7 @@ from softhebb_fast.bench.inputs import Inputs, laid_out
 from softhebb_fast.bench.published import PublishedNet, loader
 from softhebb_fast.data import ImageSet, permutation
 from softhebb_fast.models import SoftHebbNet
-from softhebb_fast.training import steps
+from softhebb_fast.training import fused_classifier, steps
 from softhebb_fast.training.classifier import evaluate
 from softhebb_fast.training.features import FeatureSet, cache_features
 from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
@@ -90,6 +90,8 @@ def classify(case: Case, given: Inputs, network: Network) -> Callable[[], object
     """One step of the trainer's classifier, on features that are kept."""
     net = network(case, given)
     kept, depth = BatchSource(_kept(case, given), []), len(net.blocks)
+    if fused_classifier.fits(net, kept, kept, "auto"):
+        return _stepper(fused_classifier.ClassifierStage(net, kept, kept, 50, case.batch, 0))
     stage = SupervisedStage(net, kept, kept, kept.source, depth, 50, case.batch, 1000)
     return _stepper(stage)
 
@@ -118,10 +120,19 @@ def _kept(case: Case, given: Inputs) -> FeatureSet:
 
 
 def _stepper(stage: Stage) -> Callable[[], object]:
+    """Steps of the stage; where many are done at once, as many calls have nothing to do."""
+
     def walk() -> Iterator[int]:
         runner = steps.runner(stage)
         for epoch in itertools.count():
             yield from runner.walk(permutation(len(stage.inputs.source), 0, epoch))
 
-    walked = walk()
-    return lambda: next(walked)
+    walked, done = walk(), 0
+
+    def call() -> None:
+        nonlocal done
+        if done == 0:
+            done = -(-next(walked) // stage.batch_size)
+        done -= 1
+
+    return call

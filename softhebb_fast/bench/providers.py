@@ -20,7 +20,7 @@ from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.published import PublishedNet
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import Layer, Preset
-from softhebb_fast.training.steps import WARM_UP, GraphCapture
+from softhebb_fast.training.capture import WARM_UP, GraphCapture
 
 Call = Callable[[], list[Tensor]]
 
@@ -38,6 +38,7 @@ class Provider:
     compiles: its first call is much longer than the next ones.
     bound: computes less than a step: shown for comparison, nothing to check.
     precision: of its products: ``"float32"``, or a name of ``gate.TOLERANCES``.
+    dtype: of its images, maps and filters.
     memory_factor: its memory over ``Case.bytes``, about.
     """
 
@@ -51,6 +52,7 @@ class Provider:
     compiles: bool = False
     bound: bool = False
     precision: str = "float32"
+    dtype: torch.dtype = torch.float32
     memory_factor: float = 0.6
 
     def why_not(self, case: Case, device: torch.device) -> str | None:
@@ -67,7 +69,7 @@ class Provider:
     @property
     def products(self) -> str:
         """The precision by the name that this package has for it."""
-        return "ieee" if self.precision == "float32" else self.precision
+        return "ieee" if self.precision in ("float32", "bfloat16") else self.precision
 
     def set_precision(self) -> None:
         """Let this process, package and torch, take float32 products so from now on."""
@@ -165,26 +167,30 @@ def _own(backend: str) -> dict[str, Callable[[Case, Inputs], Call]]:
     }
 
 
-def _replayed(case: Case, given: Inputs) -> Call:
-    """A call of the Triton backend, captured in a CUDA graph as training does with its steps."""
-    step = _own("triton")[case.kind](case, given)
-    recorder, outputs = GraphCapture(given.x.device), []
+def _replayed(make: Callable[[Case, Inputs], Call]) -> Callable[[Case, Inputs], Call]:
+    """The calls of ``make``, captured in a CUDA graph as training does with its steps."""
 
-    def work() -> None:
-        outputs[:] = step()
+    def made(case: Case, given: Inputs) -> Call:
+        step = make(case, given)
+        recorder, outputs = GraphCapture(given.x.device), []
 
-    before = [weight.clone() for weight in given.weights]
-    for _ in range(WARM_UP):
-        recorder.launch(work)
-    for weight, first in zip(given.weights, before, strict=True):
-        weight.copy_(first)
-    replay = recorder.record(work)
+        def work() -> None:
+            outputs[:] = step()
 
-    def call() -> list[Tensor]:
-        replay()
-        return outputs
+        before = [weight.clone() for weight in given.weights]
+        for _ in range(WARM_UP):
+            recorder.launch(work)
+        for weight, first in zip(given.weights, before, strict=True):
+            weight.copy_(first)
+        replay = recorder.record(work)
 
-    return call
+        def call() -> list[Tensor]:
+            replay()
+            return outputs
+
+        return call
+
+    return made
 
 
 def _products(case: Case, given: Inputs) -> Call:
@@ -210,7 +216,7 @@ def _library(case: Case, given: Inputs) -> Call:
     """A convolution and its weight gradient for every layer, as torch's library computes them."""
     device, ready = given.x.device, []
     for part, weight in zip(case.parts, given.weights, strict=True):
-        x = torch.randn(case.batch, *part.shape, device=device)
+        x = torch.randn(case.batch, *part.shape, device=device, dtype=weight.dtype)
         x = eager.prepared(part, x, weight)
         ready.append((x, weight, torch.randn_like(eager.product(x, weight))))
 
@@ -256,12 +262,6 @@ _TRITON = Provider(
     backend="triton",
     layout=torch.channels_last,  # as in training
 )
-_GRAPH = replace(
-    _TRITON,
-    name="triton-graph",
-    text="the same, replayed from a CUDA graph",
-    makes={"layer": _replayed, "step": _replayed},
-)
 _LIBRARY = Provider(
     "library",
     "torch's convolution and its weight gradient alone",
@@ -275,6 +275,24 @@ def _in_tf32(provider: Provider, **changes) -> Provider:
     return replace(provider, name=name, text=text, device="cuda", precision="tf32", **changes)
 
 
+def _in_graph(provider: Provider) -> Provider:
+    makes = {kind: _replayed(provider.makes[kind]) for kind in ("layer", "step")}
+    name, text = f"{provider.name}-graph", "the same, replayed from a CUDA graph"
+    return replace(provider, name=name, text=text, device="cuda", makes=makes)
+
+
+def _in_bf16(provider: Provider) -> Provider:
+    return replace(
+        provider,
+        name=f"{provider.name}-bf16",
+        text="the same, images, maps and filters in bfloat16",
+        layout=torch.channels_last,
+        precision="bfloat16",
+        dtype=torch.bfloat16,
+    )
+
+
+_GRAPH, _LIBRARY_GRAPH = _in_graph(_TRITON), _in_graph(_LIBRARY)
 _ALL = (
     _PUBLISHED_AS_IT_IS,
     Provider(
@@ -305,8 +323,18 @@ _ALL = (
     _in_tf32(_TRITON),
     _GRAPH,
     _in_tf32(_GRAPH),
+    replace(
+        _GRAPH,
+        name="triton-graph-bf16x6",
+        text="the same, products as six of bfloat16",
+        precision="bf16x6",
+    ),
+    _in_bf16(_GRAPH),
     _LIBRARY,
     _in_tf32(_LIBRARY, layout=torch.channels_last),
+    _LIBRARY_GRAPH,
+    _in_tf32(_LIBRARY_GRAPH, layout=torch.channels_last),
+    _in_bf16(_LIBRARY_GRAPH),
     Provider(
         "products",
         "the bare matrix products, matrices made ready",

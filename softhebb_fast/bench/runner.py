@@ -45,6 +45,9 @@ def run(
                 failures.append(Failure(case.name, provider.name, reason, wrong=False))
             else:
                 started[provider] = stack.enter_context(_Worker(case, provider.name, plan))
+        if torch.device(plan.device).type == "cuda":  # they compile side by side
+            for worker in started.values():
+                worker.approach()
         for provider, worker in started.items():
             held = sum(p.memory_factor for p in workers) * case.bytes
             reason = _too_large(held + provider.memory_factor * case.bytes, plan.device)
@@ -86,18 +89,30 @@ class _Worker:
             target=serve, args=(theirs, case, provider, plan), daemon=True
         )
         self.process.start()
+        self.approached = False
         theirs.close()
+
+    def approach(self) -> None:
+        """Let it go to the gate, without waiting for what is said there."""
+        if not self.approached:
+            self.approached = True
+            # one that has ended may have said why before it was asked
+            with suppress(BrokenPipeError):
+                self.pipe.send(True)
 
     def admit(self) -> Ready | Refused:
         """Let it pass the gate, if it does."""
-        return self._ask(True)
+        self.approach()
+        return self._answer()
 
     def sample(self) -> float:
-        return self._ask(True)
+        self.pipe.send(True)
+        return self._answer()
 
     def finish(self) -> int | None:
         """The peak memory; ends the process."""
-        return self._ask(False)
+        self.pipe.send(False)
+        return self._answer()
 
     def __enter__(self) -> _Worker:
         return self
@@ -109,10 +124,7 @@ class _Worker:
             self.process.kill()
             self.process.join()
 
-    def _ask(self, go_on: bool):
-        # one that has ended may have said why before it was asked
-        with suppress(BrokenPipeError):
-            self.pipe.send(go_on)
+    def _answer(self):
         try:
             return self.pipe.recv()
         except EOFError:

@@ -76,7 +76,7 @@ def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None
             return
         gc.collect()
         memory.forget_peak()
-        given = inputs(case, device, provider.layout)
+        given = inputs(case, device, provider.layout, provider.dtype)
         start = [w.clone() for w in given.weights]
         torch.manual_seed(0)
         call = provider.make(case, given)
@@ -101,7 +101,7 @@ def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None
 def complaint(case: Case, provider: Provider, device: torch.device) -> str | None:
     """What the gate has to say against the provider, or None."""
     small = gate.checked(case)
-    given = inputs(small, device, provider.layout)
+    given = inputs(small, device, provider.layout, provider.dtype)
     before = [w.clone() for w in given.weights]
     torch.manual_seed(0)
     outputs = provider.make(small, given)()

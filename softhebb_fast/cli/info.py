@@ -11,12 +11,14 @@ import torch
 from softhebb_fast import __version__, precision
 from softhebb_fast.backends import BACKENDS, choose, why_not
 from softhebb_fast.data import ROOT_VARIABLE, data_root
+from softhebb_fast.training import provenance
 
 VARIABLES = {
     ROOT_VARIABLE: "folder of the data sets",
     "SOFTHEBB_FAST_BUILD": "auto, 0 or 1: whether installing builds the native kernels",
     "SOFTHEBB_FAST_AUTOTUNE": "0 or 1: whether the Triton kernels are tuned to this GPU",
     "SOFTHEBB_FAST_GRAPHS": "0 or 1: whether training on CUDA replays its steps from a CUDA graph",
+    provenance.VARIABLE: "the commit that results name, of a copy without its history",
     precision.VARIABLE: f"{', '.join(precision.PRECISIONS)}: how float32 products are taken",
 }
 

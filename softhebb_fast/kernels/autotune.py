@@ -21,11 +21,10 @@ from triton.testing import do_bench
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.configs import Choice, Config
 from softhebb_fast.kernels.geometry import Geometry
-from softhebb_fast.kernels.measurements import of_device
+from softhebb_fast.kernels.measurements import KERNELS, of_device
 
 VARIABLE = "SOFTHEBB_FAST_AUTOTUNE"
 FAILURES = (TritonError, RuntimeError)  # a configuration that does not compile or fit
-KERNELS = ("forward", "plasticity", "activity", "one_pass")
 Work = Callable[[], object]
 
 _measuring = False

@@ -78,6 +78,11 @@ TABLE = {
         (Config(64, 128, 32, 4, 3), 60, (90,)),
         (Config(128, 128, 32, 8, 3), 132, (90,)),
     ),
+    ("forward", "bf16x6"): (
+        (Config(64, 32, 32, 4, 3), 0, ALL),
+        (Config(64, 128, 32, 4, 2), 60, (80, 90, 100)),
+        (Config(128, 128, 32, 8, 2), 132, (90,)),
+    ),
     ("forward", "ieee"): (
         (Config(32, 32, 32, 4, 3), 0, ALL),
         (Config(64, 64, 16, 8, 1), 60, (0, 80, 100)),
@@ -87,6 +92,11 @@ TABLE = {
     ("plasticity", "16"): ONE_PRODUCT,
     ("plasticity", "tf32"): ONE_PRODUCT,
     ("plasticity", "tf32x3"): (
+        (Config(64, 128, 64, 4, 3), 0, (0, 90, 100)),
+        (Config(32, 128, 64, 8, 3), 0, (80,)),
+        (Config(32, 128, 128, 8, 3), 132, ALL),
+    ),
+    ("plasticity", "bf16x6"): (
         (Config(64, 128, 64, 4, 3), 0, (0, 90, 100)),
         (Config(32, 128, 64, 8, 3), 0, (80,)),
         (Config(32, 128, 128, 8, 3), 132, ALL),
@@ -106,6 +116,7 @@ IN_TILE = {
     "16": Config(64, 128, 32, 8, 3),
     "tf32": Config(64, 128, 32, 8, 3),
     "tf32x3": Config(64, 64, 16, 4, 3),
+    "bf16x6": Config(64, 64, 32, 4, 2),
     "ieee": Config(64, 64, 16, 8, 1),
 }
 SUMMED = {  # the last of the key: whether the layer learns
@@ -126,6 +137,7 @@ ONE_PASS = {
     (90, "16"): Config(32, 128, 64, 8, 1),
     (90, "tf32"): Config(32, 128, 64, 8, 1),
     (90, "tf32x3"): Config(16, 128, 64, 8, 1),
+    (90, "bf16x6"): Config(16, 128, 64, 8, 1),
     (80, "16"): Config(16, 128, 64, 8, 1),
     (80, "tf32"): Config(16, 128, 64, 8, 1),
     (0, "16"): Config(16, 128, 64, 4, 1),
@@ -163,8 +175,10 @@ def precision(dtype: torch.dtype) -> str:
     chosen = os.environ.get("SOFTHEBB_FAST_PRECISION")
     if chosen is None:
         return torch_default()
-    if chosen not in ("ieee", "tf32", "tf32x3"):
-        raise ValueError(f"SOFTHEBB_FAST_PRECISION must be ieee, tf32 or tf32x3; got {chosen!r}")
+    if chosen not in ("ieee", "tf32", "tf32x3", "bf16x6"):
+        raise ValueError(
+            f"SOFTHEBB_FAST_PRECISION must be ieee, tf32, tf32x3 or bf16x6; got {chosen!r}"
+        )
     return chosen
 
 
@@ -214,7 +228,7 @@ def plasticity(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Co
 
 def float16_terms(dtype: torch.dtype) -> int:
     """Terms of float16 that make up a factor of plasticity; 0 where it is taken as it is."""
-    return {"tf32": 1, "tf32x3": 2}.get(_numbers(dtype), 0)
+    return {"tf32": 1, "tf32x3": 2, "bf16x6": 2}.get(_numbers(dtype), 0)
 
 
 def absmax_programs(values: int) -> int:

@@ -7,6 +7,7 @@ import functools
 import json
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from softhebb_fast.files import write_text
 from softhebb_fast.kernels.configs import Choice, Config
 
 FORMAT = 1
-KERNELS = {"forward", "plasticity", "one_pass"}
+KERNELS = ("forward", "plasticity", "activity", "one_pass")  # in the order in which they are tried
+PATCHLESS = {"activity"}  # no tile of patch elements
 
 
 @functools.cache
@@ -31,27 +33,32 @@ def of_device(device: torch.device) -> Measurements:
 class Measurements:
     """The choices measured on one device, by name; every one is written as soon as it is made.
 
-    A file that is damaged, of another format or of another device is ignored with a warning and
-    replaced at the next measurement. Processes that write at the same time keep each other's.
+    A file that is damaged, of another format or of another device is ignored with one warning and
+    replaced at the next measurement. What this process has measured it believes in any case.
+    Processes that write at the same time keep each other's.
     """
 
     def __init__(self, folder: Path, device: str, version: str) -> None:
         self.origin = {"format": FORMAT, "device": device, "triton": version}
         name = re.sub(r"[^A-Za-z0-9]+", "-", device).strip("-").lower()
         self.path = folder / f"{name}-triton-{version}.json"
+        self.warned = False
         self.choices = self._read()
 
     def get(self, name: str) -> Choice | None:
         return self.choices.get(name)
 
     def put(self, name: str, choice: Choice) -> None:
-        """Keep ``choice``; a cache that cannot be written is a warning."""
-        self.choices[name] = choice
+        """Keep ``choice``; a cache that cannot be written is a warning.
+
+        Raises ValueError for a choice that no process could read.
+        """
+        self.choices[name] = _choice(choice)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path.with_suffix(".lock"), "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                self.choices = self._read() | {name: choice}
+                self.choices = self._read() | self.choices
                 content = self.origin | {"choices": self.choices}
                 write_text(self.path, json.dumps(content, indent=1) + "\n")
         except OSError as error:
@@ -71,26 +78,29 @@ class Measurements:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            warnings.warn(
-                f"{self.path} is ignored, it holds no launch configurations of this device "
-                f"({type(error).__name__}: {error})",
-                stacklevel=4,
-            )
+            if not self.warned:
+                warnings.warn(
+                    f"{self.path} is ignored, it holds no launch configurations of this device "
+                    f"({type(error).__name__}: {error}); it is written anew",
+                    stacklevel=4,
+                )
+            self.warned = True
             return {}
 
 
-def _choice(value: dict[str, Any]) -> Choice:
-    if not value.keys() <= KERNELS or any(value[k] is None for k in value if k != "one_pass"):
+def _choice(value: Mapping[str, Any]) -> Choice:
+    if not value.keys() <= set(KERNELS) or any(value[k] is None for k in value if k != "one_pass"):
         raise ValueError(f"unknown kernels in {value}")
-    return {kernel: None if c is None else _config(c) for kernel, c in value.items()}
+    return {kernel: None if c is None else _config(kernel, c) for kernel, c in value.items()}
 
 
-def _config(values: list[int]) -> Config:
+def _config(kernel: str, values: Sequence[int]) -> Config:
     config = Config(*values)
+    tile = config[:2] if kernel in PATCHLESS else config[:3]
+    powers = (*((n, 16, 1024) for n in tile), (config.warps, 1, 32))
     sound = all(type(n) is int for n in config) and all(
-        (low <= n <= high and (n & (n - 1)) == 0)
-        for n, low, high in zip(config[:4], (16, 16, 16, 1), (1024, 1024, 1024, 32), strict=True)
+        low <= n <= high and (n & (n - 1)) == 0 for n, low, high in powers
     )
-    if not sound or not 1 <= config.stages <= 8:
-        raise ValueError(f"{values} is no configuration")
+    if not sound or not 1 <= config.stages <= 8 or (kernel in PATCHLESS and config.BP != 0):
+        raise ValueError(f"{values} is no configuration of {kernel}")
     return config

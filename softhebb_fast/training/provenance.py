@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from softhebb_fast import __version__
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CODE = ("softhebb_fast", "csrc")
+VARIABLE = "SOFTHEBB_FAST_COMMIT"
 
 
 def provenance() -> dict[str, Any]:
@@ -25,7 +27,12 @@ def provenance() -> dict[str, Any]:
 
 
 def commit(checkout: Path = CHECKOUT) -> str | None:
-    """The short hash of ``checkout``, "-dirty" appended if code differs from it; None without."""
+    """The short hash of ``checkout``, "-dirty" appended if code differs from it; None outside one.
+
+    ``SOFTHEBB_FAST_COMMIT``, if set, names the commit instead: of a copy without its history.
+    """
+    if named := os.environ.get(VARIABLE):
+        return named
     if not (checkout / ".git").exists():
         return None
     git = ["git", "-C", str(checkout)]

@@ -35,7 +35,8 @@ class BatchSource:
 class Stage:
     """One part of a run: ``epochs`` passes of ``step`` over ``inputs``.
 
-    ``records`` is how often an epoch is recorded; the last time by ``end_epoch``.
+    ``records`` is how often an epoch is recorded, after the batches ``marks`` of ``per_epoch`` and
+    the last time by ``end_epoch``.
     """
 
     phase: str
@@ -51,6 +52,9 @@ class Stage:
     ) -> None:
         self.net, self.inputs = net, inputs
         self.epochs, self.batch_size = epochs, batch_size
+        self.per_epoch = -(-len(inputs.source) // batch_size)
+        marks = (self.per_epoch * i // self.records for i in range(1, self.records))
+        self.marks = sorted({*marks} - {0})
         steps = max(1.0, epochs * len(inputs.source) / batch_size)
         self.schedules = {i: _schedule(net.preset.layers[i], steps) for i in trained}
 
@@ -75,6 +79,10 @@ class Stage:
     def rates(self) -> tuple[float, ...]:
         """The numbers of the host that ``learn`` reads: a CUDA graph holds for these."""
         return tuple(self._layer(i).lr for i in self.schedules)
+
+    def until_record(self, batch: int, end: int) -> int:
+        """Steps from ``batch`` of an epoch on to the next of the marks, or to ``end``."""
+        return next((mark for mark in self.marks if mark > batch), end) - batch
 
     def why_not_capture(self) -> str | None:
         """The reason why ``learn`` cannot be captured in a CUDA graph, or None."""
@@ -144,7 +152,7 @@ class HebbianStage(Stage):
         first, last = self.trained[0], self.trained[-1]
         x = features([*self.inputs.below, *self.net.blocks[first:last]], x)
         top = self.net.blocks[last]
-        top.layer(x if top.norm is None else top.norm(x))
+        top.layer(top.normalised(x))
 
     def record(self, epoch: float) -> list[MetricsRow]:
         return layer_rows(self.net, self.sample, self.trained, self.phase, epoch)

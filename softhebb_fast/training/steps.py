@@ -1,27 +1,32 @@
 """A stage's steps: launched one by one, or captured in a CUDA graph and replayed.
 
 At the published batch of 10 a step is some dozens of kernels of a few microseconds, so that the
-host that launches them decides the time. A graph is one launch: it gathers the next batch of the
-data set on the device, learns from it and moves on by one batch, and nothing comes from the host.
-Replayed and launched steps do the same work in the same order and give the same bits.
+host that launches them decides the time. A graph of many steps is one launch: it gathers the next
+batches of the data set on the device, learns from them and moves on, and nothing comes from the
+host. Replayed and launched steps do the same work in the same order and give the same bits.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from softhebb_fast.data import batches
+from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
+from softhebb_fast.training.fused_classifier import ClassifierStage, ClassifierSteps
 from softhebb_fast.training.stages import Stage
 
 VARIABLE = "SOFTHEBB_FAST_GRAPHS"
-WARM_UP = 3  # steps launched before the capture, in which kernels are compiled and states made
+STEPS = 20  # of a graph
 
 
-def runner(stage: Stage, say: Callable[[str], None] = lambda text: None) -> EagerSteps:
+def runner(
+    stage: Stage, say: Callable[[str], None] = lambda text: None
+) -> EagerSteps | ClassifierSteps:
     """How to walk ``stage``: from a graph where its images are on a CUDA device.
 
     ``say`` hears why not, where a graph could have been hoped for. ``SOFTHEBB_FAST_GRAPHS=0``
@@ -32,11 +37,15 @@ def runner(stage: Stage, say: Callable[[str], None] = lambda text: None) -> Eage
     wanted = os.environ.get(VARIABLE, "1")
     if wanted not in ("0", "1"):
         raise ValueError(f"{VARIABLE} must be 0 or 1; got {wanted!r}")
-    if wanted == "0" or stage.inputs.source.device.type != "cuda":
+    device = stage.inputs.source.device
+    captures = wanted == "1" and device.type == "cuda"
+    if isinstance(stage, ClassifierStage):
+        return ClassifierSteps(stage, GraphCapture(device) if captures else None, say)
+    if not captures:
         return EagerSteps(stage)
     reason = stage.why_not_capture()
     if reason is not None:
-        say(f"{_announcement(stage)}: {reason}")
+        say(f"{announcement(stage)}: {reason}")
         return EagerSteps(stage)
     return GraphSteps(stage, say)
 
@@ -73,7 +82,7 @@ class EagerSteps:
 
 
 class GraphSteps(EagerSteps):
-    """Steps replayed from a CUDA graph; a last batch that is not full is launched.
+    """Steps replayed from CUDA graphs; a last batch that is not full is launched.
 
     The first steps are launched too, as a capture needs. It is repeated when a rate changes, and
     where it fails, ``say`` hears why and all further steps are launched.
@@ -90,71 +99,48 @@ class GraphSteps(EagerSteps):
         self.position = torch.zeros((), dtype=torch.int64, device=device)
         self.launched, self.failed = 0, False
         self.rates: tuple[float, ...] = ()
-        self.replay: Callable[[], None] | None = None
+        self.replays: dict[int, Callable[[], None]] = {}
 
     def walk(
         self, order: Tensor, start: int = 0, first: int = 0, seeds: tuple[int, int] | None = None
     ) -> Iterator[int]:
         stage, size = self.stage, self.stage.batch_size
-        full = len(order) // size
+        full, number = len(order) // size, start
         self.order.copy_(order)
         self.position.fill_(start * size)
-        for number in range(start, full):
+        while number < full:
             stage.prepare(first + number)
-            self._step()
-            yield size
+            steps = self._advance(stage.until_record(number, full))
+            number += steps
+            yield steps * size
         rest = self.order[full * size :]
         if len(rest):
             stage.step(first + full, *stage.inputs.source.batch(rest))
             yield len(rest)
 
-    def work(self) -> None:
-        """What the graph holds: learn from the batch at ``position``, and move on."""
-        index = self.order.index_select(0, self.position + self.window)
-        self.stage.learn(*self.stage.inputs.source.batch(index))
-        self.position += self.stage.batch_size
+    def work(self, steps: int = 1) -> None:
+        """What a graph holds: learn from the batches from ``position`` on, and move on."""
+        size = self.stage.batch_size
+        for i in range(steps):
+            index = self.order.index_select(0, self.position + (self.window + i * size))
+            self.stage.learn(*self.stage.inputs.source.batch(index))
+        self.position += steps * size
 
-    def _step(self) -> None:
+    def _advance(self, most: int) -> int:
+        """Do up to ``most`` steps; returns how many."""
         if self.launched < WARM_UP or self.failed:
             self.launched += 1
             self.recorder.launch(self.work)
-            return
-        if self.replay is None or self.rates != self.stage.rates():
-            self.replay, self.rates = None, self.stage.rates()
+            return 1
+        if self.rates != self.stage.rates():
+            self.replays, self.rates = {}, self.stage.rates()
+        steps = STEPS if most >= STEPS else 1
+        if steps not in self.replays:
             try:
-                self.replay = self.recorder.record(self.work)
+                self.replays[steps] = self.recorder.record(partial(self.work, steps))
             except RuntimeError as error:
                 self.failed = True
-                self.say(f"{_announcement(self.stage)}: its capture failed ({error})")
-                return self._step()
-        self.replay()
-
-
-class GraphCapture:
-    """Launches work on a stream of its own, or records it there in a CUDA graph."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)
-
-    def launch(self, work: Callable[[], None]) -> None:
-        """Do ``work``, after all that the current stream was asked for and before what follows."""
-        current = torch.cuda.current_stream(self.stream.device)
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            work()
-        current.wait_stream(self.stream)
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Capture ``work`` without doing it; returns what does it. RuntimeError if it cannot be."""
-        graph = torch.cuda.CUDAGraph()
-        # The outer context restores the current stream, which a capture that fails does not.
-        with (
-            torch.cuda.stream(torch.cuda.current_stream(self.stream.device)),
-            torch.cuda.graph(graph, stream=self.stream),
-        ):
-            work()
-        return graph.replay
-
-
-def _announcement(stage: Stage) -> str:
-    return f"the steps of {stage.title} are launched one by one, not replayed from a CUDA graph"
+                self.say(f"{announcement(self.stage)}: its capture failed ({error})")
+                return self._advance(most)
+        self.replays[steps]()
+        return steps

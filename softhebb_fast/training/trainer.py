@@ -15,7 +15,7 @@ from softhebb_fast.data import ImageSet, load, permutation, published_augmentati
 from softhebb_fast.files import writable_folder
 from softhebb_fast.models import build
 from softhebb_fast.presets import protocol
-from softhebb_fast.training import checkpoint, metrics, steps
+from softhebb_fast.training import checkpoint, fused_classifier, metrics, steps
 from softhebb_fast.training.classifier import neuron_accuracy
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.features import (
@@ -25,12 +25,14 @@ from softhebb_fast.training.features import (
     feature_bytes,
     fits,
 )
+from softhebb_fast.training.fused_classifier import ClassifierStage
 from softhebb_fast.training.plan import PlannedStage, is_perceptron, plan
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import read_config, usable_device, write_config
 from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
 
 CHECKPOINT_SECONDS = 30.0
+SHARE = 20  # times what writing a checkpoint takes, before the end of an epoch gets another
 
 
 class Interrupted(Exception):
@@ -40,9 +42,10 @@ class Interrupted(Exception):
 class Trainer:
     """Train the network of ``config`` and write what it becomes to the folder ``out``.
 
-    The folder gets ``config.json``, ``checkpoint.pt`` (every 30 seconds, at every epoch's end and
-    at a stop) and ``metrics.csv``. A run that ended early, however it ended, goes on from its last
-    checkpoint with ``Trainer.resume`` and gives the same bits as one that never stopped.
+    The folder gets ``config.json``, ``checkpoint.pt`` and ``metrics.csv``. A checkpoint is written
+    every 30 seconds, at a stage's end, at a stop, and at an epoch's end where that costs little. A
+    run that ended early, however it ended, goes on from its last checkpoint with
+    ``Trainer.resume`` and gives the same bits as one that never stopped.
 
     Args:
         config: what to train; its open fields take the published protocol.
@@ -123,6 +126,7 @@ class Trainer:
         Raises Interrupted, with a checkpoint written, after ``stop_requested`` was set.
         """
         self._started = self._saved = time.monotonic()
+        self._saving = 0.0
         with precision.use(self.config.precision):
             self._run_stages()
             self.net.eval()
@@ -170,10 +174,15 @@ class Trainer:
             inputs = BatchSource(self.train_set, list(self.net.blocks[:frozen]), self.augment)
         else:
             inputs = self._inputs(self.train_set, frozen)
+        test = self._inputs(self.test_set, frozen)
+        alone_on_top = frozen == len(self.net.blocks) and not config.autocast
+        if alone_on_top and fused_classifier.fits(self.net, inputs, test, config.backend):
+            epochs, batch = config.probe_epochs, config.probe_batch
+            return ClassifierStage(self.net, inputs, test, epochs, batch, config.seed)
         return SupervisedStage(
             self.net,
             inputs,
-            self._inputs(self.test_set, frozen),
+            test,
             self.train_set,
             frozen,
             config.probe_epochs,
@@ -220,9 +229,7 @@ class Trainer:
         return cached
 
     def _run_stage(self, stage: Stage) -> None:
-        seed, samples = self.config.seed, len(stage.inputs.source)
-        per_epoch = -(-samples // stage.batch_size)
-        recorded = {per_epoch * i // stage.records for i in range(1, stage.records)} - {0}
+        seed, samples, per_epoch = self.config.seed, len(stage.inputs.source), stage.per_epoch
         done = self.epoch * samples + self.batch * stage.batch_size
         self.reporter.begin(stage.title, stage.epochs * samples, done)
         runner = steps.runner(stage, self.reporter.say)
@@ -231,16 +238,15 @@ class Trainer:
             order = permutation(samples, seed, self.epoch)
             first, seeds = self.epoch * per_epoch, (seed, self.epoch)
             for count in runner.walk(order, self.batch, first, seeds):
-                self.batch += 1
+                self.batch += -(-count // stage.batch_size)
                 self.reporter.advance(count)
-                if self.batch in recorded:
+                if self.batch in stage.marks:
                     self._record(stage.record(self.epoch + self.batch / per_epoch))
                 if self.batch < per_epoch:
                     self._save_if_due(stage)
             self.epoch, self.batch = self.epoch + 1, 0
             self._record(stage.end_epoch(self.epoch))
-            self._save(stage.state_dict())
-            self._stop_if_asked()
+            self._save_if_due(stage, end_of_epoch=True)
         self.reporter.status(self._status(stage))
         self.reporter.end()
 
@@ -259,9 +265,10 @@ class Trainer:
         self.reporter.advance(count)
         self._stop_if_asked()
 
-    def _save_if_due(self, stage: Stage) -> None:
-        due = time.monotonic() - self._saved >= self.checkpoint_seconds
-        if due or self.stop_requested:
+    def _save_if_due(self, stage: Stage, end_of_epoch: bool = False) -> None:
+        since = time.monotonic() - self._saved
+        cheap = end_of_epoch and (self.epoch == stage.epochs or since >= SHARE * self._saving)
+        if cheap or since >= self.checkpoint_seconds or self.stop_requested:
             self._save(stage.state_dict())
         self._stop_if_asked()
 
@@ -278,6 +285,7 @@ class Trainer:
 
     def _save(self, stage_state: dict[str, Any]) -> None:
         self._elapsed()
+        began = time.monotonic()
         state = {
             "model": self.net.state_dict(),
             "image_shape": list(self.train_set.image_shape),
@@ -292,6 +300,7 @@ class Trainer:
         checkpoint.save(self.out, self.config, state)
         metrics.write_csv(self.out, self.rows)
         self._saved = time.monotonic()
+        self._saving = self._saved - began
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.net.load_state_dict(saved["model"])

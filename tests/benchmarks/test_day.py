@@ -1,20 +1,20 @@
-"""The order of the day that a GPU is there, with commands that only pretend to run."""
+"""The minutes that a GPU is there, with commands that only pretend to run."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 import subprocess
 import sys
-from itertools import groupby
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.gpu import day
-from benchmarks.gpu.day import Day, Done
+from benchmarks.gpu import day, run, stress
+from benchmarks.gpu.day import Day, Done, Part, parts, rehearsal, usable
 from softhebb_fast.bench.cases import select
 from softhebb_fast.bench.providers import choose
 
@@ -22,207 +22,245 @@ HERE = {
     "missing": [],
     "cuda": True,
     "name": "NVIDIA H100 80GB HBM3",
-    "torch": "2.11.0+cu130",
+    "versions": "Python 3.12.3, torch 2.11.0+cu130, Triton 3.6.0",
     "xdist": True,
 }
-CSV = """case,provider,median,q20,q80
-cifar10/step/b10,published,0.004,0.0039,0.0041
-cifar10/step/b10,triton,0.0002,0.00019,0.00021
-"""
+PLAN = [
+    Part("stress", ("stress",), 60, wrong=(1, None), table="stress.csv"),
+    Part("racecheck", ("racecheck",), 60, wrong=(99,), needs="compute-sanitizer"),
+    Part("steps", ("steps",), 60, wrong=(1,)),
+]
 
 
 class Stub:
-    """A machine: what each kind of command comes to, and which were run."""
+    """A machine: what each command comes to and how long it takes, and which were run."""
 
-    def __init__(self, tmp_path: Path, tools=("nvidia-smi", "compute-sanitizer"), **ends) -> None:
-        self.tools, self.now, self.ran, self.seconds = {*tools}, 0.0, [], {}
-        self.ends = {
-            "gpus": Done(0, "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)\n"),
-            "probe": Done(0, json.dumps(HERE)),
-            **ends,
-        }
-        self.took = {"correctness": 100.0}
-        self.day = Day(self.run, self.which, lambda: self.now, tmp_path / "r", tmp_path / "logs")
-
-    def which(self, name: str) -> str | None:
-        return name if name in self.tools or name == sys.executable else None
+    def __init__(self, out: Path, tools=("compute-sanitizer",), minutes=9.0, **ends) -> None:
+        self.now, self.ran, self.ends, self.took = 0.0, [], ends, {}
+        self.day = Day(
+            out, minutes, self.run, lambda n: n if n in tools else None, lambda: self.now
+        )
 
     def run(self, command, seconds) -> Done:
-        kind = self.kind(command)
-        self.ran.append(kind)
-        self.seconds[kind] = seconds
-        self.now += min(seconds, self.took.get(kind, 1.0))
-        if kind == "benchmark":
-            table = Path(command[command.index("--csv") + 1])
-            table.parent.mkdir(parents=True, exist_ok=True)
-            table.write_text(CSV)
-        return self.ends.get(kind, Done(0, "1 passed"))
+        name = command[0]
+        self.ran.append(name)
+        self.now += min(seconds, self.took.get(name, 1.0))
+        if name == "stress":
+            self.day.out.mkdir(exist_ok=True)
+            (self.day.out / "stress.csv").write_text("situation,outcome\none | stream,ok\n")
+        return self.ends.get(name, Done(0, "compiling\n1 passed\n"))
 
-    def kind(self, command) -> str:
-        for word, kind in (
-            ("-L", "gpus"),
-            ("-c", "probe"),
-            ("setup", "setup"),
-            ("info", "device"),
-            ("memcheck", "memcheck"),
-            ("racecheck", "racecheck"),
-            ("tests/gpu", "correctness"),
-            ("bench", "benchmark"),
-        ):
-            if word in command:
-                return kind
-        raise AssertionError(command)
+    def go(self) -> int:
+        return self.day.go(PLAN, "NVIDIA H100, torch 2.11")
 
-
-ALL = ["gpus", "probe", "device", "correctness", "memcheck", "racecheck", "benchmark"]
+    @property
+    def summary(self) -> str:
+        return (self.day.out / "summary.md").read_text()
 
 
 def test_all_is_well(tmp_path):
-    stub = Stub(tmp_path)
-    assert stub.day.go() == 0
-    assert stub.ran == ALL
-    assert [part.outcome for part in stub.day.parts] == ["passed"] * 5
-    text = (tmp_path / "r" / "gpu_nvidia_h100_80gb_hbm3.md").read_text()
-    assert text.startswith("# NVIDIA H100 80GB HBM3\n")
-    assert "| correctness | passed | 100 | 1 passed |" in text
-    assert "| cifar10/step/b10 | triton | 200.0 | 190.0 | 210.0 | 20.0 |" in text
-    assert (tmp_path / "logs" / "correctness.log").read_text() == "1 passed"
-
-
-def test_without_a_gpu_nothing_is_tried(tmp_path, capsys):
-    stub = Stub(tmp_path, tools=())
-    assert stub.day.go() == 2
-    assert stub.ran == []
-    assert "make gpu is for a machine with a GPU" in capsys.readouterr().out
-    broken = Stub(tmp_path, gpus=Done(9, "NVIDIA-SMI has failed"))
-    assert broken.day.go() == 2
-    assert broken.ran == ["gpus"]
-
-
-def test_what_is_wrong_is_not_timed(tmp_path):
-    stub = Stub(tmp_path, correctness=Done(1, "FAILED tests/gpu\n1 failed, 9 passed"))
-    assert stub.day.go() == 1
-    assert stub.ran == ALL[:4]
-    text = next((tmp_path / "r").glob("*.md")).read_text()
-    assert "| correctness | failed | 100 | exit status 1: 1 failed, 9 passed" in text
-    assert "median" not in text
-
-
-def test_correctness_that_takes_too_long_is_wrong(tmp_path):
-    stub = Stub(tmp_path, correctness=Done(None, "...."))
-    assert stub.day.go() == 1
-    assert "benchmark" not in stub.ran
-
-
-def test_a_missing_sanitizer_is_said(tmp_path, capsys):
-    stub = Stub(tmp_path, tools=("nvidia-smi",))
-    assert stub.day.go() == 0
-    assert stub.ran == [kind for kind in ALL if "check" not in kind]
-    assert "memcheck: left out: compute-sanitizer is not on the PATH" in capsys.readouterr().out
+    stub = Stub(tmp_path / "new" / "folder")
+    assert stub.go() == 0
+    assert stub.ran == ["stress", "racecheck", "steps"]
+    assert stub.summary.startswith("# NVIDIA H100, torch 2.11\n")
+    assert "| stress | passed | 1 | 1 passed |" in stub.summary
+    assert "| situation | outcome |\n|---|---|\n| one / stream | ok |" in stub.summary
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "timed"),
+    ("name", "end", "outcome", "status"),
     [
-        (Done(99, "========= ERROR SUMMARY: 3 errors"), 1, False),
-        (Done(1, "Device not supported"), 0, True),  # the tool itself could not work
-        (Done(None, ""), 0, True),
+        ("stress", Done(1, "other bits"), "failed", 1),
+        ("stress", Done(None, "...."), "failed", 1),  # what hangs is wrong
+        ("racecheck", Done(99, "ERROR SUMMARY: 3 errors"), "failed", 1),
+        ("racecheck", Done(1, "Device not supported"), "left out", 0),  # the tool cannot work here
+        ("racecheck", Done(None, ""), "left out", 0),
+        ("steps", Done(1, "failed the gate"), "failed", 1),
+        ("steps", Done(None, "cifar10/step/b10 ..."), "left out", 0),
     ],
 )
-def test_what_a_sanitizer_finds_is_wrong(tmp_path, end, status, timed):
-    stub = Stub(tmp_path, racecheck=end)
-    assert stub.day.go() == status
-    assert ("benchmark" in stub.ran) == timed
+def test_what_is_wrong_is_said_and_the_others_go_on(tmp_path, name, end, outcome, status):
+    stub = Stub(tmp_path, **{name: end})
+    assert stub.go() == status
+    assert stub.ran == ["stress", "racecheck", "steps"]
+    found = {result.name: result.outcome for result in stub.day.results}
+    assert found == dict.fromkeys(stub.ran, "passed") | {name: outcome}
+    how = "cut at 60 s" if end.status is None else f"exit status {end.status}"
+    assert f"| {name} | {outcome} | 1 | {how}" in stub.summary
 
 
-def test_benchmarks_cut_short_keep_what_they_have(tmp_path):
-    stub = Stub(tmp_path, benchmark=Done(None, "cifar10/step/b10 ..."))
-    assert stub.day.go() == 0
-    assert "| 20.0 |" in next((tmp_path / "r").glob("*.md")).read_text()
-    refused = Stub(tmp_path, benchmark=Done(1, "triton failed the gate"))
-    assert refused.day.go() == 1
-
-
-def test_the_cases_and_providers_are_there():
-    cases, cuda = select(day.CASES), torch.device("cuda")
-    assert cases[0].name == "cifar10/step/b10"
-    for provider in choose(day.PROVIDERS):
-        assert any(provider.why_not(case, cuda) is None for case in cases)
+def test_a_missing_tool_is_said(tmp_path):
+    stub = Stub(tmp_path, tools=())
+    assert stub.go() == 0
+    assert stub.ran == ["stress", "steps"]
+    assert "| racecheck | left out | 0 | compute-sanitizer is not on the PATH |" in stub.summary
 
 
 def test_the_day_ends_in_time(tmp_path):
+    stub = Stub(tmp_path, minutes=1.5)
+    stub.took = {"stress": 1e9, "racecheck": 1e9}
+    assert stub.go() == 0
+    assert stub.now <= 90
+    assert stub.ran == ["stress", "racecheck"]
+    assert "| steps | left out | 0 | no time was left |" in stub.summary
+
+
+def test_the_summary_is_there_while_parts_run(tmp_path):
     stub = Stub(tmp_path)
-    stub.took = dict.fromkeys(ALL, 1e9)
-    stub.ends["correctness"] = Done(0, "")
-    assert stub.day.go() == 0
-    assert stub.now <= 600
-    assert "benchmark" not in stub.ran
-    assert (
-        "| benchmark | left out | 0 | no time was left |"
-        in next((tmp_path / "r").glob("*.md")).read_text()
-    )
+    run = stub.day.run
+
+    def look(command, seconds):
+        if command[0] == "steps":
+            assert "racecheck | passed" in stub.summary
+        return run(command, seconds)
+
+    stub.day.run = look
+    stub.go()
+    assert len(stub.ran) == 3
 
 
-def test_fewer_tests_where_they_cannot_run_side_by_side(tmp_path):
-    commands = []
-    for xdist in (True, False):
-        stub = Stub(tmp_path, probe=Done(0, json.dumps(HERE | {"xdist": xdist})))
-        run = stub.run
-        stub.day.run = lambda c, s, run=run: (commands.append(c), run(c, s))[1]
-        stub.day.go()
-    chosen = [c for c in commands if "tests/gpu" in c]
-    assert "-n" in chosen[0]
-    assert "gpu and not slow" in chosen[1]
+def test_the_parts_are_there():
+    """Every script, test, case and provider that the day names exists."""
+    cuda = torch.device("cuda")
+    plan = parts(sys.executable, Path("out"), Path("data"), True)
+    assert [part.name for part in plan[:4]] == ["device", "stress", "changed tests", "run"]
+    for part in plan:
+        module = part.command[part.command.index("-m") + 1]
+        if module.startswith("benchmarks."):
+            assert Path(day.ROOT, *module.split(".")).with_suffix(".py").is_file()
+    for provider in choose(day.STEPS):
+        cases = select(["cifar10/step/b10", "cifar10/step/b100"])
+        assert all(provider.why_not(case, cuda) is None for case in cases)
+    assert sum(part.seconds for part in plan) > 60 * day.MINUTES  # each has a limit of its own
+
+
+def test_less_where_tests_cannot_run_side_by_side():
+    commands = {
+        xdist: next(p.command for p in parts("python", Path("o"), None, xdist) if "tests" in p.name)
+        for xdist in (True, False)
+    }
+    assert "-n" in commands[True]
+    assert "gpu and not slow" in commands[False]
 
 
 @pytest.mark.parametrize(
     ("probe", "reason"),
     [
         (Done(1, "ModuleNotFoundError"), "has no torch"),
-        (Done(0, json.dumps(HERE | {"cuda": False, "torch": "2.13.0+cpu"})), "it has 2.13.0+cpu"),
+        (Done(0, json.dumps(HERE | {"cuda": False})), "a torch for a GPU here, it has Python 3.12"),
         (Done(0, json.dumps(HERE | {"missing": ["pooch"]})), "lacks pooch"),
     ],
 )
-def test_an_interpreter_that_does_not_do_is_named_after_a_set_up(tmp_path, capsys, probe, reason):
-    stub = Stub(tmp_path, probe=probe)
-    assert stub.day.go() == 2
-    kinds = [kind for kind, _ in groupby(stub.ran)]
-    # the environment that was set up is asked again, where there is one
-    assert kinds in (["gpus", "probe", "setup"], ["gpus", "probe", "setup", "probe"])
-    assert reason in capsys.readouterr().out
+def test_an_interpreter_that_does_not_do_is_named(probe, reason):
+    with pytest.raises(RuntimeError, match=reason):
+        usable(lambda command, seconds: probe, lambda name: name)
+    python, here = usable(lambda command, seconds: Done(0, json.dumps(HERE)), lambda name: name)
+    assert here == HERE
+    assert python.endswith("python")
 
 
-def test_a_command_is_stopped_with_all_that_it_started():
-    script = "import subprocess, sys; print('begun'); subprocess.run([sys.executable, '-c', "
-    script += "'import time; time.sleep(60)'])"
-    done = day.run([sys.executable, "-u", "-c", script], 2)
-    assert done == Done(None, "begun\n")
+def test_a_command_is_stopped_with_all_that_it_started(tmp_path):
+    script = "import subprocess, sys; print('begun', flush=True); "
+    script += "subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    day = Day(tmp_path)
+    assert day.run([sys.executable, "-u", "-c", script], 2) == Done(None, "begun\n")
+    assert day.run([sys.executable, "-c", "print('next')"], 20) == Done(0, "next\n")
+    assert re.search(r"\$ .*begun\n\n\$ .*next\n$", (tmp_path / "log.txt").read_text(), re.DOTALL)
+
+
+def test_a_situation_that_locks_up_is_a_row_and_the_next_ones_go_on(monkeypatch):
+    answers = iter(
+        [(5, 0), (7, 2), "locked up", (3, 0), "RuntimeError: trap", (2, 0), (1, 0), (1, 0)]
+    )
+    killed = []
+
+    class Process:
+        def start(self):
+            pass
+
+        def kill(self):
+            killed.append(len(killed))
+
+        def join(self, seconds):
+            pass
+
+    class Pipe:
+        def poll(self, seconds):
+            self.answer = next(answers)
+            return self.answer != "locked up"
+
+        def recv(self):
+            return self.answer
+
+        def close(self):
+            pass
+
+    class Context:
+        def Pipe(self):
+            return Pipe(), Pipe()
+
+        def Process(self, **_):
+            return Process()
+
+    monkeypatch.setattr(stress.multiprocessing, "get_context", lambda name: Context())
+    outcomes = [row["outcome"] for row in stress.rows("cpu")]
+    assert outcomes == [
+        "ok",
+        "other bits",
+        "locked up",
+        "ok",
+        "RuntimeError: trap",
+        "ok",
+        "ok",
+        "ok",
+    ]
+    assert len(killed) == 3
+
+
+def test_the_stress_is_rehearsed(tmp_path):
+    table = tmp_path / "stress.csv"
+    command = [sys.executable, "-m", "benchmarks.gpu.stress", "--device", "cpu"]
+    subprocess.run([*command, "--csv", str(table)], cwd=day.ROOT, check=True)
+    with open(table, newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["situation"] for row in found] == [s.name for s in stress.SITUATIONS]
+    assert {row["outcome"] for row in found} == {"ok"}
+
+
+def test_phases_of_a_run_by_their_rows():
+    rows = [
+        {"phase": "hebbian", "layer": "1", "seconds": "0.5"},
+        {"phase": "hebbian", "layer": "1", "seconds": "2.5"},
+        {"phase": "probe", "seconds": "3"},
+    ]
+    assert run.phases(rows) == "hebbian 1 0.50 to 2.50; probe 3.00 to 3.00"
 
 
 @pytest.mark.slow
-def test_the_tests_that_wait_for_a_gpu_pass_on_the_cpu():
+def test_the_tests_that_wait_for_a_gpu_pass_on_the_cpu(tmp_path):
     """A few of them, so that they are not found broken on their day."""
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    few = "ieee and (colour or 37 or 40)"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/gpu", "-p", "no:cacheprovider", "-k", few],
-        cwd=day.ROOT,
-        env=os.environ | {"SOFTHEBB_FAST_REHEARSAL": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 10
+    plan = parts(sys.executable, tmp_path, None, False)
+    for part in (part for part in plan if part.name.endswith("tests")):
+        done = subprocess.run(
+            rehearsal(part).command,
+            cwd=day.ROOT,
+            env=os.environ | {"SOFTHEBB_FAST_REHEARSAL": "cpu"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+        assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 4
 
 
 def test_make_gpu_here(tmp_path):
     """The whole command on this machine: where there is no GPU it says so at once."""
-    if Day().gpus():
+    if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     done = subprocess.run(
-        ["make", "gpu", f"PYTHON={sys.executable}"],
+        ["make", "gpu", f"PYTHON={sys.executable}", f"OUT={tmp_path}"],
         cwd=day.ROOT,
         capture_output=True,
         text=True,

@@ -23,6 +23,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason=REASON)
 # dtype, and what SOFTHEBB_FAST_PRECISION says; float32 products of tf32 take operands of 11 bits
 PRECISIONS = {
     "ieee": (torch.float32, "ieee"),
+    "bf16x6": (torch.float32, "bf16x6"),
     "tf32x3": (torch.float32, "tf32x3"),
     "tf32": (torch.float32, "tf32"),
     "float16": (torch.float16, "ieee"),

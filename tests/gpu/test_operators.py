@@ -44,9 +44,9 @@ LAYERS = {  # the layers of the published CIFAR-10 net at batch 10: x, weight, t
 }
 
 
-# every case is a kernel to compile: these two precisions where there are many cores or much time
+# every case is a kernel to compile: these precisions where there are many cores or much time
 WIDE = [
-    pytest.param(name, marks=pytest.mark.slow) if name in ("tf32x3", "float16") else name
+    pytest.param(name, marks=pytest.mark.slow) if name in ("bf16x6", "tf32x3", "float16") else name
     for name in PRECISIONS
 ]
 

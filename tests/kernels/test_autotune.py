@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import warnings
 from pathlib import Path
 
 import pytest
@@ -211,9 +212,37 @@ def test_a_file_that_cannot_be_believed_is_ignored_and_replaced(tmp_path, spoile
     with pytest.warns(UserWarning, match="is ignored, it holds no launch configurations"):
         again = Measurements(tmp_path, "A100", "3.8.0")
     assert again.get("a layer") is None
-    with pytest.warns(UserWarning, match="is ignored"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # one message is enough
         again.put("another", CHOICE)
-    assert Measurements(tmp_path, "A100", "3.8.0").choices == {"another": CHOICE}
+        assert Measurements(tmp_path, "A100", "3.8.0").choices == {"another": CHOICE}
+
+
+@pytest.mark.parametrize("kernel", autotune.KERNELS)
+def test_whatever_measuring_chooses_can_be_read(tmp_path, kernel):
+    """Of every kernel, and by the next process: else two layers would measure for ever."""
+    for (neurons, channels, side), number in (((384, 96, 16), 0), ((96, 3, 32), 1)):
+        x, G = layer(neurons, channels, side)
+        for config in autotune.candidates(kernel, x, G, 90):
+            choice = {"one_pass": None, kernel: config}
+            Measurements(tmp_path, "A100", "3.8.0").put(f"layer {number}", choice)
+            read = Measurements(tmp_path, "A100", "3.8.0")
+            assert read.get(f"layer {number}") == choice
+    cache = Measurements(tmp_path, "A100", "3.8.0")
+    with pytest.raises(ValueError, match="unknown kernels"):
+        cache.put("a layer", {"backward": CHOICE["forward"]})
+    with pytest.raises(ValueError, match="no configuration of forward"):
+        cache.put("a layer", {"forward": CHOICE["forward"]._replace(BP=0)})
+
+
+def test_what_a_process_measured_it_believes_whatever_becomes_of_the_file(tmp_path):
+    cache = Measurements(tmp_path, "A100", "3.8.0")
+    cache.put("a layer", CHOICE)
+    cache.path.write_text("{")
+    with pytest.warns(UserWarning, match="is ignored"):
+        cache.put("another", CHOICE)
+    assert set(cache.choices) == {"a layer", "another"}
+    assert Measurements(tmp_path, "A100", "3.8.0").choices == cache.choices
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path):

@@ -35,6 +35,7 @@ RUNS = {
     "tf32": ("tf32", CASES["channels_last"]),
     "tf32-contiguous": ("tf32", Case(w=(136, 3, 3, 3), options={"padding_mode": "zeros"})),
     "tf32x3": ("tf32x3", Case(**WIDE, layout="channels_last", options={"wta": "soft"})),
+    "bf16x6": ("bf16x6", Case(**WIDE, layout="channels_last", options={"wta": "soft"})),
     "ieee": ("ieee", Case(**WIDE, layout="channels_last", bias=True)),
     "apart-hard_anti": ("ieee", CASES["hard_anti"]),
     "apart-pre_triangle": ("ieee", CASES["pre_triangle"]),

@@ -24,6 +24,7 @@ def test_kernels_in_the_interpreter():
             "tests/kernels/interpreted.py",
             "tests/kernels/interpreted_blocks.py",
             "tests/kernels/interpreted_operators.py",
+            "tests/kernels/interpreted_classifier.py",
         ],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},

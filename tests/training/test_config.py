@@ -53,7 +53,7 @@ def test_unknown_fields_are_refused():
         ("backend", "cuda", "backend must be one of auto, reference, cpp, triton; got 'cuda'"),
         ("cache_dtype", "float64", "cache_dtype must be one of float32, bfloat16, float16"),
         ("tie_rule", "last", "tie_rule must be one of first, spread; got 'last'"),
-        ("precision", "bf16", "precision must be one of ieee, bf16x3, tf32, tf32x3; got 'bf16'"),
+        ("precision", "bf16", "precision must be one of ieee, bf16x3, bf16x6, tf32, tf32x3;"),
         ("seed", -1, "seed must be at least 0; got -1"),
         ("seed", 2**64, r"seed must be below 2\*\*64; got 18446744073709551616"),
         ("unsup_epochs", -1, "unsup_epochs must be at least 0; got -1"),

@@ -27,6 +27,11 @@ def test_the_commit_of_a_checkout(tmp_path):
     assert provenance.commit(tmp_path) == f"{clean}-dirty"
 
 
+def test_a_copy_without_its_history_is_told_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv(provenance.VARIABLE, "6c571be")
+    assert provenance.commit(tmp_path) == "6c571be"
+
+
 def test_what_made_a_run():
     made_by = provenance.provenance()
     assert made_by["version"] == __version__

@@ -15,9 +15,10 @@ from softhebb_fast.data import ImageSet, RandomCropFlip, permutation
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import Preset, get_preset
 from softhebb_fast.training import steps
+from softhebb_fast.training.capture import GraphCapture
 from softhebb_fast.training.features import FeatureSet
 from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
-from softhebb_fast.training.steps import EagerSteps, GraphCapture, GraphSteps, runner
+from softhebb_fast.training.steps import EagerSteps, GraphSteps, runner
 from tests.capture_safety import CUDA, CaptureError, CaptureSafety, fake_cuda, on_fake_cuda
 
 NET = get_preset("4SoftHebbCnnCIFAR", neuron_factor=0.1)
@@ -123,6 +124,29 @@ def test_replayed_steps_are_launched_steps(make):
         assert torch.equal(value, state(replayed)[name]), name
 
 
+@pytest.mark.parametrize(
+    ("make", "marks", "counts", "records"),
+    [
+        (lambda: supervised(images()), [], [4, 4, 4, 8, 4, 2, 8, 8, 8, 2], 2),
+        (lambda: hebbian(images()), [4], [4, 4, 4, 4, 8, 2, 8, 8, 8, 2], 2),
+        (lambda: hebbian(images()), [3], [4, 4, 4, 8, 4, 2, 8, 4, 8, 4, 2], 2),
+    ],
+)
+def test_graphs_of_several_steps_end_where_something_is_recorded(
+    make, marks, counts, records, monkeypatch
+):
+    monkeypatch.setattr(steps, "STEPS", 2)
+    launched, replayed, recorder = make(), make(), Rehearsal()
+    replayed.marks = marks
+    torch.manual_seed(1)
+    walk(EagerSteps(launched), launched)
+    torch.manual_seed(1)
+    assert walk(GraphSteps(replayed, pytest.fail, recorder), replayed) == counts
+    assert recorder.records == records  # of one step and of two
+    for name, value in state(launched).items():
+        assert torch.equal(value, state(replayed)[name]), name
+
+
 def test_a_walk_that_begins_in_the_middle():
     launched, replayed, recorder = hebbian(images()), hebbian(images()), Rehearsal()
     order = permutation(IMAGES, 3)
@@ -222,10 +246,11 @@ def test_a_hebbian_step_does_not_wait_for_the_device(normalised):
         steps = GraphSteps(stage, pytest.fail, Rehearsal())
         with CaptureSafety() as safety:
             steps.work()
-    learned = [name for name in safety.seen if name.startswith("softhebb_fast")]
-    assert len(learned) == 3
-    assert all(name.endswith("_step_.default") for name in learned)
-    assert safety.seen.count("aten.native_batch_norm.default") == 3
+    own = [name for name in safety.seen if name.startswith("softhebb_fast")]
+    assert sum(name.endswith("_step_.default") for name in own) == 3
+    assert own.count("softhebb_fast.batch_norm.default") == 3
+    assert len(own) == 6
+    assert not any("native_batch_norm" in name for name in safety.seen)
 
 
 @pytest.mark.parametrize("kind", ["images", "features", "labels"])

@@ -1,0 +1,198 @@
+"""The linear classifier on a CUDA device: a step is two launches, and many steps are one graph.
+
+It learns what ``SupervisedStage`` does with the same head, by the same protocol: cross-entropy,
+dropout, Adam, a rate that is halved. The masks come from another generator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from softhebb_fast.backends import serves
+from softhebb_fast.models import SoftHebbNet
+from softhebb_fast.nn import Dropout
+from softhebb_fast.optim import halving_epochs
+from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
+from softhebb_fast.training.features import FeatureSet
+from softhebb_fast.training.metrics import MetricsRow
+from softhebb_fast.training.stages import BatchSource, Stage
+
+MOST_STEPS = 128  # of a graph
+MOST_CLASSES = 128
+KEPT = ("weight", "weight_mean", "weight_square", "bias", "bias_mean", "bias_square", "totals")
+
+
+def fits(net: SoftHebbNet, inputs: BatchSource, test: BatchSource, backend: str) -> bool:
+    """Whether the head on ``inputs`` is a linear classifier of features that lie on a CUDA device
+    as its kernels take them."""
+    sources = (inputs.source, test.source)
+    if not all(isinstance(s, FeatureSet) and s.device.type == "cuda" for s in sources):
+        return False
+    if inputs.below or inputs.augment or test.below:
+        return False
+    if not serves("triton", backend, sources[0].device):
+        return False
+    kinds = [type(module) for module in net.head]
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in net.head.modules())
+    if kinds != [nn.Flatten, Dropout, nn.Linear] or hooked or net.head[1].p >= 1:
+        return False
+    return net.head[-1].out_features <= MOST_CLASSES and net.head[-1].bias is not None
+
+
+class ClassifierStage(Stage):
+    """The head learns from cached features; ``fits`` says which. ``seed`` draws its masks."""
+
+    phase = "probe"
+    title = "classifier"
+
+    def __init__(
+        self,
+        net: SoftHebbNet,
+        inputs: BatchSource,
+        test: BatchSource,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        from softhebb_fast.kernels import classifier
+
+        super().__init__(net, inputs, epochs, batch_size, [])
+        self.kernels, self.lr = classifier, net.preset.lr_supervised
+        _, self.dropout, self.linear = net.head
+        net.eval()
+        self.x, self.test_x = (_rows(s.source.images) for s in (inputs, test))
+        self.labels, self.test_labels = inputs.source.labels, test.source.labels
+        self.halvings = halving_epochs(epochs)
+        self.state = classifier.new_state(
+            self._as_the_features_lie(self.linear.weight.detach()).flatten(1).clone()[None],
+            self.linear.bias.detach().clone()[None],
+            torch.tensor([_seed(seed)]),
+            batch_size,
+            epochs * self.per_epoch,
+            self.dropout.p,
+        )
+
+    def prepare(self, number: int) -> None:
+        halved = sum(number // self.per_epoch >= epoch for epoch in self.halvings)
+        self.state.rate.fill_(self.lr * 0.5**halved)
+
+    def learn_rows(self, order: Tensor, number: int, first: int, rows: int) -> None:
+        """The ``number``-th step from the state's clock on, from ``rows`` rows of the order."""
+        self.kernels.step(
+            *(self.state, self.x[None], order[None], self.labels),
+            *(number, first, rows, self.dropout.p),
+        )
+
+    def end_epoch(self, epoch: int) -> list[MetricsRow]:
+        loss, correct = self.state.totals.sum(dim=(0, 1)).tolist()
+        self.state.totals.zero_()
+        given = (self.state.weight, self.state.bias, self.test_x[None], self.test_labels)
+        test_loss, test_correct = self.kernels.judge(*given)[0].tolist()
+        seen, tested = len(self.labels), len(self.test_labels)
+        return [
+            {
+                "phase": self.phase,
+                "epoch": epoch,
+                "train_loss": loss / seen,
+                "train_accuracy": 100 * correct / seen,
+                "test_loss": test_loss / tested,
+                "test_accuracy": 100 * test_correct / tested,
+            }
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the steps so far; also brings the head up to them."""
+        with torch.no_grad():
+            weight = self._as_the_features_lie(self.linear.weight)
+            weight.copy_(self.state.weight[0].view(weight.shape))
+            self.linear.bias.copy_(self.state.bias[0])
+        return {name: getattr(self.state, name) for name in KEPT}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in KEPT:
+            getattr(self.state, name).copy_(state[name])
+
+    def _as_the_features_lie(self, weight: Tensor) -> Tensor:
+        """A view of the weight, as features: ``[K, ...]`` in the order of their memory."""
+        images = self.inputs.source.images
+        return _as_they_lie(images, weight.view(len(weight), *images.shape[1:]))
+
+
+class ClassifierSteps:
+    """Steps of a ``ClassifierStage``, many of them in a graph.
+
+    The first steps are launched, as a capture needs; so are those that are left over, and all if
+    there is no ``capture`` or it fails, of which ``say`` hears.
+    """
+
+    def __init__(
+        self, stage: ClassifierStage, capture: GraphCapture | None, say: Callable[[str], None]
+    ) -> None:
+        self.stage, self.capture, self.say = stage, capture, say
+        self.order = torch.empty(len(stage.labels), dtype=torch.int64, device=stage.x.device)
+        full = len(stage.labels) // stage.batch_size
+        self.at_once = min(range(1 + MOST_STEPS // 4, 1 + MOST_STEPS), key=lambda n: (full % n, -n))
+        self.launched = 0
+        self.replay: Callable[[], None] | None = None
+
+    def walk(
+        self, order: Tensor, start: int = 0, first: int = 0, seeds: tuple[int, int] | None = None
+    ) -> Iterator[int]:
+        """As ``EagerSteps.walk``, several batches at a time."""
+        stage, size = self.stage, self.stage.batch_size
+        self.order.copy_(order)
+        stage.prepare(first + start)
+        stage.state.clock[0].fill_(first + start)
+        stage.state.clock[1].fill_(start * size)
+        full, number = len(order) // size, start
+        while number < full:
+            steps = self.at_once if self._captures(full - number) else 1
+            if steps > 1:
+                self.replay()
+            else:
+                self._work(1)
+                self.launched += 1
+            number += steps
+            yield steps * size
+        if rest := len(order) - full * size:
+            stage.learn_rows(self.order, 0, 0, rest)
+            yield rest
+
+    def _captures(self, left: int) -> bool:
+        """Whether the next steps, of so many that are left, are a replay."""
+        if self.capture is None or self.launched < WARM_UP or left < self.at_once:
+            return False
+        if self.replay is None:
+            try:
+                self.replay = self.capture.record(lambda: self._work(self.at_once))
+            except RuntimeError as error:
+                self.capture = None
+                self.say(f"{announcement(self.stage)}: their capture failed ({error})")
+        return self.replay is not None
+
+    def _work(self, steps: int) -> None:
+        for i in range(steps):
+            self.stage.learn_rows(self.order, i, i * self.stage.batch_size, self.stage.batch_size)
+        self.stage.state.clock[0] += steps
+        self.stage.state.clock[1] += steps * self.stage.batch_size
+
+
+def _rows(images: Tensor) -> Tensor:
+    """``[N, F]``, as the features of each image lie in memory."""
+    return _as_they_lie(images, images).flatten(1)
+
+
+def _as_they_lie(images: Tensor, tensor: Tensor) -> Tensor:
+    last = images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last)
+    return tensor.movedim(1, -1) if last and not images.is_contiguous() else tensor
+
+
+def _seed(seed: int) -> int:
+    # A hash, because masks must not share a stream with the order of the images.
+    digest = hashlib.blake2b(f"dropout {seed}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)

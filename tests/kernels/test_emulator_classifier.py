@@ -1,0 +1,69 @@
+"""The PTX of the classifier's kernels and of batch normalisation, run in an emulator."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+pytest.importorskip("triton")
+
+from softhebb_fast.kernels import classifier
+from softhebb_fast.kernels.batch_norm import batch_norm
+from tests.tolerances import TOLERANCES, assert_close
+
+TARGETS = ("sm_80", "sm_90a")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("classes", [10, 100])
+def test_a_step_and_a_test(emulated, target, classes):
+    generator = torch.Generator().manual_seed(0)
+    members, images, features, batch = 2, 40, 520, 20
+    x = torch.rand(members, images, features, generator=generator)
+    labels = torch.randint(classes, (images,), generator=generator)
+    order = torch.stack([torch.randperm(images, generator=generator) for _ in range(members)])
+    weight = torch.randn(members, classes, features, generator=generator) / features**0.5
+    bias = torch.randn(members, classes, generator=generator)
+    exact = [
+        (w.double().requires_grad_(), b.double().requires_grad_())
+        for w, b in zip(weight, bias, strict=True)
+    ]
+    state = classifier.new_state(weight, bias, torch.arange(members), batch, 9, 0.5)
+    state.rate.fill_(0.01)
+
+    def call():
+        classifier.step(state, x, order, labels, 0, 0, batch, 0.5)
+        return classifier.judge(weight, bias, x, labels)
+
+    found, reports = emulated(target, "ieee", call)
+    assert [r["kernel"] for r in reports] == ["classify", "descend", "judge"]
+    assert [r["races"] for r in reports] == [{}] * 3
+    assert 0.4 < state.kept.double().mean() < 0.6
+    for e, (w, b) in enumerate(exact):
+        index = order[e, :batch]
+        logits = 2 * (x[e, index].double() * state.kept[e]) @ w.t() + b
+        loss = F.cross_entropy(logits, labels[index], reduction="sum")
+        (loss / batch).backward()
+        torch.optim.Adam([w, b], lr=0.01).step()
+        assert_close(state.totals[e, :, 0].sum(), loss, TOLERANCES["classifier"])
+        assert_close(weight[e], w, TOLERANCES["classifier"])
+        assert_close(bias[e], b, TOLERANCES["classifier"])
+        loss = F.cross_entropy(x[e].double() @ w.t() + b, labels, reduction="sum")
+        assert_close(found[e, 0], loss, TOLERANCES["classifier"])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", [(10, 3, 9, 7), (3, 130, 4, 4)])
+def test_batch_norm(emulated, target, shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 3 + 20
+    x = x.to(memory_format=torch.channels_last)
+    mean, var, batches = torch.zeros(shape[1]), torch.ones(shape[1]), torch.tensor([0])
+    got, reports = emulated(target, "ieee", lambda: batch_norm(x, mean, var, batches, 0.1, 1e-5))
+    assert [r["races"] for r in reports] == [{}] * 2
+    exact_mean, exact_var = torch.zeros(shape[1]).double(), torch.ones(shape[1]).double()
+    wanted = F.batch_norm(x.double(), exact_mean, exact_var, training=True)
+    assert_close(got, wanted, TOLERANCES["batch_norm"])
+    assert_close(mean, exact_mean, TOLERANCES["batch_norm"])
+    assert_close(var, exact_var, TOLERANCES["batch_norm"])
+    assert int(batches) == 1
