@@ -58,7 +58,7 @@ class Cache:
     """The L2: pieces of tensors, those first that were touched longest ago."""
 
     def __init__(self) -> None:
-        self.u_in_registers: OrderedDict[tuple, tuple[float, bool]] = OrderedDict()
+        self.held: OrderedDict[tuple, tuple[float, bool]] = OrderedDict()
         self.room = L2
         self.read = self.evicted = 0.0  # bytes from HBM, bytes of scratch to it
 
@@ -66,15 +66,15 @@ class Cache:
         self, piece: tuple, size: float, dirty: bool, fresh: bool, forget: bool = False
     ) -> None:
         """``fresh`` pieces are written whole, not read before; one to ``forget`` leaves next."""
-        known = self.u_in_registers.pop(piece, None)
+        known = self.held.pop(piece, None)
         if known is None:
             self.room -= size
             self.read += 0.0 if fresh else size
-        self.u_in_registers[piece] = (size, dirty or (known is not None and known[1]))
+        self.held[piece] = (size, dirty or (known is not None and known[1]))
         if forget:
-            self.u_in_registers.move_to_end(piece, last=False)
+            self.held.move_to_end(piece, last=False)
         while self.room < 0:
-            size, dirty = self.u_in_registers.popitem(last=False)[1]
+            size, dirty = self.held.popitem(last=False)[1]
             self.room += size
             self.evicted += size * dirty
 
@@ -153,7 +153,7 @@ class Pieces:
             if splits == 1:
                 yield from self.all_of("w", neurons.values())
         if splits > 1:
-            yield from self.change(splits)
+            yield from self.update(splits)
 
     def one_pass(self, launch: Launch, c: dict) -> Iterator[Touch]:
         splits, everything = c["SPLITS"], range(self.neurons)
@@ -166,10 +166,10 @@ class Pieces:
                 yield from self.all_of(name, at, write=True)
         yield from self.all_of("yx", [range(splits)], [everything], write=True)
 
-    def project(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        yield from self.change(c["SPLITS"])
+    def reduce_splits(self, launch: Launch, c: dict) -> Iterator[Touch]:
+        yield from self.update(c["SPLITS"])
 
-    def change(self, splits: int) -> Iterator[Touch]:
+    def update(self, splits: int) -> Iterator[Touch]:
         for k in range(self.neurons):
             yield from self.all_of("yx", [range(splits)], [[k]])
             yield "w", (k,), False
@@ -275,10 +275,10 @@ def bound(launches: list[Launch]) -> float:
             last[key] = i, write and key not in kept
     room = [L2] * len(launches)
     for length, cost, since, size in sorted(waits):
-        u_in_registers = min(size, *room[since : since + length])
+        held = min(size, *room[since : since + length])
         for j in range(since, since + length):
-            room[j] -= u_in_registers
-        moved -= cost * (size - u_in_registers)
+            room[j] -= held
+        moved -= cost * (size - held)
     return moved
 
 

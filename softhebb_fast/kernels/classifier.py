@@ -332,29 +332,44 @@ def step(
     n, dropped = x.shape[1], round(p * LEVELS)
     forward, update, _ = _configs(classes)
     chunks = _chunks(features, forward)
+    common = {"x": x, "order": order, "kept": state.kept, "clock": state.clock, "N": n}
+    common |= {"MEMBER": x.stride(0), "LINE": x.stride(1), "ROWS": rows, "STEP": number}
+    common |= {"FIRST": first, "dropped": dropped}
     launch.launch(
         classify_kernel,
         (chunks, -(-rows // forward.BM), members),
-        (
-            *(x, order, labels, state.weight, state.bias, state.seeds, state.clock, state.kept),
-            *(state.parts, state.gradient, state.totals, state.arrived),
-            *(x.stride(0), x.stride(1), n, rows, number, first, dropped),
-        ),
-        _constants(classes, features, forward)
-        | {"CHUNKS": chunks, "GROUPS": state.totals.shape[1]},
         forward,
+        **common,
+        labels=labels,
+        w=state.weight,
+        bias=state.bias,
+        seeds=state.seeds,
+        parts=state.parts,
+        gradient=state.gradient,
+        totals=state.totals,
+        arrived=state.arrived,
+        CHUNKS=chunks,
+        GROUPS=state.totals.shape[1],
+        **_constants(classes, features, forward),
     )
     launch.launch(
         descend_kernel,
         (-(-features // update.BP), members),
-        (
-            *(x, order, state.kept, state.gradient, state.weight, state.weight_mean),
-            *(state.weight_square, state.bias, state.bias_mean, state.bias_square),
-            *(state.corrections, state.rate, state.clock, x.stride(0), x.stride(1)),
-            *(n, rows, number, first, dropped, *BETAS, EPS),
-        ),
-        _constants(classes, features, update),
         update,
+        **common,
+        gradient=state.gradient,
+        w=state.weight,
+        w_mean=state.weight_mean,
+        w_square=state.weight_square,
+        bias=state.bias,
+        bias_mean=state.bias_mean,
+        bias_square=state.bias_square,
+        corrections=state.corrections,
+        rate=state.rate,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        eps=EPS,
+        **_constants(classes, features, update),
     )
 
 
@@ -367,9 +382,16 @@ def judge(weight: Tensor, bias: Tensor, x: Tensor, labels: Tensor) -> Tensor:
     launch.launch(
         judge_kernel,
         (groups, members),
-        (x, labels, weight, bias, found, x.stride(0), x.stride(1), x.shape[1]),
-        _constants(classes, features, config),
         config,
+        x=x,
+        labels=labels,
+        w=weight,
+        bias=bias,
+        found=found,
+        MEMBER=x.stride(0),
+        LINE=x.stride(1),
+        N=x.shape[1],
+        **_constants(classes, features, config),
     )
     return found.sum(dim=1)
 

@@ -75,8 +75,20 @@ def gather(
     launch.launch(
         gather_kernel,
         (size, -(-values // CONFIG.BN)),
-        (images, labels, order, position, mean, std, x, y, images.stride(0), first),
-        {"F": values, "C": images.shape[1], "TURNED": planes, "BN": CONFIG.BN},
         CONFIG,
+        images=images,
+        labels=labels,
+        order=order,
+        position=position,
+        mean=mean,
+        std=std,
+        x=x,
+        y=y,
+        LINE=images.stride(0),
+        FIRST=first,
+        F=values,
+        C=images.shape[1],
+        TURNED=planes,
+        BN=CONFIG.BN,
     )
     return x, y

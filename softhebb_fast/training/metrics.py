@@ -45,6 +45,14 @@ def classifier_rows(rows: list[MetricsRow]) -> list[MetricsRow]:
     return [row for row in rows if row["phase"] in ("probe", "simultaneous") and "layer" not in row]
 
 
+def last_figures(rows: list[MetricsRow]) -> dict[str, Any]:
+    """The last test accuracy and loss, None without a test, and each layer's last figures."""
+    last = next((row for row in reversed(rows) if "test_accuracy" in row), {})
+    layers = {row["layer"]: row for row in rows if "layer" in row}
+    tested = {name: last.get(name) for name in ("test_accuracy", "test_loss")}
+    return {**tested, "layers": list(layers.values())}
+
+
 @torch.no_grad()
 def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
     """The state of a Hebbian block, measured on one batch ``x`` in evaluation mode.

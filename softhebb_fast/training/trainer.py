@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from operator import methodcaller
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,8 +18,15 @@ from softhebb_fast.presets import protocol
 from softhebb_fast.training import checkpoint, fused_classifier, metrics, steps
 from softhebb_fast.training.classifier import neuron_accuracy
 from softhebb_fast.training.config import RunConfig
-from softhebb_fast.training.features import FeatureSet, cache_features, feature_bytes, fits
+from softhebb_fast.training.features import (
+    CachedFeatures,
+    FeatureSet,
+    cache_features,
+    feature_bytes,
+    fits,
+)
 from softhebb_fast.training.fused_classifier import ClassifierStage
+from softhebb_fast.training.plan import PlannedStage, is_perceptron, plan
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import read_config, usable_device, write_config
 from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
@@ -32,14 +37,6 @@ SHARE = 20  # times what writing a checkpoint takes, before the end of an epoch 
 
 class Interrupted(Exception):
     """A run that was asked to stop has written its checkpoint and stopped."""
-
-
-class CachedFeatures(NamedTuple):
-    """Features of images after so many blocks."""
-
-    images: ImageSet
-    depth: int
-    features: FeatureSet
 
 
 class Trainer:
@@ -81,13 +78,8 @@ class Trainer:
         self.augment = published_augmentation(config.dataset) if config.augment else None
         device = usable_device(config.device)
         resolve(config.backend, device)
-        if reason := precision.why_not(config.precision, device.type):
-            raise RuntimeError(
-                f"precision={config.precision!r} cannot be had on device {device.type!r}: "
-                f"{reason}. Use precision='ieee'."
-            )
-        self.root = None if root is None else str(root)
-        self.out = Path(out)
+        precision.require(config.precision, device.type)
+        self.root, self.out = None if root is None else str(root), Path(out)
         if not _resume and (self.out / checkpoint.FILE).exists():
             raise ValueError(
                 f"out already holds a run: {str(self.out)!r}; resume it or choose another folder"
@@ -106,11 +98,10 @@ class Trainer:
         if device.type == "cuda" or config.autocast:
             self.net.to(memory_format=torch.channels_last)
         self.stage_number = self.epoch = self.batch = 0
-        self.rows: list[metrics.MetricsRow] = []
-        self.elapsed = 0.0
+        self.rows, self.elapsed = [], 0.0
         self._stage_state: dict[str, Any] | None = None
         self._kept: CachedFeatures | None = None
-        self._plan = self._stages()
+        self._plan = plan(self.net, config)
         writable_folder(self.out)
         if saved is None:
             write_config(self.out, config, self.root)
@@ -144,7 +135,7 @@ class Trainer:
 
     def _run_stages(self) -> None:
         while self.stage_number < len(self._plan):
-            stage = self._plan[self.stage_number](self)
+            stage = self._make(self._plan[self.stage_number])
             if self._stage_state is not None:
                 stage.load_state_dict(self._stage_state)
                 checkpoint.restore_rng(self._rng)
@@ -155,62 +146,30 @@ class Trainer:
 
     def summary(self) -> dict[str, Any]:
         """The last test accuracy and loss, the seconds taken, and each layer's last figures."""
-        last = next((row for row in reversed(self.rows) if "test_accuracy" in row), {})
-        layers = {row["layer"]: row for row in self.rows if "layer" in row}
-        result = {
-            "test_accuracy": last.get("test_accuracy"),
-            "test_loss": last.get("test_loss"),
-            "seconds": self.elapsed,
-            "layers": list(layers.values()),
-        }
-        if _is_perceptron(self.net):
-            layer = nn.Sequential(self.net.blocks[0].norm, self.net.blocks[0].layer)
-            classes = self.train_set.num_classes
-            result["neuron_accuracy"] = neuron_accuracy(
-                layer, self.train_set, self.test_set, classes
-            )
+        result = {**metrics.last_figures(self.rows), "seconds": self.elapsed}
+        if is_perceptron(self.net.preset):
+            first = self.net.blocks[0]
+            layer, classes = nn.Sequential(first.norm, first.layer), self.train_set.num_classes
+            accuracy = neuron_accuracy(layer, self.train_set, self.test_set, classes)
+            result["neuron_accuracy"] = accuracy
         return result
 
     def _load_data(self, device: torch.device) -> None:
+        name = self.config.dataset
+        options = {"root": self.root, "device": device, "limit": self.config.limit}
+        self.train_set = load(name, "train", **options)
+        self.test_set = load(name, "test", **options)
+        unlabelled = protocol(name).unlabelled and self.config.unsup_epochs > 0
+        self.unsup_set = load(name, "unlabeled", **options) if unlabelled else self.train_set
+
+    def _make(self, planned: PlannedStage) -> Stage:
         config = self.config
-        options = {"root": self.root, "device": device, "limit": config.limit}
-        self.train_set = load(config.dataset, "train", **options)
-        self.test_set = load(config.dataset, "test", **options)
-        unlabelled = protocol(config.dataset).unlabelled and config.unsup_epochs > 0
-        self.unsup_set = (
-            load(config.dataset, "unlabeled", **options) if unlabelled else self.train_set
-        )
-
-    def _stages(self) -> list[Callable[[Trainer], Stage]]:
-        """One function a stage, which makes the stage when its turn comes.
-
-        They are given the trainer and do not hold it: a trainer that held itself would keep its
-        features until the garbage collector came by.
-        """
-        hebbian, depth = self.net.hebbian_blocks, len(self.net.blocks)
-        unsupervised = bool(hebbian and self.config.unsup_epochs)
-        if self.config.mode == "simultaneous":
-            return [methodcaller("_supervised", 0, together=True)]
-        if self.config.mode == "consecutive":
-            frozen = next((i for i in range(depth) if i not in hebbian), depth)
-            plan = [methodcaller("_hebbian", hebbian)] if unsupervised else []
-            return [*plan, methodcaller("_supervised", frozen)]
-        plan = [
-            methodcaller("_hebbian", [i])
-            if i in hebbian
-            else methodcaller("_supervised", i, alone=True)
-            for i in range(depth)
-            if unsupervised or i not in hebbian
-        ]
-        return [*plan, methodcaller("_supervised", depth)]
-
-    def _hebbian(self, group: list[int]) -> Stage:
-        inputs = self._inputs(self.unsup_set, group[0])
-        epochs, batch = self.config.unsup_epochs, self.config.unsup_batch
-        return HebbianStage(self.net, inputs, self.unsup_set, group, epochs, batch)
-
-    def _supervised(self, frozen: int, together: bool = False, alone: bool = False) -> Stage:
-        config = self.config
+        if planned.hebbian:
+            inputs = self._inputs(self.unsup_set, planned.hebbian[0])
+            epochs, batch = config.unsup_epochs, config.unsup_batch
+            blocks = list(planned.hebbian)
+            return HebbianStage(self.net, inputs, self.unsup_set, blocks, epochs, batch)
+        frozen = planned.frozen
         if config.augment:
             inputs = BatchSource(self.train_set, list(self.net.blocks[:frozen]), self.augment)
         else:
@@ -229,8 +188,8 @@ class Trainer:
             config.probe_epochs,
             config.probe_batch,
             config.test_batch,
-            together,
-            alone,
+            planned.together,
+            planned.alone,
             config.autocast,
         )
 
@@ -255,8 +214,7 @@ class Trainer:
         return BatchSource(cached, [])
 
     def _cached(self, images: ImageSet, below: list, dtype: torch.dtype) -> FeatureSet:
-        """The features, computed from those of an earlier stage and in their place where that is
-        possible: the same bits, without the blocks below and without room for both."""
+        """The features, made in the place of those of an earlier stage where they fit there."""
         if images is self.test_set:
             return cache_features(images, below, dtype, self._advance)
         kept, self._kept = self._kept, None
@@ -349,8 +307,3 @@ class Trainer:
         self.stage_number, self.epoch = saved["stage"], saved["epoch"]
         self.batch, self.rows, self.elapsed = saved["batch"], saved["rows"], saved["elapsed"]
         self._stage_state, self._rng = saved["stage_state"], saved["rng"]
-
-
-def _is_perceptron(net: nn.Module) -> bool:
-    layers = [layer.kind for layer in net.preset.layers]
-    return layers == ["linear", "linear"] and net.preset.layers[0].hebbian

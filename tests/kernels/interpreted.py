@@ -63,10 +63,10 @@ def fuse_activity(monkeypatch):
     monkeypatch.setattr(configs, "processors", lambda device: 132)
     waiting = []
 
-    def launched(*given):
-        row_counters = Launch(*given).named.get("row_counters")
+    def launched(*to, **arguments):
+        row_counters = Launch(*to, arguments).named.get("row_counters")
         waiting.append(row_counters is not None)
-        in_turn(row_counters, lambda: straight(*given))
+        in_turn(row_counters, lambda: straight(*to, **arguments))
 
     straight = launch.launch
     monkeypatch.setattr(launch, "launch", launched)
