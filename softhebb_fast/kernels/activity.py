@@ -28,7 +28,7 @@ from softhebb_fast.kernels.sync import clear
 from softhebb_fast.kernels.tiles import competition, load_statistics, load_u, u_offsets
 
 
-class Constants(NamedTuple):
+class ActivityConstants(NamedTuple):
     """What ``activity_kernel`` is compiled for."""
 
     BM: int
@@ -198,7 +198,7 @@ def activity(
         scalars=c.scalars,
         G=G,
         C=c.flags,
-        F=Constants(
+        F=ActivityConstants(
             config.BM, config.BN, state.tiles, parts, biased, act.counters, state.absmax_programs
         ),
     )

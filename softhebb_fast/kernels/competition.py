@@ -20,7 +20,7 @@ from softhebb_fast.kernels.tiles import (
 )
 
 
-class Constants(NamedTuple):
+class CompeteConstants(NamedTuple):
     """What ``compete_kernel`` is compiled for; without COMPETE it leaves no statistics."""
 
     BM: int
@@ -80,5 +80,5 @@ def compete(
         rank=c.rank,
         G=G,
         C=c.flags,
-        F=Constants(config.BM, config.BN, learns),
+        F=CompeteConstants(config.BM, config.BN, learns),
     )

@@ -46,7 +46,7 @@ from softhebb_fast.kernels.tiles import (
 )
 
 
-class Constants(NamedTuple):
+class ForwardConstants(NamedTuple):
     """What ``forward_kernel`` is compiled for.
 
     Neighbouring programs share filters with FILTERS_ONCE, else patches: one of the two comes from
@@ -288,9 +288,9 @@ def _common(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, c: Competiti
     return {"x": x, "w": w, "bias": bias, **sizes, "scalars": c.scalars, "G": G, "C": c.flags}
 
 
-def _constants(x: Tensor, config: Config) -> Constants:
+def _constants(x: Tensor, config: Config) -> ForwardConstants:
     turned = configs.without_matrix_units(x.dtype, configs.architecture(x.device))
     dense = span(x) == x.numel()
-    return Constants(
+    return ForwardConstants(
         **config.tiles, PRECISION=configs.precision(x.dtype), TURNED=turned, DENSE=dense
     )

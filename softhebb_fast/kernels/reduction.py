@@ -14,7 +14,7 @@ from softhebb_fast.kernels.operands import CompetitionArgs, WeightUpdate
 from softhebb_fast.kernels.tiles import lebesgue, weight_offsets
 
 
-class Constants(NamedTuple):
+class ReductionConstants(NamedTuple):
     """What ``reduce_splits_kernel`` is compiled for."""
 
     SPLITS: int
@@ -128,5 +128,5 @@ def reduce_splits(
         scalars=c.scalars,
         G=G,
         C=c.flags,
-        F=Constants(splits, config.BM, config.BP),
+        F=ReductionConstants(splits, config.BM, config.BP),
     )
