@@ -46,6 +46,8 @@ def classify_kernel(
     gradient,
     totals,
     arrived,
+    MEMBER,
+    LINE,
     N,
     ROWS,
     STEP,
@@ -75,7 +77,7 @@ def classify_kernel(
     m_b = o_b < ROWS
     m_c = o_c < CLASSES
     b_row = tl.load(order + i_e * N + tl.load(clock + 1) + FIRST + o_b, mask=m_b, other=0)
-    o_x = (i_e.to(tl.int64) * N + b_row) * F
+    o_x = i_e.to(tl.int64) * MEMBER + b_row * LINE
     if kept is not None:
         o_i = i_f * BF + tl.arange(0, BF)[None, :] + tl.zeros((BB, 1), tl.int32)
         b_step = tl.load(clock) + STEP + o_i * 0
@@ -141,6 +143,8 @@ def descend_kernel(
     corrections,
     rate,
     clock,
+    MEMBER,
+    LINE,
     N,
     ROWS,
     STEP,
@@ -172,7 +176,7 @@ def descend_kernel(
         m_b = o_b < ROWS
         m = m_b[:, None] & m_f[None, :]
         b_row = tl.load(order + i_e * N + start + o_b, mask=m_b, other=0)
-        o_x = (i_e.to(tl.int64) * N + b_row) * F
+        o_x = i_e.to(tl.int64) * MEMBER + b_row * LINE
         b_x = tl.load(x + o_x[:, None] + o_f[None, :], mask=m, other=0.0).to(tl.float32)
         if kept is not None:
             o_k = (i_e * ROWS + o_b) * F
@@ -216,6 +220,8 @@ def judge_kernel(
     w,
     bias,
     found,
+    MEMBER,
+    LINE,
     N,
     F: tl.constexpr,
     CLASSES: tl.constexpr,
@@ -230,7 +236,7 @@ def judge_kernel(
     o_b = i_b * BB + tl.arange(0, BB)
     o_c = tl.arange(0, BC)
     m_b = o_b < N
-    o_x = (i_e.to(tl.int64) * N + o_b) * F
+    o_x = i_e.to(tl.int64) * MEMBER + o_b.to(tl.int64) * LINE
     o_w = (i_e * CLASSES + o_c) * F
     b_l = tl.zeros((BB, BC), tl.float32)
     for i in range(0, F, BF):
@@ -319,14 +325,16 @@ def step(
 ) -> None:
     """One step, the ``number``-th from ``clock`` on: ``rows`` rows of the order from ``first`` on.
 
-    ``x [E, N, F]`` in any float dtype, ``order [E, N]`` int64, ``labels [N]`` int64.
+    ``x [E, N, F]`` in any float dtype, the features of a row contiguous; ``order [E, N]`` and
+    ``labels [N]`` int64.
     """
     members, classes, features = state.weight.shape
     n, dropped = x.shape[1], round(p * LEVELS)
     forward, update, _ = _configs(classes)
     chunks = _chunks(features, forward)
     common = {"x": x, "order": order, "kept": state.kept, "clock": state.clock, "N": n}
-    common |= {"ROWS": rows, "STEP": number, "FIRST": first, "dropped": dropped}
+    common |= {"MEMBER": x.stride(0), "LINE": x.stride(1), "ROWS": rows, "STEP": number}
+    common |= {"FIRST": first, "dropped": dropped}
     launch.launch(
         classify_kernel,
         (chunks, -(-rows // forward.BM), members),
@@ -380,6 +388,8 @@ def judge(weight: Tensor, bias: Tensor, x: Tensor, labels: Tensor) -> Tensor:
         w=weight,
         bias=bias,
         found=found,
+        MEMBER=x.stride(0),
+        LINE=x.stride(1),
         N=x.shape[1],
         **_constants(classes, features, config),
     )
