@@ -28,7 +28,7 @@ from softhebb_fast.kernels.operands import (
 from softhebb_fast.kernels.tiles import competition, load_statistics, load_u, u_offsets
 
 
-class Constants(NamedTuple):
+class ActivityConstants(NamedTuple):
     """What ``activity_kernel`` is compiled for."""
 
     BM: int
@@ -171,6 +171,6 @@ def activity(
         scalars=c.scalars,
         G=G,
         C=c.flags,
-        F=Constants(config.BM, config.BN, state.tiles, parts, biased, prep.absmax_programs),
+        F=ActivityConstants(config.BM, config.BN, state.tiles, parts, biased, prep.absmax_programs),
     )
     return act

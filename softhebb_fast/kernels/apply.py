@@ -17,7 +17,7 @@ from softhebb_fast.kernels.tiles import contiguous_offsets, weight_offsets
 from softhebb_fast.options import Rate
 
 
-class Constants(NamedTuple):
+class ApplyConstants(NamedTuple):
     """What ``apply_kernel`` is compiled for, but for the pooling."""
 
     BK: int
@@ -152,7 +152,7 @@ def apply(
         rate=rate,
         G=G,
         C=c.flags,
-        F=Constants(config.BN, config.BP, update.columns, update.parts),
+        F=ApplyConstants(config.BN, config.BP, update.columns, update.parts),
         E=pool.E,
         Q=pool.constants,
     )

@@ -20,7 +20,7 @@ from softhebb_fast.kernels.tiles import (
 )
 
 
-class Constants(NamedTuple):
+class CompeteConstants(NamedTuple):
     """What ``compete_kernel`` is compiled for; without COMPETE it leaves no statistics."""
 
     BM: int
@@ -35,10 +35,11 @@ def compete_kernel(pre, stats, M, scalars, rank, G: tl.constexpr, C: tl.constexp
     With PRE_TRIANGLE u becomes ``relu(u - mean over all channels)`` first, in place. The neuron of
     rank ``rank`` goes to ``anti``, if that is given; equal neurons rank by their index.
     """
-    o_m = tl.program_id(0) * F.BM + tl.arange(0, F.BM)
+    BM: tl.constexpr = F.BM
+    o_m = tl.program_id(0) * BM + tl.arange(0, BM)
     o_k = tl.arange(0, F.BN)
     m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
-    b_mean = tl.zeros((F.BM,), tl.float32)
+    b_mean = tl.zeros((BM,), tl.float32)
     if C.PRE_TRIANGLE:
         for i_g in range(G.GROUPS):
             o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
@@ -80,5 +81,5 @@ def compete(
         rank=c.rank,
         G=G,
         C=c.flags,
-        F=Constants(config.BM, config.BN, learns),
+        F=CompeteConstants(config.BM, config.BN, learns),
     )

@@ -48,7 +48,7 @@ from softhebb_fast.kernels.tiles import (
 )
 
 
-class Constants(NamedTuple):
+class ForwardConstants(NamedTuple):
     """What ``forward_kernel`` is compiled for.
 
     Neighbouring programs share filters with FILTERS_ONCE, else patches: one of the two comes from
@@ -282,6 +282,6 @@ def _common(
     return {"x": x, "w": w, "bias": bias, "M": M, "scalars": c.scalars, "G": G, "C": c.flags}
 
 
-def _constants(dtype: torch.dtype, device: torch.device, config: Config) -> Constants:
+def _constants(dtype: torch.dtype, device: torch.device, config: Config) -> ForwardConstants:
     turned = configs.without_matrix_units(dtype, configs.architecture(device))
-    return Constants(**config.tiles, PRECISION=configs.precision(dtype), TURNED=turned)
+    return ForwardConstants(**config.tiles, PRECISION=configs.precision(dtype), TURNED=turned)

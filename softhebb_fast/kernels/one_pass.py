@@ -38,7 +38,7 @@ from softhebb_fast.kernels.tiles import (
 )
 
 
-class Constants(NamedTuple):
+class OnePassConstants(NamedTuple):
     """What ``one_pass_kernel`` is compiled for."""
 
     BM: int
@@ -197,7 +197,7 @@ def one_pass(
         G=G,
         C=c.flags,
         E=E if tiled else None,
-        F=Constants(
+        F=OnePassConstants(
             **config.tiles,
             REST=configs.rest(G, config),
             SPLITS=splits,

@@ -27,7 +27,7 @@ from softhebb_fast.kernels.sync import is_last
 from softhebb_fast.kernels.tiles import load_patches, u_offsets
 
 
-class Constants(NamedTuple):
+class PlasticityConstants(NamedTuple):
     """What ``plasticity_kernel`` is compiled for."""
 
     BM: int
@@ -156,7 +156,7 @@ def plasticity(
         scalars=c.scalars,
         G=G,
         C=c.flags,
-        F=Constants(
+        F=PlasticityConstants(
             **T.config.tiles,
             SPLITS=T.splits,
             PARTS=act.y_sums.shape[0],

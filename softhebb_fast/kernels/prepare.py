@@ -28,7 +28,7 @@ BLOCK = 2048
 MOST_PROGRAMS = 264
 
 
-class Constants(NamedTuple):
+class PrepareConstants(NamedTuple):
     """What ``prepare_kernel`` is compiled for."""
 
     X_PROGRAMS: int  # that look at x; those beyond them at filters
@@ -116,7 +116,7 @@ def prepare(
         N=counters.numel(),
         scalars=c.scalars,
         G=G._replace(GROUPS=1, K=G.neurons),
-        F=Constants(programs, span(x) == x.numel(), BLOCK, tile.BN, tile.BP),
+        F=PrepareConstants(programs, span(x) == x.numel(), BLOCK, tile.BN, tile.BP),
     )
     return prep
 

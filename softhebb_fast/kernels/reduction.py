@@ -14,7 +14,7 @@ from softhebb_fast.kernels.operands import CompetitionArgs, WeightUpdate
 from softhebb_fast.kernels.tiles import lebesgue, weight_offsets
 
 
-class Constants(NamedTuple):
+class ReductionConstants(NamedTuple):
     """What ``reduce_splits_kernel`` is compiled for."""
 
     SPLITS: int
@@ -31,12 +31,13 @@ def reduce_splits_kernel(yx, update, w, scalars, G: tl.constexpr, C: tl.constexp
     """
     N: tl.constexpr = G.GROUPS * G.K
     SPLITS: tl.constexpr = F.SPLITS
+    BP: tl.constexpr = F.BP
     i_n = tl.program_id(0)
     i_g = i_n // G.K
     o_k = i_n % G.K + tl.arange(0, 1)
-    o_p = tl.arange(0, F.BP)
+    o_p = tl.arange(0, BP)
     o_s = tl.arange(0, F.BS)
-    b_yx = tl.zeros((1, F.BP), tl.float32)
+    b_yx = tl.zeros((1, BP), tl.float32)
     for i_s in range(0, SPLITS, F.BS):
         o = (i_s + o_s).to(tl.int64)[:, None] * (N * G.P) + i_n * G.P + o_p[None, :]
         m = (i_s + o_s < SPLITS)[:, None] & (o_p < G.P)[None, :]
@@ -128,5 +129,5 @@ def reduce_splits(
         scalars=c.scalars,
         G=G,
         C=c.flags,
-        F=Constants(splits, config.BM, config.BP),
+        F=ReductionConstants(splits, config.BM, config.BP),
     )
