@@ -20,6 +20,7 @@ CONV = {
     "rank": 3,
     "padding_mode": "reflect",
     "pre_triangle": False,
+    "x_bound": None,
     "lebesgue_p": 2.0,
     "tie_rule": "first",
 }
