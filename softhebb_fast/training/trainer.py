@@ -11,21 +11,15 @@ from torch import nn
 
 from softhebb_fast import precision
 from softhebb_fast.backends import resolve
-from softhebb_fast.data import ImageSet, load, permutation, published_augmentation
+from softhebb_fast.data import load, permutation, published_augmentation
 from softhebb_fast.files import writable_folder
 from softhebb_fast.models import build
 from softhebb_fast.presets import protocol
 from softhebb_fast.training import checkpoint, fused_classifier, metrics, steps
 from softhebb_fast.training.classifier import neuron_accuracy
 from softhebb_fast.training.config import RunConfig
-from softhebb_fast.training.features import (
-    CachedFeatures,
-    FeatureSet,
-    cache_features,
-    feature_bytes,
-    fits,
-)
 from softhebb_fast.training.fused_classifier import ClassifierStage
+from softhebb_fast.training.inputs import StageInputs
 from softhebb_fast.training.plan import PlannedStage, is_perceptron, plan
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import read_config, usable_device, write_config
@@ -100,7 +94,7 @@ class Trainer:
         self.stage_number = self.epoch = self.batch = 0
         self.rows, self.elapsed = [], 0.0
         self._stage_state: dict[str, Any] | None = None
-        self._kept: CachedFeatures | None = None
+        self._inputs = StageInputs(self.net, config, self.reporter)
         self._plan = plan(self.net, config)
         writable_folder(self.out)
         if saved is None:
@@ -165,7 +159,7 @@ class Trainer:
     def _make(self, planned: PlannedStage) -> Stage:
         config = self.config
         if planned.hebbian:
-            inputs = self._inputs(self.unsup_set, planned.hebbian[0])
+            inputs = self._inputs.below(planned.hebbian[0], self.unsup_set, self._advance)
             epochs, batch = config.unsup_epochs, config.unsup_batch
             blocks = list(planned.hebbian)
             return HebbianStage(self.net, inputs, self.unsup_set, blocks, epochs, batch)
@@ -173,8 +167,8 @@ class Trainer:
         if config.augment:
             inputs = BatchSource(self.train_set, list(self.net.blocks[:frozen]), self.augment)
         else:
-            inputs = self._inputs(self.train_set, frozen)
-        test = self._inputs(self.test_set, frozen)
+            inputs = self._inputs.below(frozen, self.train_set, self._advance)
+        test = self._inputs.below(frozen, self.test_set, self._advance, keep=False)
         alone_on_top = frozen == len(self.net.blocks) and not config.autocast
         if alone_on_top and fused_classifier.fits(self.net, inputs, test, config.backend):
             epochs, batch = config.probe_epochs, config.probe_batch
@@ -192,41 +186,6 @@ class Trainer:
             planned.alone,
             config.autocast,
         )
-
-    def _inputs(self, images: ImageSet, depth: int) -> BatchSource:
-        """``images`` through the first ``depth`` blocks: cached if it fits, else batch by batch."""
-        below = list(self.net.blocks[:depth])
-        if not below:
-            return BatchSource(images, [])
-        self.net.eval()
-        dtype = getattr(torch, self.config.cache_dtype)
-        gib = feature_bytes(images, below, dtype) / 2**30
-        if gib > self.config.cache_gib:
-            self._kept = None
-            self.reporter.say(
-                f"the features of the {images.split} images would take {gib:.1f} GiB, more than "
-                f"cache_gib={self.config.cache_gib:g}: they are computed again for every batch"
-            )
-            return BatchSource(images, below)
-        self.reporter.begin(f"features of the {images.split} images", len(images))
-        cached = self._cached(images, below, dtype)
-        self.reporter.end()
-        return BatchSource(cached, [])
-
-    def _cached(self, images: ImageSet, below: list, dtype: torch.dtype) -> FeatureSet:
-        """The features, made in the place of those of an earlier stage where they fit there."""
-        if images is self.test_set:
-            return cache_features(images, below, dtype, self._advance)
-        kept, self._kept = self._kept, None
-        rest = below if kept is None else below[kept.depth :]
-        if kept is None or kept.images is not images or not fits(kept.features, rest):
-            del kept
-            cached = cache_features(images, below, dtype, self._advance)
-        else:
-            cached = cache_features(kept.features, rest, dtype, self._advance, in_place=True)
-        if dtype == torch.float32:
-            self._kept = CachedFeatures(images, len(below), cached)
-        return cached
 
     def _run_stage(self, stage: Stage) -> None:
         seed, samples, per_epoch = self.config.seed, len(stage.inputs.source), stage.per_epoch

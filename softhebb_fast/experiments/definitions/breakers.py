@@ -83,7 +83,8 @@ EXPERIMENT = Experiment(
     "breakers",
     "Past ZerO: what breaks the symmetry",
     "this project; published beside it is the best ZerO of Le, Xu, Zhuang on that data",
-    """The first six are deterministic starts in which every filter differs. Their entries are zeros and
+    """\
+The first six are deterministic starts in which every filter differs. Their entries are zeros and
 ones, or ±ones, times one constant a layer. The others start as ZerO with norms of 25 and add:
 
 - ties that positions share out among twins (deterministic too);

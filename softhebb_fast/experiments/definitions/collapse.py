@@ -33,7 +33,8 @@ EXPERIMENT = Experiment(
     "collapse",
     "Why ZerO collapses",
     "this project",
-    """The three-layer network with a quarter of its neurons (`4SoftHebbCnnCIFAR`, `--neuron-factor 0.25`:
+    """\
+The three-layer network with a quarter of its neurons (`4SoftHebbCnnCIFAR`, `--neuron-factor 0.25`:
 24, 96 and 384), so that a run takes minutes. ZerO as released differs from random weights in three
 ways that may make it fail. Each is taken away alone and with another:
 

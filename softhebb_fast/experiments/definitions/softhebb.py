@@ -90,7 +90,8 @@ EXPERIMENT = Experiment(
     "softhebb",
     "Depth, and other ways to learn",
     "Journé et al. 2023, Figure 3, means of four seeds",
-    """CIFAR-10. Random filters keep the batch norm of untrained layers at the identity, as published.
+    """\
+CIFAR-10. Random filters keep the batch norm of untrained layers at the identity, as published.
 
 Each preset pools one of its layers by average. Some networks therefore stand here twice: as their
 preset, and as the first layers of the preset of three with all pools by maximum. These are hard

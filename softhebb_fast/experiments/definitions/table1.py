@@ -38,7 +38,8 @@ EXPERIMENT = Experiment(
     "Random and ZerO weights on four data sets",
     "Le, Xu, Zhuang, Table 1; the random column for CIFAR-10 and MNIST is quoted from Journé et "
     "al. 2023",
-    """Three Hebbian layers (`4SoftHebbCnnCIFAR`), nothing tuned for ZerO. ZerO has the scale of the
+    """\
+Three Hebbian layers (`4SoftHebbCnnCIFAR`), nothing tuned for ZerO. ZerO has the scale of the
 published ZerO-SoftHebb code (`zerO:scale=fork`), which normalises the Hadamard matrix twice. Its
 filters start with norms of 0.01 to 0.03. The first k columns leave only 1, 128 and 512 distinct
 filters on MNIST, of 96, 384 and 1536.

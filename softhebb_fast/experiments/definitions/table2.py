@@ -28,7 +28,8 @@ EXPERIMENT = Experiment(
     "table2",
     "Non-zero weights",
     "Le, Xu, Zhuang, Table 2",
-    """The counts at the start are exact integers. Those of the random zeros and ones are sums of coin
+    """\
+The counts at the start are exact integers. Those of the random zeros and ones are sums of coin
 tosses. In the first layer the published count is that of seed 1 (1173). In the second and third it
 is that of seed 2 (165784 and 2653880). The draws here give the same counts. Random zeros and ones
 do as well as Gaussian weights, so neither sparsity nor two-valued weights are what breaks ZerO.""",

@@ -37,7 +37,8 @@ EXPERIMENT = Experiment(
     "table5",
     "Networks tuned for ZerO",
     "Le, Xu, Zhuang, Table 5, with the networks of Tables 3 and 4",
-    """MNIST; `zerO:scale=fork`. Table 3 says max pooling for the 2-layer network, the released preset
+    """\
+MNIST; `zerO:scale=fork`. Table 3 says max pooling for the 2-layer network, the released preset
 pools by average: both are here. The published losses are sums of batch means over the number of
 images: the true loss over the batch size (32 in training, 1000 in the test). Training figures
 average all epochs since the last line of the log, here the last five, with dropout on. That is why
