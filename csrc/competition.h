@@ -6,6 +6,13 @@
 #include <cstdint>
 #include <string_view>
 
+// The options of an operator, field by field as in softhebb_fast/options.py; and those of them that
+// Competition takes.
+#define COMPETITION                                                                       \
+  double t_invert, std::string_view wta, double delta, int64_t rank, double lebesgue_p, \
+      std::string_view tie_rule
+#define COMPETING t_invert, wta, delta, rank, tie_rule
+
 namespace softhebb {
 
 // How neurons compete: its name is parsed here, and nothing else asks for it.
