@@ -154,7 +154,7 @@ class Rate(NamedTuple):
         if lr.device == device:
             return cls(0.0, float(lr_power), lr)
         if lr.device.type != "cpu":
-            raise ValueError(f"lr must lie on {device}, or on the CPU; got a tensor on {lr.device}")
+            raise ValueError(f"lr must lie on {device} or on the CPU; got a tensor on {lr.device}")
         return cls(float(lr), float(lr_power))
 
     @property

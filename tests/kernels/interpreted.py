@@ -274,7 +274,10 @@ def test_step_is_update_then_hebbian_step(name, layout, dtype):
     want = expected(x, w, bias, case.conv)
     stepped = w.double().contiguous()
     reference.hebbian_step_(stepped, want.delta_w, 0.3, 0.5, case.conv["lebesgue_p"])
-    u, delta_b = kernels.conv2d_step_(x, w, bias, lr=0.3, lr_power=0.5, **case.conv)
+    rate = {"lr": 0.3}
+    if layout == "channels_last":
+        rate = {"lr": 0.0, "lr_tensor": torch.tensor(0.3, dtype=torch.float64)}
+    u, delta_b = kernels.conv2d_step_(x, w, bias, **rate, lr_power=0.5, **case.conv)
     assert_outputs_close(
         reference.SoftHebbOutput(u, w, delta_b), want._replace(delta_w=stepped), dtype
     )

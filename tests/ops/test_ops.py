@@ -34,7 +34,7 @@ BLOCK = dict(
     epilogue_stride=(2, 1),
     epilogue_padding=(1, 0),
 )
-STEP = dict(lr=0.1, lr_power=0.5)
+STEP = dict(lr=0.1, lr_power=0.5, lr_tensor=None)
 
 
 def conv_inputs(**options) -> tuple[torch.Tensor, ...]:
