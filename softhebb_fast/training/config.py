@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from softhebb_fast.backends import BACKENDS
-from softhebb_fast.options import TIE_RULES
+from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, protocol
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import assume, example, given, settings
 
 from softhebb_fast import extension
-from softhebb_fast.options import WTA, Competition
+from softhebb_fast.kinds import WTA
+from softhebb_fast.options import Competition
 from tests import oracle
 from tests.by_keyword import ops, reference
 from tests.cpp.native import (

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softhebb_fast import extension, functional
+from softhebb_fast.kinds import WTA
 from softhebb_fast.ops import schema
-from softhebb_fast.options import WTA, Competition
+from softhebb_fast.options import Competition
 from tests.by_keyword import reference
 from tests.gpu import DEVICE, MARKS, PRECISIONS, needs_cuda, on_device
 from tests.kernels.cases import CASES, CONV, LINEAR, Case

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmarks.gpu.offline import Launch
-from softhebb_fast.kernels import configs, launch
-from softhebb_fast.options import WTA
+from softhebb_fast.kernels import configs, launch, tables
+from softhebb_fast.kinds import WTA
 from tests.by_keyword import kernels, reference
 from tests.kernels import interpreter_fix  # noqa: F401
 from tests.kernels.cases import CASES, CONV, LINEAR, Case
@@ -45,7 +45,7 @@ def expected(x, w, bias, options):
 @pytest.fixture(autouse=True)
 def _tiles_that_suit_small_layers(monkeypatch):
     tile = configs.Config(32, 32, 32, 4, 1)
-    monkeypatch.setattr(configs, "TABLE", {key: ((tile, 0, configs.ALL),) for key in configs.TABLE})
+    monkeypatch.setattr(configs, "TABLE", {key: ((tile, 0, tables.ALL),) for key in configs.TABLE})
     monkeypatch.setattr(configs, "ONE_TAP", dict.fromkeys(configs.ONE_TAP, tile))
     tiles = {key: c._replace(BM=32) for key, c in configs.ONE_PASS.items()}
     monkeypatch.setattr(configs, "ONE_PASS", tiles)

@@ -22,6 +22,7 @@ CONV = dict(
     rank=2,
     padding_mode="reflect",
     pre_triangle=False,
+    x_bound=None,
     lebesgue_p=2.0,
     tie_rule="first",
 )
