@@ -106,6 +106,7 @@ IN_TILE = {
 SUMMED = {  # the last of the key: whether the layer learns
     (80, "16", True): Config(64, 128, 64, 8, 3),
     (100, "16", True): Config(64, 128, 32, 8, 3),
+    (100, "bf16x6", True): Config(64, 64, 32, 4, 2),
     (90, "bf16x6", False): Config(64, 128, 32, 8, 2),
     (90, "ieee", False): Config(32, 64, 16, 8, 1),
 }
