@@ -11,6 +11,7 @@ from softhebb_fast.experiments.definitions import (
     collapse,
     figure1,
     figure2,
+    schicho,
     softhebb,
     table1,
     table2,
@@ -22,7 +23,10 @@ __all__ = ["EXPERIMENTS", "Cell", "Experiment", "get_experiment"]
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         module.EXPERIMENT.name: module.EXPERIMENT
-        for module in (table1, table2, figure1, table5, figure2, softhebb, collapse, breakers)
+        for module in (
+            *(table1, table2, figure1, table5, figure2, softhebb, collapse, breakers),
+            *(schicho,),
+        )
     }
 )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from softhebb_fast.files import writable_folder, write_csv
+from softhebb_fast.training import symmetry
 from softhebb_fast.training.metrics import LAYER_FIGURES
 
 FOLDER = Path("results")
@@ -45,6 +46,33 @@ COLUMNS = (
     "finished",
     "note",
 )
+BACKPROP_COLUMNS = (
+    "experiment",
+    "cell",
+    "dataset",
+    "network",
+    "options",
+    "init",
+    "breakers",
+    "images",
+    "seed",
+    "protocol",
+    "limit",
+    "backend",
+    "precision",
+    "threads",
+    "test_accuracy",
+    "test_loss",
+    "train_accuracy",
+    "train_loss",
+    "first_epoch",
+    "change_ranks",
+    "minutes",
+    "commit",
+    "torch",
+    "finished",
+    "note",
+)
 KEY = ("cell", "seed", "limit")
 CURVE_COLUMNS = (
     "cell",
@@ -54,6 +82,18 @@ CURVE_COLUMNS = (
     "epoch",
     *LAYER_FIGURES,
 )
+EPOCH_COLUMNS = (
+    "cell",
+    "seed",
+    "limit",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
+SYMMETRY_COLUMNS = ("cell", "seed", "limit", *symmetry.COLUMNS)
+CHECK_COLUMNS = ("check", "value", "commit", "torch")
 
 Result = dict[str, str]
 
@@ -82,7 +122,7 @@ def put(
     Raises ValueError for a folder that cannot be written.
     """
     writable_folder(path.parent, "results")
-    new = [{c: _text(row.get(c)) for c in columns} for row in rows]
+    new = [{c: text(row.get(c)) for c in columns} for row in rows]
     replaced = {tuple(row[k] for k in KEY) for row in new}
     with _locked(path):
         kept = [row for row in read(path) if tuple(row[k] for k in KEY) not in replaced]
@@ -120,7 +160,8 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A value as it stands in a CSV."""
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

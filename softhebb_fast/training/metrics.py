@@ -40,7 +40,8 @@ MetricsRow = dict[str, Any]
 
 def classifier_rows(rows: list[MetricsRow]) -> list[MetricsRow]:
     """Those of ``rows`` that tell of the classifier, one an epoch."""
-    return [row for row in rows if row["phase"] in ("probe", "simultaneous") and "layer" not in row]
+    phases = ("probe", "simultaneous", "backprop")
+    return [row for row in rows if row["phase"] in phases and "layer" not in row]
 
 
 @torch.no_grad()
