@@ -43,9 +43,8 @@ class BackpropStage(Stage):
         milestones = tuple(epoch * self.per_epoch for epoch in config.milestones)
         warm_up = config.warm_up * self.per_epoch
         self.rate = Milestones(config.lr, milestones, config.factor, warm_up)
-        # Loss, correct answers and images: of the epoch, and of it up to the last record.
+        # Loss, correct answers and images since the last record.
         self.totals = torch.zeros(3, dtype=torch.float64, device=inputs.source.device)
-        self.recorded = self.totals.clone()
         net.train()
 
     def prepare(self, number: int) -> None:
@@ -62,36 +61,25 @@ class BackpropStage(Stage):
         return "networks that learn by backpropagation alone are not captured"
 
     def record(self, epoch: float) -> list[MetricsRow]:
-        row = self._row(epoch, self.totals - self.recorded)
-        self.recorded.copy_(self.totals)
-        return [row]
+        loss, correct, seen = self.totals.tolist()
+        self.totals.zero_()
+        row = {"train_loss": loss / max(seen, 1), "train_accuracy": 100 * correct / max(seen, 1)}
+        return [{"phase": self.phase, "epoch": epoch} | row]
 
     def end_epoch(self, epoch: int) -> list[MetricsRow]:
-        row = self._row(epoch, self.totals)
+        [row] = self.record(epoch)
         if epoch in (1, self.epochs) or epoch % self.config.test_every == 0:
             with self.config.testing(self.net):
                 loss, accuracy = evaluate(self.net, self.test, self.config.test_batch)
             row |= {"test_loss": loss, "test_accuracy": accuracy}
-        self.totals.zero_()
-        self.recorded.zero_()
         return [row]
 
-    def _row(self, epoch: float, totals: Tensor) -> MetricsRow:
-        loss, correct, seen = totals.tolist()
-        row = {"train_loss": loss / max(seen, 1), "train_accuracy": 100 * correct / max(seen, 1)}
-        return {"phase": self.phase, "epoch": epoch} | row
-
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "totals": self.totals,
-            "recorded": self.recorded,
-        }
+        return {"optimizer": self.optimizer.state_dict(), "totals": self.totals}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.totals.copy_(state["totals"])
-        self.recorded.copy_(state["recorded"])
 
 
 class BackpropTrainer(Loop):

@@ -59,7 +59,7 @@ class BackpropConfig(Config):
         autocast: learn in bfloat16, by ``torch.autocast``; tests are in float32.
         limit: use only so many training and test images; for trials.
         test_every: epochs between two tests; the first and the last are tested as well.
-        records: how often an epoch's training figures are recorded.
+        records: how often an epoch's training figures are recorded, each time those since the last.
         symmetry_steps: steps after which ``init.symmetry`` is recorded.
 
     Raises ValueError or TypeError for a value out of its range or of another kind, naming it.
