@@ -74,7 +74,7 @@ def test_weights_that_are_not_finite_and_mistakes():
     assert math.isnan(found.deviation)
     assert found.rank == -1
     assert init.symmetry(nn.BatchNorm2d(3)) == {}
-    with pytest.raises(TypeError, match="model must be a torch.nn.Module; got Tensor"):
+    with pytest.raises(TypeError, match=r"model must be .*; got Tensor"):
         init.symmetry(torch.ones(2, 2))
     with pytest.raises(ValueError, match=r"start must have 0, \(2, 2\); got nothing"):
         init.symmetry(model_of(torch.ones(2, 2)), {})
