@@ -81,6 +81,11 @@ class Claim:
     def met(self, value: float) -> bool:
         return self.at_least <= value <= self.at_most
 
+    def verdict(self, evidence: Evidence) -> str:
+        """yes or no, or nothing where there is nothing to compare."""
+        value = self.measure(evidence)
+        return "" if math.isnan(value) else "yes" if self.met(value) else "**no**"
+
     @property
     def wanted(self) -> str:
         low, high = f"{self.at_least:.6g}", f"{self.at_most:.6g}"
@@ -96,15 +101,12 @@ def claims_table(claims: Iterable[Claim], evidence: Evidence) -> str:
     lines = ["| claim | | wanted | measured | met |", "|---|---|---|---|---|"]
     for claim in claims:
         value = claim.measure(evidence)
-        told = ("not run", "") if math.isnan(value) else (f"{value:.5g}", _verdict(claim, value))
-        lines.append(f"| {claim.name} | {claim.text} | {claim.wanted} | {told[0]} | {told[1]} |")
+        told = "not run" if math.isnan(value) else f"{value:.5g}"
+        parts = (claim.name, claim.text, claim.wanted, told, claim.verdict(evidence))
+        lines.append("| " + " | ".join(parts) + " |")
     return "\n".join(lines)
 
 
 def near(value: float, tolerance: float) -> dict[str, float]:
     """The range of a claim: ``value`` ± ``tolerance``."""
     return {"at_least": value - tolerance, "at_most": value + tolerance}
-
-
-def _verdict(claim: Claim, value: float) -> str:
-    return "yes" if claim.met(value) else "**no**"

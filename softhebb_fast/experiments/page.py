@@ -55,13 +55,14 @@ def page(folder: Path = results.FOLDER, place: Path = PAGE) -> str:
     results of an experiment.
     """
     rows = {name: results.read(results.path(name, folder)) for name in EXPERIMENTS}
-    parts = [HEAD, _summary(rows)]
+    evidence = {name: Evidence.read(name, folder) for name in EXPERIMENTS}
+    parts = [HEAD, _summary(rows, evidence)]
     for experiment in EXPERIMENTS.values():
         figures = [folder / f"{experiment.name}{part}.png" for part in ("", "_symmetry")]
         links = [Path(os.path.relpath(f, place.parent)).as_posix() for f in figures if f.exists()]
         notes = folder / f"{experiment.name}.md"
-        found = [claims_table(experiment.claims, Evidence.read(experiment.name, folder))]
-        found = found if experiment.claims else []
+        held = claims_table(experiment.claims, evidence[experiment.name])
+        found = [held] if experiment.claims else []
         found += [notes.read_text(encoding="utf-8").strip()] if notes.exists() else []
         parts.append(_section(experiment, rows[experiment.name], links, found))
     return "\n".join([*parts, TRAPS])
@@ -72,7 +73,7 @@ def write_page(place: Path = PAGE, folder: Path = results.FOLDER) -> None:
     write_text(place, page(folder, place))
 
 
-def _summary(rows: dict[str, list[Result]]) -> str:
+def _summary(rows: dict[str, list[Result]], evidence: dict[str, Evidence]) -> str:
     lines = [
         "| | cells | with runs | came out | did not | not run yet |",
         "|---|---|---|---|---|---|",
@@ -80,6 +81,7 @@ def _summary(rows: dict[str, list[Result]]) -> str:
     for name, experiment in EXPERIMENTS.items():
         found = [(cell, of_cell(rows[name], cell.name)) for cell in experiment.cells]
         verdicts = [verdict(cell, own) for cell, own in found]
+        verdicts += [claim.verdict(evidence[name]) for claim in experiment.claims]
         counts = (
             len(found),
             sum(bool(own) for _, own in found),

@@ -50,6 +50,7 @@ LEAKY = {
     **{"network": "leakynet", "dataset": "mnist", "lr": 0.03, **SGD, "augment": None},
     **{"images": 10_000, "epochs": 2, "test_every": 2, "records": 39, "weight_noise": NOISE},
 }
+LEAKY_FULL = {"network": "leakynet", "deterministic": False}
 LAST = "12.conv.weight"
 CONVOLUTIONS = ("0.weight", "*.conv.weight", "*.skip.weight")  # all but the head
 
@@ -67,10 +68,14 @@ def _cells() -> Iterator[Cell]:
             run |= {"options": {"widen": widen, "dropout": p}, "symmetry_steps": STEPS}
             names = {"panel": title, "series": label, "gpu": cost, **common}
             yield Cell(f"full-w{widen}-{name}", f"{title}: {label}", run, **names)
-    title = "MNIST, LeakyNet, widen 1"
-    for codes in CODES:
-        run = {**LEAKY, "options": {"widen": 1, "codes": codes}}
-        yield Cell(f"leaky-{codes}", f"{title}: {codes}", run, panel=title, series=codes, **common)
+    for name, title, run, widen, cost in (
+        ("leaky", "MNIST, LeakyNet, widen 1", LEAKY, 1, ""),
+        ("full-leaky", "CIFAR-10, LeakyNet, widen 10", FULL | LEAKY_FULL, 10, COSTS[10]),
+    ):
+        for codes in CODES:
+            options = {"options": {"widen": widen, "codes": codes}}
+            names = {"panel": title, "series": codes, "gpu": cost, **common}
+            yield Cell(f"{name}-{codes}", f"{title}: {codes}", {**run, **options}, **names)
 
 
 def grown(found: Evidence, cell: str) -> float:

@@ -175,11 +175,10 @@ def _cells() -> Iterator[Cell]:
             yield _logistic(name, net.title, run, 33.5, 37.2)
         for start in net.published:
             yield _cell(name, start, net)
-        if name.endswith("fnn"):
-            last = -(-net.run["images"] // 128) * 5
-            steps = {"symmetry_steps": (0, 10, 100, last)}
-            chance = {"zero": (None, 11.4 if name == "mnist-fnn" else 10.0)}
-            yield _cell(name, "zero", net._replace(published=chance), epochs=5, **steps)
+        last = -(-net.run["images"] // 128) * 5
+        chance = {"zero": (None, 11.4 if name.startswith("mnist") else 10.0)}
+        steps = {"symmetry_steps": (0, 10, 100, last)}
+        yield _cell(name, "zero", net._replace(published=chance), epochs=5, **steps)
     yield from _resnets()
 
 
