@@ -20,6 +20,12 @@ struct View {
   operator View<const T>() const { return {data, line, step}; }
 };
 
+// Matrix i of a contiguous tensor of matrices.
+template <typename T>
+View<T> slice(const at::Tensor& matrices, int64_t i) {
+  return {matrices.data_ptr<T>() + i * matrices.stride(0), matrices.stride(1), 1};
+}
+
 template <typename T>
 at::Tensor as_tensor(const View<T>& v, int64_t rows, int64_t columns) {
   using element = std::remove_const_t<T>;

@@ -5,13 +5,14 @@
 #include <atomic>
 #include <optional>
 
-#include "tile_epilogue.h"
+#include "bf16x3.h"
 #include "gemm.h"
+#include "parallel.h"
+#include "patches.h"
 #include "plan.h"
 #include "precision.h"
 #include "profile.h"
-#include "bf16x3.h"
-#include "parallel.h"
+#include "tile_epilogue.h"
 #include "winograd.h"
 #include "workspace.h"
 
@@ -37,7 +38,8 @@ class Pass {
         x_(x.const_data_ptr<in_t>()),
         weight_{weight.const_data_ptr<T>(), g.patch(), 1},
         update_(wanted.update),
-        options_(weight.options()) {}
+        options_(weight.options()),
+        patches_(g, x_, plan_.small) {}
 
   void run() {
     allocate();
@@ -65,10 +67,6 @@ class Pass {
 
   bool pools() const { return wanted_.pooled.defined(); }
 
-  struct Tile {
-    int64_t row, rows, positions, first;  // first position, counted inside the panel
-  };
-
   // Tile i and those after it, `count` in all.
   Tile tile(int64_t i, int64_t count = 1) const {
     const int64_t row = i * plan_.tile_rows;
@@ -76,30 +74,17 @@ class Pass {
     return {panel_row_ + row, rows, rows * g_.out_width, row * g_.out_width};
   }
 
-  // Whether products can read x of a linear layer where it lies, elements of a neuron's input (1)
-  // or of the batch (0) next to each other.
-  bool lies_ready(int dimension) const {
-    const int64_t line = g_.x_stride[1 - dimension], size = dimension ? g_.channels : g_.batch;
-    return std::is_same_v<in_t, T> && g_.is_linear() && g_.x_stride[dimension] == 1 && line >= size;
-  }
-
-  // Whole cache lines, so that every worker's buffer is aligned alike: BLAS chooses by alignment in
-  // which order it sums. Not a multiple of 256 elements, which would share the sets of a cache.
-  static int64_t padded(int64_t line) {
-    const int64_t whole = (line + 15) / 16 * 16;
-    return whole % 256 == 0 ? whole + 16 : whole;
-  }
-
   void allocate() {
     const int64_t width = g_.out_width;
-    const int64_t panel = padded(plan_.panel_rows * width), tile = padded(plan_.tile_rows * width);
+    const int64_t panel = padded_line(plan_.panel_rows * width), tile = padded_line(plan_.tile_rows * width);
     const int64_t workers = plan_.small ? at::get_num_threads() : 1;
     const int64_t line = plan_.small ? tile : panel;
     if (plan_.winograd) {
       winograd_.emplace(g_, x_, weight_, plan_.panel_rows / g_.out_height, update_ != nullptr,
                         options_);
-    } else if (!lies_ready(0)) {
-      x_buffer_ = workspace(Slot::patches, {workers, g_.groups * g_.patch(), line}, options_);
+    } else if (patches_.wants_buffer()) {
+      patches_.set_buffer(
+          workspace(Slot::patches, {workers, g_.groups * g_.patch(), line}, options_));
     }
     y_buffer_ = workspace(Slot::y, {workers, g_.filters, line}, options_);
     if (pools() && wanted_.epilogue->centre) mean_ = at::empty({panel}, options_);
@@ -113,46 +98,15 @@ class Pass {
     if (update_ && !plan_.small && g_.batch == 0) update_->yx.zero_();
   }
 
-  static View<T> slot(const at::Tensor& buffer, int64_t i) {
-    return {buffer.data_ptr<T>() + i * buffer.stride(0), buffer.stride(1), 1};
-  }
-
   struct Place {
     View<T> u, y;
   };
 
   Place place(const Tile& t, int64_t worker) const {
     const int64_t column = plan_.small ? 0 : t.first, i = plan_.small ? worker : 0;
-    const View<T> y = slot(y_buffer_, i).block(0, column);
-    if (pools() && !plan_.pool_in_tile) return {slot(u_buffer_, 0).block(0, t.first), y};
-    return {u_buffer_.defined() ? slot(u_buffer_, i).block(0, column) : y, y};
-  }
-
-  View<T> patch_buffer(const Tile& t, int64_t worker) const {
-    return plan_.small ? slot(x_buffer_, worker) : slot(x_buffer_, 0).block(0, t.first);
-  }
-
-  void im2col_tile(const Tile& t, int64_t worker) const {
-    if (lies_ready(0)) return;
-    const Timed timed(Part::im2col);
-    const View<T> to = patch_buffer(t, worker);
-    im2col(x_, g_, t.row, t.rows, to.data, to.line);
-  }
-
-  // [patch elements, positions], rows of it contiguous.
-  View<const T> patches(const Tile& t, int64_t worker) const {
-    if constexpr (std::is_same_v<in_t, T>) {
-      if (lies_ready(0)) return {x_ + t.row, g_.x_stride[1], 1};
-    }
-    return patch_buffer(t, worker);
-  }
-
-  // [positions, patch elements], rows of it contiguous if that costs nothing.
-  View<const T> transposed_patches(const Tile& t, int64_t worker) const {
-    if constexpr (std::is_same_v<in_t, T>) {
-      if (lies_ready(1)) return {x_ + t.row * g_.x_stride[0], g_.x_stride[0], 1};
-    }
-    return patches(t, worker).transposed();
+    const View<T> y = slice<T>(y_buffer_, i).block(0, column);
+    if (pools() && !plan_.pool_in_tile) return {slice<T>(u_buffer_, 0).block(0, t.first), y};
+    return {u_buffer_.defined() ? slice<T>(u_buffer_, i).block(0, column) : y, y};
   }
 
   // c = a b or c += a b.
@@ -192,12 +146,12 @@ class Pass {
       for (int64_t i = part * tiles_ / parts; i < (part + 1) * tiles_ / parts; ++i) {
         const Tile t = tile(i);
         const Place p = place(t, worker);
-        im2col_tile(t, worker);
-        multiply_tile(t, p.u, patches(t, worker), 0, share);
+        patches_.unfold(t, worker);
+        multiply_tile(t, p.u, patches_.of(t, worker), 0, share);
         compete(i, p);
         if (!update_) continue;
-        const View<T> sums = slot(sums_, part);
-        const View<const T> x = transposed_patches(t, worker);
+        const View<T> sums = slice<T>(sums_, part);
+        const View<const T> x = patches_.transposed(t, worker);
         for (int64_t group = 0; group < g_.groups; ++group) {
           multiply(sums.block(group * share, 0), p.y.block(group * share, 0),
                    x.block(0, group * patch), share, patch, t.positions, true);
@@ -233,11 +187,12 @@ class Pass {
   }
 
   void multiply_panel() {
-    if (winograd_ && !x_buffer_.defined()) {
-      x_buffer_ = at::empty({1, g_.patch(), padded(plan_.panel_rows * g_.out_width)}, options_);
+    if (winograd_ && patches_.wants_buffer()) {
+      const int64_t line = padded_line(plan_.panel_rows * g_.out_width);
+      patches_.set_buffer(at::empty({1, g_.patch(), line}, options_));
     }
     const int64_t share = g_.group_filters();
-    const int64_t parts = bf16x3_                  ? slices_of(share, 384)
+    const int64_t parts = bf16x3_                 ? slices_of(share, 384)
                           : tiles_ < kEnoughTasks ? std::min(slices_of(kEnoughTasks, tiles_),
                                                              slices_of(share, 128))
                                                   : 1;
@@ -245,18 +200,18 @@ class Pass {
       for_each_task(tiles_, [&](int64_t i, int64_t) {
         const Tile t = tile(i);
         const Place p = place(t, 0);
-        im2col_tile(t, 0);
-        multiply_tile(t, p.u, patches(t, 0), 0, share);
+        patches_.unfold(t, 0);
+        multiply_tile(t, p.u, patches_.of(t, 0), 0, share);
         compete(i, p);
       });
       return;
     }
-    for_each_task(tiles_, [&](int64_t i, int64_t) { im2col_tile(tile(i), 0); });
+    for_each_task(tiles_, [&](int64_t i, int64_t) { patches_.unfold(tile(i), 0); });
     const int64_t wide = bf16x3_ ? std::max<int64_t>(640 / (plan_.tile_rows * g_.out_width), 1) : 1;
     for_each_task(slices_of(tiles_, wide) * parts, [&](int64_t task, int64_t) {
       const Tile t = tile(task / parts * wide, wide);
       const int64_t part = task % parts;
-      multiply_tile(t, place(t, 0).u, patches(t, 0), part * share / parts,
+      multiply_tile(t, place(t, 0).u, patches_.of(t, 0), part * share / parts,
                     (part + 1) * share / parts);
     });
     for_each_task(tiles_, [&](int64_t i, int64_t) { compete(i, place(tile(i), 0)); });
@@ -265,7 +220,7 @@ class Pass {
   void sum_panel(bool last) {
     const int64_t share = g_.group_filters(), patch = g_.patch();
     const Tile whole{panel_row_, panel_rows_, panel_rows_ * g_.out_width, 0};
-    const View<const T> x = transposed_patches(whole, 0), y = place(whole, 0).y;
+    const View<const T> x = patches_.transposed(whole, 0), y = place(whole, 0).y;
     const View<T> yx{update_->yx.data_ptr<T>(), patch, 1};
     const int64_t by_neuron = share >= 512 ? slices_of(share, 384) : 1;
     const int64_t by_patch = by_neuron == 1 ? slices_of(patch, 288) : 1;
@@ -285,12 +240,12 @@ class Pass {
   void pool_panel() const {
     constexpr int64_t kNeurons = 32;
     const int64_t blocks = slices_of(g_.filters, kNeurons), images = panel_rows_ / g_.out_height;
-    const View<T> u = slot(u_buffer_, 0);
+    const View<T> u = slice<T>(u_buffer_, 0);
     for_each_task(images * blocks, [&](int64_t task, int64_t) {
       const int64_t i = task / blocks, begin = task % blocks * kNeurons, first = i * g_.plane();
       const T* mean = mean_.defined() ? mean_.template const_data_ptr<T>() + first : nullptr;
       tile_epilogue_.pool(u.block(0, first), mean, panel_row_ / g_.out_height + i, 1, begin,
-                    std::min(begin + kNeurons, g_.filters));
+                          std::min(begin + kNeurons, g_.filters));
     });
   }
 
@@ -310,7 +265,8 @@ class Pass {
   const View<const T> weight_;
   Update* update_;
   at::TensorOptions options_;
-  at::Tensor x_buffer_, y_buffer_, u_buffer_, mean_, sums_;
+  Patches<in_t, T> patches_;
+  at::Tensor y_buffer_, u_buffer_, mean_, sums_;
   std::optional<Winograd<in_t, T>> winograd_;
   int64_t panel_row_ = 0, panel_rows_ = 0, tiles_ = 0;
   bool measured_ = false;

@@ -93,9 +93,9 @@ void Winograd<in_t, T>::read(int64_t image, int64_t images) {
     const int64_t channels = std::min(kWide, g_.channels - channel);
     std::vector<T> padded(height * width * kWide);
     interleave(x_ + (image + i) * g_.x_stride[0], g_, channel, width, padded.data());
-    T* by_tile = by_tile_.defined() ? point(by_tile_, 0).at(i * tiles, channel) : nullptr;
+    T* by_tile = by_tile_.defined() ? slice<T>(by_tile_, 0).at(i * tiles, channel) : nullptr;
     transform_input<T>({padded.data(), down_, across_, channels,
-                        point(by_channel_, 0).at(channel, i * tiles), by_channel_.stride(0),
+                        slice<T>(by_channel_, 0).at(channel, i * tiles), by_channel_.stride(0),
                         by_channel_.stride(1), by_tile, by_tile ? by_tile_.stride(0) : 0,
                         by_tile ? by_tile_.stride(1) : 0});
     if (i == images - 1) clear_last_columns(channel, channels);
@@ -107,7 +107,7 @@ template <typename in_t, typename T>
 void Winograd<in_t, T>::clear_last_columns(int64_t channel, int64_t channels) const {
   for (int64_t p = 0; p < kPoints; ++p) {
     for (int64_t c = channel; c < channel + channels; ++c) {
-      T* row = point(by_channel_, p).at(c, 0);
+      T* row = slice<T>(by_channel_, p).at(c, 0);
       std::fill(row + images_ * tiles_an_image(), row + tiles_, T(0));
     }
   }
@@ -128,7 +128,7 @@ bool Winograd<in_t, T>::multiply(View<T> u) const {
     const at::Tensor weight = scratch(Slot::weights, channels_);
     const at::Tensor products = scratch(Slot::products, std::min(kTiles, tiles_));
     for (int64_t k = 0; k < neurons; ++k) {
-      transform_weight<T>({weight_.at(begin + k, 0), g_.channels, point(weight, 0).at(k, 0),
+      transform_weight<T>({weight_.at(begin + k, 0), g_.channels, slice<T>(weight, 0).at(k, 0),
                            weight.stride(0)});
     }
     T spoilt = 0;
@@ -136,11 +136,11 @@ bool Winograd<in_t, T>::multiply(View<T> u) const {
       const int64_t count = std::min(kTiles, tiles_ - tile);
       for (int64_t p = 0; p < kPoints; ++p) {
         const Timed timed(Part::products);
-        const View<const T> w = point(weight, p), x = point(by_channel_, p).block(0, tile);
-        multiply_in_cache(point(products, p), w, x, neurons, count, g_.channels);
+        const View<const T> w = slice<T>(weight, p), x = slice<T>(by_channel_, p).block(0, tile);
+        multiply_in_cache(slice<T>(products, p), w, x, neurons, count, g_.channels);
       }
       for (int64_t k = 0; k < neurons; ++k) {
-        transform_output<T>({point(products, 0).at(k, 0), products.stride(0), runs(tile, count),
+        transform_output<T>({slice<T>(products, 0).at(k, 0), products.stride(0), runs(tile, count),
                              u.at(begin + k, 0), &spoilt});
       }
     }
@@ -161,17 +161,17 @@ void Winograd<in_t, T>::sum(View<const T> y, View<T> yx, bool add,
     for (int64_t tile = 0; tile < tiles; tile += kTiles) {
       const int64_t count = std::min(kTiles, tiles - tile);
       for (int64_t k = 0; k < neurons; ++k) {
-        spread_output<T>({y.at(begin + k, 0), runs(tile, count), point(spread, 0).at(k, 0),
+        spread_output<T>({y.at(begin + k, 0), runs(tile, count), slice<T>(spread, 0).at(k, 0),
                           spread.stride(0)});
       }
       for (int64_t p = 0; p < kPoints; ++p) {
         const Timed timed(Part::products);
-        const View<const T> left = point(spread, p), x = point(by_tile_, p).block(tile, 0);
-        multiply_in_cache(point(sums, p), left, x, neurons, channels_, count, tile > 0);
+        const View<const T> left = slice<T>(spread, p), x = slice<T>(by_tile_, p).block(tile, 0);
+        multiply_in_cache(slice<T>(sums, p), left, x, neurons, channels_, count, tile > 0);
       }
     }
     for (int64_t k = 0; k < neurons; ++k) {
-      collect_weight<T>({point(sums, 0).at(k, 0), sums.stride(0), g_.channels,
+      collect_weight<T>({slice<T>(sums, 0).at(k, 0), sums.stride(0), g_.channels,
                          yx.at(begin + k, 0), add});
       done(begin + k);
     }

@@ -33,10 +33,6 @@ class Winograd {
   TileRuns runs(int64_t tile, int64_t count) const;
   at::Tensor scratch(Slot slot, int64_t line) const;
 
-  static View<T> point(const at::Tensor& points, int64_t p) {
-    return {points.data_ptr<T>() + p * points.stride(0), points.stride(1), 1};
-  }
-
   const Geometry& g_;
   const in_t* x_;
   const View<const T> weight_;

@@ -29,12 +29,13 @@ class Kind(NamedTuple):
     anti: bool
 
 
-WTA = {
+KINDS = {
     "soft_anti": Kind(soft=True, anti=True),
     "soft": Kind(soft=True, anti=False),
     "hard": Kind(soft=False, anti=False),
     "hard_anti": Kind(soft=False, anti=True),
 }
+WTA = tuple(KINDS)
 
 
 class Convolution(NamedTuple):
@@ -93,7 +94,7 @@ class Competition(NamedTuple):
         check_int("rank", self.rank)
         if neurons < 1:
             raise ValueError(f"weight must hold at least one neuron a group; got {neurons}")
-        check_among("wta", self.wta, tuple(WTA))
+        check_among("wta", self.wta, WTA)
         check_among("tie_rule", self.tie_rule, TIE_RULES)
         if not 0 < self.t_invert < float("inf"):
             raise ValueError(f"t_invert must be positive and finite; got {self.t_invert!r}")
@@ -110,11 +111,11 @@ class Competition(NamedTuple):
 
     @property
     def soft(self) -> bool:
-        return WTA[self.wta].soft
+        return KINDS[self.wta].soft
 
     @property
     def anti(self) -> bool:
-        return WTA[self.wta].anti
+        return KINDS[self.wta].anti
 
     @property
     def ranks(self) -> bool:

@@ -40,6 +40,15 @@ def why_not(precision: str, device_type: str) -> str | None:
     return extension.MISSING or extension.call.bf16x3_missing() or None
 
 
+def require(precision: str, device_type: str) -> None:
+    """Raise RuntimeError with the reason where float32 products cannot be taken so."""
+    if reason := why_not(precision, device_type):
+        raise RuntimeError(
+            f"precision={precision!r} cannot be had on device {device_type!r}: {reason}. "
+            "Use precision='ieee'."
+        )
+
+
 @contextmanager
 def use(precision: str) -> Iterator[None]:
     """Take float32 products so, in all threads, until the context ends.

@@ -41,7 +41,9 @@ def conv2d(
     pre_triangle: bool = False,
     lebesgue_p: float = 2.0,
     overwrite: bool = False,
+    tie_rule: str = "first",
 ) -> Oracle:
+    assert tie_rule == "first"  # the only one that it knows
     w = weight.detach().double().cpu().numpy()
     patches = _patches(x, w.shape[2:], stride, padding, dilation, padding_mode)
     members = np.split(np.arange(w.shape[0]), groups)

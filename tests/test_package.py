@@ -18,12 +18,13 @@ NAME = PACKAGE.name
 # The rooms from the bottom to the top: each may know of those before it alone.
 ORDER = (
     "files",
-    "epilogue",
+    "options",
     "reference",
     "checks",
-    "ops",
+    "extension",
     "precision",
     "kernels",
+    "ops",
     "backends",
     "functional",
     "init",
@@ -41,7 +42,7 @@ ORDER = (
 )
 # What a room must not know of though it lies below.
 APART = {
-    "kernels": {"ops", "checks"},
+    "kernels": {"checks", "extension"},
     "functional": {"files"},
     "presets": {"nn", "functional"},
     "data": {"nn", "functional", "presets"},
@@ -121,8 +122,8 @@ def test_nothing_imports_the_command_but_its_entry():
 def test_imports_are_found():
     assert {"functional", "init", "optim", "nn"} <= rooms(PACKAGE / "__init__.py")
     assert f"{NAME}.presets.types.Layer" in imported(PACKAGE / "presets" / "scale.py")
-    trainer = set(imported(PACKAGE / "training" / "trainer.py"))
-    assert {f"{NAME}.training.checkpoint", f"{NAME}.models.build"} <= trainer
+    loop = set(imported(PACKAGE / "training" / "loop.py"))
+    assert {f"{NAME}.training.checkpoint", f"{NAME}.data.load"} <= loop
 
 
 def test_only_the_command_prints():

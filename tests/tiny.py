@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softhebb_fast.data import load, sources
+from softhebb_fast.data import load, sets, sources
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.trainer import Trainer
@@ -28,9 +28,9 @@ CONFIG = {
 
 def write_mnist_subset(root: Path, count: int = 300) -> Path:
     """A data root with the first ``count`` images of each split of MNIST; returns ``root``."""
-    raw = root / sources.SOURCES["mnist"].folder
+    raw = root / sets.DATA_SETS["mnist"].folder
     raw.mkdir(parents=True)
-    for split, files in sources.IDX_FILES.items():
+    for split, files in sets.IDX_FILES.items():
         part = load("mnist", split, root=sources.EMBEDDED, download=False, limit=count)
         for file, tensor in zip(files, (part.images[:, 0], part.labels), strict=True):
             (raw / file).write_bytes(idx_bytes(tensor.numpy()))

@@ -100,9 +100,9 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     """
     emulator = load_emulator()
     emulator.Machine = sampled(emulator)
-    tensors = [a for a in launch.args if isinstance(a, torch.Tensor)]
+    tensors = [a for a in launch.named.values() if isinstance(a, torch.Tensor)]
     real = {id(a): torch.zeros_like(a, device="cpu") for a in tensors}
-    launch = launch._replace(args=tuple(real.get(id(a), a) for a in launch.args))
+    launch = launch.replaced(real)
     compiled, args = launch.compile(TARGET), launch.source()[1]
     total = int(np.prod(launch.grid))
     batch = -(-total // programs)
@@ -111,14 +111,14 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     for share, grid, counter in kinds(launch):
         if counter is not None:
             counter[0].fill_(counter[1])
-        fuse_activity = batch if grid == launch.grid else int(np.prod(grid))
-        ran = emulator.run(compiled, grid, args, batch=fuse_activity, stats=True, race=False)
+        at_once = batch if grid == launch.grid else int(np.prod(grid))
+        ran = emulator.run(compiled, grid, args, batch=at_once, stats=True, race=False)
         for name, value in ran.items():
             if isinstance(value, int):
                 ran_of = done if grid == launch.grid else 1
                 found[name] = found.get(name, 0) + value * share * total / ran_of
     l2 = {**found, "global_ld_sectors": found.get("l2_ld_sectors", 0)}
-    narrow = launch.args[0].element_size() == 2  # what is multiplied, where anything is
+    narrow = tensors[0].element_size() == 2  # what is multiplied, where anything is
     floors = emulator.bounds(l2, hbm_bytes, "f16" if narrow else "tf32", "H100")
     wavefronts, ideal = (
         sum(found.get(f"shared_{way}_{what}", 0) for way in ("ld", "st"))

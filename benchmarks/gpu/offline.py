@@ -6,6 +6,7 @@ a target, and the machine code is disassembled with the tools that Triton ships.
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -46,13 +48,28 @@ class Launch(NamedTuple):
 
     kernel: object
     grid: tuple[int, ...]
-    args: tuple
-    constants: dict
     config: object
+    arguments: dict[str, object]
 
     @property
     def name(self) -> str:
         return self.kernel.__name__.removesuffix("_kernel")
+
+    @property
+    def fixed(self) -> set[str]:
+        """The names of the arguments that the kernel is compiled for."""
+        parameters = inspect.signature(self.kernel.fn).parameters.values()
+        return {p.name for p in parameters if p.annotation in (tl.constexpr, "tl.constexpr")}
+
+    @property
+    def constants(self) -> dict[str, object]:
+        """What the kernel is compiled for, by name: of tuples by their own, G and E but whole."""
+        found = {}
+        for name in self.fixed:
+            value = self.arguments[name]
+            whole = name in ("G", "E") or not isinstance(value, tuple)
+            found |= {name: value} if whole else value._asdict()
+        return found
 
     @property
     def absmax_programs(self) -> int:
@@ -74,33 +91,56 @@ class Launch(NamedTuple):
 
     @property
     def named(self) -> dict[str, object]:
-        """The arguments that are no constants, by name."""
-        names = [n for n in self.kernel.arg_names if n not in self.constants]
-        return dict(zip(names, self.args, strict=True))
+        """The arguments that are no constants, by name: those of tuples by their own."""
+        found = {}
+        for name in self.kernel.arg_names:
+            value = self.arguments[name]
+            if name not in self.fixed:
+                found |= value._asdict() if isinstance(value, tuple) else {name: value}
+        return found
 
     def source(self) -> tuple[ASTSource, list]:
         """What Triton would compile for these arguments, and the arguments left at run time."""
         signature, constants, attributes, left = {}, {}, {}, []
-        values = iter(self.args)
-        for i, name in enumerate(self.kernel.arg_names):
-            value = self.constants[name] if name in self.constants else next(values)
-            fixed = name in self.constants or value is None
-            special = not self.kernel.params[i].do_not_specialize
-            if fixed or (isinstance(value, int) and value == 1 and special):
-                signature[name], constants[(i,)] = "constexpr", value
-                continue
+
+        def kind(path: tuple[int, ...], value: object) -> str:
+            special = not self.kernel.params[path[0]].do_not_specialize
+            if value is None or (isinstance(value, int) and value == 1 and special):
+                constants[path] = value
+                return "constexpr"
             left.append(value)
             if isinstance(value, torch.Tensor):
-                signature[name] = POINTERS[value.dtype]
+                found = POINTERS[value.dtype]
                 aligned = value.storage_offset() * value.element_size() % 16 == 0
             elif isinstance(value, float):
-                signature[name], aligned = "fp32", False
+                found, aligned = "fp32", False
             else:
-                signature[name] = "i32" if value < 2**31 else "i64"
+                found = "i32" if value < 2**31 else "i64"
                 aligned = special and value % 16 == 0
             if aligned:
-                attributes[(i,)] = [["tt.divisibility", 16]]
+                attributes[path] = [["tt.divisibility", 16]]
+            return found
+
+        for i, name in enumerate(self.kernel.arg_names):
+            value = self.arguments[name]
+            if name in self.fixed:
+                signature[name], constants[(i,)] = "constexpr", value
+            elif isinstance(value, tuple):
+                signature[name] = type(value)(*(kind((i, j), v) for j, v in enumerate(value)))
+            else:
+                signature[name] = kind((i,), value)
         return ASTSource(self.kernel, signature, constants, attributes), left
+
+    def replaced(self, tensors: dict[int, torch.Tensor]) -> Launch:
+        """The same with other tensors, by the ``id`` of the old ones."""
+
+        def new(value: object) -> object:
+            if isinstance(value, tuple):
+                return type(value)(*map(new, value))
+            return tensors.get(id(value), value)
+
+        own = {n: v if n in self.fixed else new(v) for n, v in self.arguments.items()}
+        return self._replace(arguments=own)
 
     def compile(self, target: str):
         options = {"num_warps": self.config.warps, "num_stages": self.config.stages}
@@ -111,7 +151,7 @@ class Launch(NamedTuple):
 def launches_go_to(run: Callable[[Launch], object], target: str) -> Iterator[None]:
     """Configure for ``target``, hand every launch to ``run`` and keep it from the device."""
     kept = launch.launch, configs.architecture
-    launch.launch = lambda *args: run(Launch(*args))
+    launch.launch = lambda *to, **arguments: run(Launch(*to, arguments))
     configs.architecture = lambda device: ARCHITECTURES[target]
     try:
         yield

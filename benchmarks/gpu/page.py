@@ -42,8 +42,8 @@ computed.** What stands in the other sections:
   `benchmarks.gpu.traffic`.
 - Floors: computed, the counted work at the full rate of one unit of an H100 (tensor cores, HBM,
   instruction issue, load and store units, shared memory). The slowest unit bounds the kernel from
-  below. The time at the full rate of the L2 stands beside: it is no bound, because programs side by
-  side on a multiprocessor share an L1, and only what one of them finds there again is counted.
+  below. The time at the full rate of the L2 stands beside. It is no bound: programs that run
+  concurrently on a multiprocessor share an L1, and only reuse within one of them is counted.
 - Library: NVIDIA's own estimate (nvidia-matmul-heuristics) of a library product of the same shape.
 - Registers, spills, shared memory, occupancy and instructions: read from the machine code that
   Triton and the vendors' assemblers make.
@@ -56,25 +56,31 @@ top.
 MEASURED_TEXT = """\
 ## Measured on an H100
 
-NVIDIA H100 80GB HBM3, torch 2.11.0+cu130, Triton 3.6.0, driver 580.159: each kernel of a learning
-step in the configuration that is chosen now, in microseconds by the profiler, a median of five
-launches with the L2 as a step leaves it. No time stands where that configuration was not among
-those tried ([gpu_sweep.csv](../benchmarks/results/gpu_sweep.csv): all that were), nor for forward
-of stl10-4, which has changed since. Forward then left y to a launch after it, of 3 to 45 µs, which
-it now makes itself but for stl10-4: its floors are with y, its times without. Plasticity was then
-the product alone, with two bfloat16 terms a factor in tf32 and three in tf32x3: that it makes D is
-not measured yet, nor are float16 factors, nor the way that patches of cifar10-2 and stl10-2 now
-take to the tensor cores. In tf32 plasticity now does what it does in bfloat16, in tf32x3 what it
-did in tf32; those times are in the sweep. Beside it the floor computed below, and the library on
-the same machine: `torch.mm` of patches that lie unfolded in memory, without the time of unfolding
-them, and `F.conv2d` of padded images or its weight gradient.
+NVIDIA H100 80GB HBM3, torch 2.11.0+cu130, Triton 3.6.0, driver 580.159. Each kernel of a learning
+step in the configuration that is chosen now, in microseconds by the profiler. Times are the median
+of five launches with the L2 as a step leaves it. All configurations that were tried are in
+[gpu_sweep.csv](../benchmarks/results/gpu_sweep.csv). A time is missing where the one chosen now was
+not among them, and for forward of stl10-4, which has changed since.
+
+The kernels have changed since they were measured:
+
+- Forward left y to a launch of 3 to 45 µs after it. It now computes y itself, but for stl10-4. Its
+  floors are with y, its times without.
+- Plasticity was the product alone. It now computes D as well.
+- Plasticity took two bfloat16 terms a factor in tf32 and three in tf32x3. In tf32 it now does what
+  it does in bfloat16, in tf32x3 what it did in tf32. Those times are in the sweep.
+- Patches of cifar10-2 and stl10-2 now take another way to the tensor cores.
+
+Beside the times stand the floors computed below, and the library on the same machine. That is
+`torch.mm` of patches that lie unfolded in memory, without the time of unfolding them, and
+`F.conv2d` of padded images or its weight gradient.
 Whole steps and other ways to compute them: [benchmarks.md](benchmarks.md#on-a-gpu).
 
 Measured times over floors, the median and the range: {ratios}.
-A floor does not tell which of two kernels is faster. Plasticity that rebuilt y for each of its
-tiles had one of 205 µs in cifar10-3@100 in tf32, half of what the library's product takes there,
-and took 1623 µs, four times as long. Now y is made once, in 16 bits, which tensor cores take as
-they lie in memory; 32-bit factors of a sum over positions they want turned.
+A floor does not tell which of two kernels is faster. Plasticity once computed y anew in each of its
+tiles. Its floor was 205 µs in cifar10-3@100 in tf32, half of what the library's product takes
+there, and it took 1623 µs, four times as long. Now y is computed once, in 16 bits, which tensor
+cores take as they lie in memory. Factors of 32 bits must be transposed for a sum over positions.
 """
 
 
@@ -160,10 +166,10 @@ def _epoch(rows: Sequence[dict[str, str]], launches: dict[tuple[str, str], str])
         cells.append((precision, f"{kernels:.2f}", f"{launching:.2f}", both))
     text = (
         "## The floor of an epoch\n\n"
-        f"One epoch of CIFAR-10 is {STEPS} steps of three layers in batches of 10. The sum of the\n"
-        "floors of their kernels, computed as above, and what the launches would cost if none\n"
-        f"were hidden, at an assumed {LAUNCH_US:g} µs each (a CUDA graph hides most of it). Batch\n"
-        "norm, activations, pooling and images are not among the counted kernels."
+        f"One epoch of CIFAR-10 is {STEPS} steps of three layers in batches of 10. The\n"
+        "table has the sum of the floors of their kernels, computed as above. Beside it stands\n"
+        f"the cost of the launches if none were hidden, at an assumed {LAUNCH_US:g} µs each; a CUDA\n"
+        "graph hides most of it. Batch norm, activations, pooling and images are not counted."
     )
     return f"{text}\n\n{markdown(head, cells)}\n"
 
@@ -196,8 +202,8 @@ def _traffic(rows: Sequence[dict[str, str]]) -> str:
         "## Launches and bytes\n\nOf a layer's step and of a block's, activation and pooling "
         "included. The least is x, u, the\npooled map, the weights and yx once, where a call "
         "writes them. The bound is the least that these\nlaunches can move, in whatever order "
-        "their programs run: what one of them leaves to a later one\nand the 50 MB of the L2 do "
-        "not hold crosses to HBM and back. A winner is known when all neurons of\na position are, "
+        "their programs run. What one launch leaves to a later one,\nand the 50 MB of the L2 do "
+        "not hold, crosses to HBM and back. A winner is known when all neurons of\na position are, "
         "and a step when the largest change of all weights is: u, yx and W wait for that."
     )
     return f"{text}\n\n{markdown(head, [[row[n] for n in names] for row in rows])}\n"

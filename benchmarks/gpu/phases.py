@@ -21,7 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from softhebb_fast.bench.cases import Case, select
 from softhebb_fast.bench.inputs import inputs
-from softhebb_fast.bench.providers import Provider, choose
+from softhebb_fast.bench.provider import Provider
+from softhebb_fast.bench.providers import choose
 from softhebb_fast.bench.timing import sample
 from softhebb_fast.files import write_csv
 

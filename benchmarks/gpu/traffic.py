@@ -37,12 +37,12 @@ L2 = 50e6
 WAVE = 132
 POSITIONS, NEURONS = 256, 16  # of a piece
 WRITTEN = {
-    "one_pass": ("u", "total", "out", "yx", "sums", "largest"),
+    "one_pass": ("u", "u_sums", "out", "yx", "y_sums", "dw_absmax"),
     "forward": (
-        *("u", "u_low", "total", "out", "top", "win", "lse", "maxima"),
-        *("y", "y1", "x0", "x1", "sums", "largest", "split_counters"),
+        *("u", "u_low", "u_sums", "out", "top", "win", "lse", "x_absmax"),
+        *("y", "y1", "x0", "x1", "y_sums", "dw_absmax", "split_counters"),
     ),
-    "activity": ("y", "y1", "x0", "x1", "sums", "largest", "split_counters"),
+    "activity": ("y", "y1", "x0", "x1", "y_sums", "dw_absmax", "split_counters"),
     "plasticity": ("yx", "yu", "d", "norms"),
     "reduce_splits": ("d", "norms"),
     "apply": ("w", "out"),
@@ -50,7 +50,7 @@ WRITTEN = {
 LASTING = ("u", "out", "w")
 BY_NEURON = ("u", "u_low", "y", "y1")  # maps of positions and neurons
 BY_CHANNEL = ("x", "x0", "x1")
-STATISTICS = ("total", "top", "win", "anti", "lse")
+STATISTICS = ("u_sums", "top", "win", "anti", "lse")
 Touch = tuple[str, tuple[int, ...], bool]  # a tensor, the piece, whether it is written
 
 
@@ -58,7 +58,7 @@ class Cache:
     """The L2: pieces of tensors, those first that were touched longest ago."""
 
     def __init__(self) -> None:
-        self.u_in_registers: OrderedDict[tuple, tuple[float, bool]] = OrderedDict()
+        self.held: OrderedDict[tuple, tuple[float, bool]] = OrderedDict()
         self.room = L2
         self.read = self.evicted = 0.0  # bytes from HBM, bytes of scratch to it
 
@@ -66,15 +66,15 @@ class Cache:
         self, piece: tuple, size: float, dirty: bool, fresh: bool, forget: bool = False
     ) -> None:
         """``fresh`` pieces are written whole, not read before; one to ``forget`` leaves next."""
-        known = self.u_in_registers.pop(piece, None)
+        known = self.held.pop(piece, None)
         if known is None:
             self.room -= size
             self.read += 0.0 if fresh else size
-        self.u_in_registers[piece] = (size, dirty or (known is not None and known[1]))
+        self.held[piece] = (size, dirty or (known is not None and known[1]))
         if forget:
-            self.u_in_registers.move_to_end(piece, last=False)
+            self.held.move_to_end(piece, last=False)
         while self.room < 0:
-            size, dirty = self.u_in_registers.popitem(last=False)[1]
+            size, dirty = self.held.popitem(last=False)[1]
             self.room += size
             self.evicted += size * dirty
 
@@ -153,7 +153,7 @@ class Pieces:
             if splits == 1:
                 yield from self.all_of("w", neurons.values())
         if splits > 1:
-            yield from self.change(splits)
+            yield from self.update(splits)
 
     def one_pass(self, launch: Launch, c: dict) -> Iterator[Touch]:
         splits, everything = c["SPLITS"], range(self.neurons)
@@ -162,14 +162,14 @@ class Pieces:
             yield from self.all_of("x", at, [range(self.channels)])
             yield from self.all_of("w", [everything])
             yield from self.all_of("u", at, [everything], write=True)
-            for name in ("out", "total"):
+            for name in ("out", "u_sums"):
                 yield from self.all_of(name, at, write=True)
         yield from self.all_of("yx", [range(splits)], [everything], write=True)
 
-    def project(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        yield from self.change(c["SPLITS"])
+    def reduce_splits(self, launch: Launch, c: dict) -> Iterator[Touch]:
+        yield from self.update(c["SPLITS"])
 
-    def change(self, splits: int) -> Iterator[Touch]:
+    def update(self, splits: int) -> Iterator[Touch]:
         for k in range(self.neurons):
             yield from self.all_of("yx", [range(splits)], [[k]])
             yield "w", (k,), False
@@ -182,7 +182,7 @@ class Pieces:
         neurons = () if c["BLOCKS"] else ([range(self.neurons)],)
         for m in range(self.positions):
             yield from self.all_of("a", [[m]], *neurons)
-            yield "total", (m,), False
+            yield "u_sums", (m,), False
             yield "out", (m,), True
 
     def of_positions(self, tile: int, rows: int) -> range:
@@ -275,10 +275,10 @@ def bound(launches: list[Launch]) -> float:
             last[key] = i, write and key not in kept
     room = [L2] * len(launches)
     for length, cost, since, size in sorted(waits):
-        u_in_registers = min(size, *room[since : since + length])
+        held = min(size, *room[since : since + length])
         for j in range(since, since + length):
-            room[j] -= u_in_registers
-        moved -= cost * (size - u_in_registers)
+            room[j] -= held
+        moved -= cost * (size - held)
     return moved
 
 

@@ -21,7 +21,7 @@ from softhebb_fast import reference
 from softhebb_fast.bench import eager
 from softhebb_fast.bench.cases import Case, Part
 from softhebb_fast.bench.inputs import Inputs
-from softhebb_fast.bench.providers import Provider
+from softhebb_fast.bench.provider import Provider
 from softhebb_fast.options import Rate
 
 MOST_FLOPS = 5e10  # of the step that is checked: some seconds in float64 on a small CPU

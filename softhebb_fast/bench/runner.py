@@ -12,7 +12,7 @@ import torch
 
 from softhebb_fast.bench import machine
 from softhebb_fast.bench.cases import Case
-from softhebb_fast.bench.providers import Provider
+from softhebb_fast.bench.provider import Provider
 from softhebb_fast.bench.rows import Row
 from softhebb_fast.bench.worker import Plan, Ready, Refused, serve
 

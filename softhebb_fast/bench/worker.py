@@ -16,7 +16,8 @@ import torch
 from softhebb_fast.bench import gate
 from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.inputs import inputs
-from softhebb_fast.bench.providers import PROVIDERS, Provider
+from softhebb_fast.bench.provider import Provider
+from softhebb_fast.bench.providers import PROVIDERS
 from softhebb_fast.bench.timing import Memory, enough, sample
 
 WARM = 5.0  # seconds of a first call above which the next ones are not much shorter

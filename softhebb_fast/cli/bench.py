@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from softhebb_fast.bench import machine, plot, rows, runner, scaling
 from softhebb_fast.bench.cases import QUICK, STANDARD, Case, select
-from softhebb_fast.bench.providers import PROVIDERS, Provider, choose
+from softhebb_fast.bench.provider import Provider
+from softhebb_fast.bench.providers import PROVIDERS, choose
 from softhebb_fast.bench.rows import Row
 from softhebb_fast.bench.table import compare, describe, table
 from softhebb_fast.bench.worker import Plan

@@ -99,7 +99,7 @@ def run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
 
 
 def _print_summary(trainer: Loop, summary: dict[str, Any], paths: list[Path]) -> None:
-    for row in summary.get("layers", []):
+    for row in summary["layers"]:
         print(
             f"layer {row['layer']}: mean norm {row['norm_mean']:.2f}, {row['r1']} neurons at "
             f"norm 1, winner probability {row['winner_probability']:.3f}, busiest neuron "

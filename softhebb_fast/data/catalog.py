@@ -8,35 +8,13 @@ from pathlib import Path
 
 import torch
 
-from softhebb_fast.data import formats
 from softhebb_fast.data.augment import GaussianNoise, RandomCropFlip, RandomResizedCropFlip
 from softhebb_fast.data.images import ImageSet
-from softhebb_fast.data.sources import SOURCES, Source, data_root, locate
+from softhebb_fast.data.sets import DATA_SETS, DataSet, tree
+from softhebb_fast.data.sources import data_root, locate
 
-NAMES = tuple(SOURCES)
-TREES = ("imagenette", "imagenet")
+NAMES = tuple(DATA_SETS)
 TREE_PREFIX = "imagefolder:"
-TREE_IMAGE_SIZE = 160
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-IDX_CLASSES = {
-    "mnist": tuple("0123456789"),
-    "fashionmnist": (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
-}
-CIFAR_KEYS = {
-    "cifar10": ("labels", "label_names"),
-    "cifar100": ("fine_labels", "fine_label_names"),
-}
 
 
 def canonical_name(name: str) -> str:
@@ -51,7 +29,7 @@ def canonical_name(name: str) -> str:
     if name.lower().startswith(TREE_PREFIX) and name[len(TREE_PREFIX) :]:
         return TREE_PREFIX + name[len(TREE_PREFIX) :]
     key = name.lower().replace("-", "").replace("_", "")
-    if key not in SOURCES:
+    if key not in DATA_SETS:
         known = ", ".join((*NAMES, f"{TREE_PREFIX}PATH"))
         raise ValueError(f"name must be one of {known}; got {name!r}")
     return key
@@ -97,30 +75,19 @@ def load(
     name = canonical_name(name)
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, or None for all images; got {limit}")
-    if image_size is not None and (not _is_tree(name) or image_size < 1):
+    data = _data_set(name)
+    if image_size is not None and (data.image_size is None or image_size < 1):
         raise ValueError(
             f"image_size must be positive and is for image trees; got {image_size} for {name}"
         )
-    if name.startswith(TREE_PREFIX):
-        base, source = Path(), _tree_source(Path(name[len(TREE_PREFIX) :]).expanduser())
-    else:
-        base, source = data_root(root), SOURCES[name]
-    if name == "imagenette" and (base / source.unpacked).is_dir():
-        source = replace(source, folder=source.unpacked)
-    if split not in source.files:
-        raise ValueError(f"split of {name} must be one of {', '.join(source.files)}; got {split!r}")
-    files = locate(name, source, split, base, download)
-    mean = std = None
-    if name in IDX_CLASSES:
-        images, labels, classes = formats.read_idx_pair(files, IDX_CLASSES[name])
-    elif name in CIFAR_KEYS:
-        images, labels, classes = formats.read_cifar(files, *CIFAR_KEYS[name])
-    elif name == "stl10":
-        images, labels, classes = formats.read_stl10(files, limit)
-    else:
-        images, labels, classes = formats.read_tree(files[0], image_size or TREE_IMAGE_SIZE, limit)
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
-    loaded = ImageSet(name, split, images, labels, classes, mean, std)
+    base = Path() if name.startswith(TREE_PREFIX) else data_root(root)
+    if data.unpacked is not None and (base / data.unpacked).is_dir():
+        data = replace(data, folder=data.unpacked)
+    if split not in data.files:
+        raise ValueError(f"split of {name} must be one of {', '.join(data.files)}; got {split!r}")
+    files = locate(name, data, split, base, download)
+    images, labels, classes = data.read(files, limit, image_size or data.image_size)
+    loaded = ImageSet(name, split, images, labels, classes, data.mean, data.std)
     return (loaded if limit is None else loaded.subset(limit)).to(device)
 
 
@@ -137,26 +104,26 @@ def published_augmentation(
     Raises:
         ValueError: an unknown name; or MNIST without ``noise_std``, or another set with it.
     """
-    kind = canonical_name(name)
-    noisy = kind in IDX_CLASSES
+    name = canonical_name(name)
+    kind = RandomResizedCropFlip if name.startswith(TREE_PREFIX) else DATA_SETS[name].augmentation
+    noisy = kind is GaussianNoise
     if noisy and noise_std is None:
         raise ValueError(
-            f"{kind}'s augmentation is Gaussian noise, of which no strength was published: "
+            f"{name}'s augmentation is Gaussian noise, of which no strength was published: "
             "give noise_std, or train without augmentation as the published runs did"
         )
     if not noisy and noise_std is not None:
-        raise ValueError(f"noise_std is for mnist and fashionmnist; {kind} has no noise")
-    if noisy:
-        return GaussianNoise(noise_std)
-    return RandomResizedCropFlip() if _is_tree(kind) else RandomCropFlip()
+        raise ValueError(f"noise_std is for mnist and fashionmnist; {name} has no noise")
+    return GaussianNoise(noise_std) if noisy else kind()
 
 
-def _is_tree(name: str) -> bool:
-    return name in TREES or name.startswith(TREE_PREFIX)
-
-
-def _tree_source(path: Path) -> Source:
+def _data_set(name: str) -> DataSet:
+    """The row of a canonical name; of a folder of images, one of its own."""
+    if not name.startswith(TREE_PREFIX):
+        return DATA_SETS[name]
+    path = Path(name[len(TREE_PREFIX) :]).expanduser()
     if not path.is_dir():
         raise ValueError(f"{TREE_PREFIX}PATH must name an existing folder; got {str(path)!r}")
     test = "test" if (path / "test").is_dir() else "val"
-    return Source(str(path.resolve()), {"train": ("train",), "test": (test,), "val": ("val",)})
+    files = {"train": ("train",), "test": (test,), "val": ("val",)}
+    return tree(str(path.resolve()), files)

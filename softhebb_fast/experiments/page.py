@@ -19,24 +19,25 @@ HEAD = """\
 Published figures, and what this project gets. Written by `softhebb-fast reproduce --page` from the
 CSVs in [results](../results); `softhebb-fast reproduce NAME` makes the runs of a table again.
 
-Accuracies are per cent on the whole test set after the last epoch, mean ± deviation (of the
-population, as published) over the seeds. A protocol is Hebbian epochs x batch, classifier epochs x
-batch. Minutes are the median of a run, on a machine that did other things as well: they bound what
-a run costs and are no measurement. Of single runs, expect half a point of noise, for collapsed
-networks more: the same published ZerO network on MNIST is given as 71.4, 70 and 71.6 %.
+Accuracies are per cent on the whole test set after the last epoch: the mean over the seeds ± the
+standard deviation (of the population, as published). A protocol is Hebbian epochs x batch,
+classifier epochs x batch.
+
+Minutes are the median of a run on a machine that did other things as well. They bound what a run
+costs and are no measurement. A single run has about half a point of noise, a collapsed network
+more: the same published ZerO network on MNIST is given as 71.4, 70 and 71.6 %.
 """
 TRAPS = """\
 ## Traps
 
 What makes published numbers hard to meet, and what is done here:
 
-- **Double normalisation.** The published ZerO-SoftHebb code divides the Hadamard matrix by 2^(m/2)
-  and multiplies it by 2^(-(m-1)/2) as well; the report's Algorithm 2 has only the second factor.
-  Filters are 11, 23 and 45 times smaller for it. Tables and figures of ZerO are made at that
-  scale, `zerO:scale=fork`.
+- **Double normalisation.** The report's Algorithm 2 multiplies the Hadamard matrix by 2^(-(m-1)/2).
+  The published ZerO-SoftHebb code divides it by 2^(m/2) too, so filters are 11, 23 and 45 times
+  smaller. Tables and figures of ZerO are made at that scale, `zerO:scale=fork`.
 - **Duplicate filters.** More filters K than channels C leave min(K, 2^ceil(log2 C)) distinct ones.
-  Equal filters compute equal sums and part only where the first of them wins a tie; so results
-  depend on exact ties, which the kernels here keep.
+  Equal filters compute equal sums and part only where the first of them wins a tie. Results depend
+  on exact ties, which the kernels here keep.
 - **Max or average pooling.** The report's Table 3 pools by maximum, the released preset of the same
   network by average. The first layer of `2SoftHebbCnnCIFAR` and `3SoftHebbCnnCIFAR` pools by
   average, that of `4SoftHebbCnnCIFAR` by maximum.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.data.sources import SOURCES
+from softhebb_fast.data.sets import DATA_SETS
 from softhebb_fast.experiments import EXPERIMENTS, measure, measure_backprop, results
 from softhebb_fast.experiments.cell import Cell, Experiment, differences
 from softhebb_fast.files import writable_folder, write_csv
@@ -73,7 +73,7 @@ def reproduce(
                 try:
                     bring_to_end(folder, config, root, reporter, run)
                 except FileNotFoundError as error:
-                    note = f"{SOURCES[config.dataset].folder} is not in the data folder"
+                    note = f"{DATA_SETS[config.dataset].folder} is not in the data folder"
                     described = MEASURES[config.kind].describe(config)
                     record(cell, {**described, "note": note}, results_folder)
                     yield Outcome(cell, seed, problem=str(error))

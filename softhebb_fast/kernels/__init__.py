@@ -16,7 +16,12 @@ from softhebb_fast.kernels.apply import apply
 from softhebb_fast.kernels.epilogue import pool
 from softhebb_fast.kernels.forward import forward, forward_pooled
 from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
-from softhebb_fast.kernels.operands import Rule, check_dtype, tiling
+from softhebb_fast.kernels.operands import (
+    CompetitionArgs,
+    check_dtype,
+    competition_args,
+    tiling,
+)
 from softhebb_fast.kernels.plasticity import plasticity
 from softhebb_fast.kernels.pooling import new_map, pooling
 from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
@@ -47,9 +52,9 @@ def conv2d(
 
     float32, float16 or bfloat16.
     """
-    G, rule = _conv2d(x, weight, convolution, competition)
+    G, c = _conv2d(x, weight, convolution, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
-    u, delta_b = _learn(x, weight, bias, G, rule, delta_w)
+    u, delta_b = _learn(x, weight, bias, G, c, delta_w)
     return SoftHebbOutput(u, delta_w, delta_b)
 
 
@@ -59,9 +64,9 @@ def linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, competition: Competition
 ) -> SoftHebbOutput:
     """Matrix product, competition and update of one batch ``x [B, N]``."""
-    G, rule = _linear(x, weight, competition)
+    G, c = _linear(x, weight, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
-    u, delta_b = _learn(x, weight, bias, G, rule, delta_w)
+    u, delta_b = _learn(x, weight, bias, G, c, delta_w)
     return SoftHebbOutput(u.flatten(1), delta_w, delta_b)
 
 
@@ -79,8 +84,8 @@ def conv2d_step_(
 
     The rates come from the norms before the step.
     """
-    G, rule = _conv2d(x, weight, convolution, competition)
-    return _learn(x, weight, bias, G, rule, None, rate)
+    G, c = _conv2d(x, weight, convolution, competition)
+    return _learn(x, weight, bias, G, c, None, rate)
 
 
 @torch.no_grad()
@@ -89,8 +94,8 @@ def linear_step_(
     x: Tensor, weight: Tensor, bias: Tensor | None, rate: Rate, competition: Competition
 ) -> tuple[Tensor, Tensor | None]:
     """``linear`` and ``reference.hebbian_step_`` in one, as ``conv2d_step_``."""
-    G, rule = _linear(x, weight, competition)
-    u, delta_b = _learn(x, weight, bias, G, rule, None, rate)
+    G, c = _linear(x, weight, competition)
+    u, delta_b = _learn(x, weight, bias, G, c, None, rate)
     return u.flatten(1), delta_b
 
 
@@ -106,19 +111,19 @@ def block_forward(
 ) -> Tensor:
     """The epilogue of ``conv2d``'s u; u itself is not written where its neurons fit a tile."""
     check_dtype(x)
-    G, rule = _conv2d(x, weight, convolution, competition)
+    G, c = _conv2d(x, weight, convolution, competition)
     E = pooling(epilogue, G)
     if x.numel() == 0:
         return new_map(x, G, E.OY, E.OX)
-    tiled = forward_pooled(x, weight, bias, G, rule, E)
+    tiled = forward_pooled(x, weight, bias, G, c, E)
     if tiled is None:
-        out, rest = forward(x, weight, bias, G, rule, E)
+        out, rest = forward(x, weight, bias, G, c, E)
     else:
         out, rest = tiled
     if rest is None:
         return out
     pool(rest, G)
-    return rest.out
+    return rest.tensors.out
 
 
 @torch.no_grad()
@@ -132,9 +137,9 @@ def block_update(
     epilogue: Epilogue,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """``conv2d`` with the epilogue of u instead of u."""
-    G, rule = _conv2d(x, weight, convolution, competition)
+    G, c = _conv2d(x, weight, convolution, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
-    out, delta_b = _learn(x, weight, bias, G, rule, delta_w, epilogue=epilogue)
+    out, delta_b = _learn(x, weight, bias, G, c, delta_w, epilogue=epilogue)
     return out, delta_w, delta_b
 
 
@@ -150,19 +155,21 @@ def block_step_(
     epilogue: Epilogue,
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d_step_`` with the epilogue of u instead of u."""
-    G, rule = _conv2d(x, weight, convolution, competition)
-    return _learn(x, weight, bias, G, rule, None, rate, epilogue)
+    G, c = _conv2d(x, weight, convolution, competition)
+    return _learn(x, weight, bias, G, c, None, rate, epilogue)
 
 
 def _conv2d(
     x: Tensor, weight: Tensor, convolution: Convolution, competition: Competition
-) -> tuple[Geometry, Rule]:
-    rule = Rule.of(competition, convolution.pre_triangle)
-    return conv2d_geometry(x, weight, convolution), rule
+) -> tuple[Geometry, CompetitionArgs]:
+    c = competition_args(competition, convolution.pre_triangle)
+    return conv2d_geometry(x, weight, convolution), c
 
 
-def _linear(x: Tensor, weight: Tensor, competition: Competition) -> tuple[Geometry, Rule]:
-    return linear_geometry(x, weight), Rule.of(competition, overwrite=True)
+def _linear(
+    x: Tensor, weight: Tensor, competition: Competition
+) -> tuple[Geometry, CompetitionArgs]:
+    return linear_geometry(x, weight), competition_args(competition, overwrite=True)
 
 
 @autotune.tuned
@@ -171,7 +178,7 @@ def _learn(
     weight: Tensor,
     bias: Tensor | None,
     G: Geometry,
-    rule: Rule,
+    c: CompetitionArgs,
     delta_w: Tensor | None,
     rate: Rate = Rate(0.0),  # noqa: B008
     epilogue: Epilogue | None = None,
@@ -179,21 +186,21 @@ def _learn(
     """u, or its epilogue, and delta_b; the update goes into ``delta_w`` or onto the weight."""
     check_dtype(x)
     E = None if epilogue is None else pooling(epilogue, G)
-    delta_b = None if bias is None or rule.hard else torch.empty_like(bias)
+    delta_b = None if bias is None or not c.flags.SOFT else torch.empty_like(bias)
     if x.numel() == 0:
         for empty in (delta_w, delta_b):
             if empty is not None:
                 empty.zero_()
         size = (G.OH, G.OW) if E is None else (E.OY, E.OX)
         return new_map(x, G, *size), delta_b
-    config, rated = one_pass.fits(x, G, rule), delta_w is None
+    config, rated = one_pass.fits(x, G, c), delta_w is None
     if config is not None:
-        out, update, rest = one_pass.one_pass(x, weight, bias, G, rule, config, E, rated)
+        out, update, rest = one_pass.one_pass(x, weight, bias, G, c, config, E, rated)
     else:
         T, biased = tiling(x, G), delta_b is not None
-        state, rest = forward(x, weight, bias, G, rule, E, T)
-        update = plasticity(x, weight, state, G, rule, T, rated, biased)
-        out = state.u
+        state, rest = forward(x, weight, bias, G, c, E, T)
+        update = plasticity(x, weight, state, G, c, T, rated, biased)
+        out = state.pre.u
     positions = x.shape[0] * G.pixels
-    apply(weight, bias, update, positions, G, rule, delta_w, delta_b, *rate, rest)
-    return out if rest is None else rest.out, delta_b
+    apply(weight, bias, update, positions, G, c, delta_w, delta_b, rate, rest)
+    return out if rest is None else rest.tensors.out, delta_b

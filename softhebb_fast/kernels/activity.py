@@ -8,6 +8,8 @@ range: both factors are scaled by powers of two, x by one that follows from its 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -15,43 +17,42 @@ from torch import Tensor
 from softhebb_fast.kernels import configs, launch
 from softhebb_fast.kernels.float16_scale import power_of_two
 from softhebb_fast.kernels.geometry import Geometry, span
-from softhebb_fast.kernels.operands import Activity, ForwardState, Rule, Tiling, new_activity
+from softhebb_fast.kernels.operands import (
+    Activity,
+    CompetitionArgs,
+    ForwardState,
+    Tiling,
+    new_activity,
+)
 from softhebb_fast.kernels.sync import clear
 from softhebb_fast.kernels.tiles import competition, load_statistics, load_u, u_offsets
 
 
+class ActivityConstants(NamedTuple):
+    """What ``activity_kernel`` is compiled for."""
+
+    BM: int
+    BN: int
+    TILES: int  # of forward, whose statistics are merged
+    PARTS: int  # of the positions
+    BIASED: bool
+    COUNTERS: int
+    ABSMAX_PROGRAMS: int
+
+
 @triton.jit
 def activity_kernel(
-    u,
-    u_low,
-    top,
-    win,
-    anti,
-    lse,
+    pre,
+    stats,
     x,
     x_absmax,
-    y,
-    y1,
-    x0,
-    x1,
-    y_sums,
-    dw_absmax,
-    split_counters,
+    act,
     SIZE,
     M,
-    t_log2e,
-    delta,
-    y_scale,
+    scalars,
     G: tl.constexpr,
-    WTA: tl.constexpr,
-    OVERWRITE: tl.constexpr,
-    BIASED: tl.constexpr,
-    TILES: tl.constexpr,
-    PARTS: tl.constexpr,
-    COUNTERS: tl.constexpr,
-    ABSMAX_PROGRAMS: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
+    C: tl.constexpr,
+    F: tl.constexpr,
 ):
     """y of BN neurons in one of PARTS of the positions, laid out as u, and what it sums to.
 
@@ -59,15 +60,17 @@ def activity_kernel(
     positions: what forward wrote last is read first, while the cache may still hold it. Programs
     beyond those scale BM * BN values of x. Counters of the next kernel are cleared.
     """
+    BM: tl.constexpr = F.BM
+    BN: tl.constexpr = F.BN
+    PARTS: tl.constexpr = F.PARTS
     COLUMNS: tl.constexpr = (G.K + BN - 1) // BN
     PROGRAMS: tl.constexpr = PARTS * COLUMNS * G.GROUPS
     i = tl.program_id(0)
     if i < PROGRAMS:
         if i == 0:
-            clear(dw_absmax, G.GROUPS)
-            if split_counters is not None:
-                clear(split_counters, COUNTERS)
-        HARD: tl.constexpr = WTA == "hard" or WTA == "hard_anti"
+            clear(act.dw_absmax, G.GROUPS)
+            if act.split_counters is not None:
+                clear(act.split_counters, F.COUNTERS)
         i_g = i // COLUMNS % G.GROUPS
         i_s = i // (COLUMNS * G.GROUPS)
         o_k = i % COLUMNS * BN + tl.arange(0, BN)
@@ -80,58 +83,42 @@ def activity_kernel(
             o_m = i_m + tl.arange(0, BM)
             m = (o_m < M)[:, None] & m_k[None, :]
             o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-            b_win, b_lse = load_statistics(top, win, lse, i_g, o_m, M, TILES, HARD)
+            b_win, b_lse = load_statistics(stats, i_g, o_m, M, F.TILES, C)
             b_anti = b_win
-            if WTA == "hard_anti":
-                b_anti = tl.load(anti + i_g * M + o_m, mask=o_m < M, other=-1)
-            if HARD:
+            if C.RANKS:
+                b_anti = tl.load(stats.anti + i_g * M + o_m, mask=o_m < M, other=-1)
+            m_y = m
+            if not C.SOFT:
                 m_y = m & ((o_k[None, :] == b_win[:, None]) | (o_k[None, :] == b_anti[:, None]))
-            b_u = load_u(u, u_low, o, m_y if HARD else m, 0.0, True)
+            b_u = load_u(pre, o, m_y, 0.0, True)
+            Y_SCALE = 1.0 if act.x0 is None else scalars.y_scale
             b_y, b_p = store_activity(
-                *(y, y1, o, m, b_u, o_k, b_win, b_anti, b_lse, t_log2e, delta),
-                *(1.0 if x0 is None else y_scale, WTA, OVERWRITE),
+                act, o, m, b_u, o_k, b_win, b_anti, b_lse, scalars, Y_SCALE, C
             )
             b_ys += b_y
             b_yu += b_p
-        store_sums(y_sums, i_s, i_g, o_k, b_ys, b_yu, BIASED, G)
-    elif x0 is not None:
-        store_factors(x, x0, x1, x_absmax, i - PROGRAMS, SIZE, ABSMAX_PROGRAMS, BM * BN)
+        store_sums(act.y_sums, i_s, i_g, o_k, b_ys, b_yu, F.BIASED, G)
+    elif act.x0 is not None:
+        store_factors(x, act, x_absmax, i - PROGRAMS, SIZE, F.ABSMAX_PROGRAMS, BM * BN)
 
 
 @triton.jit
-def store_activity(
-    y,
-    y1,
-    o,
-    m,
-    b_u,
-    o_k,
-    b_win,
-    b_anti,
-    b_lse,
-    t_log2e,
-    delta,
-    y_scale,
-    WTA: tl.constexpr,
-    OVERWRITE: tl.constexpr,
-):
+def store_activity(act, o, m, b_u, o_k, b_win, b_anti, b_lse, scalars, y_scale, C: tl.constexpr):
     """y of a tile of u ``[BM, BN]``, stored times ``y_scale``; and y and y u as they are.
 
     Of hard competitions u may be anything where y is 0.
     """
     m_win = o_k[None, :] == b_win[:, None]
     m_anti = o_k[None, :] == b_anti[:, None]
-    b_y = competition(b_u, m_win, m_anti, b_lse[:, None], t_log2e, delta, WTA, OVERWRITE)
-    store_terms(y, y1, o, m, b_y * y_scale)
-    m_u = m & (m_win | m_anti) if WTA == "hard" or WTA == "hard_anti" else m
+    b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scalars, C)
+    store_terms(act.y, act.y1, o, m, b_y * y_scale)
+    m_u = m if C.SOFT else m & (m_win | m_anti)
     return tl.where(m, b_y, 0.0), tl.where(m_u, b_y * b_u, 0.0)
 
 
 @triton.jit
 def finish_tile(
-    y,
-    y1,
-    y_sums,
+    act,
     i_s,
     i_g,
     o_m,
@@ -140,21 +127,17 @@ def finish_tile(
     b_u,
     b_win,
     b_lse,
-    t_log2e,
-    delta,
-    y_scale,
-    WTA: tl.constexpr,
-    OVERWRITE: tl.constexpr,
+    scalars,
     BIASED: tl.constexpr,
     G: tl.constexpr,
+    C: tl.constexpr,
 ):
     """y of positions ``o_m`` and neurons ``o_k``, and their part ``i_s`` of the sums."""
     m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
     o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-    b_y, b_yu = store_activity(
-        *(y, y1, o, m, b_u, o_k, b_win, b_win, b_lse, t_log2e, delta, y_scale, WTA, OVERWRITE)
-    )
-    store_sums(y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED, G)
+    Y_SCALE = 1.0 if act.x0 is None else scalars.y_scale
+    b_y, b_yu = store_activity(act, o, m, b_u, o_k, b_win, b_win, b_lse, scalars, Y_SCALE, C)
+    store_sums(act.y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED, G)
 
 
 @triton.jit
@@ -171,12 +154,12 @@ def store_sums(y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED: tl.constexpr, G: tl.con
 
 
 @triton.jit
-def store_factors(x, x0, x1, x_absmax, i, SIZE, ABSMAX_PROGRAMS: tl.constexpr, BLOCK: tl.constexpr):
+def store_factors(x, act, x_absmax, i, SIZE, PROGRAMS: tl.constexpr, BLOCK: tl.constexpr):
     """Values from ``i * BLOCK`` on of x, scaled, in one term or two."""
     o = tl.full((1,), BLOCK, tl.int64) * i + tl.arange(0, BLOCK)
     b_x = tl.load(x + o, mask=o < SIZE, other=0.0)
-    b_scale, _ = power_of_two(x_absmax, ABSMAX_PROGRAMS)
-    store_terms(x0, x1, o, o < SIZE, b_x * b_scale)
+    b_scale, _ = power_of_two(x_absmax, PROGRAMS)
+    store_terms(act.x0, act.x1, o, o < SIZE, b_x * b_scale)
 
 
 @triton.jit
@@ -193,33 +176,30 @@ def store_terms(t, t1, o, m, b):
 
 
 def activity(
-    x: Tensor, c: ForwardState, G: Geometry, rule: Rule, T: Tiling, biased: bool
+    x: Tensor, state: ForwardState, G: Geometry, c: CompetitionArgs, T: Tiling, biased: bool
 ) -> Activity:
     """y, where forward left it: one launch."""
     M = x.shape[0] * G.pixels
     config, parts = configs.activity(G), configs.parts(G, M)
-    made = new_activity(x, c.u, G, T, parts)
-    size = 0 if made.x0 is None else span(x)
+    act = new_activity(x, state.pre.u, G, T, parts)
+    size = 0 if act.x0 is None else span(x)
     programs = parts * -(-G.K // config.BN) * G.GROUPS + -(-size // (config.BM * config.BN))
     launch.launch(
         activity_kernel,
         (programs,),
-        (
-            *(c.u, c.u_low, c.top, c.win, c.anti, c.lse, x if size else None, c.x_absmax, *made),
-            *(size, M, rule.t_log2e, rule.delta, rule.y_scale),
-        ),
-        {
-            "G": G,
-            "WTA": rule.wta,
-            "OVERWRITE": rule.overwrite,
-            "BIASED": biased,
-            "TILES": c.tiles,
-            "PARTS": parts,
-            "COUNTERS": made.counters,
-            "ABSMAX_PROGRAMS": c.absmax_programs,
-            "BM": config.BM,
-            "BN": config.BN,
-        },
         config,
+        pre=state.pre._replace(u_sums=None),
+        stats=state.stats,
+        x=x if size else None,
+        x_absmax=state.x_absmax,
+        act=act,
+        SIZE=size,
+        M=M,
+        scalars=c.scalars,
+        G=G,
+        C=c.flags,
+        F=ActivityConstants(
+            config.BM, config.BN, state.tiles, parts, biased, act.counters, state.absmax_programs
+        ),
     )
-    return made
+    return act

@@ -39,7 +39,7 @@ def enabled() -> bool:
 
 
 def tuned(learn: Callable) -> Callable:
-    """``learn(x, weight, bias, G, rule, delta_w, ...)`` in the fastest configurations, if asked.
+    """``learn(x, weight, bias, G, c, delta_w, ...)`` in the fastest configurations, if asked.
 
     What is timed is ``learn`` itself with a ``delta_w`` of its own, which leaves the weight alone.
     """
@@ -54,7 +54,7 @@ def tuned(learn: Callable) -> Callable:
         if x.device.type != "cuda" or x.numel() == 0:
             return learn(*args, **named)
         measurements = of_device(x.device)
-        name = key(x, given["G"], given["rule"].wta, given.get("epilogue") is not None)
+        name = key(x, given["G"], given["c"].wta, given.get("epilogue") is not None)
         choice = measurements.get(name)
         if choice is None and not torch.cuda.is_current_stream_capturing():
             given |= {"delta_w": torch.empty_like(weight)}

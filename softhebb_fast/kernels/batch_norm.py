@@ -127,13 +127,21 @@ def batch_norm(
     parts = -(-tiles // -(-tiles // MOST_PARTS))
     room = x.new_empty((2, parts, channels), dtype=torch.float32)
     columns = -(-channels // wide)
-    constants = {"C": channels, "PARTS": parts, "BM": config.BM, "BN": wide}
-    launch.launch(moments_kernel, (parts, columns), (x, room, M), constants, config)
+    common = {"x": x, "parts": room, "M": M}
+    common |= {"C": channels, "PARTS": parts, "BM": config.BM, "BN": wide}
+    launch.launch(moments_kernel, (parts, columns), config, **common)
     launch.launch(
         normalise_kernel,
         (tiles, columns),
-        (x, room, running_mean, running_var, batches, y, M, momentum, eps),
-        constants | {"RANGED": config.BM, "BP": triton.next_power_of_2(parts)},
         config,
+        **common,
+        running_mean=running_mean,
+        running_var=running_var,
+        batches=batches,
+        y=y,
+        momentum=momentum,
+        eps=eps,
+        RANGED=config.BM,
+        BP=triton.next_power_of_2(parts),
     )
     return y

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from softhebb_fast.kernels import launch, pooling
+from softhebb_fast.kernels import launch
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.pooling import PendingPool
@@ -85,25 +85,16 @@ def pooled_offsets(o_b, o_y, o_x, o_n, G: tl.constexpr, E: tl.constexpr):
 
 
 @triton.jit
-def pool_tile(
-    i,
-    a,
-    u_sums,
-    out,
-    M,
-    G: tl.constexpr,
-    E: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    U_SUMS: tl.constexpr,
-    BY: tl.constexpr,
-    BX: tl.constexpr,
-    BN: tl.constexpr,
-):
+def pool_tile(i, pool, M, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr):
     """Tile ``i`` of the pooled map, ``[BY, BX]`` outputs of BN neurons, in the layout of u.
 
-    ``a`` is u, and U_SUMS sums in ``u_sums [U_SUMS, M]`` make its mean over the neurons; with
-    BLOCKS ``a`` is the map of blocks that ``store_blocks`` left, of a layer of one group.
+    ``a`` is u, and ``u_sums [U_SUMS, M]`` make its mean over the neurons. With BLOCKS ``a`` is the
+    map of blocks that ``store_blocks`` left, of a layer of one group.
     """
+    BY: tl.constexpr = Q.BY
+    BX: tl.constexpr = Q.BX
+    BN: tl.constexpr = Q.BN
+    BLOCKS: tl.constexpr = Q.BLOCKS
     N: tl.constexpr = G.GROUPS * G.K
     H: tl.constexpr = E.NY if BLOCKS else G.OH
     W: tl.constexpr = E.NX if BLOCKS else G.OW
@@ -134,11 +125,11 @@ def pool_tile(
             o_a = spread(o_m.to(tl.int64) if G.WIDE else o_m, G) * N + o_n
         else:
             o_a = u_offsets(0, spread(o_m, G), o_n, G)
-        b_a = tl.load(a + o_a, mask=m, other=0.0).to(tl.float32)
+        b_a = tl.load(pool.a + o_a, mask=m, other=0.0).to(tl.float32)
         if E.CENTRE:
-            o_t = tl.arange(0, triton.next_power_of_2(U_SUMS))[:, None]
-            m_t = (o_t < U_SUMS) & m_p[None, :]
-            b_t = tl.load(u_sums + o_t * M + o_m[None, :], mask=m_t, other=0.0)
+            o_t = tl.arange(0, triton.next_power_of_2(Q.U_SUMS))[:, None]
+            m_t = (o_t < Q.U_SUMS) & m_p[None, :]
+            b_t = tl.load(pool.u_sums + o_t * M + o_m[None, :], mask=m_t, other=0.0)
             b_a -= spread(tl.sum(b_t, axis=0) / N, G)
         if E.MAX:
             b_out = larger(b_out, tl.where(m, b_a, -float("inf")))
@@ -146,7 +137,7 @@ def pool_tile(
             b_out += tl.where(m, activate(b_a, E) if E.RELU else b_a, 0.0)
     b_out = activate(b_out, E) if E.MAX else b_out / E.COUNT
     o = pooled_offsets(i_b, spread(o_y, G), spread(o_x, G), o_n, G, E)
-    tl.store(out + o, b_out.to(out.dtype.element_ty), mask=spread(m_o, G) & m_n)
+    tl.store(pool.out + o, b_out.to(pool.out.dtype.element_ty), mask=spread(m_o, G) & m_n)
 
 
 @triton.jit
@@ -156,29 +147,14 @@ def spread(o, G: tl.constexpr):
 
 
 @triton.jit
-def pool_kernel(
-    a,
-    u_sums,
-    out,
-    M,
-    G: tl.constexpr,
-    E: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    U_SUMS: tl.constexpr,
-    BY: tl.constexpr,
-    BX: tl.constexpr,
-    BN: tl.constexpr,
-):
+def pool_kernel(pool, M, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr):
     """``pool_tile`` alone, for a block that does not learn."""
-    pool_tile(tl.program_id(0), a, u_sums, out, M, G, E, BLOCKS, U_SUMS, BY, BX, BN)
+    pool_tile(tl.program_id(0), pool, M, G, E, Q)
 
 
 def pool(p: PendingPool, G: Geometry) -> None:
     """Pool what is left to pool: one launch."""
+    config, tensors = Config(0, 0, 0, 4, 1), p.tensors
     launch.launch(
-        pool_kernel,
-        (pooling.programs(G, p),),
-        (*pooling.arguments(p), p.positions),
-        {"G": G, **pooling.constants(G, p)},
-        Config(0, 0, 0, 4, 1),
+        pool_kernel, (p.programs,), config, pool=tensors, M=p.positions, G=G, E=p.E, Q=p.constants
     )

@@ -52,10 +52,7 @@ class Geometry(NamedTuple):
     U_CHANNELS_LAST: bool
     WEIGHT_LINEAR: bool  # the weight is dense in the order of p
     WIDE: bool  # some tensor needs 64-bit offsets
-
-    @property
-    def P(self) -> int:
-        return self.C * self.R * self.S
+    P: int  # elements of a patch
 
     @property
     def pixels(self) -> int:
@@ -105,6 +102,7 @@ def conv2d_geometry(x: Tensor, weight: Tensor, c: Convolution) -> Geometry:
         suggest_memory_format(x) == torch.channels_last,
         _matches(weight, order) and (chunk == channels or not last),
         max(outputs, span(x), span(weight)) >= 2**31,
+        channels * taps,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,8 +12,17 @@ from torch import Tensor
 from softhebb_fast.kernels.configs import Config
 
 
-def launch(kernel, grid: tuple[int, ...], args: tuple, constants: dict, config: Config) -> None:
-    device = next(a.device for a in args if isinstance(a, Tensor))
+def launch(kernel: Any, grid: tuple[int, ...], config: Config, **arguments: Any) -> None:
+    """Launch ``kernel`` with arguments by name, of which some are tuples."""
+    device = next(t.device for t in _tensors(arguments.values()))
     guard = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
     with guard:
-        kernel[grid](*args, **constants, num_warps=config.warps, num_stages=config.stages)
+        kernel[grid](**arguments, num_warps=config.warps, num_stages=config.stages)
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _tensors(value)

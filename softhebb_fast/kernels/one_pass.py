@@ -6,6 +6,8 @@ read again. For first layers and small nets: all neurons and all of a patch in o
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -15,8 +17,14 @@ from softhebb_fast.kernels import configs, launch
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.epilogue import block_positions, store_blocks
 from softhebb_fast.kernels.geometry import Geometry
-from softhebb_fast.kernels.operands import Rule, WeightUpdate, new_dw, new_y_sums
-from softhebb_fast.kernels.pooling import PendingPool, Pooling, new_blocks, new_map
+from softhebb_fast.kernels.operands import (
+    CompetitionArgs,
+    PreActivations,
+    WeightUpdate,
+    new_dw,
+    new_y_sums,
+)
+from softhebb_fast.kernels.pooling import PendingPool, Pooling, new_blocks, new_map, pending
 from softhebb_fast.kernels.reduction import reduce_splits
 from softhebb_fast.kernels.tiles import (
     competition,
@@ -25,8 +33,21 @@ from softhebb_fast.kernels.tiles import (
     load_patches,
     statistics,
     store_u,
+    store_u_sums,
     u_offsets,
 )
+
+
+class OnePassConstants(NamedTuple):
+    """What ``one_pass_kernel`` is compiled for."""
+
+    BM: int
+    BN: int
+    BP: int
+    REST: int  # a patch is BP elements and so many more: 75 is 64 + 16, not 128
+    SPLITS: int  # of the positions
+    PRECISION: str
+    WHOLE: bool  # blocks are windows
 
 
 @triton.jit
@@ -34,109 +55,97 @@ def one_pass_kernel(
     x,
     w,
     bias,
-    u,
-    u_sums,
+    pre,
     out,
     yx,
     y_sums,
     dw_absmax,
     M,
-    t_log2e,
-    delta,
+    scalars,
     rank,
     G: tl.constexpr,
+    C: tl.constexpr,
     E: tl.constexpr,
-    WHOLE: tl.constexpr,
-    P: tl.constexpr,
-    PRE_TRIANGLE: tl.constexpr,
-    WTA: tl.constexpr,
-    OVERWRITE: tl.constexpr,
-    SPLITS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BP: tl.constexpr,
-    REST: tl.constexpr,
+    F: tl.constexpr,
 ):
-    """One of SPLITS ranges of positions: u, yx ``[SPLITS, K, P]`` and, if asked, the sums.
+    """One of SPLITS ranges of positions: u, yx ``[SPLITS, K, P]`` and, if asked, the sums of y.
 
-    With E the tile of u is pooled into ``out`` (see ``store_blocks``) and u may be None; else
-    ``u_sums``, if given, takes the sums of u over the neurons of a group.
-
-    A patch is BP elements and, where REST is not 0, REST more: 75 is 64 + 16, not 128.
+    With E the tile of u is pooled into ``out`` (see ``store_blocks``), and u may be None.
     """
+    BM: tl.constexpr = F.BM
+    BN: tl.constexpr = F.BN
+    BP: tl.constexpr = F.BP
+    REST: tl.constexpr = F.REST
     i_s = tl.program_id(0)
     i_g = tl.program_id(1)
     o_k = tl.arange(0, BN)
     m_k = o_k < G.K
-    b_w = load_filters(w, i_g, o_k, 0, G, P, BP, False)  # [BN, BP]
+    b_w = load_filters(w, i_g, o_k, 0, G, BP, False)  # [BN, BP]
     if REST:
-        b_v = load_filters(w, i_g, o_k, BP, G, P, REST, False)  # [BN, REST]
+        b_v = load_filters(w, i_g, o_k, BP, G, REST, False)  # [BN, REST]
     b_yx = tl.zeros((BN, BP), tl.float32)
     if REST:
         b_vx = tl.zeros((BN, REST), tl.float32)
     b_ys = tl.zeros((BN,), tl.float32)
     b_yu = tl.zeros((BN,), tl.float32)
     ROWS = M if E is None else M // (G.OH * G.OW) * (E.NY * E.NX * E.SY * E.SX)
-    RANGE = tl.cdiv(tl.cdiv(ROWS, BM), SPLITS) * BM
+    RANGE = tl.cdiv(tl.cdiv(ROWS, BM), F.SPLITS) * BM
     for i_m in range(i_s * RANGE, tl.minimum((i_s + 1) * RANGE, ROWS), BM):
         o = i_m + tl.arange(0, BM)
         o_m = o if E is None else block_positions(o, M, G, E)
         m = (o_m < M)[:, None] & m_k[None, :]
-        b_x = load_patches(x, i_g, o_m, M, 0, G, P, BP)  # [BM, BP]
+        b_x = load_patches(x, i_g, o_m, M, 0, G, BP)  # [BM, BP]
         if REST:
-            b_z = load_patches(x, i_g, o_m, M, BP, G, P, REST)  # [BM, REST]
-        b_u = tl.dot(b_x, tl.trans(b_w), input_precision=PRECISION)  # [BM, BN]
+            b_z = load_patches(x, i_g, o_m, M, BP, G, REST)  # [BM, REST]
+        b_u = tl.dot(b_x, tl.trans(b_w), input_precision=F.PRECISION)  # [BM, BN]
         if REST:
-            b_u = tl.dot(b_z, tl.trans(b_v), b_u, input_precision=PRECISION)
+            b_u = tl.dot(b_z, tl.trans(b_v), b_u, input_precision=F.PRECISION)
         if bias is not None:
             b_u += tl.load(bias + i_g * G.K + o_k, mask=m_k, other=0.0).to(tl.float32)[None, :]
-        if PRE_TRIANGLE:
+        if C.PRE_TRIANGLE:
             b_mean = tl.sum(tl.where(m_k[None, :], b_u, 0.0), axis=1) / G.K
             b_u = larger(b_u - b_mean[:, None], 0.0)
-        if u is not None:
-            store_u(u, None, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
+        if pre.u is not None:
+            store_u(pre, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
         if E is not None:
-            store_blocks(out, b_u, o, o_m, o_k, M, G, E, WHOLE)
-        if u_sums is not None:
-            b_total = tl.sum(tl.where(m_k[None, :], b_u, 0.0), axis=1)
-            tl.store(u_sums + i_g * M + o_m, b_total, mask=o_m < M)
+            store_blocks(out, b_u, o, o_m, o_k, M, G, E, F.WHOLE)
+        store_u_sums(pre, b_u, m_k[None, :], i_g * M + o_m, o_m < M)
         b_c = tl.where(m_k[None, :], b_u, -float("inf"))
-        _, b_win, b_lse = statistics(b_c, t_log2e)
+        _, b_win, b_lse = statistics(b_c, scalars.t_log2e)
         m_win = o_k[None, :] == b_win[:, None]
         m_anti = m_win
-        if WTA == "hard_anti":
+        if C.RANKS:
             b_anti = b_win
             for _ in range(1, rank):
                 b_c = tl.where(o_k[None, :] == b_anti[:, None], -float("inf"), b_c)
                 _, b_anti = tl.max(b_c, axis=1, return_indices=True)
             m_anti = o_k[None, :] == b_anti[:, None]
-        b_y = competition(b_u, m_win, m_anti, b_lse[:, None], t_log2e, delta, WTA, OVERWRITE)
+        b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scalars, C)
         if y_sums is not None:
             b_ys += tl.sum(tl.where(m, b_y, 0.0), axis=0)
             b_yu += tl.sum(tl.where(m, b_y * b_u, 0.0), axis=0)
         b_t = tl.trans(b_y.to(b_x.dtype))  # [BN, BM]
-        b_yx = tl.dot(b_t, b_x, b_yx, input_precision=PRECISION)
+        b_yx = tl.dot(b_t, b_x, b_yx, input_precision=F.PRECISION)
         if REST:
-            b_vx = tl.dot(b_t, b_z, b_vx, input_precision=PRECISION)
+            b_vx = tl.dot(b_t, b_z, b_vx, input_precision=F.PRECISION)
     if i_s == 0:
         tl.store(dw_absmax + i_g, 0)
     o_n = i_g * G.K + o_k
     o_s = i_s.to(tl.int64) * (G.GROUPS * G.K)
     o_p = tl.arange(0, BP)
-    o = ((o_s + o_n) * P)[:, None]
-    tl.store(yx + o + o_p[None, :], b_yx, mask=m_k[:, None] & (o_p < P)[None, :])
+    o = ((o_s + o_n) * G.P)[:, None]
+    tl.store(yx + o + o_p[None, :], b_yx, mask=m_k[:, None] & (o_p < G.P)[None, :])
     if REST:
         o_p = BP + tl.arange(0, REST)
-        tl.store(yx + o + o_p[None, :], b_vx, mask=m_k[:, None] & (o_p < P)[None, :])
+        tl.store(yx + o + o_p[None, :], b_vx, mask=m_k[:, None] & (o_p < G.P)[None, :])
     if y_sums is not None:
         tl.store(y_sums + 2 * o_s + o_n, b_ys, mask=m_k)
         tl.store(y_sums + 2 * o_s + G.GROUPS * G.K + o_n, b_yu, mask=m_k)
 
 
-def fits(x: Tensor, G: Geometry, rule: Rule) -> Config | None:
+def fits(x: Tensor, G: Geometry, c: CompetitionArgs) -> Config | None:
     """The configuration in which one kernel does forward, activity and plasticity, or None."""
-    if rule.lebesgue_p != 2 or (rule.pre_triangle and G.GROUPS > 1):
+    if c.flags.LEBESGUE or (c.flags.PRE_TRIANGLE and G.GROUPS > 1):
         return None
     return configs.one_pass(G, x.dtype, configs.architecture(x.device))
 
@@ -146,46 +155,55 @@ def one_pass(
     w: Tensor,
     bias: Tensor | None,
     G: Geometry,
-    rule: Rule,
+    c: CompetitionArgs,
     config: Config,
     E: Pooling | None = None,
     rated: bool = False,
 ) -> tuple[Tensor, WeightUpdate, PendingPool | None]:
-    """u and the change in two launches; with ``E`` pooled blocks instead of u, where it has any."""
+    """u and the update in two launches; with ``E`` pooled blocks instead of u, where it has any."""
     M = x.shape[0] * G.pixels
-    u = u_sums = out = pool = None
+    pre, out, pool = PreActivations(), None, None
     tiled = E is not None and E.block > 0 and G.GROUPS == 1
     if tiled:
         out, pool = new_blocks(x, G, E)
     else:
-        u = new_map(x, G, G.OH, G.OW)
+        pre = PreActivations(new_map(x, G, G.OH, G.OW))
         if E is not None:
-            u_sums = x.new_empty((G.GROUPS, M), dtype=torch.float32) if E.CENTRE else None
-            pool = PendingPool(u, u_sums, new_map(x, G, E.OY, E.OX), M, E, parts=G.GROUPS)
+            if E.CENTRE:
+                pre = pre._replace(u_sums=x.new_empty((G.GROUPS, M), dtype=torch.float32))
+            pooled = new_map(x, G, E.OY, E.OX)
+            pool = pending(pre.u, pre.u_sums, pooled, M, G, E, parts=G.GROUPS)
     rows = x.shape[0] * E.NY * E.NX * E.block if tiled else M
     splits = configs.one_pass_splits(rows, config)
-    summed = bias is not None or rule.pre_triangle
+    summed = bias is not None or c.flags.PRE_TRIANGLE
     d, norms, yx = new_dw(x, G, splits, 1, rated)
     y_sums = new_y_sums(x, G, splits) if summed else None
-    dw_absmax = x.new_empty((G.GROUPS,), dtype=torch.int32)
+    update = WeightUpdate(d, norms, x.new_empty((G.GROUPS,), dtype=torch.int32), y_sums)
     launch.launch(
         one_pass_kernel,
         (splits, G.GROUPS),
-        (x, w, bias, u, u_sums, out, yx, y_sums, dw_absmax, M, rule.t_log2e, rule.delta, rule.rank),
-        {
-            "G": G,
-            "E": E if tiled else None,
-            "WHOLE": tiled and pool is None,
-            "P": G.P,
-            "PRE_TRIANGLE": rule.pre_triangle,
-            "WTA": rule.wta,
-            "OVERWRITE": rule.overwrite,
-            "SPLITS": splits,
-            "PRECISION": configs.precision(x.dtype),
-            **config.tiles,
-            "REST": configs.rest(G, config),
-        },
         config,
+        x=x,
+        w=w,
+        bias=bias,
+        pre=pre,
+        out=out,
+        yx=yx,
+        y_sums=y_sums,
+        dw_absmax=update.dw_absmax,
+        M=M,
+        scalars=c.scalars,
+        rank=c.rank,
+        G=G,
+        C=c.flags,
+        E=E if tiled else None,
+        F=OnePassConstants(
+            **config.tiles,
+            REST=configs.rest(G, config),
+            SPLITS=splits,
+            PRECISION=configs.precision(x.dtype),
+            WHOLE=tiled and pool is None,
+        ),
     )
-    reduce_splits(yx, y_sums, w, d, norms, dw_absmax, G, rule, splits)
-    return out if u is None else u, WeightUpdate(d, norms, dw_absmax, y_sums), pool
+    reduce_splits(yx, update, w, G, c, splits)
+    return out if pre.u is None else pre.u, update, pool

@@ -1,4 +1,8 @@
-"""What launches take and leave: a layer's rule, and the tensors from one kernel to the next."""
+"""What launches take and leave: the tensors from one kernel to the next, and a competition.
+
+Kernels take these tuples whole. They are flat: a member may be None, a tuple inside may not hold
+one under Triton 3.6.
+"""
 
 from __future__ import annotations
 
@@ -16,35 +20,45 @@ from softhebb_fast.options import Competition
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-class Rule(NamedTuple):
-    """A competition, and how the kind of layer takes it."""
+class Flags(NamedTuple):
+    """What of a competition is known when a kernel is compiled."""
+
+    SOFT: bool  # y is a softmax, not the winner alone
+    ANTI: bool  # some neurons unlearn
+    RANKS: bool  # the neuron of a rank does
+    OVERWRITE: bool  # even where it is the winner
+    LEBESGUE: bool  # the product uses sign(W) |W|^(p - 1)
+    PRE_TRIANGLE: bool
+
+
+class Scalars(NamedTuple):
+    """What of a competition is known when a kernel runs."""
+
+    t_log2e: float
+    delta: float
+    y_scale: float  # a power of two that brings y, scaled, to at most 2^14
+    y_inverse: float
+    lebesgue_p: float
+
+
+class CompetitionArgs(NamedTuple):
+    """A competition as the kernels take it; ``rank`` and ``wta`` are for those who launch."""
 
     wta: str
-    t_invert: float
-    delta: float
     rank: int
-    lebesgue_p: float
-    pre_triangle: bool = False
-    overwrite: bool = False
+    flags: Flags
+    scalars: Scalars
 
-    @classmethod
-    def of(cls, c: Competition, pre_triangle: bool = False, overwrite: bool = False) -> Rule:
-        """Of a convolution, or with ``overwrite`` of a linear layer."""
-        return cls(c.wta, c.t_invert, c.delta, c.rank, c.lebesgue_p, pre_triangle, overwrite)
 
-    @property
-    def t_log2e(self) -> float:
-        return self.t_invert / math.log(2)
-
-    @property
-    def y_scale(self) -> float:
-        """A power of two that brings y, scaled, to at most 2^14."""
-        largest = 1 + abs(self.delta) if self.wta == "hard_anti" else 1
-        return 2.0 ** (14 - math.ceil(math.log2(largest)))
-
-    @property
-    def hard(self) -> bool:
-        return self.wta.startswith("hard")
+def competition_args(
+    c: Competition, pre_triangle: bool = False, overwrite: bool = False
+) -> CompetitionArgs:
+    """Of a convolution, or with ``overwrite`` of a linear layer."""
+    largest = 1 + abs(c.delta) if c.ranks else 1
+    y_scale = 2.0 ** (14 - math.ceil(math.log2(largest)))
+    flags = Flags(c.soft, c.anti, c.ranks, overwrite, c.lebesgue_p != 2, pre_triangle)
+    scalars = Scalars(c.t_invert / math.log(2), c.delta, y_scale, 1 / y_scale, c.lebesgue_p)
+    return CompetitionArgs(c.wta, c.rank, flags, scalars)
 
 
 class Tiling(NamedTuple):
@@ -56,44 +70,60 @@ class Tiling(NamedTuple):
     columns: int
 
 
+class PreActivations(NamedTuple):
+    """u, for 16-bit types what its rounding left over, and its sums over the neurons of a tile."""
+
+    u: Tensor | None = None
+    u_low: Tensor | None = None
+    u_sums: Tensor | None = None
+
+
+class Statistics(NamedTuple):
+    """What the competition of a tile leaves, ``[GROUPS, TILES, M]``.
+
+    The largest u, the winner, the neuron of the rank that unlearns, and the log-sum-exp.
+    """
+
+    top: Tensor | None = None
+    win: Tensor | None = None
+    anti: Tensor | None = None
+    lse: Tensor | None = None
+
+
 class Activity(NamedTuple):
     """y, laid out as u, and x as plasticity multiplies them, each the sum of one term or two.
 
     x has terms of its own where it is to be scaled. ``y_sums [PARTS, 2, K]`` are those of y and of
-    y u over parts of the positions. ``dw_absmax [GROUPS]`` and what has ``split_counters`` are 0.
+    y u over parts of the positions. ``dw_absmax [GROUPS]`` and ``split_counters`` are 0.
     """
 
-    y: Tensor | None
-    y1: Tensor | None
-    x0: Tensor | None
-    x1: Tensor | None
-    y_sums: Tensor | None
-    dw_absmax: Tensor | None
-    split_counters: Tensor | None
+    y: Tensor | None = None
+    y1: Tensor | None = None
+    x0: Tensor | None = None
+    x1: Tensor | None = None
+    y_sums: Tensor | None = None
+    dw_absmax: Tensor | None = None
+    split_counters: Tensor | None = None
 
     @property
     def counters(self) -> int:
         return 0 if self.split_counters is None else self.split_counters.numel()
 
 
-NO_ACTIVITY = Activity(*(None,) * 7)
+NO_ACTIVITY = Activity()
 
 
 class ForwardState(NamedTuple):
-    """u and what the competition leaves: statistics ``[GROUPS, TILES, M]``, or already y.
+    """What forward leaves: u, its statistics or already y.
 
     ``x_absmax`` are the bits of the largest |x| of parts of x, if it is to be scaled.
     """
 
-    u: Tensor
-    u_low: Tensor | None
-    top: Tensor | None
-    win: Tensor | None
-    anti: Tensor | None
-    lse: Tensor | None
+    pre: PreActivations
+    stats: Statistics
+    activity: Activity
     x_absmax: Tensor | None
     tiles: int
-    activity: Activity
 
     @property
     def absmax_programs(self) -> int:
@@ -104,7 +134,7 @@ class WeightUpdate(NamedTuple):
     """D of the weights ``[K, P]``, and what is needed to apply it.
 
     ``norms [K, COLUMNS]`` are the sums of |W|^p over columns of the patch, if rates follow from
-    them; ``dw_absmax [GROUPS]`` are the bits of the largest |D|. ``y_sums [PARTS, 2, K]`` are those
+    them. ``dw_absmax [GROUPS]`` are the bits of the largest |D|. ``y_sums [PARTS, 2, K]`` are those
     of y and of y u over parts of the positions, if needed: without a bias and with u linear in W
     the sum of y u is <W, yx>.
     """
@@ -143,6 +173,15 @@ def new_x_absmax(x: Tensor) -> Tensor | None:
     if not configs.float16_terms(x.dtype):
         return None
     return x.new_empty((configs.absmax_programs(x.numel()),), dtype=torch.int32)
+
+
+def new_statistics(x: Tensor, G: Geometry, tiles: int, ranks: bool) -> Statistics:
+    def new(dtype: torch.dtype) -> Tensor:
+        return x.new_empty((G.GROUPS, tiles, x.shape[0] * G.pixels), dtype=dtype)
+
+    top = new(torch.float32) if tiles > 1 else None
+    anti = new(torch.int32) if ranks else None
+    return Statistics(top, new(torch.int32), anti, new(torch.float32))
 
 
 def new_y_sums(x: Tensor, G: Geometry, parts: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -13,8 +15,8 @@ from softhebb_fast.kernels.float16_scale import power_of_two
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.operands import (
     NO_ACTIVITY,
+    CompetitionArgs,
     ForwardState,
-    Rule,
     Tiling,
     WeightUpdate,
     new_dw,
@@ -24,45 +26,46 @@ from softhebb_fast.kernels.sync import is_last
 from softhebb_fast.kernels.tiles import load_patches, u_offsets
 
 
+class PlasticityConstants(NamedTuple):
+    """What ``plasticity_kernel`` is compiled for."""
+
+    BM: int
+    BN: int
+    BP: int
+    SPLITS: int
+    PARTS: int  # of the sums of y
+    ABSMAX_PROGRAMS: int
+
+
 @triton.jit
 def plasticity_kernel(
     x,
-    x1,
-    y,
-    y1,
+    act,
     w,
-    y_sums,
     yx,
     yu,
     x_absmax,
-    split_counters,
-    d,
-    norms,
-    dw_absmax,
+    update,
     M,
-    lebesgue_p,
-    y_inverse,
+    scalars,
     G: tl.constexpr,
-    P: tl.constexpr,
-    LEBESGUE: tl.constexpr,
-    SPLITS: tl.constexpr,
-    PARTS: tl.constexpr,
-    ABSMAX_PROGRAMS: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BP: tl.constexpr,
+    C: tl.constexpr,
+    F: tl.constexpr,
 ):
     """A tile of yx ``[BN, BP]`` over one of SPLITS parts of the positions; the last makes it D.
 
     x and y are one term or the sum of two, see ``activity_kernel``; the product of both second
     terms is as small as what these left out, and left out too. With ``x_absmax`` both are scaled.
 
-    A program leaves its part of the tile in ``yx [SPLITS, K, P]``, that of ``y_sums`` of y u in
-    ``yu [COLUMNS, SPLITS, K]``, and counts itself in ``split_counters``. The one that finds itself
-    the last there sums the parts in their order, which is the same whoever that is: see
-    ``store_dw``.
+    A program leaves its part of the tile in ``yx [SPLITS, K, P]``, that of the sums of y u in ``yu
+    [COLUMNS, SPLITS, K]``, and counts itself in ``split_counters``. The one that finds itself the
+    last there sums the parts in their order, which is the same whoever that is.
     """
-    COLUMNS: tl.constexpr = (P + BP - 1) // BP
+    BM: tl.constexpr = F.BM
+    BN: tl.constexpr = F.BN
+    BP: tl.constexpr = F.BP
+    SPLITS: tl.constexpr = F.SPLITS
+    COLUMNS: tl.constexpr = (G.P + BP - 1) // BP
     i_k = tl.program_id(0) // COLUMNS
     i_p = tl.program_id(0) % COLUMNS
     i_s = tl.program_id(1)
@@ -78,80 +81,84 @@ def plasticity_kernel(
         o_m = tl.multiple_of(i_m, BM) + tl.arange(0, BM)
         m = (o_m < M)[:, None] & m_k[None, :]
         o_y = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-        b_y = tl.load(y + o_y, mask=m, other=0.0)  # [BM, BN]
-        b_x = load_patches(x, i_g, o_m, M, i_p * BP, G, P, BP)  # [BM, BP]
-        if y1 is not None:
-            b_y1 = tl.load(y1 + o_y, mask=m, other=0.0)
-            b_x1 = load_patches(x1, i_g, o_m, M, i_p * BP, G, P, BP)
+        b_y = tl.load(act.y + o_y, mask=m, other=0.0)  # [BM, BN]
+        b_x = load_patches(x, i_g, o_m, M, i_p * BP, G, BP)  # [BM, BP]
+        if act.y1 is not None:
+            b_y1 = tl.load(act.y1 + o_y, mask=m, other=0.0)
+            b_x1 = load_patches(act.x1, i_g, o_m, M, i_p * BP, G, BP)
             b_yx = tl.dot(tl.trans(b_y1), b_x, b_yx)
             b_yx = tl.dot(tl.trans(b_y), b_x1, b_yx)
         b_yx = tl.dot(tl.trans(b_y), b_x, b_yx, input_precision="ieee")
-    o = ((i_s * G.GROUPS + i_g) * G.K + o_k).to(tl.int64) * P
-    tl.store(yx + o[:, None] + o_p[None, :], b_yx, mask=m_k[:, None] & (o_p < P)[None, :])
+    o = ((i_s * G.GROUPS + i_g) * G.K + o_k).to(tl.int64) * G.P
+    tl.store(yx + o[:, None] + o_p[None, :], b_yx, mask=m_k[:, None] & (o_p < G.P)[None, :])
     N: tl.constexpr = G.GROUPS * G.K
-    SHARE: tl.constexpr = (PARTS + SPLITS - 1) // SPLITS
+    SHARE: tl.constexpr = (F.PARTS + SPLITS - 1) // SPLITS
     o = i_g * G.K + o_k
-    b_yu = sum_of_parts(y_sums + N, 2 * N, o, m_k, i_s * SHARE, PARTS, SHARE)
+    b_yu = sum_of_parts(act.y_sums + N, 2 * N, o, m_k, i_s * SHARE, F.PARTS, SHARE)
     last = True
     if SPLITS > 1:
         yu += i_p * SPLITS * N
         tl.store(yu + i_s * N + o, b_yu, mask=m_k)
-        last = is_last(split_counters + i_g * tl.num_programs(0) + tl.program_id(0), SPLITS)
+        last = is_last(act.split_counters + i_g * tl.num_programs(0) + tl.program_id(0), SPLITS)
     else:
         tl.debug_barrier()
     if last:
         if SPLITS > 1:
             b_yu = sum_of_parts(yu, N, o, m_k, 0, SPLITS, SPLITS)
         if x_absmax is not None:
-            _, b_inverse = power_of_two(x_absmax, ABSMAX_PROGRAMS)
+            _, b_inverse = power_of_two(x_absmax, F.ABSMAX_PROGRAMS)
         b_norm = tl.zeros((BN,), tl.float32)
         b_max = tl.zeros((BN,), tl.int32)
         AT_ONCE: tl.constexpr = min(BP, 4096 // BN)
         for i in range(i_p * BP, (i_p + 1) * BP, AT_ONCE):
             o_c = i + tl.arange(0, AT_ONCE)
-            b_d = sum_of_splits(yx, i_g, o_k, o_c, G, P, SPLITS)
+            b_d = sum_of_splits(yx, i_g, o_k, o_c, G, SPLITS)
             if x_absmax is not None:
-                b_d = b_d * y_inverse * b_inverse
-            b_n, b_m = store_dw(d, b_d, b_yu, w, norms, i_g, o_k, o_c, lebesgue_p, G, P, LEBESGUE)
+                b_d = b_d * scalars.y_inverse * b_inverse
+            b_n, b_m = store_dw(update, b_d, b_yu, w, i_g, o_k, o_c, scalars, G, C)
             b_norm += b_n
             b_max = tl.maximum(b_max, b_m)
-        store_norms(norms, b_norm, dw_absmax, b_max, i_g, i_p, o_k, G, COLUMNS)
+        store_norms(update, b_norm, b_max, i_g, i_p, o_k, G, COLUMNS)
 
 
 def plasticity(
     x: Tensor,
     w: Tensor,
-    c: ForwardState,
+    state: ForwardState,
     G: Geometry,
-    rule: Rule,
+    c: CompetitionArgs,
     T: Tiling,
     rated: bool = False,
     biased: bool = False,
 ) -> WeightUpdate:
-    """The change, its positions split over programs: one launch, or two with ``activity``."""
-    M = x.shape[0] * G.pixels
-    a = activity(x, c, G, rule, T, biased) if c.activity is NO_ACTIVITY else c.activity
+    """The update, its positions split over programs: one launch, or two with ``activity``."""
+    M, act = x.shape[0] * G.pixels, state.activity
+    if act is NO_ACTIVITY:
+        act = activity(x, state, G, c, T, biased)
     d, norms, yx = new_dw(x, G, T.splits, T.columns, rated)
-    yu = None
+    update, yu = WeightUpdate(d, norms, act.dw_absmax, act.y_sums), None
     if T.splits > 1:
         yu = x.new_empty((T.columns, T.splits, G.neurons), dtype=torch.float32)
     launch.launch(
         plasticity_kernel,
         (T.rows * T.columns, T.splits, G.GROUPS),
-        (
-            *(x if a.x0 is None else a.x0, a.x1, a.y, a.y1, w, a.y_sums, yx),
-            *(yu, c.x_absmax, a.split_counters, d, norms, a.dw_absmax),
-            *(M, rule.lebesgue_p, 1 / rule.y_scale),
-        ),
-        {
-            "G": G,
-            "P": G.P,
-            "LEBESGUE": rule.lebesgue_p != 2,
-            "SPLITS": T.splits,
-            "PARTS": a.y_sums.shape[0],
-            "ABSMAX_PROGRAMS": c.absmax_programs,
-            **T.config.tiles,
-        },
         T.config,
+        x=x if act.x0 is None else act.x0,
+        act=act._replace(x0=None, dw_absmax=None),
+        w=w,
+        yx=yx,
+        yu=yu,
+        x_absmax=state.x_absmax,
+        update=update._replace(y_sums=None),
+        M=M,
+        scalars=c.scalars,
+        G=G,
+        C=c.flags,
+        F=PlasticityConstants(
+            **T.config.tiles,
+            SPLITS=T.splits,
+            PARTS=act.y_sums.shape[0],
+            ABSMAX_PROGRAMS=state.absmax_programs,
+        ),
     )
-    return WeightUpdate(d, norms, a.dw_absmax, a.y_sums)
+    return update

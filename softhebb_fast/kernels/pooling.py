@@ -82,16 +82,53 @@ def pooling(e: Epilogue, G: Geometry) -> Pooling:
     )
 
 
-class PendingPool(NamedTuple):
-    """What is left to pool: u with its sums over neurons ``[parts, M]``, or a map of blocks."""
+class PoolTensors(NamedTuple):
+    """u with its sums over neurons ``[U_SUMS, M]``, or a map of blocks; and the pooled map."""
 
-    a: Tensor
-    u_sums: Tensor | None
-    out: Tensor
-    positions: int
-    E: Pooling
-    blocks: bool = False
-    parts: int = 1
+    a: Tensor | None = None
+    u_sums: Tensor | None = None
+    out: Tensor | None = None
+
+
+class PoolConstants(NamedTuple):
+    """A tile ``[BY, BX]`` of the pooled map and BN neurons, and what it is made of."""
+
+    BY: int = 1
+    BX: int = 1
+    BN: int = 1
+    BLOCKS: bool = False
+    U_SUMS: int = 1
+
+
+class PendingPool(NamedTuple):
+    """What is left to pool, by ``programs`` programs."""
+
+    tensors: PoolTensors = PoolTensors()
+    E: Pooling | None = None
+    constants: PoolConstants = PoolConstants()
+    positions: int = 0
+    programs: int = 0
+
+
+NO_POOL = PendingPool()
+
+
+def pending(
+    a: Tensor,
+    u_sums: Tensor | None,
+    out: Tensor,
+    positions: int,
+    G: Geometry,
+    E: Pooling,
+    blocks: bool = False,
+    parts: int = 1,
+) -> PendingPool:
+    """Of u and its sums in so many parts, or of ``blocks``."""
+    tile = configs.pool(G, E.OY, E.OX)
+    rows, columns = -(-E.OY // tile["BY"]), -(-E.OX // tile["BX"])
+    programs = out.shape[0] * rows * columns * -(-G.neurons // tile["BN"])
+    constants = PoolConstants(**tile, BLOCKS=blocks, U_SUMS=parts)
+    return PendingPool(PoolTensors(a, u_sums, out), E, constants, positions, programs)
 
 
 def new_map(x: Tensor, G: Geometry, height: int, width: int) -> Tensor:
@@ -107,24 +144,4 @@ def new_blocks(x: Tensor, G: Geometry, E: Pooling) -> tuple[Tensor, PendingPool 
     if E.one_block:
         return out, None
     blocks = x.new_empty((x.shape[0], E.NY, E.NX, G.K), dtype=torch.float32)
-    return blocks, PendingPool(blocks, None, out, x.shape[0] * G.pixels, E.of_blocks(), True)
-
-
-def programs(G: Geometry, p: PendingPool | None) -> int:
-    if p is None:
-        return 0
-    tile = configs.pool(G, p.E.OY, p.E.OX)
-    images = p.out.shape[0]
-    rows, columns = -(-p.E.OY // tile["BY"]), -(-p.E.OX // tile["BX"])
-    return images * rows * columns * -(-G.neurons // tile["BN"])
-
-
-def arguments(p: PendingPool | None) -> tuple:
-    return (None, None, None) if p is None else p[:3]
-
-
-def constants(G: Geometry, p: PendingPool | None) -> dict:
-    if p is None:
-        return {"E": None, "BLOCKS": False, "U_SUMS": 1, "BY": 1, "BX": 1, "BN": 1}
-    tile = configs.pool(G, p.E.OY, p.E.OX)
-    return {"E": p.E, "BLOCKS": p.blocks, "U_SUMS": p.parts, **tile}
+    return blocks, pending(blocks, None, out, x.shape[0] * G.pixels, G, E.of_blocks(), True)

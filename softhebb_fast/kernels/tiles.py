@@ -1,8 +1,9 @@
 """What the kernels share: where a patch lies, which neurons a tile holds, what won there.
 
 Inside kernels b_ is a tile, o_ an offset, m_ a mask, i_ a program index; capitals are constants.
-``G`` is the layer's ``Geometry``. Exponentials are base 2: ``t_log2e = t log2(e)`` and every
-log-sum-exp is in units of log2.
+``G`` is the layer's ``Geometry`` and ``C`` the ``Flags`` of its competition; ``pre``, ``stats``,
+``act`` and ``scalars`` are tuples of ``operands``. Exponentials are base 2: ``t_log2e`` is
+t log2(e), and every log-sum-exp is in units of log2.
 """
 
 from __future__ import annotations
@@ -81,7 +82,6 @@ def load_patches(
     M,
     i_p,
     G: tl.constexpr,
-    P: tl.constexpr,
     BP: tl.constexpr,
 ):
     """Patches ``o_m``, elements from ``i_p`` on: ``[BM, BP]``, zero outside.
@@ -90,6 +90,7 @@ def load_patches(
     of channels has one pixel, which is found once for all of them.
     """
     ALIGNED: tl.constexpr = G.ALIGNED
+    P: tl.constexpr = G.P
     LINE: tl.constexpr = G.CHUNK if G.R * G.S > 1 else P  # elements of one pixel
     if not G.CHANNELS_LAST:
         o_p = i_p + tl.arange(0, BP)[:, None]
@@ -130,20 +131,20 @@ def load_patches(
 
 
 @triton.jit
-def weight_offsets(i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr):
+def weight_offsets(i_g, o_k, o_p, G: tl.constexpr):
     """Offsets and mask of the weights of neurons ``o_k``, elements ``o_p``."""
-    return filter_elements(i_g, o_k[:, None], o_p[None, :], G, P)
+    return filter_elements(i_g, o_k[:, None], o_p[None, :], G)
 
 
 @triton.jit
-def filter_elements(i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr):
+def filter_elements(i_g, o_k, o_p, G: tl.constexpr):
     """As ``weight_offsets``; neurons and elements broadcast."""
-    m = (o_k < G.K) & (o_p < P)
+    m = (o_k < G.K) & (o_p < G.P)
     o_k = i_g * G.K + o_k
     if G.WIDE:
         o_k = o_k.to(tl.int64)
     if G.WEIGHT_LINEAR:
-        o = o_k * P + o_p
+        o = o_k * G.P + o_p
     else:
         o_c, o_r, o_s = taps(o_p, G)
         o = o_k * G.WK + (o_c * G.WC + o_r * G.WR + o_s * G.WS)
@@ -151,9 +152,7 @@ def filter_elements(i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr):
 
 
 @triton.jit
-def load_filters(
-    w, i_g, o_k, i_p, G: tl.constexpr, P: tl.constexpr, BP: tl.constexpr, TURNED: tl.constexpr
-):
+def load_filters(w, i_g, o_k, i_p, G: tl.constexpr, BP: tl.constexpr, TURNED: tl.constexpr):
     """Filters ``o_k``, elements from ``i_p`` on: ``[BN, BP]``.
 
     TURNED is for a product without matrix units: its lanes read neighbouring neurons out of shared
@@ -161,20 +160,20 @@ def load_filters(
     """
     if TURNED:
         o_p = i_p + tl.arange(0, BP // 8)[:, None, None] * 8 + tl.arange(0, 8)[None, :, None]
-        o, m = filter_elements(i_g, o_k[None, None, :], o_p, G, P)
+        o, m = filter_elements(i_g, o_k[None, None, :], o_p, G)
         o = tl.max_contiguous(o, [1, 1, 1])
         b_w = tl.load(w + o, mask=m, other=0.0)  # [BP / 8, 8, BN]
         b_w = tl.trans(tl.reshape(b_w, (BP, o_k.shape[0])))
     else:
-        o, m = weight_offsets(i_g, o_k, i_p + tl.arange(0, BP), G, P)
+        o, m = weight_offsets(i_g, o_k, i_p + tl.arange(0, BP), G)
         b_w = tl.load(w + o, mask=m, other=0.0)
     return b_w
 
 
 @triton.jit
-def contiguous_offsets(i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr):
+def contiguous_offsets(i_g, o_k, o_p, G: tl.constexpr):
     """Offsets as ``weight_offsets`` in a contiguous tensor of the weight's shape."""
-    o_n = ((i_g * G.K + o_k).to(tl.int64) * P)[:, None]
+    o_n = ((i_g * G.K + o_k).to(tl.int64) * G.P)[:, None]
     if G.CHANNELS_LAST:
         o_c, o_r, o_s = taps(o_p, G)
         o = o_n + ((o_c * G.R + o_r) * G.S + o_s)[None, :]
@@ -184,9 +183,9 @@ def contiguous_offsets(i_g, o_k, o_p, G: tl.constexpr, P: tl.constexpr):
 
 
 @triton.jit
-def lebesgue(b_w, lebesgue_p, LEBESGUE: tl.constexpr):
-    """``sign(W) |W|^(p - 1)``; W itself where LEBESGUE is false."""
-    if LEBESGUE:
+def lebesgue(b_w, lebesgue_p, C: tl.constexpr):
+    """``sign(W) |W|^(p - 1)``, which is W itself for p = 2."""
+    if C.LEBESGUE:
         b_w = b_w.to(tl.float32)
         b_a = tl.abs(b_w)
         b_e = tl.exp2((lebesgue_p - 1) * tl.log2(tl.where(b_a > 0, b_a, 1.0)))
@@ -209,26 +208,33 @@ def u_offsets(i_g, o_m, o_k, G: tl.constexpr):
 
 
 @triton.jit
-def load_u(u, u_low, o, m, other, LAST: tl.constexpr = False):
+def load_u(pre, o, m, other, LAST: tl.constexpr = False):
     """u in float32: the tensor itself, and for 16-bit types what its rounding left over.
 
     LAST is for who reads it last: the cache may forget it at once.
     """
     POLICY: tl.constexpr = "evict_first" if LAST else ""
-    b_u = tl.load(u + o, mask=m, other=other, eviction_policy=POLICY).to(tl.float32)
-    if u_low is not None:
-        b_u += tl.load(u_low + o, mask=m, other=0.0, eviction_policy=POLICY).to(tl.float32)
+    b_u = tl.load(pre.u + o, mask=m, other=other, eviction_policy=POLICY).to(tl.float32)
+    if pre.u_low is not None:
+        b_u += tl.load(pre.u_low + o, mask=m, other=0.0, eviction_policy=POLICY).to(tl.float32)
     return b_u
 
 
 @triton.jit
-def store_u(u, u_low, o, m, b_u, LAST: tl.constexpr = False):
+def store_u(pre, o, m, b_u, LAST: tl.constexpr = False):
     """With LAST nobody is to read u soon: the cache may forget it at once."""
     POLICY: tl.constexpr = "evict_first" if LAST else ""
-    b_h = b_u.to(u.dtype.element_ty)
-    tl.store(u + o, b_h, mask=m, eviction_policy=POLICY)
-    if u_low is not None:
-        tl.store(u_low + o, (b_u - b_h.to(tl.float32)).to(u.dtype.element_ty), mask=m)
+    b_h = b_u.to(pre.u.dtype.element_ty)
+    tl.store(pre.u + o, b_h, mask=m, eviction_policy=POLICY)
+    if pre.u_low is not None:
+        tl.store(pre.u_low + o, (b_u - b_h.to(tl.float32)).to(pre.u.dtype.element_ty), mask=m)
+
+
+@triton.jit
+def store_u_sums(pre, b_u, m_k, o, m):
+    """The sums of u over the neurons of a tile, if they are asked for."""
+    if pre.u_sums is not None:
+        tl.store(pre.u_sums + o, tl.sum(tl.where(m_k, b_u, 0.0), axis=1), mask=m)
 
 
 @triton.jit
@@ -240,7 +246,7 @@ def statistics(b_u, t_log2e):
 
 
 @triton.jit
-def load_statistics(top, win, lse, i_g, o_m, M, TILES: tl.constexpr, HARD: tl.constexpr):
+def load_statistics(stats, i_g, o_m, M, TILES: tl.constexpr, C: tl.constexpr):
     """Winner and log-sum-exp of positions ``o_m``, merged over the TILES of neurons.
 
     Positions past the end have the winner -1 and the log-sum-exp inf, and so y = 0.
@@ -249,19 +255,19 @@ def load_statistics(top, win, lse, i_g, o_m, M, TILES: tl.constexpr, HARD: tl.co
     o = i_g * TILES * M + o_m
     b_lse = tl.zeros(o_m.shape, tl.float32)
     if TILES == 1:
-        b_win = tl.load(win + o, mask=m_m, other=-1)
-        if not HARD:
-            b_lse = tl.load(lse + o, mask=m_m, other=float("inf"))
+        b_win = tl.load(stats.win + o, mask=m_m, other=-1)
+        if C.SOFT:
+            b_lse = tl.load(stats.lse + o, mask=m_m, other=float("inf"))
     else:
         o_t = tl.arange(0, triton.next_power_of_2(TILES))[:, None]
         o = o[None, :] + o_t * M
         m = (o_t < TILES) & m_m[None, :]
-        b_t = tl.load(top + o, mask=m, other=-float("inf"))
-        b_w = tl.load(win + o, mask=m, other=2147483647)
+        b_t = tl.load(stats.top + o, mask=m, other=-float("inf"))
+        b_w = tl.load(stats.win + o, mask=m, other=2147483647)
         m_top = b_t == tl.max(b_t, axis=0)[None, :]
         b_win = tl.where(m_m, tl.min(tl.where(m_top, b_w, 2147483647), axis=0), -1)
-        if not HARD:
-            b_l = tl.load(lse + o, mask=m, other=-float("inf"))
+        if C.SOFT:
+            b_l = tl.load(stats.lse + o, mask=m, other=-float("inf"))
             b_big = tl.where(m_m, tl.max(b_l, axis=0), 0.0)
             b_sum = tl.sum(tl.exp2(b_l - b_big[None, :]), axis=0)
             b_lse = tl.where(m_m, b_big + tl.log2(b_sum), float("inf"))
@@ -269,17 +275,14 @@ def load_statistics(top, win, lse, i_g, o_m, M, TILES: tl.constexpr, HARD: tl.co
 
 
 @triton.jit
-def competition(
-    b_u, m_win, m_anti, b_lse, t_log2e, delta, WTA: tl.constexpr, OVERWRITE: tl.constexpr
-):
+def competition(b_u, m_win, m_anti, b_lse, scalars, C: tl.constexpr):
     """The competition variable y; everything broadcasts. ``b_u`` matters to soft ones only."""
-    if WTA == "soft":
-        b_y = tl.exp2(b_u * t_log2e - b_lse)
-    elif WTA == "soft_anti":
-        b_e = tl.exp2(b_u * t_log2e - b_lse)
-        b_y = tl.where(m_win, b_e, -b_e)
+    if C.SOFT:
+        b_y = tl.exp2(b_u * scalars.t_log2e - b_lse)
+        if C.ANTI:
+            b_y = tl.where(m_win, b_y, -b_y)
     else:
         b_y = tl.where(m_win, 1.0, 0.0)
-        if WTA == "hard_anti":
-            b_y = tl.where(m_anti, -delta if OVERWRITE else b_y - delta, b_y)
+        if C.ANTI:
+            b_y = tl.where(m_anti, -scalars.delta if C.OVERWRITE else b_y - scalars.delta, b_y)
     return b_y

@@ -11,6 +11,7 @@ from softhebb_fast.functional import Epilogue
 from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
+from softhebb_fast.nn.normalise import normalised
 
 
 class Block(nn.Module):
@@ -32,8 +33,7 @@ class Block(nn.Module):
         self.norm, self.layer, self.activation, self.pool = norm, layer, activation, pool
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.norm is not None:
-            x = self.norm(x)
+        x = self.normalised(x)
         epilogue = self._epilogue()
         if epilogue is not None and _fuses(self.layer, x):
             return _fused(self.layer, x, epilogue)
@@ -41,6 +41,10 @@ class Block(nn.Module):
             if part is not None:
                 x = part(x)
         return _keep_layout(x)
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """``norm(x)``, or x itself without one."""
+        return x if self.norm is None else normalised(self.norm, x)
 
     def _tail(self) -> tuple[nn.Module | None, nn.Module | None]:
         """Activation and pool, in the order that is cheaper where both give the same bits."""

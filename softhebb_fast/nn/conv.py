@@ -50,10 +50,10 @@ class SoftHebbConv2d(HebbianLayer):
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = CONVOLUTION.stride,
-        padding: int | tuple[int, int] = CONVOLUTION.padding,
-        dilation: int | tuple[int, int] = CONVOLUTION.dilation,
-        groups: int = CONVOLUTION.groups,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
         t_invert: float = COMPETITION.t_invert,
         *,
         padding_mode: str = CONVOLUTION.padding_mode,
@@ -118,15 +118,11 @@ class SoftHebbConv2d(HebbianLayer):
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         check_conv2d(x, weight, bias, self.convolution)
-        u = F.conv2d(
-            pad(x, self.padding, self.padding_mode),
-            lebesgue_weight(weight, self.lebesgue_p),
-            bias,
-            self.stride,
-            0,
-            self.dilation,
-            self.groups,
-        )
+        padding = self.padding if self.padding_mode == "zeros" else (0, 0)
+        if padding != self.padding:
+            x = pad(x, self.padding, self.padding_mode)
+        weight = lebesgue_weight(weight, self.lebesgue_p)
+        u = F.conv2d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
         return F.relu(u - u.mean(dim=1, keepdim=True)) if self.pre_triangle else u
 
     def extra_repr(self) -> str:
@@ -178,3 +174,7 @@ class SoftHebbConv1d(SoftHebbConv2d):
         if x.dim() != 3:
             raise ValueError(f"x must be [B, C, L]; got {tuple(x.shape)}")
         return super().forward(x.unsqueeze(2)).squeeze(2)
+
+    def hebbian_update(self, x: Tensor) -> SoftHebbOutput:
+        out = super().hebbian_update(x.unsqueeze(2))
+        return out._replace(u=out.u.squeeze(2))

@@ -110,6 +110,11 @@ class HebbianLayer(nn.Module):
         """The arguments of the layer's function that say how it computes."""
         return {**self.competition._asdict(), "backend": self.backend}
 
+    @torch.no_grad()
+    def hebbian_update(self, x: Tensor) -> SoftHebbOutput:
+        """u of ``x`` and the update that it asks for, in any mode; changes nothing."""
+        return self._hebbian(x, *self.detached())
+
     @property
     def learns(self) -> bool:
         """Whether a forward learns: in training mode, unless the weight is frozen."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from operator import methodcaller
 from typing import Any
 
 import torch
@@ -103,10 +102,10 @@ class BackpropTrainer(Loop):
         self.train_set = config.prepared(images)
         self.test_set = config.prepared(self.test_set)
 
-    def _stages(self) -> list[Callable[[Loop], Stage]]:
-        return [methodcaller("_backprop")]
+    def _planned(self) -> list[str]:
+        return [BackpropStage.phase]
 
-    def _backprop(self) -> Stage:
+    def _make(self, planned: str) -> Stage:
         inputs = BatchSource(self.train_set, [], self.config.augmentation())
         return BackpropStage(self.net, inputs, self.test_set, self.config)
 

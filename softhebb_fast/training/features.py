@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,14 @@ class FeatureSet:
 
 
 Samples = ImageSet | FeatureSet
+
+
+class CachedFeatures(NamedTuple):
+    """Features of images after so many blocks."""
+
+    images: ImageSet
+    depth: int
+    features: FeatureSet
 
 
 def feature_bytes(source: Samples, blocks: list[nn.Module], dtype: torch.dtype) -> int:

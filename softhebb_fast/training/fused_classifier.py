@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._prims_common import suggest_memory_format
 
 from softhebb_fast.backends import serves
 from softhebb_fast.models import SoftHebbNet
@@ -188,8 +189,8 @@ def _rows(images: Tensor) -> Tensor:
 
 
 def _as_they_lie(images: Tensor, tensor: Tensor) -> Tensor:
-    last = images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last)
-    return tensor.movedim(1, -1) if last and not images.is_contiguous() else tensor
+    last = suggest_memory_format(images) == torch.channels_last
+    return tensor.movedim(1, -1) if last else tensor
 
 
 def _seed(seed: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Loop:
         self.elapsed = 0.0
         self._stage_state: dict[str, Any] | None = None
         self.symmetry = SymmetryRecorder(self.net, config.symmetry_steps)
-        self._plan = self._stages()
+        self._plan = self._planned()
         writable_folder(self.out)
         if saved is None:
             write_config(self.out, config, self.root)
@@ -118,13 +118,8 @@ class Loop:
             return self.summary()
 
     def summary(self) -> dict[str, Any]:
-        """The last test accuracy and loss, and the seconds taken."""
-        last = next((row for row in reversed(self.rows) if "test_accuracy" in row), {})
-        return {
-            "test_accuracy": last.get("test_accuracy"),
-            "test_loss": last.get("test_loss"),
-            "seconds": self.elapsed,
-        }
+        """The last test accuracy and loss, each layer's last figures, and the seconds taken."""
+        return {**metrics.last_figures(self.rows), "seconds": self.elapsed}
 
     def _check(self, device: torch.device) -> None:
         """Raise where the configuration cannot be had on ``device``."""
@@ -138,12 +133,12 @@ class Loop:
         self.train_set: ImageSet = load(self.config.dataset, "train", **options)
         self.test_set: ImageSet = load(self.config.dataset, "test", **options)
 
-    def _stages(self) -> list[Callable[[Loop], Stage]]:
-        """One function a stage, which makes the stage when its turn comes.
+    def _planned(self) -> Sequence[Any]:
+        """The stages of the run, in values that do not hold them."""
+        raise NotImplementedError
 
-        They are given the run and do not hold it: a run that held itself would keep its features
-        until the garbage collector came by.
-        """
+    def _make(self, planned: Any) -> Stage:
+        """The stage that a value of the plan stands for, when its turn comes."""
         raise NotImplementedError
 
     def _order(self, samples: int) -> torch.Tensor:
@@ -152,7 +147,7 @@ class Loop:
 
     def _run_stages(self) -> None:
         while self.stage_number < len(self._plan):
-            stage = self._plan[self.stage_number](self)
+            stage = self._make(self._plan[self.stage_number])
             if self._stage_state is not None:
                 stage.load_state_dict(self._stage_state)
                 checkpoint.restore_rng(self._rng)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from softhebb_fast import files
+from softhebb_fast.backends import serves
 from softhebb_fast.functional import competition_statistics
 from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import evaluation_mode
+from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.reference import winners
 
 FILE = "metrics.csv"
@@ -44,6 +46,14 @@ def classifier_rows(rows: list[MetricsRow]) -> list[MetricsRow]:
     return [row for row in rows if row["phase"] in phases and "layer" not in row]
 
 
+def last_figures(rows: list[MetricsRow]) -> dict[str, Any]:
+    """The last test accuracy and loss, None without a test, and each layer's last figures."""
+    last = next((row for row in reversed(rows) if "test_accuracy" in row), {})
+    layers = {row["layer"]: row for row in rows if "layer" in row}
+    tested = {name: last.get(name) for name in ("test_accuracy", "test_loss")}
+    return {**tested, "layers": list(layers.values())}
+
+
 @torch.no_grad()
 def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
     """The state of a Hebbian block, measured on one batch ``x`` in evaluation mode.
@@ -54,7 +64,7 @@ def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
     """
     layer = block.layer
     with evaluation_mode(block):
-        u = layer(x if block.norm is None else block.norm(x))
+        u = _pre_activations(layer, block.normalised(x))
     groups = getattr(layer, "groups", 1)
     options = {"groups": groups, "tie_rule": layer.tie_rule}
     statistics = competition_statistics(u, layer.t_invert, layer.wta, **options)
@@ -66,6 +76,13 @@ def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
         "winner_entropy": _entropy(_wins(u, groups, layer.tie_rule)),
         "distinct_filters": distinct_filters(layer.weight),
     }
+
+
+def _pre_activations(layer: HebbianLayer, x: Tensor) -> Tensor:
+    """``layer(x)``; on a GPU by the kernels that the run uses, as cuDNN takes seconds to load."""
+    if serves("triton", layer.backend, x.device):
+        return layer.hebbian_update(x).u
+    return layer(x)
 
 
 def _wins(u: Tensor, groups: int, tie_rule: str) -> Tensor:

@@ -152,7 +152,7 @@ class HebbianStage(Stage):
         first, last = self.trained[0], self.trained[-1]
         x = features([*self.inputs.below, *self.net.blocks[first:last]], x)
         top = self.net.blocks[last]
-        top.layer(x if top.norm is None else top.norm(x))
+        top.layer(top.normalised(x))
 
     def record(self, epoch: float) -> list[MetricsRow]:
         return layer_rows(self.net, self.sample, self.trained, self.phase, epoch)

@@ -15,8 +15,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from softhebb_fast.data import batches
+from softhebb_fast.data import ImageSet, batches
+from softhebb_fast.ops.gather import gather
 from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
+from softhebb_fast.training.features import Samples
 from softhebb_fast.training.fused_classifier import ClassifierStage, ClassifierSteps
 from softhebb_fast.training.stages import Stage
 
@@ -95,7 +97,7 @@ class GraphSteps(EagerSteps):
         device = stage.inputs.source.device
         self.say, self.recorder = say, recorder or GraphCapture(device)
         self.order = torch.empty(len(stage.inputs.source), dtype=torch.int64, device=device)
-        self.window = torch.arange(stage.batch_size, device=device)
+        self.constants = _constants(stage.inputs.source)
         self.position = torch.zeros((), dtype=torch.int64, device=device)
         self.launched, self.failed = 0, False
         self.rates: tuple[float, ...] = ()
@@ -120,10 +122,10 @@ class GraphSteps(EagerSteps):
 
     def work(self, steps: int = 1) -> None:
         """What a graph holds: learn from the batches from ``position`` on, and move on."""
-        size = self.stage.batch_size
+        size, source = self.stage.batch_size, self.stage.inputs.source
         for i in range(steps):
-            index = self.order.index_select(0, self.position + (self.window + i * size))
-            self.stage.learn(*self.stage.inputs.source.batch(index))
+            rows = source.images, source.labels, self.order, self.position, *self.constants
+            self.stage.learn(*gather(*rows, i * size, size))
         self.position += steps * size
 
     def _advance(self, most: int) -> int:
@@ -144,3 +146,10 @@ class GraphSteps(EagerSteps):
                 return self._advance(most)
         self.replays[steps]()
         return steps
+
+
+def _constants(source: Samples) -> tuple[Tensor | None, Tensor | None]:
+    """Mean and std of the source's images as tensors on its device, if it has them."""
+    if not isinstance(source, ImageSet) or source.mean is None:
+        return None, None
+    return tuple(torch.tensor(v, device=source.device) for v in (source.mean, source.std))

@@ -10,7 +10,7 @@ from softhebb_fast.cli.memory import keep_freed_memory
 ROUNDS, MIB = 25, (24, 24, 24, 6)
 FAULTS = f"""
 import resource, torch
-from softhebb_fast.memory import keep_freed_memory
+from softhebb_fast.cli.memory import keep_freed_memory
 assert keep_freed_memory({{}})
 for i in range(5 + {ROUNDS}):
     if i == 5:

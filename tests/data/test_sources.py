@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softhebb_fast.data import data_root, load, sources
+from softhebb_fast.data import data_root, load, sets, sources
 from tests.data.writers import (
     IDX_IMAGES,
     IDX_LABELS,
@@ -66,7 +66,7 @@ def test_a_given_root_decides_alone(tmp_path):
 
 
 def test_embedded_mnist_is_canonical():
-    for address, md5 in sources.SOURCES["mnist"].downloads:
+    for address, md5 in sets.DATA_SETS["mnist"].downloads:
         content = (EMBEDDED / "MNIST/raw" / address.rsplit("/", 1)[1]).read_bytes()
         assert hashlib.md5(content).hexdigest() == md5
 
@@ -103,8 +103,8 @@ def serve(monkeypatch, name: str, server, files: dict[str, bytes], **changes) ->
     for file, content in files.items():
         (folder / file).write_bytes(content)
         downloads.append((address + file, hashlib.md5(content).hexdigest()))
-    source = replace(sources.SOURCES[name], downloads=tuple(downloads), **changes)
-    monkeypatch.setitem(sources.SOURCES, name, source)
+    source = replace(sets.DATA_SETS[name], downloads=tuple(downloads), **changes)
+    monkeypatch.setitem(sets.DATA_SETS, name, source)
 
 
 def archive(folder: Path, name: str) -> bytes:

@@ -63,10 +63,10 @@ def fuse_activity(monkeypatch):
     monkeypatch.setattr(configs, "processors", lambda device: 132)
     waiting = []
 
-    def launched(*given):
-        row_counters = Launch(*given).named.get("row_counters")
+    def launched(*to, **arguments):
+        row_counters = Launch(*to, arguments).named.get("row_counters")
         waiting.append(row_counters is not None)
-        in_turn(row_counters, lambda: straight(*given))
+        in_turn(row_counters, lambda: straight(*to, **arguments))
 
     straight = launch.launch
     monkeypatch.setattr(launch, "launch", launched)
@@ -130,7 +130,7 @@ def test_many_small_tiles_and_splits(wta, layout, precision, monkeypatch):
     ("wta", "numbers"),
     [("soft", "ieee"), ("hard", "ieee"), ("soft_anti", "tf32x3"), ("soft_anti", "bfloat16")],
 )
-@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("u_in_registers", [True, False])
 def test_y_at_once(wta, numbers, u_in_registers, monkeypatch):
     """Of two groups, of several tiles each, whose positions are no multiple of the tile's."""
     dtype = torch.bfloat16 if numbers == "bfloat16" else torch.float32
@@ -138,7 +138,7 @@ def test_y_at_once(wta, numbers, u_in_registers, monkeypatch):
     monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
     tile = configs.Config(16, 16 if u_in_registers else 64, 16, 4, 1)
     monkeypatch.setattr(configs, "forward", lambda *_: tile)
-    monkeypatch.setattr(configs, "held", lambda *_: u_in_registers)
+    monkeypatch.setattr(configs, "u_in_registers", lambda *_: u_in_registers)
     monkeypatch.setattr(configs, "splits", lambda G, M, config: 2)
     w = (66 if u_in_registers else 140, 24, 1, 2)
     case = Case((1, 48, 5, 3), w, {"wta": wta, "groups": 2}, True, "channels_last")

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from softhebb_fast.data import permutation
 from softhebb_fast.kernels import classifier
 from softhebb_fast.kernels.batch_norm import batch_norm
+from softhebb_fast.kernels.gather import gather
 from softhebb_fast.models import build
+from softhebb_fast.ops.gather import _plain as plain
 from softhebb_fast.presets import parse_network
 from softhebb_fast.training.capture import GraphCapture
 from softhebb_fast.training.features import FeatureSet
@@ -30,8 +32,9 @@ SIZES = [  # members, images, features, classes, batch
 
 
 def given(members, images, features, classes, dtype=torch.float32):
+    """Features are views of larger rows, as those that took the place of others are."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(members, images, features, generator=generator).to(dtype)
+    x = torch.rand(members, images, features + 3, generator=generator).to(dtype)[..., :-3]
     labels = torch.randint(classes, (images,), generator=generator)
     order = torch.stack([torch.randperm(images, generator=generator) for _ in range(members)])
     weight = torch.randn(members, classes, features, generator=generator) / features**0.5
@@ -207,3 +210,33 @@ def test_a_capture_that_fails_is_said_and_all_steps_are_launched():
         "the steps of classifier are launched one by one, not replayed from a CUDA graph: their "
         "capture failed (not permitted)"
     ]
+
+
+GATHERED = {
+    "bytes": (torch.randint(256, (9, 3, 5, 4), dtype=torch.uint8), False),
+    "grey bytes": (torch.randint(256, (9, 1, 5, 4), dtype=torch.uint8), False),
+    "normalised": (torch.randint(256, (9, 3, 5, 4), dtype=torch.uint8), True),
+    "features": (torch.randn(9, 20, 5, 4), False),
+    "channels last": (torch.randn(9, 20, 5, 4).to(memory_format=torch.channels_last), False),
+    "bfloat16": (torch.randn(9, 7, 3, 3).bfloat16(), False),
+    "in place of others": (
+        torch.randn(9, 1000).as_strided((9, 20, 5, 4), (1000, 1, 80, 20)),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GATHERED)
+def test_a_gathered_batch_has_the_bits_of_the_plain_one(name):
+    images, normalised = GATHERED[name]
+    constants = (torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.7]))
+    labels, order = torch.arange(9) * 7, torch.randperm(9)
+    rest = (order, torch.tensor(2), *(constants if normalised else (None, None)), 1, 4)
+    x, y = gather(images, labels, *rest)
+    wanted, wanted_y = plain(images, labels, *rest)
+    assert torch.equal(x, wanted)
+    if images.dtype == torch.uint8:
+        wanted = wanted.to(memory_format=torch.channels_last)
+    assert x.stride() == wanted.stride()
+    assert torch.equal(y, wanted_y)
+    assert torch.equal(y, labels[order[3:7]])

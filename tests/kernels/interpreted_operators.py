@@ -45,9 +45,9 @@ def _interpreter_apart(monkeypatch):
     """What surrounds a launch is held to be capturable; the interpreter itself reads values."""
     interpret = launch.launch
 
-    def apart(*args):
+    def apart(*to, **arguments):
         with _disable_current_modes():
-            interpret(*args)
+            interpret(*to, **arguments)
 
     monkeypatch.setattr(launch, "launch", apart)
 

@@ -20,6 +20,7 @@ from softhebb_fast.kernels import autotune, configs, launch
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.geometry import conv2d_geometry
 from softhebb_fast.kernels.measurements import Measurements
+from softhebb_fast.options import Convolution
 from tests.by_keyword import kernels
 
 CHOICE = {"forward": Config(64, 128, 32, 4, 3), "one_pass": None}
@@ -34,7 +35,7 @@ def _tf32_on_hopper(monkeypatch):
 
 def layer(neurons: int, channels: int, size: int):
     x, weight = torch.empty(10, channels, size, size), torch.empty(neurons, channels, 3, 3)
-    return x, conv2d_geometry(x, weight, (1, 1), (1, 1), (1, 1), 1, "reflect")
+    return x, conv2d_geometry(x, weight, Convolution(padding=(1, 1)))
 
 
 def measured(x, G, times) -> tuple[dict, list[dict]]:
@@ -127,7 +128,7 @@ def test_a_measurement_holds_for_sizes_of_the_same_power_of_two():
 def launches(monkeypatch) -> list[tuple[str, Config]]:
     made = []
     monkeypatch.setattr(
-        launch, "launch", lambda kernel, *given: made.append((kernel.__name__, given[-1]))
+        launch, "launch", lambda kernel, grid, config, **_: made.append((kernel.__name__, config))
     )
     return made
 

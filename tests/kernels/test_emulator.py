@@ -155,7 +155,7 @@ def test_a_tensor_one_element_short_faults(shortened, name, number, target):
     tried, passed = shortened(target, precision, lambda: kernels.conv2d(x, w, bias, **options))
     assert len(tried) == number
     # of ``sums`` apply reads the first half alone, for a bias
-    assert passed == ([("apply", "sums")] if bias is not None else [])
+    assert passed == ([("apply", "y_sums")] if bias is not None else [])
 
 
 MUTATIONS = {

@@ -96,7 +96,9 @@ def launches(monkeypatch) -> list[str]:
     """The kernels that would have been launched, in their order."""
     names = []
     monkeypatch.setattr(
-        launch, "launch", lambda kernel, *_: names.append(kernel.__name__.removesuffix("_kernel"))
+        launch,
+        "launch",
+        lambda kernel, *_, **__: names.append(kernel.__name__.removesuffix("_kernel")),
     )
     return names
 
@@ -147,9 +149,7 @@ def test_products_are_taken_as_torch_takes_its_own_unless_named(name, monkeypatc
     """In every launch of the operator that multiplies."""
     tensors, options = arguments(name, CASES["channels_last"], torch.float32)
     taken = []
-    monkeypatch.setattr(
-        launch, "launch", lambda kernel, grid, args, constants, config: taken.append(constants)
-    )
+    monkeypatch.setattr(launch, "launch", lambda kernel, grid, config, F=None, **_: taken.append(F))
     monkeypatch.setattr(configs, "architecture", lambda device: 90)
     settings = {"conv2d": "tf32", "linear": "tf32x3"}  # two that the default is not
     monkeypatch.setattr(precision, "of_torch", settings.get)
@@ -160,7 +160,7 @@ def test_products_are_taken_as_torch_takes_its_own_unless_named(name, monkeypatc
         with fake_cuda():
             in_order = [options[a.name] for a in operator(name)._schema.arguments[3:]]
             schema.on("softhebb_fast.kernels", name)(*pretend(tensors), *in_order)
-        return {constants["PRECISION"] for constants in taken if "PRECISION" in constants}
+        return {F.PRECISION for F in taken if hasattr(F, "PRECISION")}
 
     assert found() == {settings["linear" if name.startswith("linear") else "conv2d"]}
     monkeypatch.setenv(precision.VARIABLE, "ieee")

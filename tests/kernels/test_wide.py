@@ -10,6 +10,7 @@ pytest.importorskip("triton")
 
 from benchmarks.gpu.offline import launches_go_to
 from softhebb_fast.kernels.geometry import conv2d_geometry
+from softhebb_fast.options import CONVOLUTION
 from tests.by_keyword import kernels, reference
 from tests.kernels.cases import CASES, POOLS, Case
 from tests.tolerances import assert_close, assert_outputs_close, tolerance
@@ -19,7 +20,7 @@ BYTES = 4
 
 
 def geometry(x, weight):
-    return conv2d_geometry(x, weight, (1, 1), (0, 0), (1, 1), 1, "zeros")
+    return conv2d_geometry(x, weight, CONVOLUTION)
 
 
 @pytest.mark.parametrize(("last", "wide"), [(2**31 - 2, False), (2**31, True)])

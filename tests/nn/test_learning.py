@@ -184,3 +184,18 @@ def test_a_bias_may_be_frozen_alone(kind):
         assert torch.equal(layer.bias, bias)
         assert layer.bias.grad is None
         assert moved(layer, weight) if options else layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_update_that_is_only_asked_for_changes_nothing(kind, training):
+    layer, x = make(kind, bias=True, **IN_PLACE).train(training), batch(kind)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    out = layer.hebbian_update(x)
+    assert_close(out.u, product(layer, x, layer.weight), TOLERANCES["float32_u"])
+    assert out.u.shape == copy.deepcopy(layer).eval()(x).shape
+    assert layer.weight.grad is None
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, before[name])
+    layer.train()(x)
+    functional.hebbian_step_(before["weight"], out.delta_w, layer.lr, layer.lr_power)
+    assert_close(layer.weight, before["weight"], TOLERANCES["float32_u"])

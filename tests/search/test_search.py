@@ -144,7 +144,7 @@ def test_spaces_are_narrowed():
     ],
 )
 def test_inits_are_written_as_the_command_takes_them(init):
-    assert cli.parse_init(init_option(init)) == init
+    assert parse_init(init_option(init)) == init
 
 
 def test_trials_are_judged_by_images_they_have_not_seen(root, tmp_path):

@@ -208,8 +208,8 @@ DRIVER = """
 import sys
 from pathlib import Path
 import torch
-from softhebb_fast.config import RunConfig
-from softhebb_fast.training import Trainer
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.trainer import Trainer
 
 torch.set_flush_denormal(True)
 out, root, config = Path(sys.argv[1]), sys.argv[2], eval(sys.argv[3])

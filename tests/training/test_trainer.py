@@ -16,8 +16,7 @@ import torch
 from softhebb_fast.data import load, permutation, sources
 from softhebb_fast.models import build
 from softhebb_fast.presets import Preset, get_preset
-from softhebb_fast.training import checkpoint, loop, metrics
-from softhebb_fast.training import trainer as trainer_module
+from softhebb_fast.training import checkpoint, inputs, loop, metrics
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import load_run
@@ -534,14 +533,14 @@ def test_images_that_are_too_small(tmp_path, root):
 
 def test_features_take_the_place_of_those_below(tmp_path, root, monkeypatch):
     """With the same bits as if they were computed from the images."""
-    kept, cache = [], trainer_module.cache_features
+    kept, cache = [], inputs.cache_features
 
     def watched_cache(source, blocks, dtype, on_batch, *, in_place=False):
         found = cache(source, blocks, dtype, on_batch, in_place=in_place)
         kept.append((in_place, found.images.data_ptr(), found.images.clone()))
         return found
 
-    monkeypatch.setattr(trainer_module, "cache_features", watched_cache)
+    monkeypatch.setattr(inputs, "cache_features", watched_cache)
     run = trainer(tmp_path, root)
     run.run()
     (fresh, place, _), (reused, same_place, features), (test, _, _) = kept
@@ -555,14 +554,14 @@ def test_features_take_the_place_of_those_below(tmp_path, root, monkeypatch):
 @pytest.mark.parametrize("stops", [False, True])
 def test_a_run_that_is_over_leaves_no_features_behind(tmp_path, root, monkeypatch, mode, stops):
     """They may be most of the memory: the next run must not wait for the garbage collector."""
-    left, cache = [], trainer_module.cache_features
+    left, cache = [], inputs.cache_features
 
     def watched_cache(*arguments, **options):
         found = cache(*arguments, **options)
         left.append(weakref.ref(found))
         return found
 
-    monkeypatch.setattr(trainer_module, "cache_features", watched_cache)
+    monkeypatch.setattr(inputs, "cache_features", watched_cache)
     # With its first optimizer torch imports its compiler, and an error caught there holds frames.
     torch.optim.Adam([torch.zeros(1)])
     run = trainer(tmp_path, root, mode=mode)
@@ -581,12 +580,12 @@ def test_a_run_that_is_over_leaves_no_features_behind(tmp_path, root, monkeypatc
 
 
 def test_narrow_features_are_computed_from_the_images(tmp_path, root, monkeypatch):
-    seen, cache = [], trainer_module.cache_features
+    seen, cache = [], inputs.cache_features
 
     def watched_cache(*arguments, in_place=False):
         seen.append(in_place)
         return cache(*arguments, in_place=in_place)
 
-    monkeypatch.setattr(trainer_module, "cache_features", watched_cache)
+    monkeypatch.setattr(inputs, "cache_features", watched_cache)
     trainer(tmp_path, root, cache_dtype="bfloat16").run()
     assert seen == [False, False, False]

@@ -83,13 +83,17 @@ EXPERIMENT = Experiment(
     "breakers",
     "Past ZerO: what breaks the symmetry",
     "this project; published beside it is the best ZerO of Le, Xu, Zhuang on that data",
-    """Starts in which every filter is another, without random numbers (the first six; entries are
-zeros and ones, or ±ones, times one constant a layer), ZerO with norms of 25 and what can be put on
-top of it: ties that positions share out among twins (deterministic too), Gaussian noise (after
-ConstNet, Blumenfeld et al. 2020), random biases in the competition (after Schicho 2023). Sources
-and settings are in [initialisation.md](initialisation.md). Dropout before a layer, ConstNet's other
-means, cannot part filters that are identical: they see the same input. All are tried with
-a quarter of the neurons, the starts over whole patches with the published networks too.""",
+    """\
+The first six are deterministic starts in which every filter differs. Their entries are zeros and
+ones, or ±ones, times one constant a layer. The others start as ZerO with norms of 25 and add:
+
+- ties that positions share out among twins (deterministic too);
+- Gaussian noise, after ConstNet (Blumenfeld et al. 2020);
+- random biases in the competition, after Schicho 2023.
+
+Sources and settings are in [initialisation.md](initialisation.md). Dropout before a layer,
+ConstNet's other means, cannot part identical filters: they see the same input. All are tried with a
+quarter of the neurons, the starts over whole patches with the published networks too.""",
     (
         *(
             Cell(

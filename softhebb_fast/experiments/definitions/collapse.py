@@ -33,15 +33,19 @@ EXPERIMENT = Experiment(
     "collapse",
     "Why ZerO collapses",
     "this project",
-    """The three-layer network with a quarter of its neurons (`4SoftHebbCnnCIFAR`,
-`--neuron-factor 0.25`: 24, 96 and 384), so that a run takes minutes. ZerO as released differs from
-random weights in three ways that may make it fail, and each is taken away alone and with another:
-its **scale** (filters start with norms of 0.03 to 0.08 here, where SoftHebb starts at 25), its
-**duplicates** (only min(K, 2^ceil(log2 C)) of K filters over C channels differ; on MNIST all of the
-first layer are one), and the **tie rule** (identical filters part only because the first of the
-equal ones wins). Random weights with norms of 0.02 have the scale without the duplicates. Figures
-of layers are in the order of the layers; the entropy of the wins is at most log2 of the neurons,
-4.6, 6.6 and 8.6 bits.""",
+    """\
+The three-layer network with a quarter of its neurons (`4SoftHebbCnnCIFAR`, `--neuron-factor 0.25`:
+24, 96 and 384), so that a run takes minutes. ZerO as released differs from random weights in three
+ways that may make it fail. Each is taken away alone and with another:
+
+- **Scale.** Filters start with norms of 0.03 to 0.08 here; SoftHebb starts at 25.
+- **Duplicates.** Only min(K, 2^ceil(log2 C)) of K filters over C channels differ. On MNIST all
+  filters of the first layer are equal.
+- **Ties.** Identical filters part only because the first of the equal ones wins.
+
+Random weights with norms of 0.02 have the scale without the duplicates. Figures of layers are in
+the order of the layers. The entropy of the wins is at most log2 of the neurons: 4.6, 6.6 and 8.6
+bits.""",
     tuple(
         Cell(
             f"{dataset}-quarter-{name}",

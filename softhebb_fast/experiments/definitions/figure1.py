@@ -40,10 +40,10 @@ EXPERIMENT = Experiment(
     "figure1",
     "ZerO on some of the layers",
     "Le, Xu, Zhuang, Figure 1",
-    """MNIST, `4SoftHebbCnnCIFAR`; the other layers start at random. One random layer is enough to
-keep most of the accuracy: it makes different channels out of identical ones. The same network
-with ZerO on all layers is published as 71.4, 70 and 71.6 %, so differences below one point mean
-nothing.""",
+    """\
+MNIST, `4SoftHebbCnnCIFAR`; the other layers start at random. One random layer is enough to keep
+most of the accuracy: it makes different channels out of identical ones. The same network with ZerO
+on all layers is published as 71.4, 70 and 71.6 %. Differences below one point mean nothing.""",
     tuple(_cells()),
     figure="bars",
     axis="layers that start as ZerO",

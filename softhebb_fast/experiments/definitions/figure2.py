@@ -47,7 +47,8 @@ EXPERIMENT = Experiment(
     "figure2",
     "Wider layers, more neurons",
     "Le, Xu, Zhuang, Figure 2, read off the chart to about half a point",
-    """MNIST. The width ratio multiplies the neurons from layer to layer and is 4 in the published
+    """\
+MNIST. The width ratio multiplies the neurons from layer to layer and is 4 in the published
 networks; the number of neurons scales all layers alike.""",
     (
         *_cells(

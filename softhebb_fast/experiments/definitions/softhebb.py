@@ -90,13 +90,16 @@ EXPERIMENT = Experiment(
     "softhebb",
     "Depth, and other ways to learn",
     "Journé et al. 2023, Figure 3, means of four seeds",
-    """CIFAR-10. Random filters keep the batch norm of untrained layers at the identity, as
-published. One layer of hard winners, of random filters and of backpropagation, and two and three of
-random filters, stand here twice: as the preset of that depth, one layer of which is pooled by
-average, and as the first layers of the preset of three, all pooled by maximum. Hard winners stand
-here with filters that start at norms of 2, as in the presets for ImageNet, as well as at 25.
-Backpropagation trains all layers end to end; the published commands train them one after the other,
-each through what is above it as it started, and one layer stands here in that way too.""",
+    """\
+CIFAR-10. Random filters keep the batch norm of untrained layers at the identity, as published.
+
+Each preset pools one of its layers by average. Some networks therefore stand here twice: as their
+preset, and as the first layers of the preset of three with all pools by maximum. These are hard
+winners and backpropagation with one layer, and random filters of any depth.
+
+Hard winners start at norms of 25, and also at 2 as in the presets for ImageNet. Backpropagation
+trains all layers end to end. The published commands train layer by layer, each through the
+untrained layers above it; one layer is here in that way too.""",
     (
         *(_cell(series, depth) for series in PUBLISHED for depth in (1, 2, 3)),
         _successive(),

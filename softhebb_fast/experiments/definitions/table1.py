@@ -38,15 +38,18 @@ EXPERIMENT = Experiment(
     "Random and ZerO weights on four data sets",
     "Le, Xu, Zhuang, Table 1; the random column for CIFAR-10 and MNIST is quoted from Journé et "
     "al. 2023",
-    """Three Hebbian layers (`4SoftHebbCnnCIFAR`), nothing tuned for ZerO, which is taken at the
-scale of the published ZerO-SoftHebb code (`zerO:scale=fork`). That code normalises the Hadamard
-matrix twice, so that filters start with norms of 0.01 to 0.03, and the first k of its columns
-leave only 1, 128 and 512 distinct filters on MNIST (of 96, 384 and 1536). The headline of 99.4 %
-on MNIST has no published architecture; the report's own rerun of this network gave 98.9 %, with a
-classifier that learns for ten epochs at one rate. CIFAR-10's learns for 50 and halves its rate
-seven times; MNIST is here with either, and with CIFAR-10's batches of ten for the Hebbian layers as
-well (the report takes 32).
-FashionMNIST's published protocol is only a general setting; its Hebbian layers take one epoch
-here. STL-10 needs its files, 2.6 GB, in the data folder.""",
+    """\
+Three Hebbian layers (`4SoftHebbCnnCIFAR`), nothing tuned for ZerO. ZerO has the scale of the
+published ZerO-SoftHebb code (`zerO:scale=fork`), which normalises the Hadamard matrix twice. Its
+filters start with norms of 0.01 to 0.03. The first k columns leave only 1, 128 and 512 distinct
+filters on MNIST, of 96, 384 and 1536.
+
+The headline of 99.4 % on MNIST has no published architecture. The report's own rerun of this
+network gave 98.9 %, with ten epochs of the classifier at one rate. On CIFAR-10 the classifier
+learns for 50 epochs and halves its rate seven times. MNIST is here with either classifier, and with
+CIFAR-10's Hebbian batches of ten too (the report takes 32).
+
+FashionMNIST's published protocol is only a general setting; its Hebbian layers take one epoch here.
+STL-10 needs its files, 2.6 GB, in the data folder.""",
     tuple(_cells()),
 )

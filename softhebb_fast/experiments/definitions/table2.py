@@ -28,10 +28,11 @@ EXPERIMENT = Experiment(
     "table2",
     "Non-zero weights",
     "Le, Xu, Zhuang, Table 2",
-    """The counts at the start are exact integers. Those of the random zeros and ones are sums of
-coin tosses: the published ones are seed 1's in the first layer (1173) and seed 2's in the second
-and third (165784 and 2653880), which the draws here give as well. That random zeros and ones do
-as well as Gaussian weights shows that sparsity or two-valued weights are not what breaks ZerO.""",
+    """\
+The counts at the start are exact integers. Those of the random zeros and ones are sums of coin
+tosses. In the first layer the published count is that of seed 1 (1173). In the second and third it
+is that of seed 2 (165784 and 2653880). The draws here give the same counts. Random zeros and ones
+do as well as Gaussian weights, so neither sparsity nor two-valued weights are what breaks ZerO.""",
     tuple(_cells()),
     {"test_accuracy": "test %", "initial_nonzeros": "non-zeros a layer"},
 )

@@ -37,12 +37,12 @@ EXPERIMENT = Experiment(
     "table5",
     "Networks tuned for ZerO",
     "Le, Xu, Zhuang, Table 5, with the networks of Tables 3 and 4",
-    """MNIST; `zerO:scale=fork`. Table 3 says max pooling for the 2-layer network, the released
-preset pools by average: both are here. The published losses are sums of batch means divided by the
-number of images, so the true loss over the batch size (32 in training, 1000 in the test), and
-training figures average all epochs since the last line of the log (the last five here), with
-dropout on: this is why training accuracy is below test accuracy. The columns below are in that
-unit.""",
+    """\
+MNIST; `zerO:scale=fork`. Table 3 says max pooling for the 2-layer network, the released preset
+pools by average: both are here. The published losses are sums of batch means over the number of
+images: the true loss over the batch size (32 in training, 1000 in the test). Training figures
+average all epochs since the last line of the log, here the last five, with dropout on. That is why
+training accuracy is below test accuracy. The columns below are in these units.""",
     (
         Cell("mnist-2-tuned-zero", "2 layers, average pooling", tuned(ZERO_NET_2), TWO),
         Cell(

@@ -1,0 +1,75 @@
+"""What is timed of a case: a provider makes a call out of it and its inputs.
+
+The call makes one step and returns what it computed; the weights among the inputs change in place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softhebb_fast import backends, precision
+from softhebb_fast.bench.cases import Case
+from softhebb_fast.bench.inputs import Inputs
+
+Call = Callable[[], list[Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Provider:
+    """Attributes:
+    name: as in the CSV.
+    text: what it is, in a line.
+    makes: a function from a case and its inputs to a call, for every kind of case it serves.
+    device: the only type of device it serves, or None.
+    backend: of this package, if it is one.
+    layout: of its images, maps and filters, brought about before it is timed.
+    denormals: left as they come; all others flush them to zero, as the command does.
+    compiles: its first call is much longer than the next ones.
+    bound: computes less than a step: shown for comparison, nothing to check.
+    precision: of its products: ``"float32"``, or a name of ``gate.TOLERANCES``.
+    dtype: of its images, maps and filters.
+    memory_factor: its memory over ``Case.bytes``, about.
+    """
+
+    name: str
+    text: str
+    makes: dict[str, Callable[[Case, Inputs], Call]]
+    device: str | None = None
+    backend: str | None = None
+    layout: torch.memory_format = torch.contiguous_format
+    denormals: bool = False
+    compiles: bool = False
+    bound: bool = False
+    precision: str = "float32"
+    dtype: torch.dtype = torch.float32
+    memory_factor: float = 0.6
+
+    def why_not(self, case: Case, device: torch.device) -> str | None:
+        """The reason why this provider does not serve the case there, or None."""
+        if case.kind not in self.makes:
+            return f"has no {case.kind}"
+        if self.device not in (None, device.type):
+            return f"is for {self.device} tensors"
+        if self.backend is None:
+            return None
+        reason = backends.why_not(self.backend, device)
+        return reason or precision.why_not(self.products, device.type)
+
+    @property
+    def products(self) -> str:
+        """The precision by the name that this package has for it."""
+        return "ieee" if self.precision in ("float32", "bfloat16") else self.precision
+
+    def set_precision(self) -> None:
+        """Let this process, package and torch, take float32 products so from now on."""
+        os.environ[precision.VARIABLE] = self.products
+        for library in (torch.backends.cudnn, torch.backends.cuda.matmul):
+            library.allow_tf32 = self.precision == "tf32"
+
+    def make(self, case: Case, given: Inputs) -> Call:
+        return self.makes[case.kind](case, given)

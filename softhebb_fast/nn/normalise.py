@@ -1,0 +1,42 @@
+"""The normalisation of a block: the module itself, or the operator that does the same."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from softhebb_fast import ops
+from softhebb_fast.functional.autocast import autocasts
+from softhebb_fast.ops.batch_norm import batch_norm
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def normalised(norm: nn.Module, x: Tensor) -> Tensor:
+    """``norm(x)``, by the fused operator where it computes just that and no gradient is wanted."""
+    if not _fuses(norm, x):
+        return norm(x)
+    statistics = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    return batch_norm(x, *statistics, norm.momentum, norm.eps)
+
+
+def _fuses(norm: nn.Module, x: Tensor) -> bool:
+    if (
+        type(norm) is not nn.BatchNorm2d
+        or not norm.training
+        or norm.affine
+        or norm.momentum is None
+    ):
+        return False
+    if norm._forward_hooks or norm._forward_pre_hooks:
+        return False
+    if x.dim() != 4 or x.shape[1] != norm.num_features or x.numel() <= x.shape[1]:
+        return False  # torch says what is wrong
+    if (torch.is_grad_enabled() and x.requires_grad) or autocasts(x.device):
+        return False
+    if x.dtype not in DTYPES or not x.is_contiguous(memory_format=torch.channels_last):
+        return False
+    statistics = norm.running_mean
+    return ops.why_not("triton", x.device.type) is None and (
+        statistics is None or statistics.dtype == torch.float32
+    )

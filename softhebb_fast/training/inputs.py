@@ -1,0 +1,73 @@
+"""What a stage learns from: images through the blocks below it, cached where they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from softhebb_fast.data import ImageSet
+from softhebb_fast.models import SoftHebbNet
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.features import (
+    CachedFeatures,
+    FeatureSet,
+    cache_features,
+    feature_bytes,
+    fits,
+)
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.stages import BatchSource
+
+
+class StageInputs:
+    """Makes the inputs of the stages of a run, one after the other.
+
+    The features of one set of images are kept between stages: those above are computed from them.
+    """
+
+    def __init__(self, net: SoftHebbNet, config: RunConfig, reporter: Reporter) -> None:
+        self.net, self.config, self.reporter = net, config, reporter
+        self._kept: CachedFeatures | None = None
+
+    def below(
+        self, depth: int, images: ImageSet, on_batch: Callable[[int], None], *, keep: bool = True
+    ) -> BatchSource:
+        """``images`` through the first ``depth`` blocks: cached if it fits, else batch by batch.
+
+        With ``keep`` the features are kept for the next stage. ``on_batch`` hears of the size of
+        each batch of features.
+        """
+        below = list(self.net.blocks[:depth])
+        if not below:
+            return BatchSource(images, [])
+        self.net.eval()
+        dtype = getattr(torch, self.config.cache_dtype)
+        gib = feature_bytes(images, below, dtype) / 2**30
+        if gib > self.config.cache_gib:
+            self._kept = None
+            self.reporter.say(
+                f"the features of the {images.split} images would take {gib:.1f} GiB, more than "
+                f"cache_gib={self.config.cache_gib:g}: they are computed again for every batch"
+            )
+            return BatchSource(images, below)
+        self.reporter.begin(f"features of the {images.split} images", len(images))
+        cache = self._kept_features if keep else cache_features
+        cached = cache(images, below, dtype, on_batch)
+        self.reporter.end()
+        return BatchSource(cached, [])
+
+    def _kept_features(
+        self, images: ImageSet, below: list, dtype: torch.dtype, on_batch: Callable[[int], None]
+    ) -> FeatureSet:
+        """The features, made in the place of those of an earlier stage where they fit there."""
+        kept, self._kept = self._kept, None
+        rest = below if kept is None else below[kept.depth :]
+        if kept is None or kept.images is not images or not fits(kept.features, rest):
+            del kept
+            cached = cache_features(images, below, dtype, on_batch)
+        else:
+            cached = cache_features(kept.features, rest, dtype, on_batch, in_place=True)
+        if dtype == torch.float32:
+            self._kept = CachedFeatures(images, len(below), cached)
+        return cached
