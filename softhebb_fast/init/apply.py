@@ -84,10 +84,9 @@ def apply(
         branches: names of layers that end branches, for models that cannot be traced.
         exclude: names of modules to leave alone, with all that they contain.
 
-    Raises:
-        TypeError: `model` is no module.
-        ValueError: an unknown init or argument of it, or names that `model` does not have. The
-            model is as it was.
+    Raises TypeError if `model` is no module, ValueError for an unknown init or argument of it or
+    names that `model` does not have, and whatever an init raises for a layer. The model is then
+    as it was.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
@@ -106,8 +105,28 @@ def apply(
         if result.note:
             result.note = f"residual branches not found: {result.note}; name them in branches="
     linears = [module for module in modules.values() if isinstance(module, nn.Linear)]
-    head = linears[-1] if linears and zero_head else None
+    zeroed = {linears[-1]: "zero, the head"} if linears and zero_head else {}
+    for end in ends - zeroed.keys():
+        zeroed[end] = "zero, the end of a residual branch"
     result.left = _left_alone(modules, excluded)
+    before = [(p, p.clone()) for p in model.parameters() if not nn.parameter.is_lazy(p)]
+    try:
+        _start_all(result, modules, init, zeroed, generator)
+    except Exception:
+        for parameter, value in before:
+            parameter.copy_(value)
+        raise
+    return result
+
+
+def _start_all(
+    result: Applied,
+    modules: dict[str, nn.Module],
+    init: Init,
+    zeroed: dict[nn.Module, str],
+    generator: torch.Generator | None,
+) -> None:
+    """Start the layers that are not left alone, in their order; those of `zeroed` as zeros."""
     owners = {id(p): name for name in result.left for p in modules[name].parameters(recurse=False)}
     for name, module in modules.items():
         if name in result.left or not _holds_a_product(module):
@@ -120,13 +139,12 @@ def apply(
         elif shared != name:
             _start(module, init, generator, tied=True)
             result.started[name] = f"tied to {shared}"
-        elif module is head:
-            result.started[name] = _zero(module, "the head")
-        elif module in ends and not (_is_zerO(init) and _follows_attention(name, modules)):
-            result.started[name] = _zero(module, "the end of a residual branch")
+        elif module in zeroed and not (_is_zerO(init) and _follows_attention(name, modules)):
+            for tensor in module.parameters(recurse=False):
+                tensor.zero_()
+            result.started[name] = zeroed[module]
         else:
             result.started[name] = _start(module, init, generator)
-    return result
 
 
 def _published(init: Init) -> tuple[str, Init]:
@@ -170,7 +188,7 @@ def _unsuitable(module: nn.Module, own: list[str]) -> str | None:
         return None if module._qkv_same_embed_dim else "its keys have a width of their own"
     if parametrize.is_parametrized(module) or "weight" not in own:
         return "its weight is computed from other parameters"
-    return None
+    return None if module.weight.is_floating_point() else "its weight is not floating point"
 
 
 def _holds_a_product(module: nn.Module) -> bool:
@@ -188,12 +206,6 @@ def _is_zerO(init: Init) -> bool:
 def _follows_attention(name: str, modules: dict[str, nn.Module]) -> bool:
     """Of values that are zero, such a projection must not be zero: neither would ever change."""
     return _is_attention(modules.get(name.rpartition(".")[0]))
-
-
-def _zero(module: nn.Module, what: str) -> str:
-    for tensor in module.parameters(recurse=False):
-        tensor.zero_()
-    return f"zero, {what}"
 
 
 def _start(

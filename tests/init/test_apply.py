@@ -255,6 +255,7 @@ def test_two_branches_alike_have_no_end():
         ((nn.Linear(2, 2), "zeroes"), {}, ValueError, "init must be one of"),
         ((nn.Linear(2, 2), {"scale": 1}), {}, TypeError, "init must be a name"),
         ((nn.Linear(2, 2), {"name": "zerO", "size": 1}), {}, ValueError, "unknown key 'size'"),
+        ((nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3)), "identity"), {}, ValueError, "as many"),
         ((nn.Linear(2, 2), "zerO"), {"exclude": ["a"]}, ValueError, r"exclude must name .*'a'"),
         ((nn.Linear(2, 2), "zerO"), {"branches": ["a"]}, ValueError, r"branches must name .*'a'"),
     ],
