@@ -123,9 +123,9 @@ class Call {
 
 // The options of an operator, field by field as in softhebb_fast/options.py.
 #define RATE double lr, double lr_power
-#define CONVOLUTION                                                                          \
-  IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups,             \
-      String padding_mode, bool pre_triangle
+#define CONVOLUTION                                                              \
+  IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups, \
+      String padding_mode, bool pre_triangle, std::optional<double> x_bound
 #define COMPETITION \
   double t_invert, String wta, double delta, int64_t rank, double lebesgue_p, String tie_rule
 #define EPILOGUE                                                                            \

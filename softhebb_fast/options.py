@@ -46,6 +46,8 @@ class Convolution(NamedTuple):
         groups: channels and neurons are split into so many groups.
         padding_mode: one of ``PADDING_MODES``.
         pre_triangle: replace u by ``relu(u - mean over channels)``.
+        x_bound: what no |x| exceeds, if that is known. It spares CUDA's 16-bit factors the search
+            for the largest; a wrong one lets them overflow.
     """
 
     stride: tuple[int, int] = (1, 1)
@@ -54,11 +56,16 @@ class Convolution(NamedTuple):
     groups: int = 1
     padding_mode: str = "reflect"
     pre_triangle: bool = False
+    x_bound: float | None = None
 
     def checked(self) -> Convolution:
         """The same with a pair for every int. Raises TypeError or ValueError, naming the option."""
         check_int("groups", self.groups)
         check_among("padding_mode", self.padding_mode, PADDING_MODES)
+        if self.x_bound is not None:
+            check_number("x_bound", self.x_bound)
+            if not 0 < self.x_bound < float("inf"):
+                raise ValueError(f"x_bound must be positive and finite; got {self.x_bound!r}")
         return self._replace(
             stride=pair(self.stride, "stride"),
             padding=pair(self.padding, "padding", least=0),

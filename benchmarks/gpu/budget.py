@@ -4,9 +4,9 @@
     python -m benchmarks.gpu.budget --check    # compile anew and compare with it
 
 Nothing runs and nothing is measured: every launch is compiled for the target and its machine code
-is read: of a layer that learns ("step"), of a block that learns ("block": what differs from the
-layer) and of one that does not ("features"). ``tests/benchmarks/test_budget.py`` holds the kernels
-to the table.
+is read: of a layer that learns ("step"), of one whose largest x is not known ("unbounded") and of a
+block that learns ("block"), as far as these differ from it, and of one that does not ("features").
+``tests/benchmarks/test_budget.py`` holds the kernels to the table.
 """
 
 from __future__ import annotations
@@ -41,12 +41,16 @@ LAYERS = {
     "stl10-4": ((32, 1536, 12, 12), (6144, 1536, 3, 3), 1),
     "mnist-mlp": ((32, 784, 1, 1), (2000, 784, 1, 1), 0),
 }
-PRECISIONS = ("tf32", "bfloat16", "tf32x3", "ieee")
+PRECISIONS = ("tf32", "bfloat16", "tf32x3", "bf16x6", "ieee")
 CALLS = {
-    "step": ("one_pass", "forward", "activity", "plasticity", "reduce_splits", "apply"),
+    "step": (
+        *("one_pass", "prepare", "forward", "activity", "plasticity", "reduce_splits", "apply"),
+    ),
+    "unbounded": ("prepare", "forward", "activity"),
     "block": ("one_pass", "forward", "apply"),
     "features": ("forward", "pool"),
 }
+BOUND = 100.0  # of |x| behind a batch norm, as it is in a network
 MAX = Epilogue(True, 0.7, "max", (4, 4), (2, 2), (1, 1))
 AVG = Epilogue(True, 1.4, "avg", (2, 2), (2, 2))
 POOLS = {"cifar10-3": AVG, "cifar10-3@100": AVG, "stl10-4": AVG}
@@ -77,7 +81,9 @@ def on_meta(
     w = torch.empty(w_shape, dtype=dtype, device="meta")
     if last or x_shape[1] > 3:
         x, w = (t.to(memory_format=torch.channels_last) for t in (x, w))
-    options, rate = (Convolution(padding=(padding, padding)), COMPETITION), Rate(0.1)
+    bound = None if call == "unbounded" else BOUND
+    convolution = Convolution(padding=(padding, padding), x_bound=bound)
+    options, rate = (convolution, COMPETITION), Rate(0.1)
     if call == "features":
         return partial(kernels.block_forward, x, w, None, *options, pool)
     if call == "block":
@@ -111,9 +117,12 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
     for layer, call, precision, target in product(LAYERS, CALLS, PRECISIONS, TARGETS):
         if precision == "tf32x3" and target == "gfx942":
             continue  # products in three tf32 terms are for NVIDIA
-        if call != "step" and layer == "mnist-mlp":
+        if call == "unbounded":  # where x is scaled and forward is a kernel of its own
+            if precision in ("tf32", "tf32x3") and layer.startswith(("cifar10-2", "cifar10-3")):
+                yield layer, call, precision, target
+        elif call != "step" and layer == "mnist-mlp":
             continue  # which pools nothing
-        if call == "step" or layer == "cifar10-1" or precision in ("tf32", "bfloat16"):
+        elif call == "step" or layer == "cifar10-1" or precision in ("tf32", "bfloat16"):
             yield layer, call, precision, target
 
 

@@ -59,12 +59,17 @@ def kinds(
     """Shares of the programs that are alike, a grid that has them in its middle, and the counter
     and count that make one such.
 
-    Programs of forward compute tiles, scan x or scale it; what they wait for has come. Of those
+    What programs of forward wait for has come. Those of prepare look at x, or at filters. Of those
     that share a tile of plasticity one comes last and has more to do.
     """
     grid, split_counters = launch.grid, launch.named.get("split_counters")
     if launch.name == "forward":
-        return kinds_of_forward(launch)
+        row_counters = launch.named["row_counters"]
+        return [(1.0, grid, None if row_counters is None else (row_counters, LATER))]
+    if launch.name == "prepare":
+        looks = launch.constants["X_PROGRAMS"]
+        found = [(looks, looks // 2), (grid[0] - looks, (looks + grid[0]) // 2)]
+        return [(n / grid[0], (max(1, 2 * i),), None) for n, i in found if n]
     if launch.name == "plasticity" and split_counters is not None:
         splits = launch.constants["SPLITS"]
         return [
@@ -72,24 +77,6 @@ def kinds(
             (1 / splits, grid, (split_counters, splits - 1)),
         ]
     return [(1.0, grid, None)]
-
-
-def kinds_of_forward(launch: Launch) -> list:
-    total, absmax_programs, row_counters = (
-        launch.grid[0],
-        launch.absmax_programs,
-        launch.named["row_counters"],
-    )
-    rows, across = launch.tiles
-    come = None if row_counters is None else (row_counters, LATER)
-    abreast = (total - absmax_programs) // rows
-    tile = absmax_programs + rows // 2 * abreast
-    found = [
-        (rows * across, tile),
-        (absmax_programs, absmax_programs // 2),
-        (rows * (abreast - across), tile + across),
-    ]
-    return [(n / total, (max(1, 2 * i), *launch.grid[1:]), come) for n, i in found if n]
 
 
 def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:

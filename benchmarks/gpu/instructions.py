@@ -4,8 +4,8 @@
     python -m benchmarks.gpu.instructions compare before.json after.json
 
 For a change that must leave every kernel alone. Every launch of the budget is compiled to PTX, or
-for AMD to assembly, and kept as a digest without names, comments and debug lines. Digests hold for
-one version of Triton.
+for AMD to assembly. Two digests are kept, without names, comments and debug lines: of the text, and
+of the instructions alone, in any order and any registers. Digests hold for one version of Triton.
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ from benchmarks.gpu.offline import TARGETS
 
 PROCESSES = 2
 NAMES = (".loc", ".file", ".ident", ".param")  # lines that declare these, and do nothing
-RENAMED = {"project": "reduce_splits"}  # kernels by their old name, where the two files disagree
+REGISTER = re.compile(r"%[a-z]+\d+|\b[asv](?:\d+|\[\d+:\d+\])|param\d+")
 
 
-def record(folder: Path, targets: set[str]) -> dict[str, str]:
-    """A digest of every row, by layer, call, precision, target, kernel and number; the instructions
-    themselves go to ``folder``."""
+def record(folder: Path, targets: set[str]) -> dict[str, list[str]]:
+    """Both digests of every row, by layer, call, precision, target, kernel and number.
+
+    The instructions themselves go to ``folder``.
+    """
     wanted = [case for case in cases() if case[-1] in targets]
     with tempfile.TemporaryDirectory() as cache, ProcessPoolExecutor(PROCESSES) as pool:
         found = list(pool.map(_texts, wanted, [cache] * len(wanted)))
     digests = {}
     for name, text in (row for rows in found for row in rows):
-        digests[name] = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        digests[name] = digests_of(text)
         (folder / f"{name.replace(' ', '.')}.s").write_text(text)
     return digests
 
@@ -68,20 +70,25 @@ def normalised(text: str, kernel: str) -> str:
     return re.sub(r"kernel_param_\d+", number, "\n".join(kept))
 
 
+def digests_of(text: str) -> list[str]:
+    """Of the text, and of its instructions in any order and any registers."""
+    lines = (line for line in text.splitlines() if not line.startswith(".reg "))
+    alone = "\n".join(sorted(REGISTER.sub("%", line) for line in lines))
+    return [hashlib.blake2b(t.encode(), digest_size=12).hexdigest() for t in (text, alone)]
+
+
 def compare(before: Path, after: Path) -> int:
-    """Say which rows differ, or are in one of the files alone; 1 if there are such."""
+    """Say which rows have other instructions, or are in one of the files alone; 1 if there are
+    such."""
     old, new = (json.loads(path.read_text()) for path in (before, after))
-    old = {_renamed(name): digest for name, digest in old.items()}
-    different = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    print(
-        f"{len(old)} and {len(new)} rows, {len(different)} of them differ", *different, sep="\n  "
-    )
+    none = [None, None]
+    rows = {n: (old.get(n, none), new.get(n, none)) for n in sorted(old.keys() | new.keys())}
+    moved = [name for name, (a, b) in rows.items() if a[0] != b[0]]
+    different = [name for name in moved if rows[name][0][1] != rows[name][1][1]]
+    print(f"{len(old)} and {len(new)} rows")
+    print(f"{len(moved) - len(different)} of them differ in order or registers alone")
+    print(f"{len(different)} have other instructions", *different, sep="\n  ")
     return int(bool(different))
-
-
-def _renamed(name: str) -> str:
-    *case, kernel, number = name.split()
-    return " ".join((*case, RENAMED.get(kernel, kernel), number))
 
 
 def _without_machine_code(self=None, stages=None, options=None, language=None, capability=None):

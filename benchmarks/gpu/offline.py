@@ -72,22 +72,10 @@ class Launch(NamedTuple):
         return found
 
     @property
-    def absmax_programs(self) -> int:
-        """Its first programs, if they look for the largest x instead: of forward alone."""
-        return self.constants["ABSMAX_PROGRAMS"] if self.name == "forward" else 0
-
-    @property
-    def clears(self) -> bool:
-        """Whether a launch before it clears its counters."""
-        return self.named.get("row_counters") is not None
-
-    @property
     def tiles(self) -> tuple[int, int]:
-        """Of forward, down the positions and across the neurons; one that scales x has a program a
-        row more."""
+        """Of forward, down the positions and across the neurons."""
         across = -(-self.constants["G"].K // self.constants["BN"])
-        scales = self.named["x0"] is not None
-        return (self.grid[0] - self.absmax_programs) // (across + scales), across
+        return self.grid[0] // across, across
 
     @property
     def named(self) -> dict[str, object]:
@@ -143,7 +131,7 @@ class Launch(NamedTuple):
         return self._replace(arguments=own)
 
     def compile(self, target: str):
-        options = {"num_warps": self.config.warps, "num_stages": self.config.stages}
+        options = launch.options(self.config, self.arguments)
         return triton.compile(self.source()[0], target=TARGETS[target], options=options)
 
 

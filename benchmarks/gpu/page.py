@@ -168,8 +168,8 @@ def _epoch(rows: Sequence[dict[str, str]], launches: dict[tuple[str, str], str])
         "## The floor of an epoch\n\n"
         f"One epoch of CIFAR-10 is {STEPS} steps of three layers in batches of 10. The\n"
         "table has the sum of the floors of their kernels, computed as above. Beside it stands\n"
-        f"the cost of the launches if none were hidden, at an assumed {LAUNCH_US:g} µs each; a CUDA\n"
-        "graph hides most of it. Batch norm, activations, pooling and images are not counted."
+        f"the cost of the launches if none were hidden, at an assumed {LAUNCH_US:g} µs each. A\n"
+        "CUDA graph hides most of it. Batch norm, activations, pooling and images are not counted."
     )
     return f"{text}\n\n{markdown(head, cells)}\n"
 

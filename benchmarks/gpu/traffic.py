@@ -5,9 +5,8 @@
 What crosses to HBM follows from a model of an H100's L2: 50 MB, which what was touched longest ago
 leaves first. The programs of a launch run in the order of their numbers, in waves of 132 in step,
 and touch pieces of a tensor: some positions, channels or neurons. x and the weights come from HBM
-at first. The launch that clears forward's counters is counted, not its bytes. Scratch that is read
-again before it leaves the L2 counts in ``written_back`` alone, where every byte written is written
-to HBM once.
+at first. Scratch that is read again before it leaves the L2 counts in ``written_back`` alone, where
+every byte written is written to HBM once.
 ``least`` is x, u and what is pooled of it (where they are written), the weights and yx once.
 ``bound`` is the least that the launches of a call can move, in whatever order their programs run:
 what one of them leaves to a later one lies in L2 meanwhile, or crosses to HBM.
@@ -38,11 +37,12 @@ WAVE = 132
 POSITIONS, NEURONS = 256, 16  # of a piece
 WRITTEN = {
     "one_pass": ("u", "u_sums", "out", "yx", "y_sums", "dw_absmax"),
+    "prepare": ("x_absmax", "x0", "x1", "w16", "w_inverse", "counters"),
     "forward": (
-        *("u", "u_low", "u_sums", "out", "top", "win", "lse", "x_absmax"),
-        *("y", "y1", "x0", "x1", "y_sums", "dw_absmax", "split_counters"),
+        *("u", "u_low", "u_sums", "out", "top", "win", "lse"),
+        *("y", "y1", "x0", "x1", "y_sums"),
     ),
-    "activity": ("y", "y1", "x0", "x1", "y_sums", "dw_absmax", "split_counters"),
+    "activity": ("y", "y1", "x0", "x1", "y_sums"),
     "plasticity": ("yx", "yu", "d", "norms"),
     "reduce_splits": ("d", "norms"),
     "apply": ("w", "out"),
@@ -82,10 +82,10 @@ class Cache:
 class Pieces:
     """A call's tensors in pieces, and the order in which its launches touch them."""
 
-    def __init__(self, first: Launch) -> None:
-        G = first.constants["G"]
-        self.G = G
-        self.positions = ceil(tensors(first)["x"].shape[0] * G.pixels / POSITIONS)
+    def __init__(self, launches: list[Launch]) -> None:
+        first = next(launch for launch in launches if launch.name in ("one_pass", "forward"))
+        self.G = G = first.constants["G"]
+        self.positions = ceil(images(launches).shape[0] * G.pixels / POSITIONS)
         self.channels = G.C // G.CHUNK
         self.neurons = ceil(G.K / NEURONS)
 
@@ -93,7 +93,7 @@ class Pieces:
         counts = {
             **dict.fromkeys(BY_CHANNEL, self.positions * self.channels),
             **dict.fromkeys(BY_NEURON, self.positions * self.neurons),
-            **dict.fromkeys(("w", "d"), self.neurons),
+            **dict.fromkeys(("w", "w16", "d"), self.neurons),
             "yx": self.neurons * launch.constants.get("SPLITS", 1),
             "out": self.positions,
             "a": self.positions * (1 if launch.constants.get("BLOCKS") else self.neurons),
@@ -103,10 +103,15 @@ class Pieces:
     def touches(self, launch: Launch) -> Iterator[Touch]:
         return getattr(self, launch.name)(launch, launch.constants)
 
+    def prepare(self, launch: Launch, c: dict) -> Iterator[Touch]:
+        everything = [range(self.positions)], [range(self.channels)]
+        for name in BY_CHANNEL:
+            yield from self.all_of(name, *everything, write=name != "x")
+        for name in ("w", "w16"):
+            yield from self.all_of(name, [range(self.neurons)], write=name != "w")
+
     def forward(self, launch: Launch, c: dict) -> Iterator[Touch]:
         rows, tiles = launch.tiles
-        if launch.absmax_programs:
-            yield from self.all_of("x", [range(self.positions)], [range(self.channels)])
         for wave in waves(rows * tiles):
             here = [(i % rows, i // rows) if c["FILTERS_ONCE"] else divmod(i, tiles) for i in wave]
             positions = {m: self.of_positions(m, c["BM"]) for m, _ in here}
@@ -220,6 +225,11 @@ def tensors(launch: Launch) -> dict[str, torch.Tensor]:
     return {name: a for name, a in named if isinstance(a, torch.Tensor) and a.numel()}
 
 
+def images(launches: list[Launch]) -> torch.Tensor:
+    """x as it is given."""
+    return next(found["x"] for found in map(tensors, launches) if "x" in found)
+
+
 def lasting(launches: list[Launch]) -> set[int]:
     """The tensors that outlive the call: its results and the weights, not the map of blocks."""
     named = {(n, id(t)) for launch in launches for n, t in tensors(launch).items()}
@@ -236,7 +246,7 @@ def forgets(launch: Launch, name: str) -> bool:
 
 def moves(launches: list[Launch]) -> Iterator[tuple[float, float]]:
     """For every launch, bytes to and from HBM: as modelled, and with all that is written."""
-    pieces, cache, kept = Pieces(launches[0]), Cache(), lasting(launches)
+    pieces, cache, kept = Pieces(launches), Cache(), lasting(launches)
     for launch in launches:
         now = tensors(launch)
         read, evicted = cache.read, cache.evicted
@@ -289,7 +299,7 @@ def hbm_bytes(launches: list[Launch]) -> list[float]:
 def least(launches: list[Launch]) -> int:
     """x, W and yx once, u and what is pooled of it where they are written."""
     seen = {name: t for launch in launches for name, t in tensors(launch).items()}
-    once = nbytes(tensors(launches[0])["x"], *(seen.get(name) for name in ("w", "u", "out")))
+    once = nbytes(images(launches), *(seen.get(name) for name in ("w", "u", "out")))
     return once + 4 * seen["w"].numel()
 
 
@@ -299,8 +309,7 @@ def rows() -> Iterator[dict]:
         lower, all_ = least(launches), list(moves(launches))
         modelled, back = (sum(column) for column in zip(*all_, strict=True))
         ratios = (round(n / lower, 3) for n in (modelled, bound(launches), back))
-        number = len(launches) + sum(launch.clears for launch in launches)
-        row = (layer, precision, kind, number, lower, round(modelled), *ratios)
+        row = (layer, precision, kind, len(launches), lower, round(modelled), *ratios)
         yield dict(zip(FIELDS, row, strict=True))
 
 

@@ -59,6 +59,7 @@ def softhebb_conv2d(
     rank: int = COMPETITION.rank,
     padding_mode: str = CONVOLUTION.padding_mode,
     pre_triangle: bool = CONVOLUTION.pre_triangle,
+    x_bound: float | None = CONVOLUTION.x_bound,
     lebesgue_p: float = COMPETITION.lebesgue_p,
     tie_rule: str = COMPETITION.tie_rule,
     backend: str = "auto",
@@ -80,6 +81,8 @@ def softhebb_conv2d(
         delta, rank: strength and place (1 is the winner) of the unlearning in ``"hard_anti"``.
         padding_mode: ``"reflect"``, ``"zeros"``, ``"replicate"`` or ``"circular"``.
         pre_triangle: replace u by ``relu(u - mean over channels)`` before the competition.
+        x_bound: what no |x| exceeds, if that is known. It spares CUDA's 16-bit factors the search
+            for the largest; a wrong one lets them overflow.
         lebesgue_p: the product uses ``sign(W) |W|^(p - 1)``.
         tie_rule: who wins among channels with the very same u: ``"first"`` of them, as published,
             or ``"spread"``, another one at another position (by a hash of its index in the batch;
@@ -93,7 +96,9 @@ def softhebb_conv2d(
 
     Source: Journé et al. 2023 (arXiv 2209.11883), equations 1 and 2.
     """
-    convolution = Convolution(stride, padding, dilation, groups, padding_mode, pre_triangle)
+    convolution = Convolution(
+        stride, padding, dilation, groups, padding_mode, pre_triangle, x_bound
+    )
     competition = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     options = _checked_conv2d(x, weight, bias, convolution, competition)
     with autocast_disabled(x.device):

@@ -162,7 +162,7 @@ def block_step_(
 def _conv2d(
     x: Tensor, weight: Tensor, convolution: Convolution, competition: Competition
 ) -> tuple[Geometry, CompetitionArgs]:
-    c = competition_args(competition, convolution.pre_triangle)
+    c = competition_args(competition, convolution.pre_triangle, x_bound=convolution.x_bound)
     return conv2d_geometry(x, weight, convolution), c
 
 

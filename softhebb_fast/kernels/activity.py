@@ -15,16 +15,16 @@ import triton.language as tl
 from torch import Tensor
 
 from softhebb_fast.kernels import configs, launch
-from softhebb_fast.kernels.float16_scale import power_of_two
+from softhebb_fast.kernels.float16_scale import store_factors, store_terms, x_factor
 from softhebb_fast.kernels.geometry import Geometry, span
 from softhebb_fast.kernels.operands import (
+    NOTHING_PREPARED,
     Activity,
     CompetitionArgs,
     ForwardState,
-    Tiling,
+    Prepared,
     new_activity,
 )
-from softhebb_fast.kernels.sync import clear
 from softhebb_fast.kernels.tiles import competition, load_statistics, load_u, u_offsets
 
 
@@ -36,7 +36,6 @@ class ActivityConstants(NamedTuple):
     TILES: int  # of forward, whose statistics are merged
     PARTS: int  # of the positions
     BIASED: bool
-    COUNTERS: int
     ABSMAX_PROGRAMS: int
 
 
@@ -45,8 +44,8 @@ def activity_kernel(
     pre,
     stats,
     x,
-    x_absmax,
     act,
+    prep,
     SIZE,
     M,
     scalars,
@@ -58,7 +57,7 @@ def activity_kernel(
 
     ``y_sums [PARTS, 2, K]`` are the sums of y and of y u. The first programs take the last
     positions: what forward wrote last is read first, while the cache may still hold it. Programs
-    beyond those scale BM * BN values of x. Counters of the next kernel are cleared.
+    beyond those scale BM * BN values of x, if nobody has.
     """
     BM: tl.constexpr = F.BM
     BN: tl.constexpr = F.BN
@@ -67,10 +66,6 @@ def activity_kernel(
     PROGRAMS: tl.constexpr = PARTS * COLUMNS * G.GROUPS
     i = tl.program_id(0)
     if i < PROGRAMS:
-        if i == 0:
-            clear(act.dw_absmax, G.GROUPS)
-            if act.split_counters is not None:
-                clear(act.split_counters, F.COUNTERS)
         i_g = i // COLUMNS % G.GROUPS
         i_s = i // (COLUMNS * G.GROUPS)
         o_k = i % COLUMNS * BN + tl.arange(0, BN)
@@ -91,33 +86,34 @@ def activity_kernel(
             if not C.SOFT:
                 m_y = m & ((o_k[None, :] == b_win[:, None]) | (o_k[None, :] == b_anti[:, None]))
             b_u = load_u(pre, o, m_y, 0.0, True)
-            Y_SCALE = 1.0 if act.x0 is None else scalars.y_scale
-            b_y, b_p = store_activity(
-                act, o, m, b_u, o_k, b_win, b_anti, b_lse, scalars, Y_SCALE, C
-            )
+            b_y, b_p = store_activity(pre, act, o, m, b_u, o_k, b_win, b_anti, b_lse, scalars, C)
             b_ys += b_y
             b_yu += b_p
         store_sums(act.y_sums, i_s, i_g, o_k, b_ys, b_yu, F.BIASED, G)
-    elif act.x0 is not None:
-        store_factors(x, act, x_absmax, i - PROGRAMS, SIZE, F.ABSMAX_PROGRAMS, BM * BN)
+    elif prep.x_absmax is not None:
+        b_scale, _ = x_factor(prep, scalars, F.ABSMAX_PROGRAMS)
+        store_factors(x, prep, b_scale, i - PROGRAMS, 1, SIZE, BM * BN)
 
 
 @triton.jit
-def store_activity(act, o, m, b_u, o_k, b_win, b_anti, b_lse, scalars, y_scale, C: tl.constexpr):
-    """y of a tile of u ``[BM, BN]``, stored times ``y_scale``; and y and y u as they are.
+def store_activity(pre, act, o, m, b_u, o_k, b_win, b_anti, b_lse, scalars, C: tl.constexpr):
+    """y of a tile of u ``[BM, BN]``, stored and scaled where it is a 16-bit factor of a float32
+    layer; and y and y u as they are.
 
     Of hard competitions u may be anything where y is 0.
     """
     m_win = o_k[None, :] == b_win[:, None]
     m_anti = o_k[None, :] == b_anti[:, None]
     b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scalars, C)
-    store_terms(act.y, act.y1, o, m, b_y * y_scale)
+    Y_SCALE = 1.0 if act.y.dtype == pre.u.dtype else scalars.y_scale
+    store_terms(act.y, act.y1, o, m, b_y * Y_SCALE)
     m_u = m if C.SOFT else m & (m_win | m_anti)
     return tl.where(m, b_y, 0.0), tl.where(m_u, b_y * b_u, 0.0)
 
 
 @triton.jit
 def finish_tile(
+    pre,
     act,
     i_s,
     i_g,
@@ -135,8 +131,7 @@ def finish_tile(
     """y of positions ``o_m`` and neurons ``o_k``, and their part ``i_s`` of the sums."""
     m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
     o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-    Y_SCALE = 1.0 if act.x0 is None else scalars.y_scale
-    b_y, b_yu = store_activity(act, o, m, b_u, o_k, b_win, b_win, b_lse, scalars, Y_SCALE, C)
+    b_y, b_yu = store_activity(pre, act, o, m, b_u, o_k, b_win, b_win, b_lse, scalars, C)
     store_sums(act.y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED, G)
 
 
@@ -153,36 +148,14 @@ def store_sums(y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED: tl.constexpr, G: tl.con
     tl.store(o_s + N, tl.sum(b_yu, axis=0), mask=o_k < G.K)
 
 
-@triton.jit
-def store_factors(x, act, x_absmax, i, SIZE, PROGRAMS: tl.constexpr, BLOCK: tl.constexpr):
-    """Values from ``i * BLOCK`` on of x, scaled, in one term or two."""
-    o = tl.full((1,), BLOCK, tl.int64) * i + tl.arange(0, BLOCK)
-    b_x = tl.load(x + o, mask=o < SIZE, other=0.0)
-    b_scale, _ = power_of_two(x_absmax, PROGRAMS)
-    store_terms(act.x0, act.x1, o, o < SIZE, b_x * b_scale)
-
-
-@triton.jit
-def store_terms(t, t1, o, m, b):
-    """``b`` in the dtype of ``t``, and what that left over in ``t1``, if it is given.
-
-    What infinity leaves over is nothing.
-    """
-    b_t = b.to(t.dtype.element_ty)
-    tl.store(t + o, b_t, mask=m)
-    if t1 is not None:
-        b = tl.where(tl.abs(b) < float("inf"), b - b_t.to(tl.float32), 0.0)
-        tl.store(t1 + o, b.to(t.dtype.element_ty), mask=m)
-
-
 def activity(
-    x: Tensor, state: ForwardState, G: Geometry, c: CompetitionArgs, T: Tiling, biased: bool
+    x: Tensor, state: ForwardState, G: Geometry, c: CompetitionArgs, biased: bool
 ) -> Activity:
     """y, where forward left it: one launch."""
-    M = x.shape[0] * G.pixels
+    M, prep = x.shape[0] * G.pixels, state.prep
     config, parts = configs.activity(G), configs.parts(G, M)
-    act = new_activity(x, state.pre.u, G, T, parts)
-    size = 0 if act.x0 is None else span(x)
+    act = new_activity(x, state.pre.u, G, parts)
+    size = 0 if prep.x_absmax is None else span(x)
     programs = parts * -(-G.K // config.BN) * G.GROUPS + -(-size // (config.BM * config.BN))
     launch.launch(
         activity_kernel,
@@ -191,15 +164,13 @@ def activity(
         pre=state.pre._replace(u_sums=None),
         stats=state.stats,
         x=x if size else None,
-        x_absmax=state.x_absmax,
         act=act,
+        prep=Prepared(prep.x_absmax, prep.x0, prep.x1) if size else NOTHING_PREPARED,
         SIZE=size,
         M=M,
         scalars=c.scalars,
         G=G,
         C=c.flags,
-        F=ActivityConstants(
-            config.BM, config.BN, state.tiles, parts, biased, act.counters, state.absmax_programs
-        ),
+        F=ActivityConstants(config.BM, config.BN, state.tiles, parts, biased, prep.absmax_programs),
     )
     return act

@@ -27,6 +27,7 @@ from softhebb_fast.kernels.tables import (
 )
 from softhebb_fast.precision import torch_default
 
+WAIT = "SOFTHEBB_FAST_WAIT"
 Choice = dict[str, Config | None]
 _CHOSEN: ContextVar[Choice] = ContextVar("chosen", default={})  # noqa: B039
 
@@ -132,11 +133,32 @@ def absmax_programs(values: int) -> int:
     return min(64, -(-values // 2048))
 
 
+def halves(G: Geometry, positions: int, w: Tensor) -> bool:
+    """Whether forward multiplies 16-bit factors in tf32: twice as fast, but the filters must be
+    written so first. Computed: 2 K P a position at some 250 TFLOP/s or 450, against 6 bytes a
+    weight at 2.5 TB/s and 2 microseconds more of a launch."""
+    arch, weights = architecture(w.device), G.neurons * G.P
+    if _numbers(w.dtype) != "tf32" or arch < 80 or G.P > 8192 or w.nbytes > KEPT:
+        return False
+    return positions > 670 + 5.6e8 / weights
+
+
+def waits() -> bool:
+    """Whether programs may wait for each other. Raises ValueError for a value that is neither 0
+    nor 1."""
+    wanted = os.environ.get(WAIT, "1")
+    if wanted not in ("0", "1"):
+        raise ValueError(f"{WAIT} must be 0 or 1; got {wanted!r}")
+    return wanted == "1"
+
+
 def fuse_activity(G: Geometry, w: Tensor, config: Config, device: torch.device) -> bool:
-    """Whether forward makes y as well: its programs of the same positions run at a time then, even
-    beside others, and what weights it reads anew for other positions lie in the L2."""
+    """Whether forward makes y as well: its programs of the same positions run concurrently then,
+    beside launches of three other streams, and what weights it reads anew for other positions lie
+    in the L2. On AMD nobody has seen yet that they do."""
     tiles = -(-G.K // config.BN)
-    together = tiles == 1 or (2 * tiles <= processors(device) and w.nbytes <= KEPT)
+    concurrent = 4 * tiles <= processors(device) and architecture(device) > 0 and waits()
+    together = tiles == 1 or (concurrent and w.nbytes <= KEPT)
     return together and "activity" not in _CHOSEN.get()
 
 
@@ -207,6 +229,12 @@ def pool(G: Geometry, out_y: int, out_x: int) -> dict[str, int]:
             "BN": _cover(G.neurons, 128),
         }
     return {"BY": 4, "BX": _cover(out_x, 32), "BN": 16}
+
+
+def filters(G: Geometry) -> Config:
+    """Whole filters, made 16-bit factors."""
+    elements = _cover(G.P, 8192)
+    return Config(0, max(1, 4096 // elements), elements, 4, 1)
 
 
 def apply(G: Geometry) -> Config:

@@ -43,14 +43,43 @@ def store_absmax(
 
 
 @triton.jit
-def power_of_two(x_absmax, ABSMAX_PROGRAMS: tl.constexpr):
-    """The power that brings the largest of ``x_absmax`` to at least 2^14 and below 2^15; its
-    inverse.
-
-    Both are normal numbers, wherever x lies.
-    """
+def x_factor(prep, scalars, ABSMAX_PROGRAMS: tl.constexpr):
+    """The power of two that scales x, from its bound or its largest values; and its inverse."""
+    if prep.x_absmax is None:
+        return scalars.x_scale, scalars.x_inverse
     o = tl.arange(0, triton.next_power_of_2(ABSMAX_PROGRAMS))
-    b_exponent = tl.max(tl.load(x_absmax + o, mask=o < ABSMAX_PROGRAMS, other=0)) >> 23
-    b_power = tl.minimum(268 - b_exponent, 240)
+    bits = tl.max(tl.load(prep.x_absmax + o, mask=o < ABSMAX_PROGRAMS, other=0))
+    return power_of_two_below(bits)
+
+
+@triton.jit
+def power_of_two_below(bits):
+    """The power that brings the number of these bits to at least 2^14 and below 2^15; its inverse.
+
+    Both are normal numbers, wherever the number lies.
+    """
+    b_power = tl.minimum(268 - (bits >> 23), 240)
     b_scale = (b_power << 23).to(tl.float32, bitcast=True)
     return b_scale, ((254 - b_power) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def store_factors(x, prep, scale, first, BLOCKS, SIZE, BLOCK: tl.constexpr):
+    """BLOCKS times BLOCK values from the block ``first`` on of x, scaled, in one term or two."""
+    for j in range(first, first + BLOCKS):
+        o = tl.full((1,), BLOCK, tl.int64) * j + tl.arange(0, BLOCK)
+        b_x = tl.load(x + o, mask=o < SIZE, other=0.0)
+        store_terms(prep.x0, prep.x1, o, o < SIZE, b_x * scale)
+
+
+@triton.jit
+def store_terms(t, t1, o, m, b):
+    """``b`` in the dtype of ``t``, and what that left over in ``t1``, if it is given.
+
+    What infinity leaves over is nothing.
+    """
+    b_t = b.to(t.dtype.element_ty)
+    tl.store(t + o, b_t, mask=m)
+    if t1 is not None:
+        b = tl.where(tl.abs(b) < float("inf"), b - b_t.to(tl.float32), 0.0)
+        tl.store(t1 + o, b.to(t.dtype.element_ty), mask=m)

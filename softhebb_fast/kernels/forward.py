@@ -14,25 +14,27 @@ import triton.language as tl
 from torch import Tensor
 
 from softhebb_fast.kernels import configs, launch
-from softhebb_fast.kernels.activity import finish_tile, store_factors
+from softhebb_fast.kernels.activity import finish_tile
 from softhebb_fast.kernels.competition import compete
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.epilogue import block_positions, store_blocks
-from softhebb_fast.kernels.float16_scale import store_absmax
+from softhebb_fast.kernels.float16_scale import store_factors, x_factor
 from softhebb_fast.kernels.geometry import Geometry, span
 from softhebb_fast.kernels.operands import (
     NO_ACTIVITY,
+    NOTHING_PREPARED,
     CompetitionArgs,
     ForwardState,
     PreActivations,
+    Prepared,
     Statistics,
     Tiling,
     new_activity,
     new_statistics,
-    new_x_absmax,
 )
 from softhebb_fast.kernels.pooling import PendingPool, Pooling, new_blocks, new_map, pending
-from softhebb_fast.kernels.sync import arrive, clear, wait
+from softhebb_fast.kernels.prepare import prepare
+from softhebb_fast.kernels.sync import arrive, wait
 from softhebb_fast.kernels.tiles import (
     lebesgue,
     load_filters,
@@ -58,13 +60,12 @@ class ForwardConstants(NamedTuple):
     BP: int
     PRECISION: str
     TURNED: bool  # filters, as ``load_filters`` takes it
-    DENSE: bool  # x has no gaps
     COMPETE: bool = False
     WHOLE: bool = False  # blocks are windows
     FILTERS_ONCE: bool = False
     U_IN_REGISTERS: bool = False
+    WAITS: bool = False  # for the programs of the same positions
     ABSMAX_PROGRAMS: int = 0
-    COUNTERS: int = 0  # of the next kernel
 
 
 @triton.jit
@@ -75,10 +76,8 @@ def forward_kernel(
     pre,
     out,
     stats,
-    x_absmax,
     act,
-    row_counters,
-    SIZE,
+    prep,
     SPAN,
     M,
     scalars,
@@ -90,43 +89,25 @@ def forward_kernel(
     """A tile of u ``[BM, BN]`` and, if asked, its statistics ``[GROUPS, TILES, M]``.
 
     With E all neurons are in one tile, which is pooled into ``out``, see ``store_blocks``, and u
-    may be None. The first ABSMAX_PROGRAMS of all programs find the ``x_absmax`` of x instead.
+    may be None. With ``w_inverse`` x and w are scaled.
 
     With y in ``act`` the program does the work of ``activity_kernel`` for its tile. Those of the
-    same positions count themselves in ``row_counters[1:]``, one counter a row of tiles, and those
-    that find maxima in ``row_counters[0]``. After each row of tiles comes a program that waits for
-    the latter and scales a share of x.
+    same positions count themselves in ``row_counters``, one counter a row of tiles. Where the
+    largest x is known only now, each scales a share of x at its end.
     """
     BM: tl.constexpr = F.BM
     BN: tl.constexpr = F.BN
     BP: tl.constexpr = F.BP
-    SCANS: tl.constexpr = F.ABSMAX_PROGRAMS
     TILES: tl.constexpr = (G.K + BN - 1) // BN
     ROWS = tl.cdiv(M, BM)
-    i = tl.program_id(0) - SCANS
+    i = tl.program_id(0)
     i_g = tl.program_id(1)
-    if SCANS > 0:  # noqa: SIM102
-        if i < 0:
-            if i_g == 0:
-                store_absmax(x, x_absmax, i + SCANS, SIZE, G, F.DENSE, SCANS, 2048)
-                if act.x0 is not None:
-                    arrive(row_counters)
-            return
     if F.FILTERS_ONCE:
         i_m = i % ROWS
         i_n = i // ROWS
     else:
-        ABREAST: tl.constexpr = TILES if act.x0 is None else TILES + 1
-        i_m = i // ABREAST
-        i_n = i % ABREAST
-    if act.x0 is not None:  # noqa: SIM102
-        if i_n == TILES:
-            if i_g == 0:
-                wait(row_counters, SCANS)
-                RANGE = tl.cdiv(tl.cdiv(SPAN, 2048), ROWS)
-                for j in range(i_m * RANGE, (i_m + 1) * RANGE):
-                    store_factors(x, act, x_absmax, j, SPAN, SCANS, 2048)
-            return
+        i_m = i // TILES
+        i_n = i % TILES
     o = i_m * BM + tl.arange(0, BM)
     o_m = o if E is None else block_positions(o, M, G, E)
     o_k = i_n * BN + tl.arange(0, BN)
@@ -142,6 +123,9 @@ def forward_kernel(
                 b_u = tl.dot(b_x, tl.trans(b_l), b_u, input_precision=F.PRECISION)
         b_u = tl.dot(b_x, tl.trans(b_w), b_u, input_precision=F.PRECISION)
     m_k = o_k < G.K
+    if prep.w_inverse is not None:
+        b_inverse = tl.load(prep.w_inverse + i_g * G.K + o_k, mask=m_k, other=0.0)
+        b_u *= (b_inverse * scalars.x_inverse)[None, :]
     if bias is not None:
         b_b = tl.load(bias + i_g * G.K + o_k, mask=m_k, other=0.0)
         b_u += b_b.to(tl.float32)[None, :]
@@ -161,24 +145,20 @@ def forward_kernel(
             tl.store(stats.lse + o_s, b_lse, mask=o_m < M)
         if TILES > 1:
             tl.store(stats.top + o_s, b_top, mask=o_m < M)
-            if act.y is not None:
-                arrive(row_counters + 1 + i_g * ROWS + i_m)
+            if F.WAITS:
+                arrive(prep.row_counters + i_g * ROWS + i_m)
     if F.U_IN_REGISTERS:
         store_u(pre, o_u, m, b_u, True)
     if E is not None:
         store_blocks(out, b_u, o, o_m, o_k, M, G, E, F.WHOLE)
     store_u_sums(pre, b_u, m_k[None, :], o_s, o_m < M)
     if act.y is not None:
-        if (i == 0) & (i_g == 0):
-            clear(act.dw_absmax, G.GROUPS)
-            if act.split_counters is not None:
-                clear(act.split_counters, F.COUNTERS)
-        if TILES > 1:
-            wait(row_counters + 1 + i_g * ROWS + i_m, TILES)
+        if F.WAITS:
+            wait(prep.row_counters + i_g * ROWS + i_m, TILES)
             b_win, b_lse = load_statistics(stats, i_g, o_m, M, TILES, C)
         BIASED: tl.constexpr = bias is not None
         if F.U_IN_REGISTERS:
-            finish_tile(act, i_m, i_g, o_m, M, o_k, b_u, b_win, b_lse, scalars, BIASED, G, C)
+            finish_tile(pre, act, i_m, i_g, o_m, M, o_k, b_u, b_win, b_lse, scalars, BIASED, G, C)
         else:
             tl.debug_barrier()
             AT_ONCE: tl.constexpr = min(BN, 64)
@@ -186,7 +166,14 @@ def forward_kernel(
                 o_n = i_k + tl.arange(0, AT_ONCE)
                 o_y = u_offsets(i_g, o_m[:, None], o_n[None, :], G)
                 b_v = load_u(pre, o_y, (o_m < M)[:, None] & (o_n < G.K)[None, :], 0.0, True)
-                finish_tile(act, i_m, i_g, o_m, M, o_n, b_v, b_win, b_lse, scalars, BIASED, G, C)
+                finish_tile(
+                    *(pre, act, i_m, i_g, o_m, M, o_n, b_v, b_win, b_lse, scalars, BIASED, G, C)
+                )
+        if prep.x_absmax is not None:
+            b_scale, _ = x_factor(prep, scalars, F.ABSMAX_PROGRAMS)
+            RANGE = tl.cdiv(tl.cdiv(SPAN, 2048), tl.num_programs(0) * G.GROUPS)
+            FIRST = (i_g * tl.num_programs(0) + i) * RANGE
+            store_factors(x, prep, b_scale, FIRST, RANGE, SPAN, 2048)
 
 
 def forward(
@@ -198,7 +185,8 @@ def forward(
     E: Pooling | None = None,
     T: Tiling | None = None,
 ) -> tuple[ForwardState, PendingPool | None]:
-    """u and its statistics, or y too: one launch, two with pre_triangle or a rank.
+    """u and its statistics, or y too: two launches, three with pre_triangle or a rank; one without
+    an update.
 
     With ``E`` also what is to be pooled. ``T`` is that of the update to come; without one there are
     neither statistics nor y.
@@ -206,49 +194,54 @@ def forward(
     learns, M = T is not None, x.shape[0] * G.pixels
     summed = E is not None and E.CENTRE
     arch = configs.architecture(x.device)
-    config = configs.forward(G, M, x.dtype, arch, learns, summed)
+    halves = learns and not c.flags.LEBESGUE and c.scalars.x_scale > 0 and configs.halves(G, M, w)
+    dtype = torch.float16 if halves else x.dtype
+    config = configs.forward(G, M, dtype, arch, learns, summed)
     ranks = learns and c.flags.RANKS
     apart = c.flags.PRE_TRIANGLE or ranks
     fuse_activity = learns and not apart and configs.fuse_activity(G, w, config, x.device)
     rows, columns = -(-M // config.BM), -(-G.K // config.BN)
     tiles = 1 if apart else columns
+    waits = fuse_activity and tiles > 1
 
     u = new_map(x, G, G.OH, G.OW)
-    u_in_registers = fuse_activity and configs.u_in_registers(config, x.dtype, arch)
+    u_in_registers = fuse_activity and configs.u_in_registers(config, dtype, arch)
     low = x.dtype != torch.float32 and (c.flags.PRE_TRIANGLE or (learns and not u_in_registers))
     u_sums = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32) if summed else None
     pre = PreActivations(u, torch.empty_like(u) if low else None, u_sums)
     left = learns and (tiles > 1 or not fuse_activity)
     stats = new_statistics(x, G, tiles, ranks) if left else Statistics()
-    x_absmax = new_x_absmax(x) if learns else None
-    act, row_counters = NO_ACTIVITY, None
+    prep, act = NOTHING_PREPARED, NO_ACTIVITY
+    if learns:
+        prep = prepare(x, w, G, c, T, G.GROUPS * rows if waits else 0, halves)
     if fuse_activity:
-        act = new_activity(x, u, G, T, rows)
-        counters = G.GROUPS * rows if tiles > 1 else 0
-        if counters or x_absmax is not None:
-            row_counters = x.new_zeros((1 + counters,), dtype=torch.int32)
-    state = ForwardState(pre, stats, act, x_absmax, tiles)
-    abreast = columns if act.x0 is None else columns + 1
+        act = new_activity(x, u, G, rows)
+    scales = prep if fuse_activity and prep.x_absmax is not None else NOTHING_PREPARED
+    factors = (prep.x0, prep.w16) if halves else (x, w)
     launch.launch(
         forward_kernel,
-        (state.absmax_programs + rows * abreast, G.GROUPS),
+        (rows * columns, G.GROUPS),
         config,
-        **_common(x, w, bias, G, c),
+        **_common(*factors, bias, G._replace(WEIGHT_LINEAR=G.WEIGHT_LINEAR or halves), c, M),
+        SPAN=span(x),
         pre=pre._replace(u_sums=None) if apart else pre,
         out=None,
         stats=stats._replace(anti=None),
-        x_absmax=x_absmax,
         act=act,
-        row_counters=row_counters,
+        prep=Prepared(
+            *(scales.x_absmax, scales.x0, scales.x1, None, prep.w_inverse),
+            row_counters=prep.row_counters,
+        ),
         E=None,
-        F=_constants(x, config)._replace(
+        F=_constants(dtype, x.device, config)._replace(
             COMPETE=learns and not apart,
             FILTERS_ONCE=not fuse_activity and w.numel() > x.numel(),
             U_IN_REGISTERS=u_in_registers,
-            ABSMAX_PROGRAMS=state.absmax_programs,
-            COUNTERS=act.counters,
+            WAITS=waits,
+            ABSMAX_PROGRAMS=scales.absmax_programs,
         ),
     )
+    state = ForwardState(pre, stats, act, prep, tiles)
     if apart:
         compete(state, M, G, c, learns)
     if E is None:
@@ -270,27 +263,25 @@ def forward_pooled(
         forward_kernel,
         (-(-rows // config.BM), 1),
         config,
-        **_common(x, w, bias, G, c),
+        **_common(x, w, bias, G, c, x.shape[0] * G.pixels),
+        SPAN=0,
         pre=PreActivations(),
         out=out,
         stats=Statistics(),
-        x_absmax=None,
         act=NO_ACTIVITY,
-        row_counters=None,
+        prep=NOTHING_PREPARED,
         E=E,
-        F=_constants(x, config)._replace(WHOLE=rest is None),
+        F=_constants(x.dtype, x.device, config)._replace(WHOLE=rest is None),
     )
     return out, rest
 
 
-def _common(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, c: CompetitionArgs) -> dict:
-    sizes = {"SIZE": x.numel(), "SPAN": span(x), "M": x.shape[0] * G.pixels}
-    return {"x": x, "w": w, "bias": bias, **sizes, "scalars": c.scalars, "G": G, "C": c.flags}
+def _common(
+    x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, c: CompetitionArgs, M: int
+) -> dict:
+    return {"x": x, "w": w, "bias": bias, "M": M, "scalars": c.scalars, "G": G, "C": c.flags}
 
 
-def _constants(x: Tensor, config: Config) -> ForwardConstants:
-    turned = configs.without_matrix_units(x.dtype, configs.architecture(x.device))
-    dense = span(x) == x.numel()
-    return ForwardConstants(
-        **config.tiles, PRECISION=configs.precision(x.dtype), TURNED=turned, DENSE=dense
-    )
+def _constants(dtype: torch.dtype, device: torch.device, config: Config) -> ForwardConstants:
+    turned = configs.without_matrix_units(dtype, configs.architecture(device))
+    return ForwardConstants(**config.tiles, PRECISION=configs.precision(dtype), TURNED=turned)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.configs import Config
-from softhebb_fast.kernels.geometry import Geometry, span
+from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.options import Competition
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -38,6 +38,8 @@ class Scalars(NamedTuple):
     delta: float
     y_scale: float  # a power of two that brings y, scaled, to at most 2^14
     y_inverse: float
+    x_scale: float  # one that brings x, scaled, below 2^15, if its bound is known, else 0
+    x_inverse: float
     lebesgue_p: float
 
 
@@ -51,13 +53,23 @@ class CompetitionArgs(NamedTuple):
 
 
 def competition_args(
-    c: Competition, pre_triangle: bool = False, overwrite: bool = False
+    c: Competition,
+    pre_triangle: bool = False,
+    overwrite: bool = False,
+    x_bound: float | None = None,
 ) -> CompetitionArgs:
     """Of a convolution, or with ``overwrite`` of a linear layer."""
     largest = 1 + abs(c.delta) if c.ranks else 1
     y_scale = 2.0 ** (14 - math.ceil(math.log2(largest)))
+    x_scale = x_inverse = 0.0
+    if x_bound is not None:
+        exponent = max(-110, min(14 - math.frexp(x_bound)[1], 110))
+        x_scale, x_inverse = 2.0**exponent, 2.0**-exponent
     flags = Flags(c.soft, c.anti, c.ranks, overwrite, c.lebesgue_p != 2, pre_triangle)
-    scalars = Scalars(c.t_invert / math.log(2), c.delta, y_scale, 1 / y_scale, c.lebesgue_p)
+    scalars = Scalars(
+        *(c.t_invert / math.log(2), c.delta, y_scale, 1 / y_scale),
+        *(x_scale, x_inverse, c.lebesgue_p),
+    )
     return CompetitionArgs(c.wta, c.rank, flags, scalars)
 
 
@@ -90,44 +102,54 @@ class Statistics(NamedTuple):
     lse: Tensor | None = None
 
 
-class Activity(NamedTuple):
-    """y, laid out as u, and x as plasticity multiplies them, each the sum of one term or two.
+class Prepared(NamedTuple):
+    """What is there before forward begins; see ``prepare``.
 
-    x has terms of its own where it is to be scaled. ``y_sums [PARTS, 2, K]`` are those of y and of
-    y u over parts of the positions. ``dw_absmax [GROUPS]`` and ``split_counters`` are 0.
+    ``x_absmax`` are the bits of the largest |x| of parts of x, if it is to be scaled and has no
+    bound. ``x0`` and ``x1`` are x, scaled, as plasticity multiplies it: one term or the sum of
+    two. ``w16 [K, P]`` are the filters, each times a power of two whose inverse is in ``w_inverse
+    [K]``, if forward multiplies them so. The counters are 0, and so is ``dw_absmax [GROUPS]``.
+    """
+
+    x_absmax: Tensor | None = None
+    x0: Tensor | None = None
+    x1: Tensor | None = None
+    w16: Tensor | None = None
+    w_inverse: Tensor | None = None
+    dw_absmax: Tensor | None = None
+    split_counters: Tensor | None = None
+    row_counters: Tensor | None = None
+
+    @property
+    def absmax_programs(self) -> int:
+        return 0 if self.x_absmax is None else self.x_absmax.numel()
+
+
+NOTHING_PREPARED = Prepared()
+
+
+class Activity(NamedTuple):
+    """y, laid out as u, the sum of one term or two.
+
+    ``y_sums [PARTS, 2, K]`` are those of y and of y u over parts of the positions.
     """
 
     y: Tensor | None = None
     y1: Tensor | None = None
-    x0: Tensor | None = None
-    x1: Tensor | None = None
     y_sums: Tensor | None = None
-    dw_absmax: Tensor | None = None
-    split_counters: Tensor | None = None
-
-    @property
-    def counters(self) -> int:
-        return 0 if self.split_counters is None else self.split_counters.numel()
 
 
 NO_ACTIVITY = Activity()
 
 
 class ForwardState(NamedTuple):
-    """What forward leaves: u, its statistics or already y.
-
-    ``x_absmax`` are the bits of the largest |x| of parts of x, if it is to be scaled.
-    """
+    """What forward leaves: u, its statistics or already y; and what it found prepared."""
 
     pre: PreActivations
     stats: Statistics
     activity: Activity
-    x_absmax: Tensor | None
+    prep: Prepared
     tiles: int
-
-    @property
-    def absmax_programs(self) -> int:
-        return 0 if self.x_absmax is None else self.x_absmax.numel()
 
 
 class WeightUpdate(NamedTuple):
@@ -168,13 +190,6 @@ def tiling(x: Tensor, G: Geometry) -> Tiling:
     return Tiling(config, splits, -(-G.K // config.BN), -(-G.P // config.BP))
 
 
-def new_x_absmax(x: Tensor) -> Tensor | None:
-    """Room for the largest |x| of parts of x, where it is to be scaled."""
-    if not configs.float16_terms(x.dtype):
-        return None
-    return x.new_empty((configs.absmax_programs(x.numel()),), dtype=torch.int32)
-
-
 def new_statistics(x: Tensor, G: Geometry, tiles: int, ranks: bool) -> Statistics:
     def new(dtype: torch.dtype) -> Tensor:
         return x.new_empty((G.GROUPS, tiles, x.shape[0] * G.pixels), dtype=dtype)
@@ -188,20 +203,12 @@ def new_y_sums(x: Tensor, G: Geometry, parts: int) -> Tensor:
     return x.new_empty((parts, 2, G.neurons), dtype=torch.float32)
 
 
-def new_activity(x: Tensor, u: Tensor, G: Geometry, T: Tiling, parts: int) -> Activity:
+def new_activity(x: Tensor, u: Tensor, G: Geometry, parts: int) -> Activity:
     float16_terms, half = configs.float16_terms(x.dtype), torch.float16
-
-    def counters(number: int) -> Tensor:
-        return x.new_empty((number,), dtype=torch.int32)
-
     return Activity(
         torch.empty_like(u, dtype=half if float16_terms else x.dtype),
         torch.empty_like(u, dtype=half) if float16_terms > 1 else None,
-        x.new_empty((span(x),), dtype=half) if float16_terms else None,
-        x.new_empty((span(x),), dtype=half) if float16_terms > 1 else None,
         new_y_sums(x, G, parts),
-        counters(G.GROUPS),
-        counters(G.GROUPS * T.rows * T.columns) if T.splits > 1 else None,
     )
 
 

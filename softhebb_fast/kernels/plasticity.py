@@ -11,12 +11,13 @@ from torch import Tensor
 
 from softhebb_fast.kernels import launch
 from softhebb_fast.kernels.activity import activity
-from softhebb_fast.kernels.float16_scale import power_of_two
+from softhebb_fast.kernels.float16_scale import x_factor
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.operands import (
     NO_ACTIVITY,
     CompetitionArgs,
     ForwardState,
+    Prepared,
     Tiling,
     WeightUpdate,
     new_dw,
@@ -34,6 +35,7 @@ class PlasticityConstants(NamedTuple):
     BP: int
     SPLITS: int
     PARTS: int  # of the sums of y
+    SCALED: bool
     ABSMAX_PROGRAMS: int
 
 
@@ -41,10 +43,10 @@ class PlasticityConstants(NamedTuple):
 def plasticity_kernel(
     x,
     act,
+    prep,
     w,
     yx,
     yu,
-    x_absmax,
     update,
     M,
     scalars,
@@ -55,7 +57,7 @@ def plasticity_kernel(
     """A tile of yx ``[BN, BP]`` over one of SPLITS parts of the positions; the last makes it D.
 
     x and y are one term or the sum of two, see ``activity_kernel``; the product of both second
-    terms is as small as what these left out, and left out too. With ``x_absmax`` both are scaled.
+    terms is as small as what these left out, and left out too. With SCALED both are scaled.
 
     A program leaves its part of the tile in ``yx [SPLITS, K, P]``, that of the sums of y u in ``yu
     [COLUMNS, SPLITS, K]``, and counts itself in ``split_counters``. The one that finds itself the
@@ -85,7 +87,7 @@ def plasticity_kernel(
         b_x = load_patches(x, i_g, o_m, M, i_p * BP, G, BP)  # [BM, BP]
         if act.y1 is not None:
             b_y1 = tl.load(act.y1 + o_y, mask=m, other=0.0)
-            b_x1 = load_patches(act.x1, i_g, o_m, M, i_p * BP, G, BP)
+            b_x1 = load_patches(prep.x1, i_g, o_m, M, i_p * BP, G, BP)
             b_yx = tl.dot(tl.trans(b_y1), b_x, b_yx)
             b_yx = tl.dot(tl.trans(b_y), b_x1, b_yx)
         b_yx = tl.dot(tl.trans(b_y), b_x, b_yx, input_precision="ieee")
@@ -99,21 +101,21 @@ def plasticity_kernel(
     if SPLITS > 1:
         yu += i_p * SPLITS * N
         tl.store(yu + i_s * N + o, b_yu, mask=m_k)
-        last = is_last(act.split_counters + i_g * tl.num_programs(0) + tl.program_id(0), SPLITS)
+        last = is_last(prep.split_counters + i_g * tl.num_programs(0) + tl.program_id(0), SPLITS)
     else:
         tl.debug_barrier()
     if last:
         if SPLITS > 1:
             b_yu = sum_of_parts(yu, N, o, m_k, 0, SPLITS, SPLITS)
-        if x_absmax is not None:
-            _, b_inverse = power_of_two(x_absmax, F.ABSMAX_PROGRAMS)
+        if F.SCALED:
+            _, b_inverse = x_factor(prep, scalars, F.ABSMAX_PROGRAMS)
         b_norm = tl.zeros((BN,), tl.float32)
         b_max = tl.zeros((BN,), tl.int32)
         AT_ONCE: tl.constexpr = min(BP, 4096 // BN)
         for i in range(i_p * BP, (i_p + 1) * BP, AT_ONCE):
             o_c = i + tl.arange(0, AT_ONCE)
             b_d = sum_of_splits(yx, i_g, o_k, o_c, G, SPLITS)
-            if x_absmax is not None:
+            if F.SCALED:
                 b_d = b_d * scalars.y_inverse * b_inverse
             b_n, b_m = store_dw(update, b_d, b_yu, w, i_g, o_k, o_c, scalars, G, C)
             b_norm += b_n
@@ -132,23 +134,23 @@ def plasticity(
     biased: bool = False,
 ) -> WeightUpdate:
     """The update, its positions split over programs: one launch, or two with ``activity``."""
-    M, act = x.shape[0] * G.pixels, state.activity
+    M, act, prep = x.shape[0] * G.pixels, state.activity, state.prep
     if act is NO_ACTIVITY:
-        act = activity(x, state, G, c, T, biased)
+        act = activity(x, state, G, c, biased)
     d, norms, yx = new_dw(x, G, T.splits, T.columns, rated)
-    update, yu = WeightUpdate(d, norms, act.dw_absmax, act.y_sums), None
+    update, yu = WeightUpdate(d, norms, prep.dw_absmax, act.y_sums), None
     if T.splits > 1:
         yu = x.new_empty((T.columns, T.splits, G.neurons), dtype=torch.float32)
     launch.launch(
         plasticity_kernel,
         (T.rows * T.columns, T.splits, G.GROUPS),
         T.config,
-        x=x if act.x0 is None else act.x0,
-        act=act._replace(x0=None, dw_absmax=None),
+        x=x if prep.x0 is None else prep.x0,
+        act=act,
+        prep=Prepared(prep.x_absmax, None, prep.x1, split_counters=prep.split_counters),
         w=w,
         yx=yx,
         yu=yu,
-        x_absmax=state.x_absmax,
         update=update._replace(y_sums=None),
         M=M,
         scalars=c.scalars,
@@ -158,7 +160,8 @@ def plasticity(
             **T.config.tiles,
             SPLITS=T.splits,
             PARTS=act.y_sums.shape[0],
-            ABSMAX_PROGRAMS=state.absmax_programs,
+            SCALED=prep.x0 is not None,
+            ABSMAX_PROGRAMS=prep.absmax_programs,
         ),
     )
     return update

@@ -9,6 +9,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+POLLS = tl.constexpr(1 << 26)
+
 
 @triton.jit
 def arrive(counter):
@@ -19,9 +21,15 @@ def arrive(counter):
 
 @triton.jit
 def wait(counter, N):
-    """Until N programs have arrived."""
-    while tl.atomic_add(counter, 0, sem="acquire") < N:
-        pass
+    """Until N programs have arrived; after so many polls, most of a minute, the launch fails."""
+    polls = 0
+    while (tl.atomic_add(counter, 0, sem="acquire") < N) & (polls < POLLS):
+        polls += 1
+    tl.device_assert(
+        polls < POLLS,
+        "programs that wait for each other did not run concurrently: SOFTHEBB_FAST_WAIT=0 does "
+        "without them",
+    )
     tl.debug_barrier()
 
 
@@ -30,9 +38,3 @@ def is_last(counter, N):
     """Whether N programs have arrived with this one, which sees what they stored."""
     tl.debug_barrier()
     return tl.atomic_add(counter, 1, sem="acq_rel") == N - 1
-
-
-@triton.jit
-def clear(counters, N: tl.constexpr):
-    o = tl.arange(0, triton.next_power_of_2(N))
-    tl.store(counters + o, tl.zeros(o.shape, tl.int32), mask=o < N)

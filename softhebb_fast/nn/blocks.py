@@ -11,7 +11,7 @@ from softhebb_fast.functional import Epilogue
 from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
-from softhebb_fast.nn.normalise import normalised
+from softhebb_fast.nn.normalise import bound_after, normalised
 
 
 class Block(nn.Module):
@@ -33,18 +33,31 @@ class Block(nn.Module):
         self.norm, self.layer, self.activation, self.pool = norm, layer, activation, pool
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.normalised(x)
+        x, known = self.normalised(x)
         epilogue = self._epilogue()
         if epilogue is not None and _fuses(self.layer, x):
-            return _fused(self.layer, x, epilogue)
+            return _fused(self.layer, x, epilogue, known)
         for part in (self.layer, *self._tail()):
             if part is not None:
                 x = part(x)
         return _keep_layout(x)
 
-    def normalised(self, x: Tensor) -> Tensor:
-        """``norm(x)``, or x itself without one."""
-        return x if self.norm is None else normalised(self.norm, x)
+    def step_(self, x: Tensor) -> None:
+        """``layer(norm(x))`` for what it learns."""
+        x, known = self.normalised(x)
+        layer = self.layer
+        bounded = isinstance(layer, SoftHebbConv2d) and not isinstance(layer, SoftHebbConv1d)
+        if known and bounded and layer.learns and layer.update == "in_place":
+            layer.step_(x, **known)
+        else:
+            layer(x)
+
+    def normalised(self, x: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """``norm(x)``, or x itself without one, and what the layer may know of it."""
+        if self.norm is None:
+            return x, {}
+        bound = bound_after(self.norm, x)
+        return normalised(self.norm, x), {} if bound is None else {"x_bound": bound}
 
     def _tail(self) -> tuple[nn.Module | None, nn.Module | None]:
         """Activation and pool, in the order that is cheaper where both give the same bits."""
@@ -131,9 +144,9 @@ def _fuses(layer: nn.Module, x: Tensor) -> bool:
     return not (torch.is_grad_enabled() and wants_graph)
 
 
-def _fused(layer: SoftHebbConv2d, x: Tensor, epilogue: Epilogue) -> Tensor:
+def _fused(layer: SoftHebbConv2d, x: Tensor, epilogue: Epilogue, known: dict[str, float]) -> Tensor:
     weight, bias = layer.detached()
-    options = layer.options()
+    options = {**layer.options(), **known}
     if not layer.learns:
         return functional.softhebb_block(x, weight, epilogue, bias, **options).out
     if layer.update == "grad":

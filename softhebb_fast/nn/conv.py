@@ -112,9 +112,9 @@ class SoftHebbConv2d(HebbianLayer):
     def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
         return functional.softhebb_conv2d(x, weight, bias, **self.options())
 
-    def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Step:
-        rates = {"lr": self.lr, "lr_power": self.lr_power}
-        return functional.softhebb_conv2d_step_(x, weight, bias, **rates, **self.options())
+    def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any) -> Step:
+        options = {**self.options(), **known, "lr": self.lr, "lr_power": self.lr_power}
+        return functional.softhebb_conv2d_step_(x, weight, bias, **options)
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         check_conv2d(x, weight, bias, self.convolution)

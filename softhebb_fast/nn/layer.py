@@ -93,12 +93,21 @@ class HebbianLayer(nn.Module):
             out = self._hebbian(x, weight, bias)
             self.assign(out.delta_w, out.delta_b)
             return out.u
-        rates = None if self.bias is None else self.learning_rates()
         if torch.is_grad_enabled() and x.requires_grad:
+            rates = None if self.bias is None else self.learning_rates()
             out = self._hebbian(x, weight.clone(), bias)
             functional.hebbian_step_(weight, out.delta_w, self.lr, self.lr_power, self.lebesgue_p)
-        else:
-            out = self._hebbian_step_(x, weight, bias)
+            self.step_bias_(rates, out.delta_b)
+            return out.u
+        return self.step_(x)
+
+    def step_(self, x: Tensor, **known: Any) -> Tensor:
+        """Step the weights in place on ``x``, outside any graph; u as it was before.
+
+        ``known`` are options of the layer's function beside its own, such as ``x_bound``.
+        """
+        rates = None if self.bias is None else self.learning_rates()
+        out = self._hebbian_step_(x, *self.detached(), **known)
         self.step_bias_(rates, out.delta_b)
         return out.u
 
@@ -163,7 +172,7 @@ class HebbianLayer(nn.Module):
     def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
         raise NotImplementedError
 
-    def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Step:
+    def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any) -> Step:
         raise NotImplementedError
 
     def _options(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -70,9 +72,9 @@ class SoftHebbLinear(HebbianLayer):
     def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
         return functional.softhebb_linear(x, weight, bias, **self.options())
 
-    def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Step:
-        rates = {"lr": self.lr, "lr_power": self.lr_power}
-        return functional.softhebb_linear_step_(x, weight, bias, **rates, **self.options())
+    def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any) -> Step:
+        options = {**self.options(), **known, "lr": self.lr, "lr_power": self.lr_power}
+        return functional.softhebb_linear_step_(x, weight, bias, **options)
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         check_linear(x, weight, bias)

@@ -20,6 +20,19 @@ def normalised(norm: nn.Module, x: Tensor) -> Tensor:
     return batch_norm(x, *statistics, norm.momentum, norm.eps)
 
 
+def bound_after(norm: nn.Module, x: Tensor) -> float | None:
+    """What no |value| of ``norm(x)`` exceeds, if the batch's own statistics tell.
+
+    Of n values less their mean by their deviation none exceeds the root of n - 1. A hundredth is
+    for rounding.
+    """
+    if type(norm) is not nn.BatchNorm2d or norm.affine or x.dim() != 4:
+        return None
+    if not norm.training and norm.running_mean is not None:
+        return None
+    return 1.01 * max(1.0, x.numel() / x.shape[1]) ** 0.5
+
+
 def _fuses(norm: nn.Module, x: Tensor) -> bool:
     if (
         type(norm) is not nn.BatchNorm2d

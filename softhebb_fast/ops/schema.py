@@ -16,7 +16,14 @@ from torch import Tensor
 from softhebb_fast.extension import LIBRARY, MISSING
 from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
 
-TYPES = {float: "float", int: "int", bool: "bool", str: "str", tuple[int, int]: "int[2]"}
+TYPES = {
+    float: "float",
+    float | None: "float?",
+    int: "int",
+    bool: "bool",
+    str: "str",
+    tuple[int, int]: "int[2]",
+}
 
 
 class Operator(NamedTuple):

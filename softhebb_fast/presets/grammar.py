@@ -25,15 +25,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from .types import ACTIVATIONS, DEFAULTS, Layer, Pool, Preset
+from .types import ACTIVATIONS, DEFAULTS, RULES, Layer, Pool, Preset
 
-METHODS = {
+METHODS = {  # the published names of rules
     "softkrotov": "soft_anti",
     "hardkrotov": "hard_anti",
-    "soft": "soft",
-    "hard": "hard",
     "supervisedsoftkrotov": "supervised",
-    "bp": "bp",
+    "BP": "bp",
 }
 KEYS = {
     "c": ("out", int),
@@ -56,8 +54,8 @@ KEYS = {
 }
 OPERATIONS = {"conv": {"batchnorm2d": True, "none": False}, "linear": {"flatten": False}}
 _WRITTEN = {"rank": (3,), "padding_mode": ("reflect",), "schedule": ("norm", "linear")}
-_NAMES = {rule: method.replace("bp", "BP") for method, rule in METHODS.items()}
-_RULES = METHODS | {rule: rule for rule in METHODS.values()}
+_NAMES = {rule: rule for rule in RULES} | {rule: method for method, rule in METHODS.items()}
+_RULES = {name.lower(): rule for rule in RULES for name in (rule, _NAMES[rule])}
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
 _DASH = re.compile(r"(?<!\de)-")  # leaves 1e-05 whole

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
+from softhebb_fast.options import KINDS, PADDING_MODES, WTA
+
 Kind = Literal["conv", "linear"]
-Rule = Literal["soft_anti", "soft", "hard", "hard_anti", "bp", "supervised"]
 Schedule = Literal["norm", "linear", "exponential", "constant"]
-PaddingMode = Literal["reflect", "zeros", "replicate", "circular"]
 PoolKind = Literal["max", "avg"]
 Origin = Literal["SoftHebb", "ZerO-SoftHebb", "softhebb_fast"]
 
+RULES = (*WTA, "bp", "supervised")
 ACTIVATIONS = ("triangle", "relu", "repu", "softmax", "exp", "tanh", "sigmoid", "hard")
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -87,7 +88,7 @@ class Layer:
     """
 
     kind: Kind
-    rule: Rule
+    rule: str
     out: int | None = None
     kernel: int = 0
     padding: int = 0
@@ -104,7 +105,7 @@ class Layer:
     bias: bool = False
     schedule: Schedule = "norm"
     pre_triangle: bool = False
-    padding_mode: PaddingMode = "reflect"
+    padding_mode: str = "reflect"
     batch_norm: bool = BY_KIND
     activation: tuple[str, float] | None = None
     pool: Pool | None = None
@@ -115,9 +116,9 @@ class Layer:
         for name, value in DEFAULTS[self.kind].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        _one_of(self, "rule", get_args(Rule))
+        _one_of(self, "rule", RULES)
         _one_of(self, "schedule", get_args(Schedule))
-        _one_of(self, "padding_mode", get_args(PaddingMode))
+        _one_of(self, "padding_mode", PADDING_MODES)
         for name, least in (("stride", 1), ("dilation", 1), ("groups", 1), ("rank", 1)):
             _whole(self, name, least)
         for name in ("lr", "lr_power", "delta", "dropout"):
@@ -191,10 +192,10 @@ class Layer:
     def _learning(self) -> str:
         if self.rule == "bp":
             return "bp"
-        text = self.rule
-        if self.rule not in ("hard", "hard_anti"):
+        text, kind = self.rule, KINDS.get(self.rule)
+        if kind is None or kind.soft:
             text += f" t={self.t_invert:g}"
-        elif self.rule == "hard_anti":
+        elif kind.anti:
             text += f" delta={self.delta:g} rank={self.rank}"
         rate = f" q={self.lr_power:g}" if self.schedule == "norm" else f" {self.schedule} decay"
         text += f" lr={self.lr:g}{rate} R={self.radius:g}"

@@ -64,7 +64,7 @@ def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
     """
     layer = block.layer
     with evaluation_mode(block):
-        u = _pre_activations(layer, block.normalised(x))
+        u = _pre_activations(layer, block.normalised(x)[0])
     groups = getattr(layer, "groups", 1)
     options = {"groups": groups, "tie_rule": layer.tie_rule}
     statistics = competition_statistics(u, layer.t_invert, layer.wta, **options)

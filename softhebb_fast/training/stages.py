@@ -151,8 +151,7 @@ class HebbianStage(Stage):
     def learn(self, x: Tensor, labels: Tensor) -> None:
         first, last = self.trained[0], self.trained[-1]
         x = features([*self.inputs.below, *self.net.blocks[first:last]], x)
-        top = self.net.blocks[last]
-        top.layer(top.normalised(x))
+        self.net.blocks[last].step_(x)
 
     def record(self, epoch: float) -> list[MetricsRow]:
         return layer_rows(self.net, self.sample, self.trained, self.phase, epoch)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softhebb_fast.options import Competition, Epilogue
+from softhebb_fast.options import WTA, Competition, Epilogue
 
 CONV = {
     "stride": (1, 1),
@@ -20,6 +20,7 @@ CONV = {
     "rank": 3,
     "padding_mode": "reflect",
     "pre_triangle": False,
+    "x_bound": None,
     "lebesgue_p": 2.0,
     "tie_rule": "first",
 }
@@ -62,11 +63,9 @@ _LAYOUTS = {
 }
 WIDE = {"x": (2, 48, 5, 4), "w": (20, 48, 3, 3)}  # three chunks of channels
 
-CASES = {
+CASES = {wta: Case(options={"wta": wta}) for wta in WTA} | {
     "soft_anti": Case(),
     "soft": Case(options={"wta": "soft", "t_invert": 3.0}),
-    "hard": Case(options={"wta": "hard"}),
-    "hard_anti": Case(options={"wta": "hard_anti"}),
     "hard_anti-rank1": Case(options={"wta": "hard_anti", "rank": 1}),
     "zeros": Case(options={"padding_mode": "zeros", "padding": (2, 1)}),
     "replicate": Case(options={"padding_mode": "replicate", "padding": (2, 1)}),

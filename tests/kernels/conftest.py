@@ -116,9 +116,6 @@ def shortened(emulator, monkeypatch):
 
 def launched(emulator: ModuleType, launch, target: str, **options):
     """The emulator's run of one launch, waiting for its arguments."""
-    if launch.absmax_programs:
-        # Matrix instructions of some programs count as reads of all that run in step.
-        options["batch"] = 1
     return partial(emulator.run, launch.compile(target), launch.grid, **options)
 
 

@@ -74,6 +74,19 @@ def fuse_activity(monkeypatch):
     assert any(waiting)
 
 
+@pytest.fixture
+def fuse_activity_where_it_can(monkeypatch):
+    """As ``fuse_activity``, also where no program waits."""
+    monkeypatch.setattr(configs, "processors", lambda device: 132)
+    straight = launch.launch
+
+    def launched(*to, **arguments):
+        row_counters = Launch(*to, arguments).named.get("row_counters")
+        in_turn(row_counters, lambda: straight(*to, **arguments))
+
+    monkeypatch.setattr(launch, "launch", launched)
+
+
 APART = [(name, torch.float32) for name in CASES] + [
     ("hard_anti", torch.float16),
     ("channels_last", torch.float16),
@@ -149,6 +162,39 @@ def test_y_at_once(wta, numbers, u_in_registers, monkeypatch):
     assert_close(got.delta_w, want.delta_w, delta_w_tolerance(dtype))
     if wta != "hard":
         assert_close(got.delta_b, want.delta_b, delta_w_tolerance(dtype))
+
+
+BOUNDED = {  # of x of some units; 1e30 leaves nothing of it but its place in a float16
+    "two groups": Case((1, 48, 5, 3), (66, 24, 1, 2), {"groups": 2}, True, "channels_last"),
+    "planes": Case((2, 3, 7, 6), (40, 3, 3, 3), {"wta": "soft"}, True),
+    "linear filters": Case((2, 16, 5, 5), (35, 16, 3, 3), {"wta": "hard"}, False, "channels_last"),
+    "ranked": Case((2, 3, 7, 6), (20, 3, 3, 3), {"wta": "hard_anti"}),
+    "pre_triangle": Case((2, 3, 7, 6), (20, 3, 3, 3), {"wta": "soft", "pre_triangle": True}),
+}
+
+
+@pytest.mark.usefixtures("apart", "fuse_activity_where_it_can")
+@pytest.mark.parametrize("name", BOUNDED)
+@pytest.mark.parametrize(
+    ("precision", "halves"), [("tf32x3", False), ("tf32", False), ("tf32", True)]
+)
+def test_a_bound_of_x_saves_the_search_for_its_largest(name, precision, halves, monkeypatch):
+    """x in 16-bit terms from the start; with ``halves`` the filters, too."""
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
+    monkeypatch.setattr(configs, "halves", lambda *_: halves)
+    case = BOUNDED[name]
+    x, w, bias = case.tensors(torch.float32)
+    w *= torch.logspace(-9, 9, len(w))[:, None, None, None] if halves else 1
+    x = x.bfloat16().float() if precision == "tf32" else x
+    w = w.bfloat16().float() if precision == "tf32" else w
+    options = case.conv | {"x_bound": 1.01 * float(x.abs().max())}
+    want = expected(x, w, bias, options)
+    got = kernels.conv2d(x, w, bias, **options)
+    rough = precision == "tf32"
+    assert_close(got.u, want.u, TOLERANCES["float32_u"])
+    assert_close(got.delta_w, want.delta_w, TF32 if rough else TOLERANCES["float32_delta_w"])
+    loose = kernels.conv2d(x, w, bias, **options | {"x_bound": 300.0})
+    assert_close(loose.delta_w, want.delta_w, TF32 if rough else TOLERANCES["float32_delta_w"])
 
 
 @pytest.mark.usefixtures("apart", "fuse_activity")
@@ -230,7 +276,7 @@ def test_step_is_update_then_hebbian_step(name, layout, dtype):
     reference.hebbian_step_(stepped, want.delta_w, 0.3, 0.5, case.conv["lebesgue_p"])
     u, delta_b = kernels.conv2d_step_(x, w, bias, lr=0.3, lr_power=0.5, **case.conv)
     assert_outputs_close(
-        reference.SoftHebbOutput(u, w, delta_b), want._replace(delta=stepped), dtype
+        reference.SoftHebbOutput(u, w, delta_b), want._replace(delta_w=stepped), dtype
     )
 
 

@@ -3,6 +3,8 @@
 It keeps bfloat16 as 16-bit integers and multiplies those, truncates float32 to bfloat16 where GPUs
 round to nearest even, and takes tf32 products in float32. Here products of bfloat16 are exact,
 other bfloat16 arithmetic raises, conversion rounds, and tf32 operands are rounded to 10 bits.
+Products are summed in float64: on some CPUs a sum of BLAS depends on its column, and equal filters
+would have other bits.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ def _tf32(x: np.ndarray) -> np.ndarray:
 
 
 def create_dot(self, a, b, d, input_precision, max_num_imprecise_acc):
-    change = None
+    factors = a.data, b.data
     if a.dtype.scalar == tl.bfloat16:
-        change = _widened
+        factors = map(_widened, factors)
     elif a.dtype.scalar == tl.float32 and input_precision == ir.INPUT_PRECISION.TF32:
-        change = _tf32
-    if change is None:
+        factors = map(_tf32, factors)
+    elif a.dtype.scalar not in (tl.float32, tl.float16):
         return _dot(self, a, b, d, input_precision, max_num_imprecise_acc)
-    product = np.matmul(change(a.data), change(b.data), dtype=np.float32)
+    product = np.matmul(*(f.astype(np.float64) for f in factors)).astype(d.data.dtype)
     return interpreter.TensorHandle(product + d.data, d.dtype.scalar)
 
 
