@@ -12,7 +12,7 @@ from softhebb_fast import cli, experiments
 from softhebb_fast.experiments import EXPERIMENTS, Cell, Experiment, reproduce, results
 from softhebb_fast.experiments.cell import Trace, differences
 from softhebb_fast.experiments.claims import Claim, Evidence, claims_table, near
-from softhebb_fast.experiments.definitions import constnet, schicho, zero
+from softhebb_fast.experiments.definitions import constnet, schicho_claims, zero
 from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.config import RunConfig
 from tests.training.test_backprop import TINY
@@ -190,12 +190,12 @@ def weights(**columns: list[float]) -> Evidence:
 def test_gradients_out_of_turn_are_counted():
     steps, names = [1, 1, 2, 2], ["1.weight", "3.weight"] * 2
     good = weights(step=steps, weight=names, gradient=[0, 1, 1, 1])
-    assert schicho.wave_violations(good, "c", ["1", "3"]) == 0
+    assert schicho_claims.wave_violations(good, "c", ["1", "3"]) == 0
     early = weights(step=steps, weight=names, gradient=[1e-30, 1, 1, 1])
-    assert schicho.wave_violations(early, "c", ["1", "3"]) == 1
+    assert schicho_claims.wave_violations(early, "c", ["1", "3"]) == 1
     late = weights(step=steps, weight=names, gradient=[0, 1, 0, 1])
-    assert schicho.wave_violations(late, "c", ["1", "3"]) == 1
-    assert math.isnan(schicho.wave_violations(evidence(), "c", ["1", "3"]))
+    assert schicho_claims.wave_violations(late, "c", ["1", "3"]) == 1
+    assert math.isnan(schicho_claims.wave_violations(evidence(), "c", ["1", "3"]))
 
 
 def test_ranks_and_their_falls():
