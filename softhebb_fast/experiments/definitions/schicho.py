@@ -66,7 +66,6 @@ NETS = {
         "MNIST, two convolutions",
         {"network": "mnist_cnn", **MNIST, "epochs": 15, "symmetry_steps": WAVE},
         CNN_PUBLISHED,
-        "about a minute a run on an H100",
     ),
     "mnist-cnn-quarter": Net(
         "MNIST, two convolutions of a quarter of the channels",
@@ -96,7 +95,7 @@ NETS = {
         CIFAR_CNN_PUBLISHED,
     ),
     "cifar-cnn-eighth-10k": Net(
-        "CIFAR-10, the same on 10,000 images",
+        "CIFAR-10, six convolutions of an eighth of the channels, 10,000 images",
         {
             **{"network": "cifar_cnn", "options": {"width": 0.125}, **CIFAR, "images": 10_000},
             **{"epochs": 20, "statistics": "batch", "symmetry_steps": CNN_STEPS},
