@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.hooks import RemovableHandle
 
 from softhebb_fast.functional import hebbian_step_, norm_dependent_rate
+from softhebb_fast.init.common import check_positive
 
 __all__ = [
     "Constant",
@@ -72,10 +73,12 @@ def gradient_noise(optimizer: Optimizer, size: float) -> RemovableHandle:
     Channels that are equal part, as they do by the rounding of non-deterministic sums (ConstNet,
     Blumenfeld et al. 2020). Numbers come from torch's global generator of the gradient's device.
 
-    Returns a handle whose ``remove()`` ends it. Raises ValueError for a size that is not positive.
+    Returns a handle whose ``remove()`` ends it. Raises TypeError if ``optimizer`` is none,
+    ValueError for a size that is not positive and finite.
     """
-    if not size > 0:
-        raise ValueError(f"size must be positive; got {size!r}")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {optimizer!r}")
+    check_positive("size", size)
 
     @torch.no_grad()
     def add_noise(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:

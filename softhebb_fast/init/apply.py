@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from softhebb_fast.init.branches import PRODUCTS, branch_ends
+from softhebb_fast.init.common import check_model
 from softhebb_fast.init.registry import Init, initialise, needs_bias, resolve
 
 # Names, in lower case, that mean a whole model's start, and what its layers get.
@@ -84,12 +85,14 @@ def apply(
         branches: names of layers that end branches, for models that cannot be traced.
         exclude: names of modules to leave alone, with all that they contain.
 
-    Raises TypeError if `model` is no module, ValueError for an unknown init or argument of it or
-    names that `model` does not have, and whatever an init raises for a layer. The model is then
-    as it was.
+    Raises TypeError for an argument of a wrong kind, ValueError for an unknown init or argument of
+    it or names that `model` does not have, and whatever an init raises for a layer. The model is
+    then as it was.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+    check_model(model)
+    for argument, flag in (("zero_branches", zero_branches), ("zero_head", zero_head)):
+        if flag is not None and not isinstance(flag, bool):
+            raise TypeError(f"{argument} must be a bool or None; got {flag!r}")
     published, init = _published(init)
     resolve(init)
     modules = dict(model.named_modules())
@@ -156,9 +159,11 @@ def _published(init: Init) -> tuple[str, Init]:
 
 
 def _names(names: Iterable[str], argument: str, places: dict[str, nn.Module]) -> set[str]:
+    if not isinstance(names, Iterable):
+        raise TypeError(f"{argument} must be names of modules; got {names!r}")
     names = {names} if isinstance(names, str) else set(names)
     if unknown := names - set(places):
-        raise ValueError(f"{argument} must name modules of model; got {sorted(unknown)}")
+        raise ValueError(f"{argument} must name modules of model; got {sorted(map(str, unknown))}")
     return names
 
 

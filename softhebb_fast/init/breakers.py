@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from softhebb_fast.init.common import check_positive, draw
+from softhebb_fast.init.common import check_model, check_positive, draw
 from softhebb_fast.init.diversity import check_weight
 
 
@@ -36,8 +36,9 @@ def weight_noise_(
     1e-8 to 1e-6 stand in for what non-deterministic arithmetic does to equal channels (ConstNet,
     Blumenfeld et al. 2020). Draws follow the order of the parameters.
 
-    Raises ValueError for a size that is not positive and finite.
+    Raises TypeError if `model` is no module, ValueError for a size that is not positive and finite.
     """
+    check_model(model)
     check_positive("size", size)
     for parameter in model.parameters():
         if parameter.dim() > 1:

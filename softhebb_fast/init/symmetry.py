@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
+
+from softhebb_fast.init.common import check_model
 
 TOLERANCE = 1e-4
 UNKNOWN = (math.nan, math.nan, -1)  # stable rank, effective rank, rank
@@ -56,15 +59,19 @@ def symmetry(
     `start` those of the change, and all figures of a weight that is not finite.
 
     Raises:
-        TypeError: `model` is no module.
-        ValueError: `start` lacks a weight or has another shape of it.
+        TypeError: `model` is no module, or `start` no mapping.
+        ValueError: `start` lacks a weight or has another shape of it, or `tolerance` is negative.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+    check_model(model)
+    if not isinstance(start, Mapping | None):
+        raise TypeError(f"start must be a state_dict or None; got {start!r}")
+    if not isinstance(tolerance, Real) or not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance must be a number from 0 on; got {tolerance!r}")
     weights = {n: p.detach() for n, p in model.named_parameters() if p.dim() in (2, 3, 4)}
     for name, weight in weights.items():
-        if start is not None and (name not in start or start[name].shape != weight.shape):
-            came = tuple(start[name].shape) if name in start else "nothing"
+        shape = None if start is None else getattr(start.get(name), "shape", ())
+        if shape not in (None, weight.shape):
+            came = tuple(shape) or "no such tensor"
             raise ValueError(f"start must have {name}, {tuple(weight.shape)}; got {came}")
     return {
         name: _of_weight(weight, None if start is None else start[name], tolerance, ranks)

@@ -58,8 +58,12 @@ def cifar_cnn(
 
     Convolutions are 3x3 with padding, of 32 and 64, 128 and 128, 256 and 256 channels; linear
     layers of 1024, 512 and ``classes`` follow. ``width`` scales all but the last.
+
+    Raises ValueError for images of less than 8 rows or columns, of which pooling leaves nothing.
     """
     channels, height, across = image_shape
+    if min(height, across) < 8:
+        raise ValueError(f"image_shape must have 8 rows and columns or more; got {image_shape}")
     layers: list[nn.Module] = []
     for pair in ((32, 64), (128, 128), (256, 256)):
         for out in (scaled(n, width) for n in pair):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -99,10 +100,13 @@ class BackpropConfig(Config):
     symmetry_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.network not in NETWORKS:
+        if not isinstance(self.network, str) or self.network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}; got {self.network!r}")
-        if not isinstance(self.dataset, str):
-            raise TypeError(f"dataset must be a string; got {self.dataset!r}")
+        for name in ("dataset", "device"):
+            if not isinstance(value := getattr(self, name), str):
+                raise TypeError(f"{name} must be a string; got {value!r}")
+        if not isinstance(self.options, dict):
+            raise TypeError(f"options must be a dict; got {self.options!r}")
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}; got {value!r}")
@@ -116,10 +120,9 @@ class BackpropConfig(Config):
         check_plain("options", self.options)
         check_plain("init", self.init)
         object.__setattr__(self, "symmetry_steps", checked_steps(self.symmetry_steps))
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        object.__setattr__(self, "milestones", checked_steps(self.milestones, "milestones"))
         if self.normalise is not None:
-            mean, std = map(tuple, self.normalise)
-            object.__setattr__(self, "normalise", (mean, std))
+            object.__setattr__(self, "normalise", _checked_moments(self.normalise))
 
     def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         net = network(self.network, image_shape, classes, **self.options)
@@ -151,3 +154,16 @@ class BackpropConfig(Config):
 
     def augmentation(self) -> RandomCropFlip | None:
         return None if self.augment is None else RandomCropFlip(mode=self.augment)
+
+
+def _checked_moments(pair: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """``normalise`` as tuples. Raises unless it is as many deviations above 0 as means."""
+    rows = isinstance(pair, list | tuple) and all(isinstance(row, list | tuple) for row in pair)
+    if not rows or len(pair) != 2 or len(pair[0]) != len(pair[1]):
+        raise TypeError(f"normalise must be [means, deviations] of the channels; got {pair!r}")
+    means, deviations = map(tuple, pair)
+    for value in (*means, *deviations):
+        check_number("normalise", value, -math.inf)
+    if not all(0 < value < math.inf for value in deviations):
+        raise ValueError(f"normalise must have positive deviations; got {pair!r}")
+    return means, deviations

@@ -200,9 +200,11 @@ def check_plain(name: str, value: Any) -> None:
         ) from None
 
 
-def checked_steps(steps: Iterable[int]) -> tuple[int, ...]:
-    """``symmetry_steps`` as a tuple. Raises unless they are whole numbers from 0 on."""
+def checked_steps(steps: Iterable[int], name: str = "symmetry_steps") -> tuple[int, ...]:
+    """Steps as a tuple. Raises unless they are whole numbers from 0 on."""
+    if isinstance(steps, str) or not isinstance(steps, Iterable):
+        raise TypeError(f"{name} must be whole numbers; got {steps!r}")
     steps = tuple(steps)
     for step in steps:
-        check_number("symmetry_steps", step, 0)
+        check_number(name, step, 0)
     return steps

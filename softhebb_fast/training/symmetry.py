@@ -12,6 +12,8 @@ from torch import nn
 
 from softhebb_fast.files import write_csv
 from softhebb_fast.init import Symmetry, symmetry
+from softhebb_fast.init.common import check_model
+from softhebb_fast.training.config import checked_steps
 
 FILE = "symmetry.csv"
 COLUMNS = ("step", "weight", *(f.name for f in fields(Symmetry)), "gradient")
@@ -25,7 +27,8 @@ class SymmetryRecorder:
             ...                              # the optimizer's step
             recorder.record(step - 1, step)
 
-    Changes are those since the recorder was made.
+    Changes are those since the recorder was made. Raises TypeError or ValueError for a model that
+    is no module and for steps that are no whole numbers from 0 on.
 
     Attributes:
         rows: one a step and weight: ``step``, ``weight`` (its name), the fields of ``Symmetry``
@@ -33,7 +36,8 @@ class SymmetryRecorder:
     """
 
     def __init__(self, model: nn.Module, steps: Iterable[int]) -> None:
-        self.model, self.steps = model, frozenset(steps)
+        check_model(model)
+        self.model, self.steps = model, frozenset(checked_steps(steps, "steps"))
         self.rows: list[dict[str, Any]] = []
         self._start = {
             name: parameter.detach().clone()

@@ -258,6 +258,20 @@ def test_two_branches_alike_have_no_end():
         ((nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3)), "identity"), {}, ValueError, "as many"),
         ((nn.Linear(2, 2), "zerO"), {"exclude": ["a"]}, ValueError, r"exclude must name .*'a'"),
         ((nn.Linear(2, 2), "zerO"), {"branches": ["a"]}, ValueError, r"branches must name .*'a'"),
+        ((nn.Linear(2, 2), "zerO"), {"branches": [1, "a"]}, ValueError, "branches must name"),
+        ((nn.Linear(2, 2), "zerO"), {"exclude": 5}, TypeError, "exclude must be names of modules"),
+        (
+            (nn.Linear(2, 2), "zerO"),
+            {"zero_head": 1},
+            TypeError,
+            "zero_head must be a bool",
+        ),
+        (
+            (nn.Linear(2, 2), "zero_bias"),
+            {"generator": 3},
+            TypeError,
+            "generator must be a torch.G",
+        ),
     ],
 )
 def test_mistakes_leave_the_model_as_it_was(arguments, options, error, message):

@@ -76,10 +76,16 @@ def test_weights_that_are_not_finite_and_mistakes():
     assert init.symmetry(nn.BatchNorm2d(3)) == {}
     with pytest.raises(TypeError, match=r"model must be .*; got Tensor"):
         init.symmetry(torch.ones(2, 2))
-    with pytest.raises(ValueError, match=r"start must have 0, \(2, 2\); got nothing"):
+    with pytest.raises(ValueError, match=r"start must have 0, \(2, 2\); got no such tensor"):
         init.symmetry(model_of(torch.ones(2, 2)), {})
     with pytest.raises(ValueError, match=r"start must have 0, \(2, 2\); got \(1, 2\)"):
         init.symmetry(model_of(torch.ones(2, 2)), {"0": torch.ones(1, 2)})
+    with pytest.raises(ValueError, match=r"start must have 0, \(2, 2\); got no such tensor"):
+        init.symmetry(model_of(torch.ones(2, 2)), {"0": 3})
+    with pytest.raises(TypeError, match="start must be a state_dict or None; got 5"):
+        init.symmetry(model_of(torch.ones(2, 2)), 5)
+    with pytest.raises(ValueError, match="tolerance must be a number from 0 on; got -1"):
+        init.symmetry(model_of(torch.ones(2, 2)), tolerance=-1)
 
 
 def test_weight_noise_has_its_size_and_its_seed():
@@ -95,6 +101,8 @@ def test_weight_noise_has_its_size_and_its_seed():
     assert not torch.equal(layer.weight, noisy(1).weight)
     with pytest.raises(ValueError, match="size must be a positive, finite number; got 0"):
         init.weight_noise_(layer, 0)
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module; got Tensor"):
+        init.weight_noise_(layer.weight.data, 1e-7)
 
 
 def test_gradient_noise_has_its_size_and_can_be_taken_away():
@@ -109,5 +117,7 @@ def test_gradient_noise_has_its_size_and_can_be_taken_away():
     before, weight.grad = weight.detach().clone(), torch.ones(100, 100)
     optimizer.step()
     assert torch.equal(weight, before - 1)
-    with pytest.raises(ValueError, match="size must be positive; got 0"):
+    with pytest.raises(ValueError, match="size must be a positive, finite number; got 0"):
         optim.gradient_noise(optimizer, 0)
+    with pytest.raises(TypeError, match=r"optimizer must be a torch\.optim\.Optimizer; got 3"):
+        optim.gradient_noise(3, 1e-7)

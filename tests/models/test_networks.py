@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -124,14 +126,56 @@ def test_leakynet_follows_its_code():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
+        (3, {}, "name must be one of perceptron"),
         ("convnet", {}, "name must be one of perceptron"),
         ("constnet", {"depth": 3}, r"options of constnet must be among widen, dropout; got \['de"),
         ("perceptron", {"activation": "tanh"}, "activation must be one of relu, elu; got 'tanh'"),
         ("resnet", {"norm": "layer"}, "norm must be one of batch, scalar, none; got 'layer'"),
         ("leakynet", {"codes": "1iii"}, "codes must be 13 of i, 1, h; got '1iii'"),
         ("leakynet", {"codes": "x" * 13}, "codes must be 13 of i, 1, h"),
+        ("leakynet", {"widen": -1}, "widen must be at least 1; got -1"),
+        ("constnet", {"widen": 0}, "widen must be at least 1; got 0"),
+        ("cifar_cnn", {"width": 0}, "width must be a positive, finite number; got 0"),
+        ("cifar_cnn", {"width": math.nan}, "width must be a positive, finite number; got nan"),
+        ("perceptron", {"hidden": [-1]}, "hidden must be at least 1; got -1"),
+        ("perceptron", {"dropout": 1}, "dropout must be at least 0 and below 1; got 1"),
+        ("perceptron", {"dropout": "a"}, "dropout must be at least 0 and below 1; got 'a'"),
+        ("zero_resnet", {"width": 12}, "width must make all channels powers of two; got 12"),
     ],
 )
 def test_mistakes(name, options, message):
     with pytest.raises(ValueError, match=message):
         network(name, CIFAR, 10, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("constnet", {"widen": 1.5}, "widen must be an int; got 1.5"),
+        ("leakynet", {"codes": 3}, "codes must be a str; got 3"),
+        ("perceptron", {"hidden": 5}, "hidden must be a list of whole numbers; got 5"),
+        ("perceptron", {"hidden": "ab"}, "hidden must be a list of whole numbers; got 'ab'"),
+        ("perceptron", {"hidden": [1.5]}, r"hidden must be a list of whole numbers; got \[1.5\]"),
+        ("perceptron", {"bias": "no"}, "bias must be a bool; got 'no'"),
+        ("resnet", {"blocks": 3}, "blocks must be a list of whole numbers; got 3"),
+    ],
+)
+def test_options_of_a_wrong_kind(name, options, message):
+    with pytest.raises(TypeError, match=message):
+        network(name, CIFAR, 10, **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "error", "message"),
+    [
+        (3, 10, TypeError, r"image_shape must be \(C, H, W\); got 3"),
+        ((3, 32), 10, TypeError, r"image_shape must be \(C, H, W\); got \(3, 32\)"),
+        ((3, 0, 32), 10, ValueError, "height must be at least 1; got 0"),
+        (CIFAR, 0, ValueError, "classes must be at least 1; got 0"),
+        (CIFAR, "ten", TypeError, "classes must be an int; got 'ten'"),
+        ((3, 4, 4), 10, ValueError, r"image_shape must have 8 rows and .*; got \(3, 4, 4\)"),
+    ],
+)
+def test_shapes_that_no_network_is_for(shape, classes, error, message):
+    with pytest.raises(error, match=message):
+        network("cifar_cnn", shape, classes)

@@ -231,8 +231,31 @@ def test_configurations_survive_json(tmp_path, root):
         ({"deterministic": 1}, TypeError, "deterministic must be a bool; got 1"),
         ({"init": torch.ones}, TypeError, "init must be of plain values"),
         ({"symmetry_steps": [1.5]}, TypeError, "symmetry_steps must be a whole number"),
+        ({"symmetry_steps": 5}, TypeError, "symmetry_steps must be whole numbers; got 5"),
+        ({"network": ["net"]}, ValueError, r"network must be one of .*; got \['net'\]"),
+        ({"options": 3}, TypeError, "options must be a dict; got 3"),
+        ({"device": 3}, TypeError, "device must be a string; got 3"),
+        ({"milestones": "12"}, TypeError, "milestones must be whole numbers; got '12'"),
+        ({"milestones": [-1]}, ValueError, "milestones must be at least 0; got -1"),
+        ({"normalise": 3}, TypeError, r"normalise must be \[means, deviations\] .*; got 3"),
+        ({"normalise": [[0.1]]}, TypeError, r"normalise must be \[means, deviations\]"),
+        ({"normalise": [["a"], [1.0]]}, TypeError, "normalise must be a number; got 'a'"),
+        ({"normalise": [[0.1], [0.0]]}, ValueError, "normalise must have positive deviations"),
     ],
 )
 def test_mistakes(changes, error, message):
     with pytest.raises(error, match=message):
         BackpropConfig(**TINY | changes)
+
+
+@pytest.mark.parametrize(
+    ("model", "steps", "message"),
+    [
+        (3, (1,), "model must be a torch.nn.Module; got int"),
+        (nn.Linear(2, 2), 5, "steps must be whole numbers; got 5"),
+        (nn.Linear(2, 2), (0.5,), "steps must be a whole number; got 0.5"),
+    ],
+)
+def test_mistakes_of_the_recorder(model, steps, message):
+    with pytest.raises(TypeError, match=message):
+        SymmetryRecorder(model, steps)
