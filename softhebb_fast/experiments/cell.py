@@ -71,7 +71,7 @@ class Trace:
         cells: glob of the cells' names.
         weight: glob of the weights' names; where it fits several, each is a line.
         column: of the symmetry's figures.
-        log: whether both axes are logarithmic.
+        log: whether the figure's axis is logarithmic; that of the steps is.
     """
 
     title: str

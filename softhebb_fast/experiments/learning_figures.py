@@ -41,9 +41,10 @@ def traces(experiment: Experiment, rows: list[Result]) -> Figure:
             several = "*" in trace.weight
             name = f"{labels.get(cell, cell)}, {weight}" if several else labels.get(cell, cell)
             one.plot(*zip(*points, strict=True), marker=".", lw=1, label=name)
-        if trace.log:
-            one.set_xscale("symlog", linthresh=1)
-            one.set_yscale("log")
+        one.set_xscale("symlog", linthresh=1)
+        least = min((abs(y) for y in _values(trace, rows) if y), default=0.0)
+        if trace.log and least:
+            one.set_yscale("symlog", linthresh=least)  # an exact 0 stands at the bottom
         one.set(title=trace.title, xlabel="step")
         one.legend(frameon=False, fontsize=6)
     return figure
@@ -77,6 +78,10 @@ def _of(trace: Trace, rows: list[Result]) -> dict[tuple[str, str], list[tuple[fl
             points = found.setdefault((row["cell"], row["weight"]), [])
             points.append((float(row["step"]), float(row[trace.column])))
     return found
+
+
+def _values(trace: Trace, rows: list[Result]) -> list[float]:
+    return [y for points in _of(trace, rows).values() for _, y in points]
 
 
 def _grid(count: int) -> tuple[Figure, list[Axes]]:

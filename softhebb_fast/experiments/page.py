@@ -110,7 +110,8 @@ def _section(
     ):
         if own:
             names = ", ".join(dict.fromkeys(f"`{cell.name}`" for cell in own))
-            lines += [f"Not run {why}: {names}.", ""]
+            command = f"softhebb-fast reproduce {experiment.name} --cells NAME"
+            lines += [f"Not run {why}: {names}. `{command}` makes such a run.", ""]
     return "\n".join(lines)
 
 

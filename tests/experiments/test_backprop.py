@@ -143,6 +143,9 @@ def test_every_claim_can_be_asked_for_and_has_its_cells(name, tmp_path):
         def mean(self, cell, *_):
             return asked.add(cell) or math.nan
 
+        def spread(self, cell, *_):
+            return asked.add(cell) or math.nan
+
         def at_epoch(self, cell, *_):
             return asked.add(cell) or math.nan
 
@@ -203,6 +206,15 @@ def test_ranks_and_their_falls():
     assert zero.largest_rank(ranks, "c") == 100
     assert zero.largest_rank(ranks, "c", until=0) == 0
     assert zero.largest_fall(ranks, "c") == pytest.approx(3.0)
+
+
+def test_a_spread_takes_seeds_enough():
+    rows = [
+        {"cell": "c", "seed": str(seed), "limit": "", "test_accuracy": str(accuracy)}
+        for seed, accuracy in enumerate((90, 92, 94, 92))
+    ]
+    assert evidence(runs=rows).spread("c", 4) == pytest.approx(2**0.5)
+    assert math.isnan(evidence(runs=rows).spread("c", 5))
 
 
 def test_losses_that_fall_and_diverge():
