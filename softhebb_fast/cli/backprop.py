@@ -22,6 +22,7 @@ from softhebb_fast.data import NAMES
 from softhebb_fast.models import NETWORKS
 from softhebb_fast.training import runs
 from softhebb_fast.training.backprop_config import CHOICES, FLAGS, LEAST, BackpropConfig
+from softhebb_fast.training.loop import Loop
 
 HELP = {
     "epochs": "passes over the training images",
@@ -85,10 +86,14 @@ def add_command(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
 def command(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     options.options = dict(options.option)
-    config = BackpropConfig(**{f.name: getattr(options, f.name) for f in fields(BackpropConfig)})
-    name = f"{config.network}-{Path(config.dataset).name}-{config.seed}"
+    values = {f.name: getattr(options, f.name) for f in fields(BackpropConfig)}
+    name = f"{options.network}-{Path(options.dataset).name}-{options.seed}"
     out = options.out or Path("runs") / name
-    return run(lambda **extra: runs.begin(config, out, root=options.data, **extra), options)
+
+    def begin(**extra: Any) -> Loop:
+        return runs.begin(BackpropConfig(**values), out, root=options.data, **extra)
+
+    return run(begin, options)
 
 
 def _option(text: str) -> tuple[str, Any]:

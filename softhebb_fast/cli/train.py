@@ -82,7 +82,7 @@ def run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
     bars = Bars(options.quiet, options.tensorboard)
     try:
         trainer = make(reporter=bars)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(str(error)) from error
     described = getattr(trainer.net, "preset", None)
     print(described.describe() if described else f"{trainer.config.network} {trainer.config.init}")
