@@ -86,8 +86,8 @@ def apply(
         exclude: names of modules to leave alone, with all that they contain.
 
     Raises TypeError for an argument of a wrong kind, ValueError for an unknown init or argument of
-    it or names that `model` does not have, and whatever an init raises for a layer. The model is
-    then as it was.
+    it or names that `model` does not have. What an init raises for a layer is raised on. The model
+    is then as it was.
     """
     check_model(model)
     for argument, flag in (("zero_branches", zero_branches), ("zero_head", zero_head)):

@@ -40,10 +40,10 @@ def constnet(
 ) -> nn.Sequential:
     """The network of ConstNet (Blumenfeld, Gilboa, Soudry 2020), with its standard start.
 
-    A 3x3 stem of 16 channels, three groups of four blocks of 16, 32 and 64 times ``widen``, the
-    latter two of half the map each, ReLU, the mean over the map, and a head of zeros. Weights are
-    Gaussian of the variance 1/(9 K), 2/(9 K) and 1/K in the stem, the blocks and the skips of K
-    channels. `init.apply(model, "constant")` makes it ConstNet.
+    A 3x3 stem of 16 channels; three groups of four blocks of 16, 32 and 64 times ``widen``
+    channels, the latter two of half the map each; ReLU, the mean over the map, a head of zeros.
+    Weights are Gaussian, of the variance 1/(9 K), 2/(9 K) and 1/K in the stem, the blocks and the
+    skips of K channels. `init.apply(model, "constant")` makes it ConstNet.
 
     Args:
         dropout: on the output of every branch, element by element.

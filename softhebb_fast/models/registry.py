@@ -27,8 +27,8 @@ def network(
 ) -> nn.Module:
     """The network of that name for images (C, H, W), as its function in `NETWORKS` builds it.
 
-    Raises TypeError or ValueError for a shape, a number of classes or an option of a wrong kind or
-    out of its range, ValueError for an unknown name or option, and as that function does.
+    Raises TypeError or ValueError for a shape, classes or an option of a wrong kind or size,
+    ValueError for an unknown name or option, and as that function does.
     """
     if not isinstance(name, str) or name not in NETWORKS:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}; got {name!r}")
