@@ -40,7 +40,7 @@ class Evidence:
     def spread(self, cell: str, seeds: int) -> float:
         """The deviation of the test accuracy over ``seeds`` seeds or more, NaN over fewer."""
         values = results.numbers(results.of_cell(self.runs, cell), "test_accuracy")
-        return statistics.pstdev(values) if len(values) >= seeds else math.nan
+        return results.mean_and_deviation(values)[1] if len(values) >= seeds else math.nan
 
     def at_epoch(self, cell: str, epoch: float, column: str = "test_accuracy") -> float:
         """The mean over the seeds after that epoch, NaN where there are none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import math
 import os
 import statistics
 from collections.abc import Iterator
@@ -145,7 +146,9 @@ def numbers(rows: list[Result], column: str) -> list[float]:
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float]:
-    """Mean, and the deviation of the population, as published."""
+    """Mean, and the deviation of the population, as published; NaN where a run diverged."""
+    if not all(map(math.isfinite, values)):
+        return math.nan, math.nan
     return statistics.fmean(values), statistics.pstdev(values)
 
 

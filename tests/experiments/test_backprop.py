@@ -208,6 +208,11 @@ def test_ranks_and_their_falls():
     assert zero.largest_fall(ranks, "c") == pytest.approx(3.0)
 
 
+def test_a_run_that_diverged_has_no_mean():
+    assert results.mean_and_deviation([1.0, 3.0]) == (2.0, 1.0)
+    assert all(map(math.isnan, results.mean_and_deviation([1.0, math.nan])))
+
+
 def test_a_spread_takes_seeds_enough():
     rows = [
         {"cell": "c", "seed": str(seed), "limit": "", "test_accuracy": str(accuracy)}
