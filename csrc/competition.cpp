@@ -79,7 +79,8 @@ SOFTHEBB_INLINE void find_winners_body(const FindWinners<T>& a) {
 template <typename T, int64_t N>
 SOFTHEBB_INLINE void soft_strip_of(const SoftStrip<T>& a) {
   const int64_t n = N ? N : a.positions;
-  const T t = a.t;
+  const T t = static_cast<T>(a.competition.t);
+  const bool anti = a.competition.anti;
   T highest[kStrip], part[kStrip], scale[kStrip];
   for (int64_t j = 0; j < n; ++j) highest[j] = t * a.largest[j], part[j] = scale[j] = T(0);
   for (int64_t k = 0; k < a.neurons; ++k) {
@@ -95,13 +96,13 @@ SOFTHEBB_INLINE void soft_strip_of(const SoftStrip<T>& a) {
       for (int64_t j = 0; j < n; ++j) scale[j] += part[j], part[j] = T(0);
     }
   }
-  for (int64_t j = 0; j < n; ++j) scale[j] = (a.anti ? T(-1) : T(1)) / scale[j];
+  for (int64_t j = 0; j < n; ++j) scale[j] = (anti ? T(-1) : T(1)) / scale[j];
   for (int64_t k = 0; k < a.neurons; ++k) {
     T* y = a.y + k * a.y_line;
 #pragma omp simd
     for (int64_t j = 0; j < n; ++j) y[j] *= scale[j];
   }
-  for (int64_t j = 0; a.anti && j < n; ++j) {
+  for (int64_t j = 0; anti && j < n; ++j) {
     T& y = a.y[a.winner[j] * a.y_line + j];
     y = -y;
   }
@@ -165,9 +166,11 @@ template void share_ties(const FindWinners<double>&, int64_t);
 
 template <typename T>
 void hard_strip(const HardStrip<T>& a) {
+  const Competition& c = a.competition;
+  const int64_t rank = c.ranks() ? c.rank : 0;
   int32_t ranked[kStrip];
-  std::vector<int32_t> order(a.rank ? a.neurons : 0);
-  for (int64_t j = 0; a.rank && j < a.positions; ++j) {
+  std::vector<int32_t> order(rank ? a.neurons : 0);
+  for (int64_t j = 0; rank && j < a.positions; ++j) {
     const auto before = [&](int32_t i, int32_t k) {
       if (i == a.winner[j] || k == a.winner[j]) return i == a.winner[j] && k != i;
       const T ui = a.u[i * a.line + j], uk = a.u[k * a.line + j];
@@ -176,15 +179,15 @@ void hard_strip(const HardStrip<T>& a) {
       return ui != uk ? ui > uk : i < k;
     };
     std::iota(order.begin(), order.end(), 0);
-    std::nth_element(order.begin(), order.begin() + (a.rank - 1), order.end(), before);
-    ranked[j] = order[a.rank - 1];
+    std::nth_element(order.begin(), order.begin() + (rank - 1), order.end(), before);
+    ranked[j] = order[rank - 1];
   }
   for (int64_t k = 0; k < a.neurons; ++k) std::fill_n(a.y + k * a.y_line, a.positions, T(0));
   for (int64_t j = 0; j < a.positions; ++j) {
     a.y[a.winner[j] * a.y_line + j] = T(1);
-    if (!a.rank) continue;
+    if (!rank) continue;
     T& y = a.y[ranked[j] * a.y_line + j];
-    y = (a.overwrite ? T(0) : y) - a.delta;
+    y = (c.overwrite ? T(0) : y) - static_cast<T>(c.delta);
   }
 }
 

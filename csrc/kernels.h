@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "competition.h"
+
 namespace softhebb {
 
 constexpr int64_t kStrip = 64;
@@ -42,25 +44,22 @@ struct SoftStrip {
   const T* u;
   T* y;
   int64_t line, y_line, neurons, positions;
-  T t;
-  bool anti;
+  const Competition& competition;
   const T* largest;
   const int32_t* winner;
 };
 template <typename T>
 void soft_strip(const SoftStrip<T>& a);
 
-// y = 1 for the winner, less delta for the neuron of the given rank (0 for none): the winner has
-// rank 1, other ties go by index.
+// y = 1 for the winner, less delta for the neuron of the rank, where one unlearns: the winner has
+// rank 1, other ties go by index. With `overwrite` that neuron gets -delta, even if it wins.
 template <typename T>
 struct HardStrip {
   const T* u;
   T* y;
   int64_t line, y_line, neurons, positions;
+  const Competition& competition;
   const int32_t* winner;
-  int64_t rank;
-  T delta;
-  bool overwrite;  // that neuron gets -delta, even if it is the winner
 };
 template <typename T>
 void hard_strip(const HardStrip<T>& a);

@@ -122,21 +122,20 @@ class Call {
 };
 
 // The options of an operator, field by field as in softhebb_fast/options.py.
-#define RATE double lr, double lr_power
+#define RATE double lr, double lr_power, OptionalTensor lr_tensor
+#define RATE_CALL {lr_tensor ? lr_tensor->item<double>() : lr, lr_power, lebesgue_p}
 #define CONVOLUTION                                                              \
   IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups, \
       String padding_mode, bool pre_triangle, std::optional<double> x_bound
-#define COMPETITION \
-  double t_invert, String wta, double delta, int64_t rank, double lebesgue_p, String tie_rule
 #define EPILOGUE                                                                            \
   bool centre, double power, String pool, IntArrayRef pool_kernel, IntArrayRef pool_stride, \
       IntArrayRef pool_padding
-#define CONV_CALL                                                                              \
-  Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode,                  \
-            Competition(t_invert, wta, delta, rank, tie_rule, false, pre_triangle), lebesgue_p)
+#define CONV_CALL                                                             \
+  Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode, \
+            Competition(COMPETING, false, pre_triangle), lebesgue_p)
 #define LINEAR_CALL                                                                  \
   Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros", \
-            Competition(t_invert, wta, delta, rank, tie_rule, true, false), lebesgue_p)
+            Competition(COMPETING, true, false), lebesgue_p)
 #define BLOCK_EPILOGUE Epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding)
 
 std::tuple<Tensor, Tensor, Tensor> conv_update(const Tensor& x, const Tensor& weight,
@@ -154,7 +153,7 @@ std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalT
   call.want_u();
   call.want_update();
   call.run();
-  call.step_({lr, lr_power, lebesgue_p});
+  call.step_(RATE_CALL);
   return {call.u(), call.delta_b()};
 }
 
@@ -174,7 +173,7 @@ std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, Optiona
   call.want_u();
   call.want_update();
   call.run();
-  call.step_({lr, lr_power, lebesgue_p});
+  call.step_(RATE_CALL);
   return {call.u().view({x.size(0), weight.size(0)}), call.delta_b()};
 }
 
@@ -202,7 +201,7 @@ std::tuple<Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, Optional
   call.want_pooled(BLOCK_EPILOGUE);
   call.want_update();
   call.run();
-  call.step_({lr, lr_power, lebesgue_p});
+  call.step_(RATE_CALL);
   return {call.pooled(), call.delta_b()};
 }
 

@@ -43,11 +43,9 @@ void TileEpilogue<in_t, T>::compete(View<const T> u, View<T> y, int64_t position
     find_winners<T>(found);
     if (c_.spread) share_ties<T>(found, position);
     if (c_.soft) {
-      soft_strip<T>({u.at(k, 0), y.at(k, 0), u.line, y.line, share, count, static_cast<T>(c_.t),
-                     c_.anti, largest, winner});
+      soft_strip<T>({u.at(k, 0), y.at(k, 0), u.line, y.line, share, count, c_, largest, winner});
     } else {
-      hard_strip<T>({u.at(k, 0), y.at(k, 0), u.line, y.line, share, count, winner,
-                     c_.anti ? c_.rank : 0, static_cast<T>(c_.delta), c_.overwrite});
+      hard_strip<T>({u.at(k, 0), y.at(k, 0), u.line, y.line, share, count, c_, winner});
     }
   }
 }

@@ -131,10 +131,35 @@ class Competition(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """The rate of a step in place, ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` for neuron k."""
+    """The rate of a step in place, ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` for neuron k.
+
+    Attributes:
+        lr, lr_power: base rate and exponent.
+        lr_tensor: one number on the device of x, read when the step runs. It replaces ``lr``.
+    """
 
     lr: float
     lr_power: float = 0.5
+    lr_tensor: Tensor | None = None
+
+    @classmethod
+    def of(cls, lr: float | Tensor, lr_power: float, device: torch.device) -> Rate:
+        """The rate of a step on ``device``. Raises TypeError or ValueError, naming the argument."""
+        check_number("lr_power", lr_power)
+        if not isinstance(lr, Tensor):
+            check_number("lr", lr)
+            return cls(float(lr), float(lr_power))
+        if lr.numel() != 1 or lr.is_complex():
+            raise ValueError(f"lr must be a number; got {lr.dtype} of shape {tuple(lr.shape)}")
+        if lr.device == device:
+            return cls(0.0, float(lr_power), lr)
+        if lr.device.type != "cpu":
+            raise ValueError(f"lr must lie on {device}, or on the CPU; got a tensor on {lr.device}")
+        return cls(float(lr), float(lr_power))
+
+    @property
+    def base(self) -> float | Tensor:
+        return self.lr if self.lr_tensor is None else self.lr_tensor
 
 
 class Epilogue(NamedTuple):

@@ -87,7 +87,7 @@ def conv2d_step_(
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d``, then ``hebbian_step_``: u and the direction of the bias."""
     out = conv2d(x, weight, bias, convolution, competition)
-    hebbian_step_(weight, out.delta_w, *rate, competition.lebesgue_p)
+    hebbian_step_(weight, out.delta_w, rate.base, rate.lr_power, competition.lebesgue_p)
     return out.u, out.delta_b
 
 
@@ -97,7 +97,7 @@ def linear_step_(
 ) -> tuple[Tensor, Tensor | None]:
     """``linear``, then ``hebbian_step_``: u and the direction of the bias."""
     out = linear(x, weight, bias, competition)
-    hebbian_step_(weight, out.delta_w, *rate, competition.lebesgue_p)
+    hebbian_step_(weight, out.delta_w, rate.base, rate.lr_power, competition.lebesgue_p)
     return out.u, out.delta_b
 
 
@@ -242,7 +242,7 @@ def bias_update(y: Tensor, bias: Tensor, competition: Competition) -> Tensor | N
 
 
 def norm_dependent_rate(
-    weight: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+    weight: Tensor, lr: float | Tensor, lr_power: float = 0.5, lebesgue_p: float = 2.0
 ) -> Tensor:
     """``lr (| ||W_k|| - 1 | + 1e-10)^q`` for every neuron k, ``[K]``."""
     norm = torch.linalg.vector_norm(accumulated(weight).flatten(1), ord=lebesgue_p, dim=1)
@@ -251,7 +251,11 @@ def norm_dependent_rate(
 
 @torch.no_grad()
 def hebbian_step_(
-    weight: Tensor, delta_w: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = 2.0
+    weight: Tensor,
+    delta_w: Tensor,
+    lr: float | Tensor,
+    lr_power: float = 0.5,
+    lebesgue_p: float = 2.0,
 ) -> Tensor:
     """``W += rate * delta_w`` in place, the rate from the norms of W before the step."""
     rate = norm_dependent_rate(weight, lr, lr_power, lebesgue_p)

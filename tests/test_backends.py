@@ -53,6 +53,18 @@ def test_triton_does_not_run_on_the_cpu():
         resolve("triton", "cpu")
 
 
+@pytest.mark.parametrize(("capability", "runs"), [((7, 5), False), ((8, 0), True), ((12, 0), True)])
+def test_triton_says_of_which_gpu_it_is_too_new(capability, runs, monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    reason = why_not("triton", "cuda")
+    assert choose("cuda") == ("triton" if runs else "reference")
+    assert reason is None or reason.endswith("8.0, this GPU has 7.5")
+    assert (reason is None) == runs
+
+
 @pytest.mark.parametrize("function", [why_not, resolve])
 def test_an_unknown_backend_is_an_error(function):
     with pytest.raises(ValueError, match=r"^backend must be one of auto, reference.*got 'numpy'"):

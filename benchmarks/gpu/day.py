@@ -23,25 +23,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.gpu.parts import Part, parts, rehearsal
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = 9.0
-FOUND = 99  # what the sanitizer is told to return where it finds something
-CHANGED = "published_net or wait_for or same_work or exact_ties"  # first, of all operators' tests
-SMALL = "test_steps_and_blocks and ieee and soft_anti and (colour or channels_last)"
-STEPS = (
-    "triton-graph-tf32",
-    "library-graph-tf32",
-    "triton-graph-bf16",
-    "library-graph-bf16",
-    "triton-graph",
-    "triton-graph-bf16x6",
-    "library-graph",
-    "triton-tf32",
-)
-LAYERS = ("cifar10-2@*", "cifar10-3@*", "cifar10-1@100")
 PROBE = """
 import importlib.util, json, platform, torch
 needed = ("triton", "numpy", "tqdm", "matplotlib", "pooch", "platformdirs", "PIL", "pytest",
@@ -67,22 +55,6 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A command of the day, and the seconds it may take.
-
-    ``wrong``: the exit statuses that mean that something is wrong; any other is a note. ``needs``:
-    a tool that must be on the PATH. ``table``: the CSV file that it writes.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    seconds: float
-    wrong: tuple[int | None, ...] = ()
-    needs: str | None = None
-    table: str | None = None
-
-
-@dataclass(frozen=True)
 class Result:
     """What a part came to: ``"passed"``, ``"failed"`` or ``"left out"``, and its last line."""
 
@@ -93,88 +65,6 @@ class Result:
 
 
 Run = Callable[[Sequence[str], float], Done]
-
-
-def parts(python: str, out: Path, data: Path | None, xdist: bool) -> list[Part]:
-    """The day, the most telling first."""
-    module = (python, "-m")
-    side_by_side = ("-n", str(min(16, os.cpu_count() or 1))) if xdist else ()
-    tests = (*module, "pytest", "tests/gpu", "-p", "no:cacheprovider", *side_by_side)
-    widest = "gpu" if xdist else "gpu and not slow"  # each case is a kernel to compile
-    found = [
-        Part("device", (*module, "softhebb_fast", "info"), 60, wrong=(1, None)),
-        Part(
-            "stress",
-            (*module, "benchmarks.gpu.stress", "--csv", str(out / "stress.csv")),
-            150,
-            wrong=(1, None),
-            table="stress.csv",
-        ),
-        Part("changed tests", (*tests, "-m", widest, "-k", CHANGED), 120, wrong=(1, None)),
-        Part(
-            "steps",
-            (
-                *(*module, "softhebb_fast", "bench", "cifar10/step/b10", "cifar10/step/b100"),
-                *("--device", "cuda", "--providers", ",".join(STEPS), "--seconds", "2"),
-                *("--longest", "2", "--csv", str(out / "steps.csv")),
-            ),
-            120,
-            wrong=(1,),
-            table="steps.csv",
-        ),
-        Part(
-            "phases",
-            (*module, "benchmarks.gpu.phases", "--csv", str(out / "phases.csv")),
-            90,
-            table="phases.csv",
-        ),
-        Part("other tests", (*tests, "-m", widest, "-k", f"not ({CHANGED})"), 150, wrong=(1, None)),
-        *(sanitizer(python, check) for check in ("memcheck", "racecheck")),
-        Part(
-            "sweep",
-            (
-                *(*module, "benchmarks.gpu.sweep", "--layers", *LAYERS),
-                *("--precisions", "tf32", "bfloat16", "bf16x6", "--out", str(out)),
-            ),
-            150,
-            table="gpu_measured.csv",
-        ),
-    ]
-    if data is not None:
-        run = (*module, "benchmarks.gpu.run", "--data", str(data), "--csv", str(out / "run.csv"))
-        found.insert(3, Part("run", run, 150, table="run.csv"))
-    return found
-
-
-def sanitizer(python: str, check: str) -> Part:
-    """Out-of-bounds accesses or races, on a few small layers."""
-    tests = (python, "-m", "pytest", "tests/gpu/test_operators.py", "-m", "gpu", "-k", SMALL)
-    # Every tensor an allocation of its own: what lies beyond its end belongs to nobody.
-    tool = ("env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", "compute-sanitizer", "--tool", check)
-    command = (*tool, "--error-exitcode", str(FOUND), *tests)
-    return Part(check, command, 60, wrong=(FOUND,), needs="compute-sanitizer")
-
-
-def rehearsal(part: Part) -> Part:
-    """The part on the CPU, on little."""
-    *front, last = part.command
-    match part.name:
-        case "stress" | "phases":
-            command = (*part.command, "--device", "cpu")
-        case "sweep":
-            few = ("--layers", "cifar10-2@10", "--precisions", "tf32")
-            command = (*part.command, "--device", "cpu", *few)
-        case "changed tests" | "other tests":
-            command = (*front, f"({last}) and ieee and (colour or 37 or cifar-1)")
-        case "steps":
-            command = tuple("cpu" if a == "cuda" else a for a in part.command)
-            command = tuple("cpp,library" if a == ",".join(STEPS) else a for a in command)
-        case "run":
-            few = ("--device", "cpu", "--precision", "ieee", "--", "--limit", "500")
-            command = (*part.command, *few, "--probe-epochs", "1")
-        case _:
-            command = part.command
-    return replace(part, command=command, seconds=600)
 
 
 class Day:

@@ -5,11 +5,12 @@ python -m benchmarks.gpu.page            # write docs/gpu.md again
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
+from benchmarks.gpu import page_measured
+from benchmarks.gpu.page_text import ARCHITECTURES_TEXT, HEAD, NETWORK_TEXT, WAITING_TEXT
+from benchmarks.gpu.tables import grouped, markdown, number, read, total
 from softhebb_fast.files import write_text
 
 HERE = Path(__file__).parent
@@ -18,70 +19,10 @@ COUNTERS, BUDGET = HERE / "counters.csv", HERE / "budget.csv"
 TRAFFIC, TILINGS = HERE / "traffic.csv", HERE / "tilings.csv"
 MEASURED = HERE.parent / "results" / "gpu_measured.csv"
 TABLES = (COUNTERS, BUDGET, TRAFFIC, TILINGS, MEASURED)
+DAY = HERE.parent / "results" / "h100"
 SECTOR = 32  # bytes
-NAMED = ("layer", "precision", "kernel")
 STEPS = 5000  # of a CIFAR-10 epoch in batches of 10
 LAUNCH_US = 2.5  # assumed for a launch that nothing hides
-
-HEAD = """\
-# The GPU kernels
-
-Written by `python -m benchmarks.gpu.page` from
-[gpu_measured.csv](../benchmarks/results/gpu_measured.csv),
-[counters.csv](../benchmarks/gpu/counters.csv), [traffic.csv](../benchmarks/gpu/traffic.csv),
-[tilings.csv](../benchmarks/gpu/tilings.csv) and [budget.csv](../benchmarks/gpu/budget.csv).
-
-**Times that a GPU took are in one section, "Measured on an H100". All other times here are
-computed.** What stands in the other sections:
-
-- Launches, programs and tiles: read from the launch code.
-- Sectors, instructions and products: counted while an emulator executed the PTX that Triton emits
-  for sm_90a, of some programs of a launch, and scaled to all of them. Sectors are those that L1
-  does not hold.
-- Bytes through HBM: from the tensors of the launches and a model of the L2, see
-  `benchmarks.gpu.traffic`.
-- Floors: computed, the counted work at the full rate of one unit of an H100 (tensor cores, HBM,
-  instruction issue, load and store units, shared memory). The slowest unit bounds the kernel from
-  below. The time at the full rate of the L2 stands beside. It is no bound: programs that run
-  concurrently on a multiprocessor share an L1, and only reuse within one of them is counted.
-- Library: NVIDIA's own estimate (nvidia-matmul-heuristics) of a library product of the same shape.
-- Registers, spills, shared memory, occupancy and instructions: read from the machine code that
-  Triton and the vendors' assemblers make.
-
-A floor is what a kernel cannot beat, not what it will reach: latency, tails and launches come on
-top.
-"""
-
-
-MEASURED_TEXT = """\
-## Measured on an H100
-
-NVIDIA H100 80GB HBM3, torch 2.11.0+cu130, Triton 3.6.0, driver 580.159. Each kernel of a learning
-step in the configuration that is chosen now, in microseconds by the profiler. Times are the median
-of five launches with the L2 as a step leaves it. All configurations that were tried are in
-[gpu_sweep.csv](../benchmarks/results/gpu_sweep.csv). A time is missing where the one chosen now was
-not among them, and for forward of stl10-4, which has changed since.
-
-The kernels have changed since they were measured:
-
-- Forward left y to a launch of 3 to 45 µs after it. It now computes y itself, but for stl10-4. Its
-  floors are with y, its times without.
-- Plasticity was the product alone. It now computes D as well.
-- Plasticity took two bfloat16 terms a factor in tf32 and three in tf32x3. In tf32 it now does what
-  it does in bfloat16, in tf32x3 what it did in tf32. Those times are in the sweep.
-- Patches of cifar10-2 and stl10-2 now take another way to the tensor cores.
-
-Beside the times stand the floors computed below, and the library on the same machine. That is
-`torch.mm` of patches that lie unfolded in memory, without the time of unfolding them, and
-`F.conv2d` of padded images or its weight gradient.
-Whole steps and other ways to compute them: [benchmarks.md](benchmarks.md#on-a-gpu).
-
-Measured times over floors, the median and the range: {ratios}.
-A floor does not tell which of two kernels is faster. Plasticity once computed y anew in each of its
-tiles. Its floor was 205 µs in cifar10-3@100 in tf32, half of what the library's product takes
-there, and it took 1623 µs, four times as long. Now y is computed once, in 16 bits, which tensor
-cores take as they lie in memory. Factors of 32 bits must be transposed for a sum over positions.
-"""
 
 
 def page(
@@ -89,42 +30,37 @@ def page(
     budget: Sequence[dict[str, str]],
     traffic: Sequence[dict[str, str]] = (),
     tilings: Sequence[dict[str, str]] = (),
-    measured: Sequence[dict[str, str]] = (),
+    swept: Sequence[dict[str, str]] = (),
+    measured: Sequence[str] = (),
 ) -> str:
-    """The page as Markdown."""
+    """The page as Markdown; ``measured`` are the sections about a day on a GPU."""
     launches = {(r["layer"], r["precision"]): r["launches"] for r in traffic if r["call"] == "step"}
-    first = (HEAD, _measured(measured, counters))
-    first += (_steps(counters, launches), _epoch(counters, launches))
-    rest = (_launches(counters), _traffic(traffic), _tilings(tilings), _budget(budget))
-    return "\n".join((*first, *rest))
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _measured(rows: Sequence[dict[str, str]], counters: Sequence[dict[str, str]]) -> str:
-    """What kernels took on a GPU, beside their floors and the library."""
-    floors = {tuple(row[n] for n in NAMED): (row["floor_us"], row["l2_us"]) for row in counters}
-    head = ("layer", "precision", "kernel", "tile", "warps", "stages", "µs", "floor µs", "l2 µs")
-    cells, times = [], {}
-    for row in rows:
-        named = tuple(row[n] for n in NAMED)
-        floor, l2 = floors.get(named, ("", ""))
-        if row["us"] and floor:
-            times.setdefault(row["kernel"], []).append(float(row["us"]) / float(floor))
-        if row["kernel"] not in ("reduce_splits", "apply"):
-            names = ("kernel", "warps", "stages", "us", "mm_us", "conv_us")
-            _, *rest, us, mm, conv = (row[n] for n in names)
-            cells.append((*named, row["tile"], *rest, us, floor, l2, mm, conv))
-    ratios = "; ".join(
-        f"{kernel} {median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
-        for kernel, found in times.items()
-        if kernel not in ("forward", "reduce_splits", "apply")
+    return "\n".join(
+        (
+            HEAD,
+            *measured,
+            page_measured.sweep(swept, counters),
+            WAITING_TEXT,
+            ARCHITECTURES_TEXT,
+            NETWORK_TEXT,
+            _steps(counters, launches),
+            _epoch(counters, launches),
+            _launches(counters),
+            _traffic(traffic),
+            _tilings(tilings),
+            _budget(budget),
+        )
     )
-    text = MEASURED_TEXT.format(ratios=ratios)
-    return f"{text}\n{markdown((*head, 'torch.mm µs', 'convolution µs'), cells)}\n"
+
+
+def committed() -> str:
+    """The page of the committed tables and of the kernels as they are."""
+    from benchmarks.gpu import ran
+
+    day = (read(DAY / f"{name}.csv") for name in ("steps", "run", "phases", "stress"))
+    digests = {name: ran.digest(kernel) for name, kernel in ran.all_kernels().items()}
+    measured = page_measured.ran(ran.table(read(ran.TABLE), digests)), page_measured.day(*day)
+    return page(*map(read, TABLES), measured)
 
 
 def _steps(rows: Sequence[dict[str, str]], launches: dict[tuple[str, str], str]) -> str:
@@ -247,32 +183,8 @@ def _budget(rows: Sequence[dict[str, str]]) -> str:
     return f"{text}\n\n{markdown(head, cells)}\n"
 
 
-def grouped(
-    rows: Iterable[dict[str, str]], *names: str
-) -> Iterator[tuple[tuple[str, ...], list[dict[str, str]]]]:
-    """Rows that agree in these columns, in the order in which they come first."""
-    found: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for row in rows:
-        found.setdefault(tuple(row[name] for name in names), []).append(row)
-    yield from found.items()
-
-
-def number(row: dict[str, str], name: str) -> float:
-    """A cell as a number; 0 if it is empty or the table has no such column."""
-    return float(row.get(name) or 0)
-
-
-def total(rows: Iterable[dict[str, str]], name: str) -> float:
-    return sum(number(row, name) for row in rows)
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
-
-
 def main() -> None:
-    write_text(PAGE, page(*map(read, TABLES)))
+    write_text(PAGE, committed())
 
 
 if __name__ == "__main__":

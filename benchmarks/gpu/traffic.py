@@ -15,7 +15,6 @@ what one of them leaves to a later one lies in L2 meanwhile, or crosses to HBM.
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import product
 from math import ceil
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.gpu.l2 import L2, Cache
 from benchmarks.gpu.layers import LAYERS, PRECISIONS, call, nbytes
 from benchmarks.gpu.offline import Launch, record
 from softhebb_fast.files import write_csv
@@ -32,7 +32,6 @@ FIELDS = (
     *("layer", "precision", "call", "launches", "least_bytes", "hbm_bytes", "hbm_ratio"),
     *("bound_ratio", "written_back_ratio"),
 )
-L2 = 50e6
 WAVE = 132
 POSITIONS, NEURONS = 256, 16  # of a piece
 WRITTEN = {
@@ -52,31 +51,6 @@ BY_NEURON = ("u", "u_low", "y", "y1")  # maps of positions and neurons
 BY_CHANNEL = ("x", "x0", "x1")
 STATISTICS = ("u_sums", "top", "win", "anti", "lse")
 Touch = tuple[str, tuple[int, ...], bool]  # a tensor, the piece, whether it is written
-
-
-class Cache:
-    """The L2: pieces of tensors, those first that were touched longest ago."""
-
-    def __init__(self) -> None:
-        self.held: OrderedDict[tuple, tuple[float, bool]] = OrderedDict()
-        self.room = L2
-        self.read = self.evicted = 0.0  # bytes from HBM, bytes of scratch to it
-
-    def touch(
-        self, piece: tuple, size: float, dirty: bool, fresh: bool, forget: bool = False
-    ) -> None:
-        """``fresh`` pieces are written whole, not read before; one to ``forget`` leaves next."""
-        known = self.held.pop(piece, None)
-        if known is None:
-            self.room -= size
-            self.read += 0.0 if fresh else size
-        self.held[piece] = (size, dirty or (known is not None and known[1]))
-        if forget:
-            self.held.move_to_end(piece, last=False)
-        while self.room < 0:
-            size, dirty = self.held.popitem(last=False)[1]
-            self.room += size
-            self.evicted += size * dirty
 
 
 class Pieces:
@@ -231,10 +205,11 @@ def images(launches: list[Launch]) -> torch.Tensor:
 
 
 def lasting(launches: list[Launch]) -> set[int]:
-    """The tensors that outlive the call: its results and the weights, not the map of blocks."""
+    """The tensors that outlive the call: its results and the weights. The map of blocks and the
+    filters that were made 16-bit factors do not."""
     named = {(n, id(t)) for launch in launches for n, t in tensors(launch).items()}
     of_blocks = {i for n, i in named if n == "a"} - {i for n, i in named if n == "u"}
-    return {i for n, i in named if n in LASTING} - of_blocks
+    return {i for n, i in named if n in LASTING} - of_blocks - {i for n, i in named if n == "w16"}
 
 
 def forgets(launch: Launch, name: str) -> bool:

@@ -17,6 +17,7 @@ VARIABLES = {
     ROOT_VARIABLE: "folder of the data sets",
     "SOFTHEBB_FAST_BUILD": "auto, 0 or 1: whether installing builds the native kernels",
     "SOFTHEBB_FAST_AUTOTUNE": "0 or 1: whether the Triton kernels are tuned to this GPU",
+    "SOFTHEBB_FAST_WAIT": "0 or 1: whether programs of a Triton kernel may wait for each other",
     "SOFTHEBB_FAST_GRAPHS": "0 or 1: whether training on CUDA replays its steps from a CUDA graph",
     provenance.VARIABLE: "the commit that results name, of a copy without its history",
     precision.VARIABLE: f"{', '.join(precision.PRECISIONS)}: how float32 products are taken",
@@ -43,6 +44,7 @@ def report() -> str:
             lines.append(f"  {name}: {precision.why_not(name, device) or 'available'}")
     taken = (f"{layer} {precision.of_torch(layer)}" for layer in ("conv2d", "linear"))
     lines.append(f"on cuda, where none is named, as torch takes its own: {', '.join(taken)}")
+    lines.append(f"programs of a launch on cuda: {_waiting()}")
     lines.append(f"data sets: {_data()}")
     lines.append("environment:")
     for name, meaning in VARIABLES.items():
@@ -63,6 +65,19 @@ def _versions(*packages: str) -> list[str]:
 def _devices() -> list[str]:
     cuda = [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
     return ["cpu", *cuda]
+
+
+def _waiting() -> str:
+    """Whether programs wait for each other, and how many at most."""
+    if why_not("triton", "cuda") is not None or not torch.cuda.is_available():
+        return "none run here"
+    from softhebb_fast.kernels import configs
+
+    device = torch.device("cuda")
+    reason = configs.why_not_wait(device)
+    if reason is not None:
+        return f"never wait for each other: {reason}"
+    return f"wait for each other, for at most {configs.most_tiles(device)} tiles of neurons"
 
 
 def _data() -> str:

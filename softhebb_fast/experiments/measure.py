@@ -17,9 +17,14 @@ from softhebb_fast.presets import PRESETS
 from softhebb_fast.training import checkpoint
 from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.config import RunConfig
-from softhebb_fast.training.metrics import LAYER_FIGURES, MetricsRow, classifier_rows
+from softhebb_fast.training.metrics import (
+    LAYER_FIGURES,
+    SAMPLE,
+    MetricsRow,
+    classifier_rows,
+    layer_rows,
+)
 from softhebb_fast.training.run_folder import Run, load_run, read_config, read_provenance
-from softhebb_fast.training.stages import SAMPLE, layer_rows
 
 LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
 LOG_EVERY_ELSEWHERE = 10

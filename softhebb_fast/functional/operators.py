@@ -110,19 +110,20 @@ def softhebb_conv2d_step_(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    lr: float,
+    lr: float | Tensor,
     lr_power: float = 0.5,
     backend: str = "auto",
     **options: Any,
 ) -> Step:
     """``softhebb_conv2d`` and ``hebbian_step_`` in one: changes ``weight``, builds no graph.
 
-    The rates are ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power``, from the norms before the step. The
-    bias is left alone. Options and errors as in ``softhebb_conv2d``.
+    The rates are ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power``, from the norms before the step. An
+    ``lr`` that is a tensor on the device of x is read when the step runs, so that a CUDA graph
+    follows it. The bias is left alone. Options and errors as in ``softhebb_conv2d``.
     """
     options = _checked_conv2d(x, weight, bias, *conv2d_options(**options))
     with torch.no_grad(), autocast_disabled(x.device):
-        module, rate = _module(backend, x, options[1]), Rate(float(lr), float(lr_power))
+        module, rate = _module(backend, x, options[1]), Rate.of(lr, lr_power, x.device)
         return Step(*module.conv2d_step_(x, weight, bias, rate, *options))
 
 
@@ -187,7 +188,7 @@ def softhebb_linear_step_(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    lr: float,
+    lr: float | Tensor,
     lr_power: float = 0.5,
     backend: str = "auto",
     **options: Any,
@@ -195,7 +196,7 @@ def softhebb_linear_step_(
     """``softhebb_linear`` and ``hebbian_step_`` in one, as ``softhebb_conv2d_step_``."""
     competition = _checked_linear(x, weight, bias, Competition(**options))
     with torch.no_grad(), autocast_disabled(x.device):
-        module, rate = _module(backend, x, competition), Rate(float(lr), float(lr_power))
+        module, rate = _module(backend, x, competition), Rate.of(lr, lr_power, x.device)
         u, delta_b = module.linear_step_(_rows(x), weight, bias, rate, competition)
     return Step(u.view(*x.shape[:-1], weight.shape[0]), delta_b)
 
@@ -207,7 +208,7 @@ def softhebb_block(
     bias: Tensor | None = None,
     *,
     update: str | None = None,
-    lr: float | None = None,
+    lr: float | Tensor | None = None,
     lr_power: float = 0.5,
     backend: str = "auto",
     **options: Any,
@@ -239,7 +240,7 @@ def softhebb_block(
             return BlockOutput(module.block_forward(x, weight, bias, *options, epilogue))
         if update == "delta_w":
             return BlockOutput(*module.block_update(x, weight, bias, *options, epilogue))
-        rate = Rate(float(lr), float(lr_power))
+        rate = Rate.of(lr, lr_power, x.device)
         out, delta_b = module.block_step_(x, weight, bias, rate, *options, epilogue)
         return BlockOutput(out, delta_b=delta_b)
 

@@ -1,9 +1,9 @@
 """The backend "triton": the SoftHebb layer in Triton kernels, for CUDA and ROCm tensors.
 
-Four launches a layer and step: counters are cleared, forward, plasticity and apply; three of a
-first layer. Nothing waits for the device, no allocation depends on data, and every sum has a fixed
-order. Loads are widest where x and weight are both ``torch.channels_last``. Arguments are taken as
-valid: ``softhebb_fast.functional`` checks them.
+Four launches a layer and step: prepare, forward, plasticity and apply; three of a first layer.
+Nothing waits for the device, no allocation depends on data, and every sum has a fixed order. Loads
+are widest where x and weight are both ``torch.channels_last``. Arguments are taken as valid:
+``softhebb_fast.functional`` checks them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from softhebb_fast.kernels import autotune, one_pass
 from softhebb_fast.kernels.apply import apply
 from softhebb_fast.kernels.epilogue import pool
 from softhebb_fast.kernels.forward import forward, forward_pooled
-from softhebb_fast.kernels.geometry import Geometry, conv2d_geometry, linear_geometry
+from softhebb_fast.kernels.geometry import (
+    Geometry,
+    compact,
+    conv2d_geometry,
+    linear_geometry,
+)
 from softhebb_fast.kernels.operands import (
     CompetitionArgs,
     check_dtype,
@@ -52,7 +57,7 @@ def conv2d(
 
     float32, float16 or bfloat16.
     """
-    G, c = _conv2d(x, weight, convolution, competition)
+    x, G, c = _conv2d(x, weight, convolution, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     u, delta_b = _learn(x, weight, bias, G, c, delta_w)
     return SoftHebbOutput(u, delta_w, delta_b)
@@ -64,7 +69,7 @@ def linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, competition: Competition
 ) -> SoftHebbOutput:
     """Matrix product, competition and update of one batch ``x [B, N]``."""
-    G, c = _linear(x, weight, competition)
+    x, G, c = _linear(x, weight, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     u, delta_b = _learn(x, weight, bias, G, c, delta_w)
     return SoftHebbOutput(u.flatten(1), delta_w, delta_b)
@@ -84,7 +89,7 @@ def conv2d_step_(
 
     The rates come from the norms before the step.
     """
-    G, c = _conv2d(x, weight, convolution, competition)
+    x, G, c = _conv2d(x, weight, convolution, competition)
     return _learn(x, weight, bias, G, c, None, rate)
 
 
@@ -94,7 +99,7 @@ def linear_step_(
     x: Tensor, weight: Tensor, bias: Tensor | None, rate: Rate, competition: Competition
 ) -> tuple[Tensor, Tensor | None]:
     """``linear`` and ``reference.hebbian_step_`` in one, as ``conv2d_step_``."""
-    G, c = _linear(x, weight, competition)
+    x, G, c = _linear(x, weight, competition)
     u, delta_b = _learn(x, weight, bias, G, c, None, rate)
     return u.flatten(1), delta_b
 
@@ -111,7 +116,7 @@ def block_forward(
 ) -> Tensor:
     """The epilogue of ``conv2d``'s u; u itself is not written where its neurons fit a tile."""
     check_dtype(x)
-    G, c = _conv2d(x, weight, convolution, competition)
+    x, G, c = _conv2d(x, weight, convolution, competition)
     E = pooling(epilogue, G)
     if x.numel() == 0:
         return new_map(x, G, E.OY, E.OX)
@@ -137,7 +142,7 @@ def block_update(
     epilogue: Epilogue,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """``conv2d`` with the epilogue of u instead of u."""
-    G, c = _conv2d(x, weight, convolution, competition)
+    x, G, c = _conv2d(x, weight, convolution, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     out, delta_b = _learn(x, weight, bias, G, c, delta_w, epilogue=epilogue)
     return out, delta_w, delta_b
@@ -155,21 +160,23 @@ def block_step_(
     epilogue: Epilogue,
 ) -> tuple[Tensor, Tensor | None]:
     """``conv2d_step_`` with the epilogue of u instead of u."""
-    G, c = _conv2d(x, weight, convolution, competition)
+    x, G, c = _conv2d(x, weight, convolution, competition)
     return _learn(x, weight, bias, G, c, None, rate, epilogue)
 
 
 def _conv2d(
     x: Tensor, weight: Tensor, convolution: Convolution, competition: Competition
-) -> tuple[Geometry, CompetitionArgs]:
+) -> tuple[Tensor, Geometry, CompetitionArgs]:
     c = competition_args(competition, convolution.pre_triangle, x_bound=convolution.x_bound)
-    return conv2d_geometry(x, weight, convolution), c
+    x = compact(x)
+    return x, conv2d_geometry(x, weight, convolution), c
 
 
 def _linear(
     x: Tensor, weight: Tensor, competition: Competition
-) -> tuple[Geometry, CompetitionArgs]:
-    return linear_geometry(x, weight), competition_args(competition, overwrite=True)
+) -> tuple[Tensor, Geometry, CompetitionArgs]:
+    x = compact(x)
+    return x, linear_geometry(x, weight), competition_args(competition, overwrite=True)
 
 
 @autotune.tuned

@@ -95,7 +95,10 @@ def update_weights(
         b_norm = tl.load(update.norms + o_n[:, None] * COLUMNS + o_c, mask=m_c, other=0.0)
         b_norm = tl.sum(b_norm, axis=1)
         b_norm = tl.exp2(tl.log2(b_norm) / scalars.lebesgue_p) if C.LEBESGUE else tl.sqrt(b_norm)
-        b_rate = rate.lr * tl.exp2(rate.lr_power * tl.log2(tl.abs(b_norm - 1.0) + 1e-10))
+        b_lr = rate.lr
+        if rate.lr_tensor is not None:
+            b_lr = tl.load(rate.lr_tensor).to(tl.float32)
+        b_rate = b_lr * tl.exp2(rate.lr_power * tl.log2(tl.abs(b_norm - 1.0) + 1e-10))
         o_w, m = weight_offsets(i_g, o_k, o_p, G)
         b_w = tl.load(w + o_w, mask=m, other=0.0).to(tl.float32)
         tl.store(w + o_w, (b_w + b_rate[:, None] * b_d).to(w.dtype.element_ty), mask=m)

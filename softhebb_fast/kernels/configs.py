@@ -13,9 +13,10 @@ from triton import knobs
 
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.tables import (
-    ALL,
+    FAMILIES,
     IN_TILE,
     KEPT,
+    OLDEST,
     ONE_PASS,
     ONE_TAP,
     PROCESSORS,
@@ -143,21 +144,29 @@ def halves(G: Geometry, positions: int, w: Tensor) -> bool:
     return positions > 670 + 5.6e8 / weights
 
 
-def waits() -> bool:
-    """Whether programs may wait for each other. Raises ValueError for a value that is neither 0
-    nor 1."""
+def why_not_wait(device: torch.device) -> str | None:
+    """Why programs may never wait for each other there, or None.
+
+    Raises ValueError for a value of the variable that is neither 0 nor 1.
+    """
     wanted = os.environ.get(WAIT, "1")
     if wanted not in ("0", "1"):
         raise ValueError(f"{WAIT} must be 0 or 1; got {wanted!r}")
-    return wanted == "1"
+    if wanted == "0":
+        return f"{WAIT}=0"
+    return None if architecture(device) else "nobody has seen yet that they may on AMD"
+
+
+def most_tiles(device: torch.device) -> int:
+    """Of neurons, whose programs run concurrently beside launches of three other streams."""
+    return processors(device) // 4
 
 
 def fuse_activity(G: Geometry, w: Tensor, config: Config, device: torch.device) -> bool:
     """Whether forward makes y as well: its programs of the same positions run concurrently then,
-    beside launches of three other streams, and what weights it reads anew for other positions lie
-    in the L2. On AMD nobody has seen yet that they do."""
+    and what weights it reads anew for other positions lie in the L2."""
     tiles = -(-G.K // config.BN)
-    concurrent = 4 * tiles <= processors(device) and architecture(device) > 0 and waits()
+    concurrent = why_not_wait(device) is None and tiles <= most_tiles(device)
     together = tiles == 1 or (concurrent and w.nbytes <= KEPT)
     return together and "activity" not in _CHOSEN.get()
 
@@ -277,7 +286,7 @@ def _padded(config: Config, G: Geometry) -> int:
 
 
 def _family(arch: int) -> int:
-    return next(a for a in reversed(ALL) if arch >= a)
+    return FAMILIES.get(arch, OLDEST)
 
 
 def _numbers(dtype: torch.dtype) -> str:

@@ -46,10 +46,12 @@ def store_absmax(
 def x_factor(prep, scalars, ABSMAX_PROGRAMS: tl.constexpr):
     """The power of two that scales x, from its bound or its largest values; and its inverse."""
     if prep.x_absmax is None:
-        return scalars.x_scale, scalars.x_inverse
-    o = tl.arange(0, triton.next_power_of_2(ABSMAX_PROGRAMS))
-    bits = tl.max(tl.load(prep.x_absmax + o, mask=o < ABSMAX_PROGRAMS, other=0))
-    return power_of_two_below(bits)
+        b_scale, b_inverse = scalars.x_scale, scalars.x_inverse
+    else:
+        o = tl.arange(0, triton.next_power_of_2(ABSMAX_PROGRAMS))
+        bits = tl.max(tl.load(prep.x_absmax + o, mask=o < ABSMAX_PROGRAMS, other=0))
+        b_scale, b_inverse = power_of_two_below(bits)
+    return b_scale, b_inverse
 
 
 @triton.jit

@@ -117,6 +117,11 @@ def _matches(tensor: Tensor, strides: tuple[int, ...]) -> bool:
     return all(n == 1 or a == b for n, a, b in zip(sizes, tensor.stride(), strides, strict=True))
 
 
+def compact(x: Tensor) -> Tensor:
+    """x, copied where it spans more gaps than elements: scratch is as long as what x spans."""
+    return x.clone() if span(x) > 2 * x.numel() else x
+
+
 def span(tensor: Tensor) -> int:
     """Elements of memory from the first of a tensor to its last."""
     return 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))

@@ -19,6 +19,10 @@ class Config(NamedTuple):
         return {"BM": self.BM, "BN": self.BN, "BP": self.BP}
 
 
+# Whose configurations an architecture takes: (compute capability times ten, 0 for AMD), else those
+# of 80, which need neither its shared memory nor instructions of its own: 120 spills with 100's.
+FAMILIES = {0: 0, 90: 90, 100: 100, 103: 100}
+OLDEST = 80  # of NVIDIA's: Triton has no matrix instructions for those before
 # (kernel, precision): configurations from the smallest tile to the largest, each with the programs
 # it must have at least and the architectures that take it without spilling (0 is AMD). The first is
 # for layers of few positions; else the last is taken that fits and does not waste much more of its

@@ -33,7 +33,17 @@ def why_not(
         return "its kernels are for float32, float16 and bfloat16"
     if tie_rule != "first":
         return f"its kernels know tie_rule='first' only, not {tie_rule!r}"
-    return TRITON_MISSING
+    return TRITON_MISSING or _too_old()
+
+
+def _too_old() -> str | None:
+    """Of the current CUDA device, if it is one of NVIDIA's."""
+    if torch.version.hip is not None or not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    if major >= 8:
+        return None
+    return f"Triton needs compute capability 8.0, this GPU has {major}.{minor}"
 
 
 def conv2d(

@@ -23,6 +23,7 @@ TYPES = {
     bool: "bool",
     str: "str",
     tuple[int, int]: "int[2]",
+    Tensor | None: "Tensor?",
 }
 
 

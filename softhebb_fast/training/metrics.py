@@ -13,9 +13,10 @@ from softhebb_fast import files
 from softhebb_fast.backends import serves
 from softhebb_fast.functional import competition_statistics
 from softhebb_fast.init.diversity import distinct_filters
-from softhebb_fast.models import evaluation_mode
+from softhebb_fast.models import SoftHebbNet, evaluation_mode, features
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.reference import winners
+from softhebb_fast.training.features import Samples
 
 FILE = "metrics.csv"
 COLUMNS = (
@@ -38,6 +39,7 @@ COLUMNS = (
 LAYER_FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_probability")
 
 MetricsRow = dict[str, Any]
+SAMPLE = 100  # images on which the layers' figures are measured
 
 
 def classifier_rows(rows: list[MetricsRow]) -> list[MetricsRow]:
@@ -52,6 +54,21 @@ def last_figures(rows: list[MetricsRow]) -> dict[str, Any]:
     layers = {row["layer"]: row for row in rows if "layer" in row}
     tested = {name: last.get(name) for name in ("test_accuracy", "test_loss")}
     return {**tested, "layers": list(layers.values())}
+
+
+@torch.no_grad()
+def layer_rows(
+    net: SoftHebbNet, sample: Samples, blocks: list[int], phase: str, epoch: float
+) -> list[MetricsRow]:
+    """The figures of Hebbian blocks, measured on the first images of ``sample``."""
+    x, _ = sample.batch(slice(0, SAMPLE))
+    rows, below = [], 0
+    with evaluation_mode(net):
+        for i in blocks:
+            x, below = features(list(net.blocks[below:i]), x), i
+            row = {"phase": phase, "layer": i + 1, "epoch": epoch}
+            rows.append(row | layer_metrics(net.blocks[i], x))
+    return rows
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +12,14 @@ from torch import Tensor, nn
 
 from softhebb_fast.backends import choose
 from softhebb_fast.data.images import Augmentation
-from softhebb_fast.models import SoftHebbNet, evaluation_mode, features
+from softhebb_fast.models import SoftHebbNet, features
 from softhebb_fast.nn import SoftHebbLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
 from softhebb_fast.presets import Layer
 from softhebb_fast.training.classifier import evaluate, hebbian_label_step, supervised_step
 from softhebb_fast.training.features import Samples
-from softhebb_fast.training.metrics import MetricsRow, layer_metrics
-
-SAMPLE = 100  # images on which the layers' figures are measured
+from softhebb_fast.training.metrics import MetricsRow, layer_rows
 
 
 @dataclass
@@ -57,6 +56,7 @@ class Stage:
         self.marks = sorted({*marks} - {0})
         steps = max(1.0, epochs * len(inputs.source) / batch_size)
         self.schedules = {i: _schedule(net.preset.layers[i], steps) for i in trained}
+        self.decaying = [i for i, s in self.schedules.items() if not isinstance(s, Constant)]
 
     @property
     def title(self) -> str:
@@ -77,8 +77,28 @@ class Stage:
         raise NotImplementedError
 
     def rates(self) -> tuple[float, ...]:
-        """The numbers of the host that ``learn`` reads: a CUDA graph holds for these."""
-        return tuple(self._layer(i).lr for i in self.schedules)
+        """The numbers of the host that ``learn`` reads: a CUDA graph holds for these.
+
+        Rates that decay are none of them: a graph reads those from a tensor.
+        """
+        return tuple(self._layer(i).lr for i in self.schedules if i not in self.decaying)
+
+    def decayed(self, first: int, steps: int) -> list[list[float]]:
+        """The rates of ``decaying`` at so many steps from the ``first`` on."""
+        return [[self.schedules[i](first + j) for i in self.decaying] for j in range(steps)]
+
+    @contextmanager
+    def reading(self, lrs: Tensor) -> Iterator[None]:
+        """Let ``learn`` read the rates of ``decaying`` from a tensor of them."""
+        layers = [self._layer(i) for i in self.decaying]
+        kept = [layer.lr for layer in layers]
+        try:
+            for layer, lr in zip(layers, lrs, strict=True):
+                layer.lr = lr
+            yield
+        finally:
+            for layer, lr in zip(layers, kept, strict=True):
+                layer.lr = lr
 
     def until_record(self, batch: int, end: int) -> int:
         """Steps from ``batch`` of an epoch on to the next of the marks, or to ``end``."""
@@ -88,8 +108,6 @@ class Stage:
         """The reason why ``learn`` cannot be captured in a CUDA graph, or None."""
         if self.inputs.augment is not None:
             return "the images are augmented with random numbers of the CPU"
-        if not all(isinstance(schedule, Constant) for schedule in self.schedules.values()):
-            return "a learning rate changes with every step"
         if any(map(_hooked, self.net.modules())):
             return "a module has hooks, which a replay would not call"
         for layer in self.net.modules():
@@ -218,8 +236,7 @@ class SupervisedStage(Stage):
 
     @property
     def title(self) -> str:
-        named = {"simultaneous": "all layers", "probe": "classifier"}
-        return named.get(self.phase, self.phase)
+        return {"simultaneous": "all layers", "probe": "classifier"}.get(self.phase, self.phase)
 
     def rates(self) -> tuple[float, ...]:
         return (*super().rates(), *(group["lr"] for group in self.optimizer.param_groups))
@@ -268,21 +285,6 @@ class SupervisedStage(Stage):
         self.scheduler.load_state_dict(state["scheduler"])
         for name in ("loss", "correct", "seen"):
             getattr(self, name).copy_(state[name])
-
-
-@torch.no_grad()
-def layer_rows(
-    net: SoftHebbNet, sample: Samples, blocks: list[int], phase: str, epoch: float
-) -> list[MetricsRow]:
-    """The figures of Hebbian blocks, measured on the first images of ``sample``."""
-    x, _ = sample.batch(slice(0, SAMPLE))
-    rows, below = [], 0
-    with evaluation_mode(net):
-        for i in blocks:
-            x, below = features(list(net.blocks[below:i]), x), i
-            row = {"phase": phase, "layer": i + 1, "epoch": epoch}
-            rows.append(row | layer_metrics(net.blocks[i], x))
-    return rows
 
 
 def _hooked(module: nn.Module) -> bool:

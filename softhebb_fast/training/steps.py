@@ -99,6 +99,8 @@ class GraphSteps(EagerSteps):
         self.order = torch.empty(len(stage.inputs.source), dtype=torch.int64, device=device)
         self.constants = _constants(stage.inputs.source)
         self.position = torch.zeros((), dtype=torch.int64, device=device)
+        # Exact, as the host's floats are.
+        self.lrs = torch.zeros(STEPS, len(stage.decaying), dtype=torch.float64, device=device)
         self.launched, self.failed = 0, False
         self.rates: tuple[float, ...] = ()
         self.replays: dict[int, Callable[[], None]] = {}
@@ -112,7 +114,7 @@ class GraphSteps(EagerSteps):
         self.position.fill_(start * size)
         while number < full:
             stage.prepare(first + number)
-            steps = self._advance(stage.until_record(number, full))
+            steps = self._advance(first + number, stage.until_record(number, full))
             number += steps
             yield steps * size
         rest = self.order[full * size :]
@@ -125,25 +127,29 @@ class GraphSteps(EagerSteps):
         size, source = self.stage.batch_size, self.stage.inputs.source
         for i in range(steps):
             rows = source.images, source.labels, self.order, self.position, *self.constants
-            self.stage.learn(*gather(*rows, i * size, size))
+            with self.stage.reading(self.lrs[i]):
+                self.stage.learn(*gather(*rows, i * size, size))
         self.position += steps * size
 
-    def _advance(self, most: int) -> int:
-        """Do up to ``most`` steps; returns how many."""
-        if self.launched < WARM_UP or self.failed:
+    def _advance(self, number: int, most: int) -> int:
+        """Do up to ``most`` steps from the ``number``-th of the stage on; returns how many."""
+        replays = self.launched >= WARM_UP and not self.failed
+        steps = STEPS if replays and most >= STEPS else 1
+        if self.stage.decaying:
+            self.lrs[:steps] = torch.tensor(self.stage.decayed(number, steps), dtype=torch.float64)
+        if not replays:
             self.launched += 1
             self.recorder.launch(self.work)
             return 1
         if self.rates != self.stage.rates():
             self.replays, self.rates = {}, self.stage.rates()
-        steps = STEPS if most >= STEPS else 1
         if steps not in self.replays:
             try:
                 self.replays[steps] = self.recorder.record(partial(self.work, steps))
             except RuntimeError as error:
                 self.failed = True
                 self.say(f"{announcement(self.stage)}: its capture failed ({error})")
-                return self._advance(most)
+                return self._advance(number, most)
         self.replays[steps]()
         return steps
 

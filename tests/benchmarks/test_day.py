@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from benchmarks.gpu import day, run, stress
-from benchmarks.gpu.day import Day, Done, Part, parts, rehearsal, usable
+from benchmarks.gpu.day import Day, Done, usable
+from benchmarks.gpu.parts import STEPS, Part, parts, rehearsal
 from softhebb_fast.bench.cases import select
 from softhebb_fast.bench.providers import choose
 
@@ -128,7 +129,7 @@ def test_the_parts_are_there():
         module = part.command[part.command.index("-m") + 1]
         if module.startswith("benchmarks."):
             assert Path(day.ROOT, *module.split(".")).with_suffix(".py").is_file()
-    for provider in choose(day.STEPS):
+    for provider in choose(STEPS):
         cases = select(["cifar10/step/b10", "cifar10/step/b100"])
         assert all(provider.why_not(case, cuda) is None for case in cases)
     assert sum(part.seconds for part in plan) > 60 * day.MINUTES  # each has a limit of its own

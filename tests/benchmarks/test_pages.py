@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.gpu import page
+pytest.importorskip("triton")
+
+from benchmarks.gpu import page, page_measured
 from benchmarks.gpu.traffic import FIELDS
 from benchmarks.pages import readme
 from tests.bench.tiny import row
@@ -68,9 +70,35 @@ def test_a_table_takes_the_place_of_the_old_one():
 
 
 def test_the_committed_gpu_page_is_that_of_the_tables():
-    given = page.page(*map(page.read, page.TABLES))
-    same = page.PAGE.read_text(encoding="utf-8") == given
+    same = page.PAGE.read_text(encoding="utf-8") == page.committed()
     assert same, "write it again: python -m benchmarks.gpu.page"
+
+
+def test_steps_stand_beside_the_library_and_phases_beside_their_kernels():
+    machine = {"machine": "card", "versions": "torch", "commit": "abc"}
+    steps = [
+        {"case": "step", "provider": name, "median": median} | machine
+        for name, median in (
+            ("triton-graph-tf32", "3e-6"),
+            ("library-graph-tf32", "4e-6"),
+            ("triton-graph-bf16", "1"),  # without its library
+        )
+    ]
+    phases = [
+        {
+            "phase": "cifar10/run/layer1",
+            "steps": "5000",
+            "us": "100",
+            "kernel": "",
+            "kernel_us": "",
+        },
+        {"phase": "cifar10/run/layer1", "kernel": "void at::copy_kernel<4>(x)", "kernel_us": "9"},
+        {"phase": "cifar10/run/layer1", "kernel": "little_kernel", "kernel_us": "1"},
+    ]
+    text = page_measured.day(steps, [], phases, [])
+    assert "| step | tf32 | 3 | 4 | 0.75 |" in text
+    assert "bfloat16" not in text
+    assert "| layer1 | 5000 | 100 | copy_kernel 9 |" in text
 
 
 def counted(layer, kernel, floor, **more):
@@ -108,7 +136,7 @@ def test_the_gpu_page_adds_up():
             ("cifar10-2@10", "block", "9"),
         )
     ]
-    text = page.page(rows_, [budget, wider], traffic, measured=[measured, untried])
+    text = page.page(rows_, [budget, wider], traffic, swept=[measured, untried])
     assert "| cifar10-1@10 | tf32 | 2 | 0.1 | 0.00 | 4.0 | 2.0 |" in text
     # 5000 steps of 10 µs, and of three launches
     assert "| tf32 | 0.05 | 0.04 | 0.09 |" in text

@@ -6,18 +6,19 @@ import pytest
 
 pytest.importorskip("triton")
 
-from benchmarks.gpu import traffic
+from benchmarks.gpu import l2
+from benchmarks.gpu.l2 import Cache
 from benchmarks.gpu.layers import call
 from benchmarks.gpu.offline import record
-from benchmarks.gpu.traffic import Cache, bound, hbm_bytes, least, span
+from benchmarks.gpu.traffic import bound, hbm_bytes, least, span
 
 
 def test_what_was_touched_longest_ago_leaves_first(monkeypatch):
-    monkeypatch.setattr(traffic, "L2", 30.0)
+    monkeypatch.setattr(l2, "L2", 30.0)
     cache = Cache()
     for piece in ("a", "b", "c", "a", "d"):  # d takes the place of b
         cache.touch((piece,), 10.0, dirty=piece == "b", fresh=False)
-    assert [*cache.u_in_registers] == [("c",), ("a",), ("d",)]
+    assert [*cache.held] == [("c",), ("a",), ("d",)]
     assert (cache.read, cache.evicted) == (40.0, 10.0)
     cache.touch(("b",), 10.0, dirty=True, fresh=True)  # written whole: not read
     assert (cache.read, cache.evicted) == (40.0, 10.0)

@@ -13,11 +13,19 @@ from softhebb_fast.experiments import measure
 from softhebb_fast.training import steps
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.steps import GraphSteps, runner
-from softhebb_fast.training.trainer import Trainer
 from tests.gpu import DEVICE, MARKS, needs_cuda
 from tests.tiny import trainer, write_mnist_subset
 from tests.training.test_resume import ending, is_same, run_with_stops
-from tests.training.test_steps import IMAGES, NET, features, hebbian, images, supervised, walk
+from tests.training.test_steps import (
+    IMAGES,
+    NET,
+    features,
+    hebbian,
+    images,
+    scheduled,
+    supervised,
+    walk,
+)
 from tests.training.test_steps import state as state_of
 
 pytestmark = MARKS
@@ -96,16 +104,6 @@ def test_a_run_is_measured_on_its_device(tmp_path, root):
     assert measure.curves(tmp_path)[0]["epoch"] == 0
 
 
-def test_a_decaying_rate_is_announced(tmp_path, root):
-    heard = Heard()
-    options = {"preset": "2HardCnnCIFA_speed_linearDecay", "unsup_batch": 32}
-    run = trainer(tmp_path, root, heard, device=str(DEVICE), **options)
-    run.run()
-    announced = [text for text in heard.said if "a learning rate changes" in text]
-    assert len(announced) == (1 if DEVICE.type == "cuda" else 0)
-    assert Trainer.resume(tmp_path).stage_number == 2
-
-
 @needs_cuda
 @pytest.mark.parametrize(
     "make",
@@ -114,8 +112,9 @@ def test_a_decaying_rate_is_announced(tmp_path, root):
         lambda move: hebbian(images(DEVICE, normalised=True), NET, move, trained=(1,)),
         lambda move: supervised(features(DEVICE), NET, move),
         lambda move: supervised(images(DEVICE), NET, move, together=True),
+        lambda move: hebbian(images(DEVICE), scheduled(NET, "exponential"), move),
     ],
-    ids=["hebbian", "one layer", "classifier", "together"],
+    ids=["hebbian", "one layer", "classifier", "together", "decaying"],
 )
 def test_steps_of_the_published_net(make):
     """Bit by bit, dropout included, and with torch's own watch for operations that wait."""
@@ -133,7 +132,7 @@ def test_steps_of_the_published_net(make):
                     way.position.zero_()
                     way.work()
                     way.position.zero_()
-                    way.replay()
+                    way.replays[1]()
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         else:

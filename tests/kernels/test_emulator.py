@@ -15,6 +15,7 @@ pytest.importorskip("triton")
 
 from benchmarks.gpu.offline import Launch, launches_go_to
 from softhebb_fast.kernels import configs
+from softhebb_fast.kernels.sync import POLLS
 from softhebb_fast.options import conv2d_options
 from tests.by_keyword import kernels, reference
 from tests.kernels.cases import CASES, LINEAR, WIDE, Case
@@ -68,11 +69,11 @@ def test_conv2d(emulated, name, target, monkeypatch):
     loose = {torch.float32: TF32 if rough else tolerance(dtype, "delta_w")}
     assert_close(got.delta_w, want.delta_w, loose.get(dtype, 2 * tolerance(dtype, "delta_w")))
     assert [r["races"] for r in reports] == [{}] * len(reports)
-    first = ["forward"]
+    first = ["prepare", "forward"]
     if name.startswith("one_pass"):
         first = ["one_pass"]
     elif name.startswith("apart"):
-        first = ["forward", "compete", "activity"]
+        first = ["prepare", "forward", "compete", "activity"]
     second = "reduce_splits" if name.startswith("one_pass") else "plasticity"
     assert [r["kernel"] for r in reports] == [*first, second, "apply"]
 
@@ -97,7 +98,7 @@ def test_step_in_place(emulated, target):
         target, "ieee", lambda: kernels.conv2d_step_(x, w, bias, **step, **options)
     )
     assert_close(w, want, tolerance(x.dtype, "delta_w"))
-    assert [r["races"] for r in reports] == [{}] * 3
+    assert [r["races"] for r in reports] == [{}] * 4
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -107,7 +108,7 @@ def test_linear(emulated, target):
     options = LINEAR
     got, reports = emulated(target, "tf32x3", lambda: kernels.linear(x, w, None, **options))
     assert_outputs_close(got, reference.linear(x.double(), w.double(), None, **options))
-    assert [r["races"] for r in reports] == [{}] * 3
+    assert [r["races"] for r in reports] == [{}] * 4
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -121,9 +122,26 @@ def test_programs_wait_for_the_statistics_of_others(emulated, target, wta, monke
     call = partial(kernels.conv2d, x, w, None, **case.conv)
     got, reports = emulated(target, "ieee", call, at_a_time=True)
     assert_outputs_close(got, reference.conv2d(x.double(), w.double(), None, **case.conv), x.dtype)
-    assert [r["kernel"] for r in reports] == ["forward", "plasticity", "apply"]
+    assert [r["kernel"] for r in reports] == ["prepare", "forward", "plasticity", "apply"]
     in_turn, _ = emulated(target, "ieee", call)
     assert torch.equal(in_turn.delta_w, got.delta_w)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_programs_that_are_never_joined_end_the_launch(emulator, target, monkeypatch):
+    """One by one, so that the first waits in vain; after 3 polls here, which are 2^26 in truth."""
+    monkeypatch.setattr(configs, "forward", lambda *_: configs.Config(16, 32, 16, 4, 1))
+    case = Case((1, 16, 5, 7), (150, 16, 3, 3), {}, layout="channels_last")
+    x, w, _ = case.tensors(torch.bfloat16)
+
+    def impatient(launch: Launch):
+        compiled, args = launch.compile(target), launch.source()[1]
+        ptx, changes = re.subn(rf"\b{POLLS.value}\b", "3", compiled.asm["ptx"])
+        assert bool(changes) == (launch.name == "forward")
+        emulator.run(compiled, launch.grid, args, ptx=ptx, batch=1)
+
+    with launches_go_to(impatient, target), pytest.raises(emulator.Fault, match="trap"):
+        kernels.conv2d(x, w, None, **case.conv)
 
 
 @pytest.mark.parametrize("target", TARGETS)

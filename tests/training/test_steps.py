@@ -30,6 +30,9 @@ def scheduled(preset: Preset, schedule: str) -> Preset:
     return replace(preset, layers=tuple(replace(x, schedule=schedule) for x in preset.layers))
 
 
+DECAYING = scheduled(NET, "linear")
+
+
 class Rehearsal(GraphCapture):
     """A recorder for any device: what it records is done again at every replay."""
 
@@ -109,8 +112,10 @@ def state(stage: Stage) -> dict[str, Tensor]:
         lambda: supervised(images()),
         lambda: supervised(images(), together=True),
         lambda: supervised(images(), scheduled(LABELS, "constant")),
+        lambda: hebbian(images(), DECAYING),
+        lambda: supervised(images(), scheduled(LABELS, "exponential")),
     ],
-    ids=["hebbian", "one layer", "classifier", "together", "labels"],
+    ids=["hebbian", "one layer", "classifier", "together", "labels", "linear", "exponential"],
 )
 def test_replayed_steps_are_launched_steps(make):
     launched, replayed, recorder = make(), make(), Rehearsal()
@@ -130,6 +135,12 @@ def test_replayed_steps_are_launched_steps(make):
         (lambda: supervised(images()), [], [4, 4, 4, 8, 4, 2, 8, 8, 8, 2], 2),
         (lambda: hebbian(images()), [4], [4, 4, 4, 4, 8, 2, 8, 8, 8, 2], 2),
         (lambda: hebbian(images()), [3], [4, 4, 4, 8, 4, 2, 8, 4, 8, 4, 2], 2),
+        (
+            lambda: hebbian(images(), DECAYING),
+            [],
+            [4, 4, 4, 8, 4, 2, 8, 8, 8, 2],
+            2,
+        ),
     ],
 )
 def test_graphs_of_several_steps_end_where_something_is_recorded(
@@ -207,7 +218,6 @@ def augmented(stage: Stage) -> None:
         (NET, by_reference, "a layer learns by the backend 'reference'"),
         (NET, by_another_tie_rule, "a layer learns by the backend 'reference'"),
         (NET, augmented, "the images are augmented with random numbers of the CPU"),
-        (scheduled(NET, "linear"), lambda _: None, "a learning rate changes with every step"),
     ],
 )
 def test_what_cannot_be_captured_is_launched_with_the_reason(preset, change, reason):

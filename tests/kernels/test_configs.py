@@ -1,0 +1,70 @@
+"""Which configurations an architecture takes, and when programs may wait for each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from benchmarks.gpu.budget import committed
+from softhebb_fast.kernels import configs
+from softhebb_fast.kernels.geometry import conv2d_geometry
+from softhebb_fast.kernels.tables import ONE_PASS, TABLE
+from softhebb_fast.options import Convolution
+
+FAMILY = {0: 0, 80: 80, 86: 80, 89: 80, 90: 90, 100: 100, 103: 100, 110: 80, 120: 80, 121: 80}
+SMALLEST = 101376  # bytes of shared memory that a program may have on sm_86, sm_89 and sm_120
+
+
+@pytest.mark.parametrize(("arch", "family"), FAMILY.items())
+def test_an_architecture_takes_the_tables_of_one_that_was_compiled(arch, family):
+    G = geometry()
+    for kernel, numbers in TABLE:
+        dtype = torch.bfloat16 if numbers == "16" else torch.float32
+        assert configs.listed(kernel, G, dtype, arch) == configs.listed(kernel, G, dtype, family)
+        one_pass = configs.one_pass(geometry(filters=96, channels=3), dtype, arch)
+        assert (one_pass is None) == ((family, configs._numbers(dtype)) not in ONE_PASS)
+
+
+def test_what_has_no_table_of_its_own_has_the_memory_for_that_of_sm_80():
+    rows = [r for r in committed().values() if r["target"] == "sm_80"]
+    assert rows
+    assert max(int(r["shared"]) for r in rows) <= SMALLEST
+
+
+def geometry(filters=1536, channels=384):
+    x = torch.empty(10, channels, 8, 8, device="meta")
+    w = torch.empty(filters, channels, 3, 3, device="meta")
+    return conv2d_geometry(x, w, Convolution(padding=(1, 1)))
+
+
+def fuses(processors=132, arch=90, filters=1536):
+    """With tiles of 128 neurons."""
+    w = torch.empty(filters, 384, 3, 3, device="meta")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configs, "processors", lambda device: processors)
+        patch.setattr(configs, "architecture", lambda device: arch)
+        config = configs.Config(64, 128, 64, 4, 3)
+        return configs.fuse_activity(geometry(filters), w, config, w.device)
+
+
+@pytest.mark.parametrize(("processors", "waits"), [(47, False), (48, True), (132, True)])
+def test_programs_wait_where_four_streams_of_them_run_concurrently(processors, waits):
+    assert fuses(processors) == waits
+
+
+def test_programs_never_wait_on_amd_but_a_lone_tile_needs_no_other():
+    assert not fuses(arch=0)
+    assert fuses(arch=0, filters=128)
+
+
+def test_waiting_can_be_forbidden(monkeypatch):
+    monkeypatch.setenv(configs.WAIT, "0")
+    assert not fuses()
+    assert fuses(filters=128)
+    monkeypatch.setenv(configs.WAIT, "1")
+    assert fuses()
+    monkeypatch.setenv(configs.WAIT, "no")
+    with pytest.raises(ValueError, match="SOFTHEBB_FAST_WAIT must be 0 or 1; got 'no'"):
+        fuses()
