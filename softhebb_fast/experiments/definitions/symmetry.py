@@ -22,22 +22,23 @@ EXPERIMENT = Experiment(
     "The same symmetry, Hebbian and by backpropagation",
     "this project",
     """Three works start from equal or empty filters; here the symmetry of their channels is
-recorded in the same way while they learn: SoftHebb from ZerO (first layer), ConstNet (last
-convolution) and Schicho's perceptron (hidden layer). What it means is in
-[symmetry.md](symmetry.md).""",
+recorded in the same way while they learn: SoftHebb from ZerO (first layer, which learns in the
+first 1,875 steps), ConstNet (last convolution) and Schicho's perceptron (hidden layer). What it
+means is in [symmetry.md](symmetry.md).""",
     (
-        Cell("mnist-quarter-traced-fork", f"{TITLE}: ZerO as released", {**HEBBIAN, "init": FORK}),
-        Cell(
-            "mnist-quarter-traced-radius",
-            f"{TITLE}: ZerO, norms of 25",
-            {**HEBBIAN, "init": RADIUS_25},
+        *(
+            Cell(f"mnist-quarter-traced-{name}", f"{TITLE}: {start}", run, series=start)
+            for name, start, run in (
+                ("fork", "ZerO as released", {**HEBBIAN, "init": FORK}),
+                ("radius", "ZerO, norms of 25", {**HEBBIAN, "init": RADIUS_25}),
+                (
+                    "spread",
+                    "ZerO, norms of 25, ties spread",
+                    {**HEBBIAN, "init": RADIUS_25, "tie_rule": "spread"},
+                ),
+                ("normal", "random", HEBBIAN),
+            )
         ),
-        Cell(
-            "mnist-quarter-traced-spread",
-            f"{TITLE}: ZerO, norms of 25, ties spread",
-            {**HEBBIAN, "init": RADIUS_25, "tie_rule": "spread"},
-        ),
-        Cell("mnist-quarter-traced-normal", f"{TITLE}: random", HEBBIAN),
         *(replace(cell, published={}) for cell in SHARED),
     ),
     verdict="",
@@ -49,7 +50,7 @@ convolution) and Schicho's perceptron (hidden layer). What it means is in
             ("forward_correlation", "mean correlation of filters"),
         )
         for title, cells, weight in (
-            ("SoftHebb, layer 2", "mnist-quarter-traced-*", "blocks.1.layer.weight"),
+            ("SoftHebb, layer 1", "mnist-quarter-traced-*", "blocks.0.layer.weight"),
             ("ConstNet", "w1-*", constnet.LAST),
             ("Schicho's perceptron", "mnist-fnn-*", "1.weight"),
         )
