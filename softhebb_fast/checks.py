@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from softhebb_fast.options import POOLS, Convolution, Epilogue, check_int, check_lebesgue_p, pair
+from softhebb_fast.kinds import POOLS
+from softhebb_fast.options import Convolution, Epilogue, check_int, check_lebesgue_p, pair
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 

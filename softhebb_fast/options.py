@@ -12,30 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PADDING_MODES = ("reflect", "zeros", "replicate", "circular")
-TIE_RULES = ("first", "spread")
-POOLS = ("max", "avg")
-
-
-class Kind(NamedTuple):
-    """A competition in two flags, which are all that the algebra asks of its name.
-
-    Attributes:
-        soft: y is a softmax; else the winner alone has a y.
-        anti: some neurons unlearn: all losers of a soft one, the neuron of one rank of a hard one.
-    """
-
-    soft: bool
-    anti: bool
-
-
-KINDS = {
-    "soft_anti": Kind(soft=True, anti=True),
-    "soft": Kind(soft=True, anti=False),
-    "hard": Kind(soft=False, anti=False),
-    "hard_anti": Kind(soft=False, anti=True),
-}
-WTA = tuple(KINDS)
+from softhebb_fast.kinds import KINDS, PADDING_MODES, TIE_RULES, WTA, Kind
 
 
 class Convolution(NamedTuple):
@@ -117,12 +94,17 @@ class Competition(NamedTuple):
         )
 
     @property
+    def kind(self) -> Kind:
+        """The flags of ``wta``."""
+        return KINDS[self.wta]
+
+    @property
     def soft(self) -> bool:
-        return KINDS[self.wta].soft
+        return self.kind.soft
 
     @property
     def anti(self) -> bool:
-        return KINDS[self.wta].anti
+        return self.kind.anti
 
     @property
     def ranks(self) -> bool:
@@ -154,7 +136,7 @@ class Rate(NamedTuple):
         if lr.device == device:
             return cls(0.0, float(lr_power), lr)
         if lr.device.type != "cpu":
-            raise ValueError(f"lr must lie on {device}, or on the CPU; got a tensor on {lr.device}")
+            raise ValueError(f"lr must lie on {device} or on the CPU; got a tensor on {lr.device}")
         return cls(float(lr), float(lr_power))
 
     @property

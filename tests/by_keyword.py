@@ -25,12 +25,12 @@ class ByKeyword:
     def linear(self, x, weight, bias, **options):
         return self.module.linear(x, weight, bias, Competition(**options))
 
-    def conv2d_step_(self, x, weight, bias, lr, lr_power, **options):
-        rate = Rate(lr, lr_power)
+    def conv2d_step_(self, x, weight, bias, lr, lr_power, lr_tensor=None, **options):
+        rate = Rate(lr, lr_power, lr_tensor)
         return self.module.conv2d_step_(x, weight, bias, rate, *conv2d_options(**options))
 
-    def linear_step_(self, x, weight, bias, lr, lr_power, **options):
-        rate = Rate(lr, lr_power)
+    def linear_step_(self, x, weight, bias, lr, lr_power, lr_tensor=None, **options):
+        rate = Rate(lr, lr_power, lr_tensor)
         return self.module.linear_step_(x, weight, bias, rate, Competition(**options))
 
     def block_forward(self, x, weight, bias, epilogue: Epilogue, **options):
@@ -39,8 +39,10 @@ class ByKeyword:
     def block_update(self, x, weight, bias, epilogue: Epilogue, **options):
         return self.module.block_update(x, weight, bias, *conv2d_options(**options), epilogue)
 
-    def block_step_(self, x, weight, bias, epilogue: Epilogue, lr, lr_power, **options):
-        rate, given = Rate(lr, lr_power), conv2d_options(**options)
+    def block_step_(
+        self, x, weight, bias, epilogue: Epilogue, lr, lr_power, lr_tensor=None, **options
+    ):
+        rate, given = Rate(lr, lr_power, lr_tensor), conv2d_options(**options)
         return self.module.block_step_(x, weight, bias, rate, *given, epilogue)
 
 

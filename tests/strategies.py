@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softhebb_fast.options import PADDING_MODES, WTA
+from softhebb_fast.kinds import PADDING_MODES, WTA
 
 
 @dataclass

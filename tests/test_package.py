@@ -18,6 +18,7 @@ NAME = PACKAGE.name
 # The rooms from the bottom to the top: each may know of those before it alone.
 ORDER = (
     "files",
+    "kinds",
     "options",
     "reference",
     "checks",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import assume, given, settings
 
 from softhebb_fast import functional
-from softhebb_fast.options import WTA
+from softhebb_fast.kinds import WTA
 from tests import oracle, strategies
 from tests.by_keyword import reference
 from tests.tolerances import (

@@ -13,9 +13,9 @@ from softhebb_fast.functional import (
     softhebb_conv2d_step_,
     softhebb_linear,
 )
+from softhebb_fast.kinds import TIE_RULES, WTA
 from softhebb_fast.models import build
 from softhebb_fast.nn import Block
-from softhebb_fast.options import TIE_RULES, WTA
 from softhebb_fast.presets import get_preset
 from softhebb_fast.training.metrics import layer_metrics
 

@@ -6,6 +6,7 @@
 Nothing runs and nothing is measured: every launch is compiled for the target and its machine code
 is read: of a layer that learns ("step"), of one whose largest x is not known ("unbounded") and of a
 block that learns ("block"), as far as these differ from it, and of one that does not ("features").
+Then follow the other launches of a run ("run"): batch norm, the next batch and the classifier.
 ``tests/benchmarks/test_budget.py`` holds the kernels to the table.
 """
 
@@ -24,6 +25,7 @@ os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
 import torch
 
+from benchmarks.gpu import training_calls
 from benchmarks.gpu.offline import TARGETS, Launch, record, resources
 from softhebb_fast import kernels
 from softhebb_fast.files import write_csv
@@ -92,6 +94,8 @@ def on_meta(
 
 
 def launches(layer: str, call: str, precision: str, target: str) -> list[Launch]:
+    if call == "run":
+        return record(training_calls.CALLS[layer, precision], target)
     found = record(step(layer, precision, call=call, last=call != "step"), target)
     return [launch for launch in found if launch.name in CALLS[call]]
 
@@ -114,9 +118,13 @@ def row(layer: str, call: str, precision: str, target: str, launch: Launch) -> d
 
 def cases() -> Iterator[tuple[str, str, str, str]]:
     """Layer, call, precision and target: every precision of a step, two of a block."""
+    for (what, dtype), target in product(training_calls.CALLS, TARGETS):
+        yield what, "run", dtype, target
     for layer, call, precision, target in product(LAYERS, CALLS, PRECISIONS, TARGETS):
         if precision == "tf32x3" and target == "gfx942":
             continue  # products in three tf32 terms are for NVIDIA
+        if target == "sm_120a" and (call != "step" or "x" in precision):
+            continue  # it has the configurations of sm_80
         if call == "unbounded":  # where x is scaled and forward is a kernel of its own
             if precision in ("tf32", "tf32x3") and layer.startswith(("cifar10-2", "cifar10-3")):
                 yield layer, call, precision, target

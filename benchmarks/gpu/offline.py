@@ -28,16 +28,23 @@ TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90a": GPUTarget("cuda", 90, 32),
     "sm_100a": GPUTarget("cuda", 100, 32),
+    "sm_120a": GPUTarget("cuda", 120, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-ARCHITECTURES = {"sm_80": 80, "sm_90a": 90, "sm_100a": 100, "gfx942": 0}
-SM = {"sm_80": (167936, 64), "sm_90a": (233472, 64), "sm_100a": (233472, 64)}  # bytes, warps
+ARCHITECTURES = {"sm_80": 80, "sm_90a": 90, "sm_100a": 100, "sm_120a": 120, "gfx942": 0}
+SM = {  # bytes of shared memory and warps of a multiprocessor
+    "sm_80": (167936, 64),
+    "sm_90a": (233472, 64),
+    "sm_100a": (233472, 64),
+    "sm_120a": (102400, 48),
+}
 POINTERS = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
     torch.float64: "*fp64",
     torch.int8: "*i8",
+    torch.uint8: "*u8",
     torch.int32: "*i32",
     torch.int64: "*i64",
 }

@@ -22,6 +22,7 @@ from softhebb_fast.files import write_text
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parents[1] / "results" / "cpu.csv"
 GPU = RESULTS.with_name("gpu_nvidia_h100_80gb_hbm3.csv")
+DAY = RESULTS.with_name("h100") / "steps.csv"  # whole steps, of kernels that are later than GPU's
 NAMES = {
     "published": "as published",
     "published-flushed": "as published, denormals flushed",
@@ -33,15 +34,13 @@ NAMES = {
     "products": "the bare matrix products",
 }
 ON_GPU = {
-    "published": "as published, float32",
-    "published-tf32": "as published, torch's default: tf32 convolutions",
-    "tuned-tf32": "tuned PyTorch, tf32",
-    "triton": "**`triton`**, float32",
-    "triton-tf32": "**`triton`**, tf32",
-    "triton-graph": "**`triton`**, float32, from a CUDA graph as in training",
-    "triton-graph-tf32": "**`triton`**, tf32, from a CUDA graph as in training",
-    "library": "the library's convolutions alone, float32",
-    "library-tf32": "the library's convolutions alone, tf32",
+    "triton-graph-tf32": "**`triton`**, tf32",
+    "library-graph-tf32": "the library's convolutions alone, tf32",
+    "triton-graph-bf16": "**`triton`**, bfloat16",
+    "library-graph-bf16": "the library's convolutions alone, bfloat16",
+    "triton-graph-bf16x6": "**`triton`**, `bf16x6`, as exact as float32",
+    "triton-graph": "**`triton`**, float32",
+    "library-graph": "the library's convolutions alone, float32",
 }
 COLUMNS = {
     "cifar10/step/b10": "CIFAR-10 net, batch 10",
@@ -143,8 +142,9 @@ def rows_of(name: str, found: Sequence[Row]) -> list[Row]:
 
 
 def results() -> list[Row]:
-    """All that was measured."""
-    return [*rows.read(RESULTS), *rows.read(GPU)]
+    """All that was measured; of whole steps on a GPU the last time."""
+    layers = (row for row in rows.read(GPU) if "/step/" not in row.case)
+    return [*rows.read(RESULTS), *layers, *rows.read(DAY)]
 
 
 def replaced(text: str, name: str, table: str) -> str:

@@ -17,7 +17,7 @@ from softhebb_fast.cli import reproduce
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
 from softhebb_fast.data import NAMES
 from softhebb_fast.init import INITS
-from softhebb_fast.options import TIE_RULES
+from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.plots import plot_run
 from softhebb_fast.precision import PRECISIONS, VARIABLE
 from softhebb_fast.presets import PRESETS

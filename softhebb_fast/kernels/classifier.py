@@ -51,7 +51,7 @@ class State(NamedTuple):
     kept: Tensor | None
     parts: Tensor
     gradient: Tensor
-    arrived: Tensor
+    split_counters: Tensor
 
 
 def new_state(
@@ -85,7 +85,7 @@ def new_state(
         kept=new(members, batch, features, dtype=torch.int8) if dropout else None,
         parts=new(members, _chunks(features, forward), batch, forward.BN),
         gradient=new(members, batch, forward.BN),
-        arrived=new(members, groups, dtype=torch.int32),
+        split_counters=new(members, groups, dtype=torch.int32),
     )
 
 
@@ -123,7 +123,7 @@ def step(
         parts=state.parts,
         gradient=state.gradient,
         totals=state.totals,
-        arrived=state.arrived,
+        split_counters=state.split_counters,
         CHUNKS=chunks,
         GROUPS=state.totals.shape[1],
         **_constants(classes, features, forward),

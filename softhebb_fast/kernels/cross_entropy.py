@@ -24,7 +24,7 @@ def classify_kernel(
     parts,
     gradient,
     totals,
-    arrived,
+    split_counters,
     MEMBER,
     LINE,
     N,
@@ -79,8 +79,8 @@ def classify_kernel(
     o_l = (i_e * CHUNKS * ROWS + o_b)[:, None] * BC + o_c[None, :]
     tl.store(parts + i_f * ROWS * BC + o_l, b_l, mask=m_b[:, None])
     i_t = i_e * GROUPS + i_b
-    if is_last(arrived + i_t, CHUNKS):
-        tl.store(arrived + i_t, 0)
+    if is_last(split_counters + i_t, CHUNKS):
+        tl.store(split_counters + i_t, 0)
         b_l = tl.zeros((BB, BC), tl.float32)
         for i in range(CHUNKS):
             o = i * ROWS * BC + o_l

@@ -103,13 +103,16 @@ def prepare(
         rows,
     )
     filters = -(-G.neurons // tile.BN) if halves else 0
+    own = prep._replace(dw_absmax=None, split_counters=None, row_counters=None)
+    if scans:
+        own = own._replace(x0=None, x1=None)
     launch.launch(
         prepare_kernel,
         (programs + filters,),
         tile,
         x=x if terms else None,
         w=w if halves else None,
-        prep=prep._replace(dw_absmax=None, split_counters=None, row_counters=None),
+        prep=own,
         counters=counters,
         SIZE=x.numel(),
         SPAN=span(x),
@@ -128,6 +131,6 @@ def _aligned(size: int) -> int:
 def _parts(counters: Tensor, sizes: tuple[int, ...]) -> list[Tensor | None]:
     found, first = [], 0
     for size in sizes:
-        found.append(counters[first : first + size] if size else None)
+        found.append(counters.narrow(0, first, size) if size else None)
         first += _aligned(size)
     return found

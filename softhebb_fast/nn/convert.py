@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from softhebb_fast.kinds import PADDING_MODES
 from softhebb_fast.nn.conv import SoftHebbConv2d
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
-from softhebb_fast.options import PADDING_MODES
 
 CONV_ATTRIBUTES = ("weight", "in_channels", "out_channels", "kernel_size", "stride", "t_invert")
 DECIDED = {"bias", "init", "generator", "device", "dtype"}

@@ -26,9 +26,10 @@ def _conv_gradients(ctx: Any, grad_u: Tensor, *_: Tensor) -> tuple[Tensor | None
         grad_u = grad_u - grad_u.mean(dim=1, keepdim=True)
 
     def product(x: Tensor, weight: Tensor) -> Tensor:
-        stride, padding, dilation, groups, mode, _ = convolution
+        c = convolution
         wt = reference.lebesgue_weight(weight, competition.lebesgue_p)
-        return F.conv2d(reference.pad(x, padding, mode), wt, None, stride, 0, dilation, groups)
+        x = reference.pad(x, c.padding, c.padding_mode)
+        return F.conv2d(x, wt, None, c.stride, 0, c.dilation, c.groups)
 
     return _gradients(ctx, grad_u, product)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
-from softhebb_fast.options import KINDS, PADDING_MODES, WTA
+from softhebb_fast.kinds import KINDS, PADDING_MODES, WTA
 
 Kind = Literal["conv", "linear"]
 Schedule = Literal["norm", "linear", "exponential", "constant"]

@@ -12,8 +12,8 @@ from torch import nn
 
 from softhebb_fast.backends import BACKENDS
 from softhebb_fast.data import ImageSet
+from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.models import build
-from softhebb_fast.options import TIE_RULES
 from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, protocol
 

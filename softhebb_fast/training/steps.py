@@ -127,7 +127,7 @@ class GraphSteps(EagerSteps):
         size, source = self.stage.batch_size, self.stage.inputs.source
         for i in range(steps):
             rows = source.images, source.labels, self.order, self.position, *self.constants
-            with self.stage.reading(self.lrs[i]):
+            with self.stage.reading(self.lrs.select(0, i)):
                 self.stage.learn(*gather(*rows, i * size, size))
         self.position += steps * size
 

@@ -17,6 +17,8 @@ QUICK = {
     ("cifar10-2", "step", "tf32", "gfx942"),
     ("cifar10-2", "features", "bfloat16", "sm_90a"),
     ("mnist-1", "step", "bfloat16", "sm_100a"),
+    ("classifier", "run", "float32", "sm_90a"),
+    ("batch_norm", "run", "float32", "sm_80"),
 }
 
 
@@ -44,7 +46,8 @@ def test_nothing_spills():
 
 def test_products_run_on_matrix_units():
     """In the loop; exact float32 has none on NVIDIA."""
-    names = {"sm_80": "HMMA", "sm_90a": "HGMMA", "sm_100a": "UTCHMMA", "gfx942": "MFMA"}
+    names = {"sm_80": "HMMA", "sm_90a": "HGMMA", "sm_100a": "UTCHMMA"}
+    names |= {"sm_120a": "HMMA", "gfx942": "MFMA"}
     for (*_, precision, target, kernel), r in BUDGET.items():
         if kernel in ("forward", "plasticity", "one_pass") and precision != "ieee":
             assert r["matrix"] == names[target], r

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from softhebb_fast import extension, precision
-from softhebb_fast.options import WTA
+from softhebb_fast.kinds import WTA
 from tests import oracle
 from tests.by_keyword import ops, reference
 from tests.cpp.native import assert_same_bits

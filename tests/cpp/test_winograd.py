@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softhebb_fast import extension
-from softhebb_fast.options import PADDING_MODES, WTA, Epilogue
+from softhebb_fast.kinds import PADDING_MODES, WTA
+from softhebb_fast.options import Epilogue
 from tests.by_keyword import ops, reference
 from tests.cpp.native import (
     assert_conv2d_is_the_oracle,

@@ -75,6 +75,43 @@ def test_steps_in_place_are_the_update_applied(backend, tensors):
     assert_close(step.u, whole.u, TOL)
 
 
+def test_a_rate_that_is_a_tensor_is_read_when_the_step_runs(backend, tensors):
+    x, weight, _ = tensors
+    matrix = torch.randn(7, x[0].numel())
+    rate = torch.zeros((), dtype=torch.float64)
+
+    def steps(w, **rates):
+        given = {"backend": backend, **rates}
+        functional.softhebb_conv2d_step_(x, w[0], **given, **OPTIONS)
+        functional.softhebb_block(x, w[1], POOLS["max"][0], update="in_place", **given, **OPTIONS)
+        functional.softhebb_linear_step_(x.flatten(1), w[2], t_invert=0.1, **given)
+
+    number, tensor = ([w.clone() for w in (weight, weight, matrix)] for _ in range(2))
+    for lr in (0.1, 0.07):
+        rate.fill_(lr)
+        steps(number, lr=lr)
+        steps(tensor, lr=rate)
+    assert all(torch.equal(a, b) for a, b in zip(number, tensor, strict=True))
+    assert not torch.equal(number[0], weight)
+
+
+@pytest.mark.parametrize(
+    ("lr", "error", "message"),
+    [
+        (torch.ones(2), ValueError, "lr must be a number; got torch.float32 of shape"),
+        (torch.ones((), dtype=torch.complex64), ValueError, "lr must be a number; got torch.comp"),
+        (torch.ones((), device="meta"), ValueError, "lr must lie on cpu or on the CPU; got"),
+        ("0.1", TypeError, "lr must be a number; got '0.1'"),
+    ],
+)
+def test_a_rate_that_is_none_is_an_error(tensors, lr, error, message):
+    x, weight, _ = tensors
+    before = weight.clone()
+    with pytest.raises(error, match=message):
+        functional.softhebb_conv2d_step_(x, weight, lr=lr, **OPTIONS)
+    assert torch.equal(weight, before)
+
+
 @pytest.mark.parametrize("update", ["grad", "in_place"])
 @pytest.mark.parametrize("name", POOLS)
 def test_fused_module_equals_its_parts(backend, name, update):

@@ -17,7 +17,7 @@ from softhebb_fast.functional import (
     softhebb_conv2d,
     softhebb_linear,
 )
-from softhebb_fast.options import WTA
+from softhebb_fast.kinds import WTA
 from tests import oracle
 from tests.tolerances import TOLERANCES, assert_close, assert_outputs_close, literal
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softhebb_fast.options import WTA, Competition, Epilogue
+from softhebb_fast.kinds import WTA
+from softhebb_fast.options import Competition, Epilogue
 
 CONV = {
     "stride": (1, 1),

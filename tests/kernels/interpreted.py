@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmarks.gpu.offline import Launch
-from softhebb_fast.kernels import configs, launch
-from softhebb_fast.options import WTA
+from softhebb_fast.kernels import configs, launch, tables
+from softhebb_fast.kinds import WTA
 from tests.by_keyword import kernels, reference
 from tests.kernels import interpreter_fix  # noqa: F401
 from tests.kernels.cases import CASES, CONV, LINEAR, Case
@@ -45,7 +45,7 @@ def expected(x, w, bias, options):
 @pytest.fixture(autouse=True)
 def _tiles_that_suit_small_layers(monkeypatch):
     tile = configs.Config(32, 32, 32, 4, 1)
-    monkeypatch.setattr(configs, "TABLE", {key: ((tile, 0, configs.ALL),) for key in configs.TABLE})
+    monkeypatch.setattr(configs, "TABLE", {key: ((tile, 0, tables.ALL),) for key in configs.TABLE})
     monkeypatch.setattr(configs, "ONE_TAP", dict.fromkeys(configs.ONE_TAP, tile))
     tiles = {key: c._replace(BM=32) for key, c in configs.ONE_PASS.items()}
     monkeypatch.setattr(configs, "ONE_PASS", tiles)
@@ -274,7 +274,10 @@ def test_step_is_update_then_hebbian_step(name, layout, dtype):
     want = expected(x, w, bias, case.conv)
     stepped = w.double().contiguous()
     reference.hebbian_step_(stepped, want.delta_w, 0.3, 0.5, case.conv["lebesgue_p"])
-    u, delta_b = kernels.conv2d_step_(x, w, bias, lr=0.3, lr_power=0.5, **case.conv)
+    rate = {"lr": 0.3}
+    if layout == "channels_last":
+        rate = {"lr": 0.0, "lr_tensor": torch.tensor(0.3, dtype=torch.float64)}
+    u, delta_b = kernels.conv2d_step_(x, w, bias, **rate, lr_power=0.5, **case.conv)
     assert_outputs_close(
         reference.SoftHebbOutput(u, w, delta_b), want._replace(delta_w=stepped), dtype
     )

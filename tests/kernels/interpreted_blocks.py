@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from softhebb_fast.kernels import configs
+from softhebb_fast.kernels import configs, tables
 from softhebb_fast.options import Epilogue
 from tests.by_keyword import kernels, reference
 from tests.kernels import interpreter_fix  # noqa: F401
@@ -27,7 +27,7 @@ def _unwritten_shows():
 @pytest.fixture(autouse=True)
 def _tiles_that_suit_small_layers(monkeypatch):
     tile = configs.Config(32, 32, 32, 4, 1)
-    monkeypatch.setattr(configs, "TABLE", {key: ((tile, 0, configs.ALL),) for key in configs.TABLE})
+    monkeypatch.setattr(configs, "TABLE", {key: ((tile, 0, tables.ALL),) for key in configs.TABLE})
     monkeypatch.setattr(configs, "IN_TILE", dict.fromkeys(configs.IN_TILE, tile))
     monkeypatch.setattr(configs, "ONE_TAP", dict.fromkeys(configs.ONE_TAP, tile))
     monkeypatch.setattr(configs, "SUMMED", {})

@@ -60,7 +60,7 @@ def test_block(emulated, name, target, monkeypatch):
         assert_close(got[1], delta_w, 2 * tolerance(x.dtype, "delta_w"))
     assert [r["races"] for r in learned + still] == [{}] * len(learned + still)
     whole = name.startswith("one_pass")
-    expected = ["one_pass", "reduce_splits"] if whole else ["forward", "plasticity"]
+    expected = ["one_pass", "reduce_splits"] if whole else ["prepare", "forward", "plasticity"]
     assert [r["kernel"] for r in learned] == [*expected, "apply"]
     assert len(still) <= 2
 

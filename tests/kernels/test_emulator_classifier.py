@@ -1,4 +1,4 @@
-"""The PTX of the classifier's kernels and of batch normalisation, run in an emulator."""
+"""The PTX of the classifier's kernels, of batch norm and of the next batch, run in an emulator."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ pytest.importorskip("triton")
 
 from softhebb_fast.kernels import classifier
 from softhebb_fast.kernels.batch_norm import batch_norm
+from softhebb_fast.kernels.gather import gather
+from softhebb_fast.ops.gather import _plain as plain
 from tests.tolerances import TOLERANCES, assert_close
 
 TARGETS = ("sm_80", "sm_90a")
@@ -67,3 +69,19 @@ def test_batch_norm(emulated, target, shape):
     assert_close(mean, exact_mean, TOLERANCES["batch_norm"])
     assert_close(var, exact_var, TOLERANCES["batch_norm"])
     assert int(batches) == 1
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["bytes", "normalised", "features"])
+def test_the_next_batch(emulated, target, name):
+    images = torch.randint(256, (9, 3, 7, 5), dtype=torch.uint8)
+    if name == "features":
+        images = torch.randn(9, 130, 3, 3).to(memory_format=torch.channels_last)
+    constants = (torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.7]))
+    labels, order = torch.arange(9) * 7, torch.randperm(9)
+    rest = (order, torch.tensor(2), *(constants if name == "normalised" else (None, None)), 1, 4)
+    (x, y), reports = emulated(target, "ieee", lambda: gather(images, labels, *rest))
+    wanted, wanted_y = plain(images, labels, *rest)
+    assert torch.equal(x, wanted)
+    assert torch.equal(y, wanted_y)
+    assert [r["races"] for r in reports] == [{}]

@@ -30,7 +30,7 @@ BLOCK = {
     "epilogue_stride": (2, 2),
     "epilogue_padding": (1, 0),
 }
-STEP = {"lr": 0.1, "lr_power": 0.5}
+STEP = {"lr": 0.1, "lr_power": 0.5, "lr_tensor": None}
 ARCHITECTURES = (0, 80, 90, 100)
 SHAPES = {
     "contiguous": Case(),
@@ -130,7 +130,7 @@ def test_launch_code_waits_for_nothing_and_gives_what_the_fake_kernel_says(
 
 @pytest.mark.parametrize(
     ("processors", "kept", "expected"),
-    [(6, 1e9, ["forward"]), (5, 1e9, ["forward", "activity"]), (6, 0, ["forward", "activity"])],
+    [(12, 1e9, ["forward"]), (11, 1e9, ["forward", "activity"]), (12, 0, ["forward", "activity"])],
 )
 def test_forward_makes_y_where_its_three_tiles_run_at_a_time_and_filters_stay_in_the_cache(
     processors, kept, expected, launches, monkeypatch
@@ -141,7 +141,7 @@ def test_forward_makes_y_where_its_three_tiles_run_at_a_time_and_filters_stay_in
     tensors = Case((10, 96, 16, 16), (384, 96, 3, 3)).tensors(torch.bfloat16)
     with fake_cuda():
         kernels.conv2d(*pretend(tensors), **CONV)
-    assert launches == [*expected, "plasticity", "apply"]
+    assert launches == ["prepare", *expected, "plasticity", "apply"]
 
 
 @pytest.mark.parametrize("name", schema.OPERATORS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 import pytest
@@ -78,6 +79,13 @@ def test_every_line_of_ptx_runs(emulated, name, target, monkeypatch):
     for weight in (w, torch.full_like(w, float("inf"))):
         run = call(x, weight, bias, case, pool)
         _, reports = emulated(target, "ieee" if narrow else precision, run)
-        found = [set(r["not_run"]) for r in reports]
+        found = [set(r["not_run"]) - of_the_assertion(r["not_run"]) for r in reports]
         missed = found if missed is None else [a & b for a, b in zip(missed, found, strict=True)]
     assert missed == [set()] * len(missed)
+
+
+def of_the_assertion(lines):
+    """Those that end a launch whose programs have waited too long: none of them may run."""
+    texts = {r for line in lines for r in re.findall(r"mov\.b64\s+(%rd\d+), assert", line)}
+    named = re.compile(r"assert|st\.param|^trap")
+    return {x for x in lines if named.search(x) or texts & set(re.findall(r"%rd\d+", x))}

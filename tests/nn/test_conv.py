@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from softhebb_fast import SoftHebbConv1d, SoftHebbConv2d
-from softhebb_fast.options import PADDING_MODES
+from softhebb_fast.kinds import PADDING_MODES
 from tests.tolerances import TOLERANCES, assert_close
 
 

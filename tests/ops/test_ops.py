@@ -22,6 +22,7 @@ CONV = dict(
     rank=2,
     padding_mode="reflect",
     pre_triangle=False,
+    x_bound=None,
     lebesgue_p=2.0,
     tie_rule="first",
 )
@@ -34,7 +35,7 @@ BLOCK = dict(
     epilogue_stride=(2, 1),
     epilogue_padding=(1, 0),
 )
-STEP = dict(lr=0.1, lr_power=0.5)
+STEP = dict(lr=0.1, lr_power=0.5, lr_tensor=None)
 
 
 def conv_inputs(**options) -> tuple[torch.Tensor, ...]:

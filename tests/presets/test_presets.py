@@ -571,11 +571,14 @@ def test_scaled_takes_any_preset():
 
 
 def test_presets_import_the_standard_library_alone():
-    roots = set()
-    for path in Path(softhebb_fast.presets.__file__).parent.glob("*.py"):
+    """And the names of competitions, which import no more."""
+    roots, folder = set(), Path(softhebb_fast.presets.__file__).parent
+    for path in (*folder.glob("*.py"), folder.with_name("kinds.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 roots |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module == "softhebb_fast.kinds":
+                assert path.parent == folder
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 roots.add(node.module.split(".")[0])
             elif isinstance(node, ast.ImportFrom):
