@@ -206,7 +206,9 @@ what was published stands beside both.""",
     verdict="",
     traces=(
         Trace("largest gradient, CIFAR-10 perceptron", "cifar-fnn-normal", "*", "gradient"),
-        Trace("largest gradient, CIFAR-10 CNN", "cifar-cnn-eighth-normal", "*", "gradient"),
+        Trace(
+            "largest gradient, CIFAR-10 CNN, narrow", "cifar-cnn-eighth-10k-normal", "*", "gradient"
+        ),
         Trace("deviation of hidden rows, MNIST", "mnist-fnn-*", "1.weight", "deviation"),
     ),
     claims=tuple(claims()),
