@@ -250,6 +250,10 @@ def test_what_constnet_is_held_against():
     ]
     assert constnet.epochs_to_half(evidence(epochs=rows), "c") == 1.0
     assert constnet.epochs_to_half(evidence(epochs=rows[:2]), "c") == math.inf
+    assert constnet.later(evidence(epochs=rows[:2]), "c", "c") == 0
+    other = {**rows[3], "cell": "d"}
+    assert constnet.later(evidence(epochs=[*rows[:2], other]), "c", "d") == math.inf
+    assert math.isnan(constnet.later(evidence(epochs=rows), "c", "d"))
 
 
 def test_runs_of_two_kinds_differ():

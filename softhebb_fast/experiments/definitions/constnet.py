@@ -103,6 +103,12 @@ def epochs_to_half(found: Evidence, cell: str) -> float:
     return first if points else math.nan
 
 
+def later(found: Evidence, slower: str, faster: str) -> float:
+    """How much later one cell is at 50 per cent than another; 0 if neither gets there."""
+    a, b = epochs_to_half(found, slower), epochs_to_half(found, faster)
+    return 0.0 if a == b else a - b
+
+
 def _claims() -> Iterator[Claim]:
     def check(name: str) -> Any:
         return lambda found: found.checks.get(name, math.nan)
@@ -130,10 +136,8 @@ def _claims() -> Iterator[Claim]:
     yield Claim("C6", "He's start above ConstNet, widen 10, points", gap, -1.0, 1.0)
     yield Claim("C7", "a pair of identities from -x", check("pair"), 0.0, 1e-6)
     for slower, faster in zip(CODES[1:], CODES, strict=False):
-        later = lambda f, a=slower, b=faster: (  # noqa: E731
-            epochs_to_half(f, f"leaky-{a}") - epochs_to_half(f, f"leaky-{b}")
-        )
-        yield Claim("C7", f"`{slower}` later at 50 % than `{faster}`, epochs", later, 0.0)
+        lag = partial(later, slower=f"leaky-{slower}", faster=f"leaky-{faster}")
+        yield Claim("C7", f"`{slower}` later at 50 % than `{faster}`, epochs", lag, 0.0)
     for name, least, most in (("nondeterministic", 1e-12, math.inf), ("deterministic", 0.0, 0.0)):
         cell = f"full-w1-{name}"
         deviation = partial(largest_deviation, cell=cell)
