@@ -87,7 +87,7 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     """
     emulator = load_emulator()
     emulator.Machine = sampled(emulator)
-    tensors = [a for a in launch.named.values() if isinstance(a, torch.Tensor)]
+    tensors = launch.tensors
     real = {id(a): torch.zeros_like(a, device="cpu") for a in tensors}
     launch = launch.replaced(real)
     compiled, args = launch.compile(TARGET), launch.source()[1]
@@ -98,8 +98,8 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     for share, grid, counter in kinds(launch):
         if counter is not None:
             counter[0].fill_(counter[1])
-        at_once = batch if grid == launch.grid else int(np.prod(grid))
-        ran = emulator.run(compiled, grid, args, batch=at_once, stats=True, race=False)
+        together = batch if grid == launch.grid else int(np.prod(grid))
+        ran = emulator.run(compiled, grid, args, batch=together, stats=True, race=False)
         for name, value in ran.items():
             if isinstance(value, int):
                 ran_of = done if grid == launch.grid else 1

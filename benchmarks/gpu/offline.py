@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 import triton
 import triton.language as tl
+from torch.utils._pytree import tree_leaves
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -93,6 +94,12 @@ class Launch(NamedTuple):
             if name not in self.fixed:
                 found |= value._asdict() if isinstance(value, tuple) else {name: value}
         return found
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """All that it is given, in tuples too."""
+        given = [self.arguments[name] for name in self.kernel.arg_names]
+        return [t for t in tree_leaves(given) if torch.is_tensor(t)]
 
     def source(self) -> tuple[ASTSource, list]:
         """What Triton would compile for these arguments, and the arguments left at run time."""

@@ -13,6 +13,7 @@ from triton import knobs
 
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.tables import (
+    CONTIGUOUS,
     FAMILIES,
     IN_TILE,
     KEPT,
@@ -112,8 +113,11 @@ def in_tile(G: Geometry, dtype: torch.dtype) -> Config | None:
 
 def plasticity(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Config:
     one_tap = G.CHANNELS_LAST and (G.R * G.S == 1 or G.CHUNK % 128 == 0)
-    if one_tap and _numbers(dtype) in ONE_TAP and "plasticity" not in _CHOSEN.get():
-        return _covering(ONE_TAP[_numbers(dtype)], G)
+    own = ONE_TAP.get(_numbers(dtype)) if one_tap else None
+    if not G.CHANNELS_LAST:
+        own = CONTIGUOUS.get((_family(arch), _numbers(dtype)))
+    if own is not None and "plasticity" not in _CHOSEN.get():
+        return _covering(own, G)
 
     def programs(c: Config) -> int:
         """Those that a tile split for a program every 16 steps would have, and at most 16 ways:
@@ -232,11 +236,8 @@ def reduce_splits(G: Geometry) -> Config:
 def pool(G: Geometry, out_y: int, out_x: int) -> dict[str, int]:
     """Rows, columns and neurons of a tile of the pooled map; four warps."""
     if G.U_CHANNELS_LAST:
-        return {
-            "BY": 4 if out_y > 2 else 2,
-            "BX": 4 if out_x > 2 else 2,
-            "BN": _cover(G.neurons, 128),
-        }
+        rows, columns = (4 if n > 2 else 2 for n in (out_y, out_x))
+        return {"BY": rows, "BX": columns, "BN": _cover(G.neurons, 128)}
     return {"BY": 4, "BX": _cover(out_x, 32), "BN": 16}
 
 

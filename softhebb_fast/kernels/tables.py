@@ -58,7 +58,8 @@ TABLE = {
     ),
     ("forward", "bf16x6"): (
         (Config(64, 32, 32, 4, 3), 0, ALL),
-        (Config(64, 128, 32, 4, 2), 60, (80, 90, 100)),
+        (Config(64, 128, 32, 4, 2), 60, (90,)),
+        (Config(64, 128, 32, 8, 2), 60, (80, 100)),
         (Config(128, 128, 32, 8, 2), 132, (90,)),
     ),
     ("forward", "ieee"): (
@@ -77,7 +78,8 @@ TABLE = {
     ("plasticity", "bf16x6"): (
         (Config(64, 128, 64, 4, 3), 0, (0, 90, 100)),
         (Config(32, 128, 64, 8, 3), 0, (80,)),
-        (Config(32, 128, 128, 8, 3), 132, ALL),
+        (Config(32, 128, 128, 8, 2), 132, (80,)),
+        (Config(32, 128, 128, 8, 3), 132, (0, 90, 100)),
     ),
     ("plasticity", "ieee"): (
         (Config(32, 32, 32, 4, 2), 0, ALL),
@@ -89,6 +91,10 @@ ONE_TAP = {  # of plasticity where a tile of patches is channels of one tap
     "tf32x3": Config(32, 64, 128, 4, 3),
     "ieee": Config(32, 64, 64, 4, 2),
 }
+CONTIGUOUS = {  # and where a patch has no run of channels
+    (90, "bf16x6"): Config(64, 64, 64, 8, 3),
+    (100, "bf16x6"): Config(64, 64, 64, 8, 3),
+}
 # where the tile is pooled, or summed for a mean, registers are scarcer
 IN_TILE = {
     "16": Config(64, 128, 32, 8, 3),
@@ -99,7 +105,8 @@ IN_TILE = {
 }
 SUMMED = {  # the last of the key: whether the layer learns
     (80, "16", True): Config(64, 128, 64, 8, 3),
-    (100, "16", True): Config(64, 128, 64, 8, 3),
+    (100, "16", True): Config(64, 128, 32, 8, 3),
+    (90, "bf16x6", False): Config(64, 128, 32, 8, 2),
     (90, "ieee", False): Config(32, 64, 16, 8, 1),
 }
 SUMMED_WIDE = {(90, "tf32", True): Config(128, 128, 32, 8, 3)}  # and for a tile that is wider
@@ -115,7 +122,6 @@ ONE_PASS = {
     (90, "16"): Config(32, 128, 64, 8, 1),
     (90, "tf32"): Config(32, 128, 64, 8, 1),
     (90, "tf32x3"): Config(16, 128, 64, 8, 1),
-    (90, "bf16x6"): Config(16, 128, 64, 8, 1),
     (80, "16"): Config(16, 128, 64, 8, 1),
     (80, "tf32"): Config(16, 128, 64, 8, 1),
     (0, "16"): Config(16, 128, 64, 4, 1),

@@ -137,7 +137,9 @@ class ClassifierSteps:
         self.stage, self.capture, self.say = stage, capture, say
         self.order = torch.empty(len(stage.labels), dtype=torch.int64, device=stage.x.device)
         full = len(stage.labels) // stage.batch_size
-        self.at_once = min(range(1 + MOST_STEPS // 4, 1 + MOST_STEPS), key=lambda n: (full % n, -n))
+        self.graph_steps = min(
+            range(1 + MOST_STEPS // 4, 1 + MOST_STEPS), key=lambda n: (full % n, -n)
+        )
         self.launched = 0
         self.replay: Callable[[], None] | None = None
 
@@ -152,7 +154,7 @@ class ClassifierSteps:
         stage.state.clock[1].fill_(start * size)
         full, number = len(order) // size, start
         while number < full:
-            steps = self.at_once if self._captures(full - number) else 1
+            steps = self.graph_steps if self._captures(full - number) else 1
             if steps > 1:
                 self.replay()
             else:
@@ -166,11 +168,11 @@ class ClassifierSteps:
 
     def _captures(self, left: int) -> bool:
         """Whether the next steps, of so many that are left, are a replay."""
-        if self.capture is None or self.launched < WARM_UP or left < self.at_once:
+        if self.capture is None or self.launched < WARM_UP or left < self.graph_steps:
             return False
         if self.replay is None:
             try:
-                self.replay = self.capture.record(lambda: self._work(self.at_once))
+                self.replay = self.capture.record(lambda: self._work(self.graph_steps))
             except RuntimeError as error:
                 self.capture = None
                 self.say(f"{announcement(self.stage)}: their capture failed ({error})")

@@ -144,7 +144,7 @@ def test_many_small_tiles_and_splits(wta, layout, precision, monkeypatch):
     [("soft", "ieee"), ("hard", "ieee"), ("soft_anti", "tf32x3"), ("soft_anti", "bfloat16")],
 )
 @pytest.mark.parametrize("u_in_registers", [True, False])
-def test_y_at_once(wta, numbers, u_in_registers, monkeypatch):
+def test_y_in_forward(wta, numbers, u_in_registers, monkeypatch):
     """Of two groups, of several tiles each, whose positions are no multiple of the tile's."""
     dtype = torch.bfloat16 if numbers == "bfloat16" else torch.float32
     precision = "ieee" if numbers == "bfloat16" else numbers
@@ -198,7 +198,7 @@ def test_a_bound_of_x_saves_the_search_for_its_largest(name, precision, halves, 
 
 
 @pytest.mark.usefixtures("apart", "fuse_activity")
-def test_y_is_the_same_at_once_or_later(monkeypatch):
+def test_y_is_the_same_in_forward_or_later(monkeypatch):
     monkeypatch.setattr(configs, "forward", lambda *_: SMALL)
     x, w, bias = CASES["tiles"].tensors(torch.float32)
     fuse_activity = kernels.conv2d(x, w, bias, **CASES["tiles"].conv)

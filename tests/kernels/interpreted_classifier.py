@@ -177,7 +177,7 @@ def test_the_stage_is_that_of_torchs_classifier(layout):
     for found, wanted in zip(own.net.parameters(), torchs.net.parameters(), strict=True):
         assert_close(found, wanted, TOLERANCES["classifier"])
     assert runners[1].capture.replays >= 1
-    assert runners[1].at_once == 35
+    assert runners[1].graph_steps == 35
 
 
 def test_a_resumed_stage_goes_on_with_the_same_bits():
