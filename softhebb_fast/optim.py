@@ -15,11 +15,14 @@ from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.hooks import RemovableHandle
 
 from softhebb_fast.functional import hebbian_step_, norm_dependent_rate
+from softhebb_fast.init.common import check_positive
 
 __all__ = [
     "Constant",
     "ExponentialDecay",
     "LinearDecay",
+    "Milestones",
+    "gradient_noise",
     "halving_epochs",
     "halving_schedule",
     "hebbian_step_",
@@ -62,6 +65,29 @@ def norm_dependent(
                     p.grad.mul_(factor.view(-1, *[1] * (p.dim() - 1)))
 
     return optimizer.register_step_pre_hook(scale_gradients)
+
+
+def gradient_noise(optimizer: Optimizer, size: float) -> RemovableHandle:
+    """Add N(0, size²) to every gradient before each of the optimizer's steps.
+
+    Channels that are equal part, as they do by the rounding of non-deterministic sums (ConstNet,
+    Blumenfeld et al. 2020). Numbers come from torch's global generator of the gradient's device.
+
+    Returns a handle whose ``remove()`` ends it. Raises TypeError if ``optimizer`` is none,
+    ValueError for a size that is not positive and finite.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {optimizer!r}")
+    check_positive("size", size)
+
+    @torch.no_grad()
+    def add_noise(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.add_(torch.randn_like(p.grad), alpha=size)
+
+    return optimizer.register_step_pre_hook(add_noise)
 
 
 @dataclass(frozen=True)
@@ -111,6 +137,21 @@ class ExponentialDecay:
         end = math.exp(-self.speed)
         floor = self.lr * (1 / self.divisor - end) / (1 - end)
         return floor + (self.lr - floor) * math.exp(-self.speed * step / self.total_steps)
+
+
+@dataclass(frozen=True)
+class Milestones:
+    """``lr`` times ``factor`` for every milestone (a step) behind, after ``warm_up`` steps in which
+    the rate grows linearly."""
+
+    lr: float
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.1
+    warm_up: int = 0
+
+    def __call__(self, step: int) -> float:
+        passed = sum(step >= milestone for milestone in self.milestones)
+        return self.lr * self.factor**passed * min(1.0, (step + 1) / max(self.warm_up, 1))
 
 
 def halving_epochs(epochs: int) -> list[int]:

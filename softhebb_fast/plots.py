@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -122,10 +123,38 @@ def curves(rows: list[MetricsRow]) -> Figure:
     return figure
 
 
+def learning(rows: list[MetricsRow], symmetry: list[dict[str, Any]]) -> Figure:
+    """Accuracy and loss of an ordinary network by epoch; by step the deviation of each weight's
+    channels, if it was recorded.
+
+    Raises ValueError if there is nothing to draw.
+    """
+    if not rows:
+        raise ValueError("rows must hold recorded figures; got none")
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    accuracy, loss, deviation = figure.subplots(1, 3)
+    for name in ("train", "test"):
+        for axis, what in ((accuracy, "accuracy"), (loss, "loss")):
+            column = f"{name}_{what}"
+            points = [(r["epoch"], r[column]) for r in rows if column in r]
+            axis.plot(*zip(*points, strict=True), marker=".", label=name)
+    accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
+    accuracy.legend(frameon=False)
+    loss.set(xlabel="epoch", ylabel="loss")
+    for weight in dict.fromkeys(row["weight"] for row in symmetry):
+        points = [(r["step"], r["deviation"]) for r in symmetry if r["weight"] == weight]
+        deviation.plot(*zip(*points, strict=True), marker=".", label=weight)
+    deviation.set(xlabel="step", ylabel="largest deviation between channels")
+    if symmetry:
+        deviation.legend(frameon=False, fontsize=6)
+    return figure
+
+
 def plot_run(
-    net: SoftHebbNet,
+    net: nn.Module,
     rows: list[MetricsRow],
     folder: Path,
+    symmetry: list[dict[str, Any]] = (),
     *,
     neurons: int = 72,
     fields: bool = True,
@@ -133,8 +162,11 @@ def plot_run(
     """Draw everything there is to draw of a run into ``folder``; returns the files written.
 
     ``filters.png`` (up to 96 filters of the first layer), ``receptive_fields_N.png`` for deeper
-    convolutional layers (``neurons`` of each), ``curves.png``.
+    convolutional layers (``neurons`` of each), ``curves.png``. An ordinary network has the last
+    alone, with the ``symmetry`` that was recorded.
     """
+    if not isinstance(net, SoftHebbNet):
+        return [save(learning(rows, list(symmetry)), folder / "curves.png")] if rows else []
     written = []
     conv = [i for i in net.hebbian_blocks if hasattr(net.blocks[i].layer, "kernel_size")]
     if conv and conv[0] == 0:

@@ -123,8 +123,8 @@ def test_nothing_imports_the_command_but_its_entry():
 def test_imports_are_found():
     assert {"functional", "init", "optim", "nn"} <= rooms(PACKAGE / "__init__.py")
     assert f"{NAME}.presets.types.Layer" in imported(PACKAGE / "presets" / "scale.py")
-    trainer = set(imported(PACKAGE / "training" / "trainer.py"))
-    assert {f"{NAME}.training.checkpoint", f"{NAME}.models.build"} <= trainer
+    loop = set(imported(PACKAGE / "training" / "loop.py"))
+    assert {f"{NAME}.training.checkpoint", f"{NAME}.data.load"} <= loop
 
 
 def test_only_the_command_prints():

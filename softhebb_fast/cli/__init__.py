@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from softhebb_fast import __version__
-from softhebb_fast.cli import bench, info, reproduce, search, train
+from softhebb_fast.cli import backprop, bench, info, reproduce, search, train
 from softhebb_fast.cli.memory import keep_freed_memory
 from softhebb_fast.plots import plot_run
 from softhebb_fast.presets import PRESETS, get_preset
+from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.run_folder import load_run
-from softhebb_fast.training.trainer import Interrupted
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -59,7 +59,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def plot(options: argparse.Namespace) -> int:
     run = load_run(options.folder)
-    for path in plot_run(run.net, run.rows, options.folder):
+    for path in plot_run(run.net, run.rows, options.folder, run.symmetry):
         print(path)
     return 0
 
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     train.add_commands(command)
+    backprop.add_command(command)
     sub = command("evaluate", evaluate, "test accuracy of a run")
     sub.add_argument("folder", metavar="DIR", type=Path)
     sub.add_argument("--data", metavar="ROOT", help="folder of the data sets")

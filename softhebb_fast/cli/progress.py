@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
-from softhebb_fast.training.trainer import Trainer
 
 
 class Bars(Reporter):
@@ -62,7 +62,7 @@ class Bars(Reporter):
 
 
 @contextmanager
-def stops_on_interrupt(trainer: Trainer) -> Iterator[None]:
+def stops_on_interrupt(trainer: Loop) -> Iterator[None]:
     """Let the first Ctrl-C stop ``trainer`` after its step, and the second one at once."""
 
     def stop(number: int, frame: object) -> None:

@@ -12,12 +12,13 @@ import torch
 from softhebb_fast.backends import BACKENDS
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
 from softhebb_fast.experiments import EXPERIMENTS, Experiment, get_experiment, results
+from softhebb_fast.experiments.claims import Evidence, claims_table
 from softhebb_fast.experiments.figures import draw
 from softhebb_fast.experiments.page import PAGE, write_page
-from softhebb_fast.experiments.reproduce import adopt, reproduce
+from softhebb_fast.experiments.reproduce import adopt, check, reproduce
 from softhebb_fast.experiments.table import overview, table
 from softhebb_fast.precision import PRECISIONS
-from softhebb_fast.training.trainer import Interrupted, Trainer
+from softhebb_fast.training.loop import Interrupted, Loop
 
 RUNS = Path("runs") / "reproduce"
 AUTOCAST = "train by backpropagation in bfloat16"
@@ -47,8 +48,11 @@ def command(options: argparse.Namespace) -> int:
     elif not options.table:
         _make(experiment, options)
     print(table(experiment, results.read(path)))
-    figure = draw(experiment, options.results)
-    print(f"\nresults in {path}" + (f", figure in {figure}" if figure else ""))
+    if experiment.claims:
+        evidence = Evidence.read(experiment.name, options.results)
+        print(f"\n{claims_table(experiment.claims, evidence)}")
+    figures = draw(experiment, options.results)
+    print("\nresults in " + ", ".join(map(str, (path, *figures))))
     return 0
 
 
@@ -110,11 +114,12 @@ def _make(experiment: Experiment, options: argparse.Namespace) -> None:
     changes = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
     bars = Bars(options.quiet)
 
-    def run(trainer: Trainer) -> None:
-        print(f"{trainer.out}: {trainer.net.preset.name}", flush=True)
+    def run(trainer: Loop) -> None:
+        print(trainer.out, flush=True)
         with stops_on_interrupt(trainer):
             trainer.run()
 
+    check(experiment, options.results)
     outcomes = reproduce(
         experiment.matching(options.cells),
         options.seeds,

@@ -21,9 +21,9 @@ from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.plots import plot_run
 from softhebb_fast.precision import PRECISIONS, VARIABLE
 from softhebb_fast.presets import PRESETS
-from softhebb_fast.training import metrics
+from softhebb_fast.training import metrics, runs
 from softhebb_fast.training.config import CACHE_DTYPES, MODES, RunConfig
-from softhebb_fast.training.trainer import Trainer
+from softhebb_fast.training.loop import Loop
 
 
 def add_commands(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
@@ -33,19 +33,19 @@ def add_commands(command_parser: Callable[..., argparse.ArgumentParser]) -> None
     sub = command_parser("resume", resume, "go on with a run that was stopped")
     sub.add_argument("folder", metavar="DIR", type=Path)
     sub.add_argument("--data", metavar="ROOT", help="folder of the data sets")
-    _add_run_options(sub)
+    add_run_options(sub)
 
 
 def train(options: argparse.Namespace) -> int:
     config = RunConfig(**{f.name: getattr(options, f.name) for f in fields(RunConfig)})
     name = f"{_slug(config.preset)}-{Path(config.dataset).name}-{config.seed}"
     out = options.out or Path("runs") / name
-    return _run(lambda **extra: Trainer(config, out, root=options.data, **extra), options)
+    return run(lambda **extra: runs.begin(config, out, root=options.data, **extra), options)
 
 
 def resume(options: argparse.Namespace) -> int:
     root = {} if options.data is None else {"root": options.data}
-    return _run(lambda **extra: Trainer.resume(options.folder, **root, **extra), options)
+    return run(lambda **extra: runs.resume(options.folder, **root, **extra), options)
 
 
 def parse_init(text: str) -> Any:
@@ -77,24 +77,28 @@ def parse_init(text: str) -> Any:
     return result
 
 
-def _run(make: Any, options: argparse.Namespace) -> int:
+def run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
+    """Bring the run that ``make`` gives to its end, and draw and tell what it became."""
     bars = Bars(options.quiet, options.tensorboard)
     try:
         trainer = make(reporter=bars)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(str(error)) from error
-    print(f"{trainer.net.preset.describe()}\nwriting to {trainer.out}")
+    described = getattr(trainer.net, "preset", None)
+    print(described.describe() if described else f"{trainer.config.network} {trainer.config.init}")
+    print(f"writing to {trainer.out}")
     try:
         with stops_on_interrupt(trainer):
             summary = trainer.run()
     finally:
         bars.end()
-    paths = [] if options.no_plots else plot_run(trainer.net, trainer.rows, trainer.out)
+    drawn = (trainer.net, trainer.rows, trainer.out, trainer.symmetry.rows)
+    paths = [] if options.no_plots else plot_run(*drawn)
     _print_summary(trainer, summary, paths)
     return 0
 
 
-def _print_summary(trainer: Trainer, summary: dict[str, Any], paths: list[Path]) -> None:
+def _print_summary(trainer: Loop, summary: dict[str, Any], paths: list[Path]) -> None:
     for row in summary["layers"]:
         print(
             f"layer {row['layer']}: mean norm {row['norm_mean']:.2f}, {row['r1']} neurons at "
@@ -115,7 +119,8 @@ def _slug(preset: str) -> str:
     return preset if preset in PRESETS else "network"
 
 
-def _add_run_options(sub: argparse.ArgumentParser) -> None:
+def add_run_options(sub: argparse.ArgumentParser) -> None:
+    """The options of every command that makes a run: what it shows and draws."""
     sub.add_argument("--no-plots", action="store_true", help="draw nothing at the end")
     sub.add_argument("--quiet", action="store_true", help="no progress bars")
     sub.add_argument(
@@ -130,7 +135,7 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", metavar="DIR", type=Path, help="folder of the run; default in runs/")
     sub.add_argument(
         "--init",
-        type=_argument(parse_init),
+        type=argument(parse_init),
         help=f"one of {', '.join(INITS)}; with settings 'zerO:scale=fork'; by layer "
         "'1=zerO;3=random_binary'; default as published",
     )
@@ -163,10 +168,19 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--autocast", action="store_true", help=reproduce.AUTOCAST)
     sub.add_argument("--cache-gib", type=float, default=8.0, help="memory for frozen features")
-    _add_run_options(sub)
+    add_symmetry_steps(sub)
+    add_run_options(sub)
 
 
-def _argument(parse: Any) -> Any:
+def add_symmetry_steps(sub: argparse.ArgumentParser) -> None:
+    """The option that says when symmetry is recorded."""
+    text = "steps after which the symmetry of all weights is recorded"
+    sub.add_argument("--symmetry-steps", nargs="+", type=int, default=[], metavar="N", help=text)
+
+
+def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """``parse`` as argparse takes it: its ValueErrors are the user's mistakes."""
+
     def checked(text: str) -> Any:
         try:
             return parse(text)

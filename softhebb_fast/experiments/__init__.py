@@ -9,12 +9,16 @@ from softhebb_fast.experiments.cell import Cell, Experiment
 from softhebb_fast.experiments.definitions import (
     breakers,
     collapse,
+    constnet,
     figure1,
     figure2,
+    schicho,
     softhebb,
+    symmetry,
     table1,
     table2,
     table5,
+    zero,
 )
 
 __all__ = ["EXPERIMENTS", "Cell", "Experiment", "get_experiment"]
@@ -22,7 +26,10 @@ __all__ = ["EXPERIMENTS", "Cell", "Experiment", "get_experiment"]
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         module.EXPERIMENT.name: module.EXPERIMENT
-        for module in (table1, table2, figure1, table5, figure2, softhebb, collapse, breakers)
+        for module in (
+            *(table1, table2, figure1, table5, figure2, softhebb, collapse, breakers),
+            *(schicho, zero, constnet, symmetry),
+        )
     }
 )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from softhebb_fast.training.config import RunConfig
+from softhebb_fast.experiments.claims import Claim
+from softhebb_fast.training.config import Config, RunConfig
 
 # Fields that do not make another experiment.
 FREE = ("backend", "device", "cache_gib", "precision", "autocast")
@@ -20,12 +21,14 @@ class Cell:
     Attributes:
         name: names the run's folder; cells of two experiments that share a run share the name.
         label: its row in tables.
-        run: fields of `RunConfig`, without the seed.
+        run: fields of the configuration, without the seed.
         published: published figures by column of the results; accuracies are per cent.
         at_least: the test accuracy that counts as reproduced; None takes ``within``.
         within: the distance from the published test accuracy that counts as reproduced; None for
             a published figure that is no goal.
         panel, series, x: its place in the experiment's figure.
+        kind: of the configuration.
+        gpu: what a run costs on a GPU, of one that is made nowhere else; "" for all others.
     """
 
     name: str
@@ -37,10 +40,17 @@ class Cell:
     panel: str = ""
     series: str = ""
     x: str = ""
+    kind: type[Config] = RunConfig
+    gpu: str = ""
 
-    def config(self, seed: int, **changes: Any) -> RunConfig:
-        """The run of this cell with that seed, the published protocol written out."""
-        return RunConfig(**{**self.run, "seed": seed, **changes}).resolved()
+    def config(self, seed: int, **changes: Any) -> Config:
+        """The run of this cell with that seed, the published protocol written out.
+
+        Raises ValueError for changes of what its configuration does not have.
+        """
+        if unknown := sorted(changes.keys() - {f.name for f in fields(self.kind)}):
+            raise ValueError(f"the runs of {self.name} know nothing of {', '.join(unknown)}")
+        return self.kind(**{**self.run, "seed": seed, **changes}).resolved()
 
     def reproduced(self, accuracy: float) -> bool | None:
         """Whether a test accuracy counts as reproduced; None where there is no goal."""
@@ -50,6 +60,25 @@ class Cell:
         if published is None or self.within is None:
             return None
         return abs(accuracy - published) <= self.within
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A panel of an experiment's second figure: a figure of `symmetry` over the steps of runs.
+
+    Attributes:
+        title: heading, with the unit.
+        cells: glob of the cells' names.
+        weight: glob of the weights' names; where it fits several, each is a line.
+        column: of the symmetry's figures.
+        log: whether the figure's axis is logarithmic; that of the steps is.
+    """
+
+    title: str
+    cells: str
+    weight: str
+    column: str
+    log: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,8 +92,11 @@ class Experiment:
         text: what it asks, what was found, which traps there are; Markdown.
         cells: in the order of the table.
         columns: columns of the results that the table compares, with their headings.
-        figure: "bars", "lines", "curves" or "" for none.
+        figure: "bars", "lines", "curves", "learning" or "" for none.
         axis: what the x of its cells counts, for the figure.
+        traces: panels of a second figure.
+        checks: what is measured without a run, by name.
+        claims: what the results are held against.
         verdict: heading of the column that says whether a cell came out; "" for none.
     """
 
@@ -77,6 +109,9 @@ class Experiment:
     figure: str = ""
     axis: str = ""
     verdict: str = "reproduced"
+    traces: tuple[Trace, ...] = ()
+    checks: Mapping[str, Callable[[], float]] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
 
     def matching(self, pattern: str) -> list[Cell]:
         """The cells whose names match ``pattern`` (``*``, ``?``, ``[...]``).
@@ -97,15 +132,15 @@ class Experiment:
         return found[name]
 
 
-def differences(made: RunConfig, wanted: RunConfig) -> list[str]:
+def differences(made: Config, wanted: Config) -> list[str]:
     """How two runs differ in anything but where they run; an "auto" backend fits every other."""
+    if made.kind != wanted.kind:
+        return [f"kind: {made.kind!r} there, {wanted.kind!r} here"]
     made, wanted = made.resolved(), wanted.resolved()
-    if "auto" not in (made.backend, wanted.backend) and made.backend != wanted.backend:
+    backends = {getattr(config, "backend", "auto") for config in (made, wanted)}
+    if len(backends) > 1 and "auto" not in backends:
         return [f"backend: {made.backend!r} there, {wanted.backend!r} here"]
-    wanted = replace(wanted, **{name: getattr(made, name) for name in FREE})
+    free = {f.name for f in fields(made)} & set(FREE)
+    wanted = replace(wanted, **{name: getattr(made, name) for name in free})
     a, b = made.to_dict(), wanted.to_dict()
-    return [
-        f"{f.name}: {a[f.name]!r} there, {b[f.name]!r} here"
-        for f in fields(RunConfig)
-        if a[f.name] != b[f.name]
-    ]
+    return [f"{name}: {a[name]!r} there, {b[name]!r} here" for name in a if a[name] != b[name]]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from softhebb_fast.experiments import results
 from softhebb_fast.experiments.cell import Cell, Experiment
+from softhebb_fast.experiments.learning_figures import learning, traces
 from softhebb_fast.experiments.results import Result, mean_and_deviation, numbers, of_cell
 from softhebb_fast.plots import save
 
@@ -20,18 +21,23 @@ CURVES = {
 }
 
 
-def draw(experiment: Experiment, folder: Path = results.FOLDER) -> Path | None:
-    """Draw the figure of an experiment into ``folder``; None if it has none, or nothing to show."""
+def draw(experiment: Experiment, folder: Path = results.FOLDER) -> list[Path]:
+    """Draw the figures of an experiment into ``folder``: none if there is nothing to show."""
     rows = results.read(results.path(experiment.name, folder))
     if not any(of_cell(rows, cell.name) for cell in experiment.cells):
-        return None
+        return []
+    recorded = results.read(results.path(f"{experiment.name}_curves", folder))
+    drawn = []
     if experiment.figure == "curves":
-        figure = curves(experiment, results.read(results.path(f"{experiment.name}_curves", folder)))
+        drawn.append((curves(experiment, recorded), ""))
+    elif experiment.figure == "learning":
+        drawn.append((learning(experiment, recorded), ""))
     elif experiment.figure:
-        figure = panels(experiment, rows)
-    else:
-        return None
-    return save(figure, folder / f"{experiment.name}.png")
+        drawn.append((panels(experiment, rows), ""))
+    if experiment.traces:
+        weights = results.read(results.path(f"{experiment.name}_symmetry", folder))
+        drawn.append((traces(experiment, weights), "_symmetry"))
+    return [save(figure, folder / f"{experiment.name}{part}.png") for figure, part in drawn]
 
 
 def panels(experiment: Experiment, rows: list[Result]) -> Figure:

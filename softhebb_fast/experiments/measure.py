@@ -15,6 +15,7 @@ from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
 from softhebb_fast.training import checkpoint
+from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.metrics import (
     LAYER_FIGURES,
@@ -23,7 +24,7 @@ from softhebb_fast.training.metrics import (
     classifier_rows,
     layer_rows,
 )
-from softhebb_fast.training.run_folder import Run, load_run, read_provenance
+from softhebb_fast.training.run_folder import Run, load_run, read_config, read_provenance
 
 LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
 LOG_EVERY_ELSEWHERE = 10
@@ -33,9 +34,9 @@ def is_finished(folder: Path) -> bool:
     """Whether the run in ``folder`` has come to its end. Raises as ``checkpoint.load`` does."""
     if not (folder / checkpoint.FILE).is_file():
         return False
-    saved = checkpoint.load(folder)
+    saved, (config, _) = checkpoint.load(folder), read_config(folder)
     last = classifier_rows(saved["rows"][-1:])
-    epochs = RunConfig.from_dict(saved["config"]).resolved().probe_epochs
+    epochs = config.epochs if isinstance(config, BackpropConfig) else config.resolved().probe_epochs
     return bool(last) and last[0]["epoch"] == epochs
 
 

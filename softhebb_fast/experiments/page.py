@@ -7,6 +7,7 @@ from pathlib import Path
 
 from softhebb_fast.experiments import EXPERIMENTS, results
 from softhebb_fast.experiments.cell import Experiment
+from softhebb_fast.experiments.claims import Evidence, claims_table
 from softhebb_fast.experiments.results import Result, of_cell
 from softhebb_fast.experiments.table import table, verdict
 from softhebb_fast.files import write_text
@@ -55,13 +56,16 @@ def page(folder: Path = results.FOLDER, place: Path = PAGE) -> str:
     results of an experiment.
     """
     rows = {name: results.read(results.path(name, folder)) for name in EXPERIMENTS}
-    parts = [HEAD, _summary(rows)]
+    evidence = {name: Evidence.read(name, folder) for name in EXPERIMENTS}
+    parts = [HEAD, _summary(rows, evidence)]
     for experiment in EXPERIMENTS.values():
-        figure = folder / f"{experiment.name}.png"
-        link = Path(os.path.relpath(figure, place.parent)).as_posix() if figure.exists() else None
+        figures = [folder / f"{experiment.name}{part}.png" for part in ("", "_symmetry")]
+        links = [Path(os.path.relpath(f, place.parent)).as_posix() for f in figures if f.exists()]
         notes = folder / f"{experiment.name}.md"
-        found = notes.read_text(encoding="utf-8").strip() if notes.exists() else ""
-        parts.append(_section(experiment, rows[experiment.name], link, found))
+        held = claims_table(experiment.claims, evidence[experiment.name])
+        found = [held] if experiment.claims else []
+        found += [notes.read_text(encoding="utf-8").strip()] if notes.exists() else []
+        parts.append(_section(experiment, rows[experiment.name], links, found))
     return "\n".join([*parts, TRAPS])
 
 
@@ -70,7 +74,7 @@ def write_page(place: Path = PAGE, folder: Path = results.FOLDER) -> None:
     write_text(place, page(folder, place))
 
 
-def _summary(rows: dict[str, list[Result]]) -> str:
+def _summary(rows: dict[str, list[Result]], evidence: dict[str, Evidence]) -> str:
     lines = [
         "| | cells | with runs | came out | did not | not run yet |",
         "|---|---|---|---|---|---|",
@@ -78,6 +82,7 @@ def _summary(rows: dict[str, list[Result]]) -> str:
     for name, experiment in EXPERIMENTS.items():
         found = [(cell, of_cell(rows[name], cell.name)) for cell in experiment.cells]
         verdicts = [verdict(cell, own) for cell, own in found]
+        verdicts += [claim.verdict(evidence[name]) for claim in experiment.claims]
         counts = (
             len(found),
             sum(bool(own) for _, own in found),
@@ -89,17 +94,24 @@ def _summary(rows: dict[str, list[Result]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(experiment: Experiment, rows: list[Result], figure: str | None, found: str) -> str:
+def _section(
+    experiment: Experiment, rows: list[Result], figures: list[str], found: list[str]
+) -> str:
     lines = [f"## {_heading(experiment)}", "", f"Source: {experiment.source}.", "", experiment.text]
     lines += ["", table(experiment, rows), ""]
-    if figure is not None:
+    for figure in figures:
         lines += [f"![{experiment.title}]({figure})", ""]
-    if found:
-        lines += [found, ""]
+    for text in found:
+        lines += [text, ""]
     missing = [cell for cell in experiment.cells if not of_cell(rows, cell.name)]
-    if missing:
-        names = ", ".join(dict.fromkeys(f"`{cell.name}`" for cell in missing))
-        lines += [f"Not run yet: {names}.", ""]
+    for why, own in (
+        ("yet", [cell for cell in missing if not cell.gpu]),
+        ("where there is no GPU", [cell for cell in missing if cell.gpu]),
+    ):
+        if own:
+            names = ", ".join(dict.fromkeys(f"`{cell.name}`" for cell in own))
+            command = f"softhebb-fast reproduce {experiment.name} --cells NAME"
+            lines += [f"Not run {why}: {names}. `{command}` makes such a run.", ""]
     return "\n".join(lines)
 
 

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from softhebb_fast.data.sets import DATA_SETS
-from softhebb_fast.experiments import EXPERIMENTS, measure, results
+from softhebb_fast.experiments import EXPERIMENTS, measure, measure_backprop, results
 from softhebb_fast.experiments.cell import Cell, Experiment, differences
-from softhebb_fast.files import writable_folder
-from softhebb_fast.training.config import RunConfig
+from softhebb_fast.files import writable_folder, write_csv
+from softhebb_fast.training import runs
+from softhebb_fast.training.config import Config
+from softhebb_fast.training.loop import Loop
+from softhebb_fast.training.provenance import provenance
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import CONFIG_FILE, read_config
-from softhebb_fast.training.trainer import Trainer
+
+MEASURES = {"softhebb": measure, "backprop": measure_backprop}
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def reproduce(
     *,
     root: str | Path | None = None,
     reporter: Reporter | None = None,
-    run: Callable[[Trainer], Any] = Trainer.run,
+    run: Callable[[Loop], Any] = Loop.run,
     **changes: Any,
 ) -> Iterator[Outcome]:
     """Make the runs of `run_folder` one after the other, a seed at a time.
@@ -49,14 +53,19 @@ def reproduce(
 
     Args:
         run: brings a trainer to its end.
-        changes: fields of `RunConfig` for all cells, such as ``limit`` or ``backend``.
+        changes: fields of the configuration for all cells, such as ``limit`` or ``device``.
 
-    Raises ValueError for a folder that holds another run, and as `Trainer` does.
+    Cells that need a GPU are left out on another device than CUDA's.
+    Raises ValueError for a folder that holds another run, and as `Loop` does.
     """
     for seed in seeds:
         for cell in {cell.name: cell for cell in cells}.values():
             config = cell.config(seed, **changes)
             folder = run_folder(out, cell, config)
+            if cell.gpu and not config.device.startswith("cuda"):
+                note = f"needs a GPU, where it takes {cell.gpu}"
+                yield Outcome(cell, seed, problem=note)
+                continue
             with claimed(folder) as mine:
                 if not mine:
                     yield Outcome(cell, seed, problem="another process is at it")
@@ -65,13 +74,14 @@ def reproduce(
                     bring_to_end(folder, config, root, reporter, run)
                 except FileNotFoundError as error:
                     note = f"{DATA_SETS[config.dataset].folder} is not in the data folder"
-                    record(cell, {**measure.describe(config), "note": note}, results_folder)
+                    described = MEASURES[config.kind].describe(config)
+                    record(cell, {**described, "note": note}, results_folder)
                     yield Outcome(cell, seed, problem=str(error))
                     continue
                 yield Outcome(cell, seed, keep(cell, folder, results_folder, root))
 
 
-def run_folder(out: Path, cell: Cell, config: RunConfig) -> Path:
+def run_folder(out: Path, cell: Cell, config: Config) -> Path:
     """Where the run of a cell stands: ``<cell>-<seed>``, runs on fewer images apart."""
     trial = "" if config.limit is None else f"-limit{config.limit}"
     return out / f"{cell.name}-{config.seed}{trial}"
@@ -97,19 +107,19 @@ def adopt(
 
 def bring_to_end(
     folder: Path,
-    config: RunConfig,
+    config: Config,
     root: str | Path | None = None,
     reporter: Reporter | None = None,
-    run: Callable[[Trainer], Any] = Trainer.run,
+    run: Callable[[Loop], Any] = Loop.run,
 ) -> None:
     """Make the run of ``config`` in ``folder``, or what is left of it."""
     options = {"reporter": reporter} | ({} if root is None else {"root": root})
     if not (folder / CONFIG_FILE).exists():
-        run(Trainer(config, folder, **options))
+        run(runs.begin(config, folder, **options))
         return
     _check_same(folder, read_config(folder)[0], config)
     if not measure.is_finished(folder):
-        run(Trainer.resume(folder, **options))
+        run(runs.resume(folder, **options))
 
 
 def keep(
@@ -136,13 +146,22 @@ def _measured(
     root: str | Path | None,
     made_by: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    row = measure.measure(folder, root) | (made_by or {})
+    kind = MEASURES[cell.kind.kind]
+    row = kind.measure(folder, root) | (made_by or {})
     record(cell, row, results_folder)
     for experiment in _with_cell(cell):
+        parts = []
         if experiment.figure == "curves":
-            rows = [{"cell": cell.name, **row} for row in measure.curves(folder, root)]
-            path = results.path(f"{experiment.name}_curves", results_folder)
-            results.put(path, rows, _order(experiment), results.CURVE_COLUMNS)
+            parts.append(("curves", results.CURVE_COLUMNS, kind.curves(folder, root)))
+        elif experiment.figure == "learning" and kind is measure_backprop:
+            parts.append(("curves", results.EPOCH_COLUMNS, kind.curves(folder, root)))
+        if experiment.traces:
+            found = measure_backprop.symmetry(folder)
+            parts.append(("symmetry", results.SYMMETRY_COLUMNS, found))
+        for part, columns, rows in parts:
+            own = [{**{c: r.get(c) for c in columns}, "cell": cell.name} for r in rows]
+            path = results.path(f"{experiment.name}_{part}", results_folder)
+            results.put(path, own, _order(experiment), columns)
     return row
 
 
@@ -151,7 +170,26 @@ def record(cell: Cell, row: dict[str, Any], results_folder: Path) -> None:
     for experiment in _with_cell(cell):
         path = results.path(experiment.name, results_folder)
         full = {"experiment": experiment.name, "cell": cell.name, **row}
-        results.put(path, [full], _order(experiment))
+        results.put(path, [full], _order(experiment), columns(experiment))
+
+
+def columns(experiment: Experiment) -> tuple[str, ...]:
+    """Those of its results: of the kinds of its runs."""
+    kinds = {"softhebb": results.COLUMNS, "backprop": results.BACKPROP_COLUMNS}
+    own = dict.fromkeys(cell.kind.kind for cell in experiment.cells)
+    return tuple(dict.fromkeys(column for kind in own for column in kinds[kind]))
+
+
+def check(experiment: Experiment, results_folder: Path = results.FOLDER) -> None:
+    """Measure what takes no run, and write it to ``NAME_checks.csv``."""
+    made_by = {name: provenance()[name] for name in ("commit", "torch")}
+    rows = [
+        {"check": name, "value": results.text(measured()), **made_by}
+        for name, measured in experiment.checks.items()
+    ]
+    if rows:
+        folder = writable_folder(results_folder, "results")
+        write_csv(results.path(f"{experiment.name}_checks", folder), results.CHECK_COLUMNS, rows)
 
 
 @contextmanager
@@ -182,7 +220,7 @@ def _order(experiment: Experiment) -> list[str]:
     return list(dict.fromkeys(cell.name for cell in experiment.cells))
 
 
-def _check_same(folder: Path, made: RunConfig, wanted: RunConfig) -> None:
+def _check_same(folder: Path, made: Config, wanted: Config) -> None:
     if different := differences(made, wanted):
         raise ValueError(
             f"{str(folder)!r} holds another run ({'; '.join(different)}); name another folder"

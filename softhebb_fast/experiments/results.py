@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import math
 import os
 import statistics
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from softhebb_fast.files import writable_folder, write_csv
+from softhebb_fast.training import symmetry
 from softhebb_fast.training.metrics import LAYER_FIGURES
 
 FOLDER = Path("results")
@@ -45,6 +47,33 @@ COLUMNS = (
     "finished",
     "note",
 )
+BACKPROP_COLUMNS = (
+    "experiment",
+    "cell",
+    "dataset",
+    "network",
+    "options",
+    "init",
+    "breakers",
+    "images",
+    "seed",
+    "protocol",
+    "limit",
+    "backend",
+    "precision",
+    "threads",
+    "test_accuracy",
+    "test_loss",
+    "train_accuracy",
+    "train_loss",
+    "first_epoch",
+    "change_ranks",
+    "minutes",
+    "commit",
+    "torch",
+    "finished",
+    "note",
+)
 KEY = ("cell", "seed", "limit")
 CURVE_COLUMNS = (
     "cell",
@@ -54,6 +83,18 @@ CURVE_COLUMNS = (
     "epoch",
     *LAYER_FIGURES,
 )
+EPOCH_COLUMNS = (
+    "cell",
+    "seed",
+    "limit",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
+SYMMETRY_COLUMNS = ("cell", "seed", "limit", *symmetry.COLUMNS)
+CHECK_COLUMNS = ("check", "value", "commit", "torch")
 
 Result = dict[str, str]
 
@@ -82,7 +123,7 @@ def put(
     Raises ValueError for a folder that cannot be written.
     """
     writable_folder(path.parent, "results")
-    new = [{c: _text(row.get(c)) for c in columns} for row in rows]
+    new = [{c: text(row.get(c)) for c in columns} for row in rows]
     replaced = {tuple(row[k] for k in KEY) for row in new}
     with _locked(path):
         kept = [row for row in read(path) if tuple(row[k] for k in KEY) not in replaced]
@@ -105,7 +146,9 @@ def numbers(rows: list[Result], column: str) -> list[float]:
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float]:
-    """Mean, and the deviation of the population, as published."""
+    """Mean, and the deviation of the population, as published; NaN where a run diverged."""
+    if not all(map(math.isfinite, values)):
+        return math.nan, math.nan
     return statistics.fmean(values), statistics.pstdev(values)
 
 
@@ -120,7 +163,8 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A value as it stands in a CSV."""
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

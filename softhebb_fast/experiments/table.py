@@ -82,6 +82,7 @@ def _line(experiment: Experiment, cell: Cell, rows: list[Result], published: set
 
 def _why_not(cell: Cell, rows: list[Result]) -> str:
     notes = [row["note"] for row in rows if row["cell"] == cell.name and row["note"]]
+    notes += [f"needs a GPU, {cell.gpu}"] if cell.gpu else []
     return f"{NOT_RUN}: {notes[0]}" if notes else NOT_RUN
 
 

@@ -1,4 +1,4 @@
-"""How weights start; `diversity` reports how different the filters are.
+"""How weights start: those of a layer, or of any model (`apply`); and how different they are.
 
 A weight is [K, C/g, R, S] (convolution) or [K, N] (linear); row k is the filter of neuron k, with
 fan-in N = (C/g)·R·S. Functions ending in `_` fill it in place without autograd and return it, like
@@ -9,22 +9,37 @@ the meta device hold nothing to fill and consume no random numbers.
 `docs/initialisation.md` has a table of them all.
 """
 
-from softhebb_fast.init.breakers import noise_, random_bias_
+from softhebb_fast.init.apply import Applied, apply
+from softhebb_fast.init.breakers import noise_, random_bias_, weight_noise_
 from softhebb_fast.init.diversity import Diversity, distinct_filters, diversity
 from softhebb_fast.init.hadamard import hadamard_patches_, walsh_binary_
-from softhebb_fast.init.random import constant_, negative_, normal_, positive_, random_binary_
+from softhebb_fast.init.random import (
+    averaging_,
+    constant_,
+    negative_,
+    normal_,
+    positive_,
+    random_binary_,
+    zeros_,
+)
 from softhebb_fast.init.registry import INITS, Init, initialise, needs_bias, per_layer
+from softhebb_fast.init.symmetry import Symmetry, feature_diversity, symmetry
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import ZERO_SCALES, identity_, partial_identity_, zerO_
 
 __all__ = [
     "INITS",
     "ZERO_SCALES",
+    "Applied",
     "Diversity",
     "Init",
+    "Symmetry",
+    "apply",
+    "averaging_",
     "constant_",
     "distinct_filters",
     "diversity",
+    "feature_diversity",
     "hadamard_patches_",
     "hadamard_taps_",
     "identity_",
@@ -39,6 +54,9 @@ __all__ = [
     "positive_",
     "random_bias_",
     "random_binary_",
+    "symmetry",
     "walsh_binary_",
+    "weight_noise_",
     "zerO_",
+    "zeros_",
 ]

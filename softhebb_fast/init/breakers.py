@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from softhebb_fast.init.common import check_positive, draw
+from softhebb_fast.init.common import check_model, check_positive, draw
 from softhebb_fast.init.diversity import check_weight
 
 
@@ -25,6 +25,25 @@ def noise_(weight: Tensor, scale: float, generator: torch.Generator | None = Non
     deviation *= scale / filters.shape[1] ** 0.5
     disturbance = draw(torch.randn, weight, generator).flatten(1).to(weight)
     return weight.add_((deviation * disturbance).view_as(weight))
+
+
+@torch.no_grad()
+def weight_noise_(
+    model: nn.Module, size: float, generator: torch.Generator | None = None
+) -> nn.Module:
+    """Add N(0, size²) to every weight of `model` of two dimensions or more, zeros included.
+
+    1e-8 to 1e-6 stand in for what non-deterministic arithmetic does to equal channels (ConstNet,
+    Blumenfeld et al. 2020). Draws follow the order of the parameters.
+
+    Raises TypeError if `model` is no module, ValueError for a size that is not positive and finite.
+    """
+    check_model(model)
+    check_positive("size", size)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.add_(draw(torch.randn, parameter, generator).to(parameter), alpha=size)
+    return model
 
 
 @torch.no_grad()

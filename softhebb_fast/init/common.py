@@ -7,7 +7,12 @@ from collections.abc import Callable
 from numbers import Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
 
 
 def check_positive(name: str, value: float) -> None:
@@ -27,6 +32,8 @@ def centre(weight: Tensor) -> Tensor:
 
 
 def draw(sampler: Callable, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    if generator is not None and not hasattr(generator, "device"):
+        raise TypeError(f"generator must be a torch.Generator or None; got {generator!r}")
     if generator is not None and generator.device.type != "cpu":
         raise ValueError(
             f"generator must live on the CPU, where all draws are made; got {generator.device}"

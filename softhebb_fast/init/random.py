@@ -1,4 +1,4 @@
-"""Random weights, and their opposite, a constant."""
+"""Random weights, and their opposite: constants, means and zeros."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softhebb_fast.init.common import check_positive, draw, fan_in
+from softhebb_fast.init.common import centre, check_positive, draw, fan_in
 from softhebb_fast.init.diversity import check_weight
 
 
@@ -100,6 +100,29 @@ def constant_(weight: Tensor, value: float | None = None, radius: float = 25.0) 
     elif not math.isfinite(value):
         raise ValueError(f"value must be finite; got {value=}")
     return weight.fill_(value)
+
+
+@torch.no_grad()
+def averaging_(weight: Tensor) -> Tensor:
+    """Every neuron the mean of its input channels: 1/C at the middle tap, zero elsewhere.
+
+    All neurons are equal, so all channels behind them are. The stem and the skips of ConstNet
+    (Blumenfeld et al. 2020).
+    """
+    check_weight(weight)
+    weight.zero_()
+    centre(weight).fill_(1 / weight.shape[1])
+    return weight
+
+
+@torch.no_grad()
+def zeros_(weight: Tensor) -> Tensor:
+    """Every entry zero. Nothing is ever learned behind such a layer unless something goes round it.
+
+    ZerO is another thing (`zerO_`).
+    """
+    check_weight(weight)
+    return weight.zero_()
 
 
 def _random_bits(shape: torch.Size, **options: Any) -> Tensor:

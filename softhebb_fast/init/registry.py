@@ -11,7 +11,15 @@ from torch import Tensor
 
 from softhebb_fast.init.breakers import draw_bias_, noise_, random_bias_
 from softhebb_fast.init.hadamard import hadamard_patches_, walsh_binary_
-from softhebb_fast.init.random import constant_, negative_, normal_, positive_, random_binary_
+from softhebb_fast.init.random import (
+    averaging_,
+    constant_,
+    negative_,
+    normal_,
+    positive_,
+    random_binary_,
+    zeros_,
+)
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import identity_, partial_identity_, zerO_
 
@@ -30,6 +38,8 @@ INITS: dict[str, Callable[..., Tensor]] = {
     "identity": identity_,
     "partial_identity": partial_identity_,
     "constant": constant_,
+    "averaging": averaging_,
+    "zeros": zeros_,
     "random_bias": random_bias_,
 }
 BREAKERS = ("noise", "random_bias")
@@ -58,7 +68,7 @@ def initialise(
     Raises TypeError or ValueError for an init that is none of these, an unknown name or argument,
     and whatever the chosen function raises.
     """
-    function, options = _resolve(init)
+    function, options = resolve(init)
     if function not in INITS.values():
         with torch.no_grad():
             function(weight)
@@ -107,11 +117,11 @@ def per_layer(init: Init | list | tuple | Mapping[int, Init], n_layers: int) -> 
     else:
         inits = [init] * n_layers
     for one in inits:
-        _resolve(one)
+        resolve(one)
     return inits
 
 
-def _resolve(init: Init) -> tuple[Callable[..., Any], dict[str, Any]]:
+def resolve(init: Init) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The function that `init` stands for, and the options it carries."""
     if callable(init):
         return init, {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import torch
 
 from softhebb_fast.files import write_atomically
-from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.config import Config
 
 FILE = "checkpoint.pt"
 FORMAT = 1
 
 
-def save(folder: Path, config: RunConfig, state: dict[str, Any]) -> None:
+def save(folder: Path, config: Config, state: dict[str, Any]) -> None:
     """Write ``state`` and torch's random state to ``folder / "checkpoint.pt"``, atomically."""
     rng = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -24,7 +25,7 @@ def save(folder: Path, config: RunConfig, state: dict[str, Any]) -> None:
     write_atomically(folder / FILE, lambda file: torch.save(content, file))
 
 
-def load(folder: Path, config: RunConfig | None = None) -> dict[str, Any]:
+def load(folder: Path, config: Config | None = None) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are unpickled. Random state is returned
     under ``"rng"``, not restored.
 
@@ -47,7 +48,7 @@ def load(folder: Path, config: RunConfig | None = None) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"the checkpoint {path} is not of format {FORMAT}, which this reads")
     if config is not None:
-        _check_config(path, content["config"], config.to_dict())
+        _check_config(path, content["config"], config)
     return content
 
 
@@ -58,9 +59,10 @@ def restore_rng(rng: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(rng["cuda"])
 
 
-def _check_config(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_config(path: Path, saved: dict[str, Any], config: Config) -> None:
     # A checkpoint older than an option was made with the option's default.
-    saved = {f.name: f.default for f in fields(RunConfig) if f.default is not MISSING} | saved
+    defaults = {f.name: f.default for f in fields(config) if f.default is not MISSING}
+    saved, wanted = json.loads(json.dumps(defaults)) | saved, config.to_dict()
     different = [
         f"{key}: {saved.get(key)!r} there, {wanted.get(key)!r} here"
         for key in sorted(saved.keys() | wanted.keys())

@@ -27,19 +27,22 @@ def supervised_step(
     x: Tensor,
     labels: Tensor,
     autocast: bool = False,
+    reduction: str = "mean",
 ) -> tuple[Tensor, Tensor]:
     """One step of cross-entropy descent; returns the batch's loss sum and its correct answers.
 
-    With ``autocast`` the model is run in bfloat16, as ``torch.autocast`` does.
+    With ``autocast`` the model is run in bfloat16, as ``torch.autocast`` does. ``reduction`` is
+    that of the loss whose gradient is taken, "mean" or "sum".
     """
     with _in_bfloat16(x.device) if autocast else nullcontext():
         logits = model(x)
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, labels, reduction=reduction)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
     with torch.no_grad():
-        return loss.detach() * len(labels), (logits.argmax(dim=1) == labels).sum()
+        total = loss.detach() * (len(labels) if reduction == "mean" else 1)
+        return total, (logits.argmax(dim=1) == labels).sum()
 
 
 @torch.no_grad()

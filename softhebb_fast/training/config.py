@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar, Self
+
+from torch import nn
 
 from softhebb_fast.backends import BACKENDS
+from softhebb_fast.data import ImageSet
 from softhebb_fast.kinds import TIE_RULES
+from softhebb_fast.models import build
 from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, protocol
 
@@ -25,8 +31,40 @@ LEAST = {
 }
 
 
+class Config:
+    """What configurations have in common: plain values that survive JSON."""
+
+    kind: ClassVar[str]
+
+    def resolved(self) -> Self:
+        """The same run with nothing left open."""
+        return self
+
+    def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """The network as it starts, from torch's global generator."""
+        raise NotImplementedError
+
+    def prepared(self, images: ImageSet) -> ImageSet:
+        """A data set as the network takes it."""
+        return images
+
+    def testing(self, net: nn.Module) -> AbstractContextManager:
+        """The state of ``net`` in which it is tested, but for evaluation mode."""
+        return nullcontext()
+
+    def to_dict(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        known = {f.name for f in fields(cls)}
+        if unknown := set(values) - known:
+            raise ValueError(f"the configuration has unknown fields {sorted(unknown)}")
+        return cls(**values)
+
+
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Config):
     """A training run, as plain values that survive JSON.
 
     Attributes:
@@ -41,11 +79,14 @@ class RunConfig:
         limit: use only so many training (and test) images; for trials.
         precision: how the Hebbian layers take float32 products, see ``precision.use``.
         autocast: train by backpropagation in bfloat16, by ``torch.autocast``; tests are in float32.
+        symmetry_steps: steps of the run after which ``init.symmetry`` is recorded.
         cache_dtype: dtype in which frozen features are kept.
         cache_gib: features that need more memory are recomputed for every batch.
 
     Raises ValueError or TypeError for a value out of its range or of another kind, naming it.
     """
+
+    kind: ClassVar[str] = "softhebb"
 
     preset: str
     dataset: str
@@ -68,6 +109,7 @@ class RunConfig:
     tie_rule: str = "first"
     precision: str = "ieee"
     autocast: bool = False
+    symmetry_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -88,20 +130,15 @@ class RunConfig:
         for name, least in LEAST.items():
             value = getattr(self, name)
             if value is not None or name in ("seed", "cache_gib"):
-                _check_number(name, value, least)
-        if self.seed >= 2**64:
-            raise ValueError(f"seed must be below 2**64; got {self.seed}")
+                check_number(name, value, least)
+        check_seed(self.seed)
         for name in ("preset", "dataset"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a string; got {getattr(self, name)!r}")
         if not isinstance(self.autocast, bool):
             raise TypeError(f"autocast must be a bool; got {self.autocast!r}")
-        try:
-            json.dumps(self.init)
-        except TypeError:
-            raise TypeError(
-                f"init must be of plain values, which can be kept in a file; got {self.init!r}"
-            ) from None
+        check_plain("init", self.init)
+        object.__setattr__(self, "symmetry_steps", checked_steps(self.symmetry_steps))
 
     def resolved(self) -> RunConfig:
         """The same run with the published protocol written into the fields left None."""
@@ -124,24 +161,50 @@ class RunConfig:
             raise ValueError("width_factor and neuron_factor are for presets, not layer strings")
         return parse_network(self.preset)
 
-    def to_dict(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self)))
+    def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+        options = {"init": self.init, "tie_rule": self.tie_rule, "backend": self.backend}
+        return build(self.network(), image_shape, classes, **options)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        known = {f.name for f in fields(cls)}
-        if unknown := set(values) - known:
-            raise ValueError(f"the configuration has unknown fields {sorted(unknown)}")
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         values = dict(values)
         if isinstance(values.get("init"), dict) and "name" not in values["init"]:
             values["init"] = {int(layer): init for layer, init in values["init"].items()}
-        return cls(**values)
+        return super().from_dict(values)
 
 
-def _check_number(name: str, value: Any, least: float) -> None:
+def check_number(name: str, value: Any, least: float) -> None:
+    """Raise unless ``value`` is a number, whole where ``least`` is, of at least ``least``."""
     kinds = int if isinstance(least, int) else int | float
     if isinstance(value, bool) or not isinstance(value, kinds):
         text = "a whole number" if kinds is int else "a number"
         raise TypeError(f"{name} must be {text}; got {value!r}")
     if not value >= least:
         raise ValueError(f"{name} must be at least {least:g}; got {value!r}")
+
+
+def check_seed(seed: int) -> None:
+    """Raise unless ``seed`` is one that a generator takes."""
+    check_number("seed", seed, 0)
+    if seed >= 2**64:
+        raise ValueError(f"seed must be below 2**64; got {seed}")
+
+
+def check_plain(name: str, value: Any) -> None:
+    """Raise TypeError unless ``value`` can be written as JSON."""
+    try:
+        json.dumps(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be of plain values, which can be kept in a file; got {value!r}"
+        ) from None
+
+
+def checked_steps(steps: Iterable[int], name: str = "symmetry_steps") -> tuple[int, ...]:
+    """Steps as a tuple. Raises unless they are whole numbers from 0 on."""
+    if isinstance(steps, str) or not isinstance(steps, Iterable):
+        raise TypeError(f"{name} must be whole numbers; got {steps!r}")
+    steps = tuple(steps)
+    for step in steps:
+        check_number(name, step, 0)
+    return steps

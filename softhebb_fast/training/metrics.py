@@ -44,7 +44,8 @@ SAMPLE = 100  # images on which the layers' figures are measured
 
 def classifier_rows(rows: list[MetricsRow]) -> list[MetricsRow]:
     """Those of ``rows`` that tell of the classifier, one an epoch."""
-    return [row for row in rows if row["phase"] in ("probe", "simultaneous") and "layer" not in row]
+    phases = ("probe", "simultaneous", "backprop")
+    return [row for row in rows if row["phase"] in phases and "layer" not in row]
 
 
 def last_figures(rows: list[MetricsRow]) -> dict[str, Any]:

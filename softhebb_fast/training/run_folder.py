@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from softhebb_fast import precision
 from softhebb_fast.data import load
 from softhebb_fast.files import write_text
-from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.training import checkpoint
+from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.classifier import evaluate
-from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.config import Config, RunConfig
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.provenance import provenance
 
 CONFIG_FILE = "config.json"
+CONFIGS: dict[str, type[Config]] = {kind.kind: kind for kind in (RunConfig, BackpropConfig)}
 
 
 @dataclass
@@ -31,22 +33,26 @@ class Run:
         root: the data root it was started with.
         net: the network, in evaluation mode.
         rows: what was recorded.
+        symmetry: the symmetry of its weights at the recorded steps.
         image_shape: channels, height and width of its images.
     """
 
-    config: RunConfig
+    config: Config
     root: str | None
-    net: SoftHebbNet
+    net: nn.Module
     rows: list[MetricsRow]
+    symmetry: list[dict[str, Any]]
     image_shape: tuple[int, int, int]
 
     def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:
         """Mean loss and accuracy in per cent on the test set. Raises as ``data.load`` does."""
-        options = {"root": root or self.root, "device": self.config.device}
-        test = load(self.config.dataset, "test", limit=self.config.limit, **options)
-        missing = precision.why_not(self.config.precision, torch.device(self.config.device).type)
-        with precision.use("ieee" if missing else self.config.precision):
-            return evaluate(self.net, test, self.config.test_batch)
+        config = self.config
+        options = {"root": root or self.root, "device": config.device}
+        test = config.prepared(load(config.dataset, "test", limit=config.limit, **options))
+        wanted = getattr(config, "precision", "ieee")
+        missing = precision.why_not(wanted, torch.device(config.device).type)
+        with precision.use("ieee" if missing else wanted), config.testing(self.net):
+            return evaluate(self.net, test, config.test_batch)
 
 
 def load_run(folder: Path) -> Run:
@@ -59,19 +65,26 @@ def load_run(folder: Path) -> Run:
     saved = checkpoint.load(folder, config)
     device = usable_device(config.device)
     shape = tuple(saved["image_shape"])
-    options = {"init": config.init, "tie_rule": config.tie_rule}
-    net = build(config.network(), shape, saved["num_classes"], **options)
+    # The backend that trained it may not be here.
+    here = replace(config, backend="auto") if isinstance(config, RunConfig) else config
+    net = here.build(shape, saved["num_classes"])
     net.load_state_dict(saved["model"])
-    return Run(config, root, net.to(device).eval(), saved["rows"], shape)
+    symmetry = saved.get("symmetry", [])  # older checkpoints have none
+    return Run(config, root, net.to(device).eval(), saved["rows"], symmetry, shape)
 
 
-def write_config(folder: Path, config: RunConfig, root: str | None) -> None:
+def write_config(folder: Path, config: Config, root: str | None) -> None:
     """Write ``folder / "config.json"``, with what makes the run (`provenance`), atomically."""
-    content = {"run": config.to_dict(), "root": root, "made_by": provenance()}
+    content = {
+        "kind": config.kind,
+        "run": config.to_dict(),
+        "root": root,
+        "made_by": provenance(),
+    }
     write_text(folder / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
 
 
-def read_config(folder: Path) -> tuple[RunConfig, str | None]:
+def read_config(folder: Path) -> tuple[Config, str | None]:
     """The configuration of the run in ``folder``, and its data root.
 
     Raises FileNotFoundError if there is no run, ValueError if ``config.json`` is damaged.
@@ -81,7 +94,9 @@ def read_config(folder: Path) -> tuple[RunConfig, str | None]:
         raise FileNotFoundError(f"there is no run in {str(folder)!r}: {path} does not exist")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return RunConfig.from_dict(content["run"]), content["root"]
+        run, root = content["run"], content["root"]
+        kind = CONFIGS[content.get("kind", RunConfig.kind)]  # older runs are of one kind
+        return kind.from_dict(run), root
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the configuration {path} is damaged: {error}") from error
 

@@ -372,7 +372,7 @@ def test_a_second_interrupt_stops_at_once(capsys, tmp_path, root, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_command, "Trainer", interrupt)
+    monkeypatch.setattr(train_command.runs, "begin", interrupt)
     code, _, err = call(capsys, "train", "DemoMNIST", "--data", root, "--out", tmp_path / "run")
     assert code == cli.INTERRUPTED == 130
     assert err == "softhebb-fast: interrupted\n"

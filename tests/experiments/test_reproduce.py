@@ -14,8 +14,9 @@ import torch
 from softhebb_fast import cli
 from softhebb_fast.experiments import figures, measure, reproduce, results
 from softhebb_fast.training import checkpoint
+from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.run_folder import load_run
-from softhebb_fast.training.trainer import Interrupted, Trainer
+from softhebb_fast.training.trainer import Trainer
 from tests.tolerances import literal
 from tests.training.test_resume import StopAt, is_same
 
@@ -177,7 +178,7 @@ def test_trials_are_kept_apart(tiny, tmp_path, root):
     found = results.read(results.path("tiny", tmp_path / "results"))
     assert [r["limit"] for r in found] == ["32", "32"]
     assert results.of_cell(found, "one") == []
-    assert figures.draw(tiny, tmp_path / "results") is None
+    assert figures.draw(tiny, tmp_path / "results") == []
 
 
 def test_finished_runs_are_adopted(tiny, tmp_path, finished, root):
@@ -211,7 +212,7 @@ def test_the_command(tiny, tmp_path, root, capsys, finished):
     assert "two, seed 0: " in text
     assert "published 99 %" in text
     assert "| the first | 50.0 | not run |" in text
-    assert f"figure in {tmp_path / 'results' / 'tiny.png'}" in text
+    assert text.endswith(f"tiny.csv, {tmp_path / 'results' / 'tiny.png'}\n")
     kept = ["--made-by", "threads=7", "--made-by", "commit=abc"]
     text = call("tiny", "--adopt", finished, "--cell", "one", *kept, *where)
     assert text.startswith("one, seed 0: ")

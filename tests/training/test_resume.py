@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from softhebb_fast.training import checkpoint, metrics
+from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.reporter import Reporter
-from softhebb_fast.training.trainer import Interrupted, Trainer
+from softhebb_fast.training.trainer import Trainer
 from tests.data.writers import python2_batch, write_cifar10
 from tests.tiny import CONFIG, trainer, write_mnist_subset
 

@@ -16,8 +16,7 @@ import torch
 from softhebb_fast.data import load, permutation, sources
 from softhebb_fast.models import build
 from softhebb_fast.presets import Preset, get_preset
-from softhebb_fast.training import checkpoint, inputs, metrics
-from softhebb_fast.training import trainer as trainer_module
+from softhebb_fast.training import checkpoint, inputs, loop, metrics
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import load_run
@@ -128,7 +127,7 @@ def test_every_epoch_has_an_order_of_its_own(tmp_path, root, monkeypatch):
         drawn.append((n, seed, epoch))
         return permutation(n, seed, epoch)
 
-    monkeypatch.setattr(trainer_module, "permutation", spy)
+    monkeypatch.setattr(loop, "permutation", spy)
     watched(tmp_path, root, seed=4)
     assert drawn == [(160, 4, 0), (160, 4, 0), (160, 4, 0), (160, 4, 1)]
 
@@ -571,7 +570,7 @@ def test_a_run_that_is_over_leaves_no_features_behind(tmp_path, root, monkeypatc
     gc.disable()
     try:
         run.stop_requested = stops
-        with pytest.raises(trainer_module.Interrupted) if stops else nullcontext():
+        with pytest.raises(loop.Interrupted) if stops else nullcontext():
             run.run()
         del run
         assert len(left) > 1 or stops or mode == "simultaneous"

@@ -1,0 +1,25 @@
+"""Networks: those of presets, which learn by the Hebbian rule, and ordinary ones by name.
+
+An ordinary network is a function of the images' shape, the number of classes and options of its
+own; `network("constnet", (3, 32, 32), 10, widen=1)` builds one. All are made on the CPU in float32,
+from torch's global generator.
+"""
+
+from softhebb_fast.models.registry import NETWORKS, network
+from softhebb_fast.models.softhebb import (
+    ACTIVATIONS,
+    SoftHebbNet,
+    build,
+    evaluation_mode,
+    features,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "NETWORKS",
+    "SoftHebbNet",
+    "build",
+    "evaluation_mode",
+    "features",
+    "network",
+]

@@ -1,0 +1,50 @@
+"""What the ordinary networks are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Scalars(nn.Module):
+    """A learned scale and bias, one number each, in the place of a normalisation.
+
+    Source: after Fixup (Zhang, Dauphin, Ma 2019), as ZerO's networks without batch norm have them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.bias
+
+
+class OpenReLU(nn.Module):
+    """ReLU with the derivative 1 at 0, where ZerO's units start."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x >= 0).to(x.dtype)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU}
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "scalar": lambda channels: Scalars(),
+    "none": lambda channels: nn.Identity(),
+}
+
+
+def choose(argument: str, table: dict[str, Callable], name: str) -> Callable:
+    """The entry of that name. Raises ValueError, naming the argument, if there is none."""
+    if name not in table:
+        raise ValueError(f"{argument} must be one of {', '.join(table)}; got {name!r}")
+    return table[name]
+
+
+def scaled(channels: int, factor: float) -> int:
+    """So many channels times ``factor``, one at least."""
+    return max(1, round(channels * factor))

@@ -1,0 +1,244 @@
+"""A run, stage by stage, to be stopped and resumed anywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from softhebb_fast.data import ImageSet, load, permutation
+from softhebb_fast.files import writable_folder
+from softhebb_fast.training import checkpoint, metrics, steps
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.run_folder import Config, read_config, usable_device, write_config
+from softhebb_fast.training.stages import Stage
+from softhebb_fast.training.symmetry import SymmetryRecorder
+
+CHECKPOINT_SECONDS = 30.0
+SHARE = 20  # times what writing a checkpoint takes, before the end of an epoch gets another
+
+
+class Interrupted(Exception):
+    """A run that was asked to stop has written its checkpoint and stopped."""
+
+
+class Loop:
+    """Train the network of ``config`` and write what it becomes to the folder ``out``.
+
+    The folder gets ``config.json``, ``checkpoint.pt``, ``metrics.csv`` and, if the configuration
+    asks for it, ``symmetry.csv``. A checkpoint is written every 30 seconds, at a stage's end, at a
+    stop, and at an epoch's end where that costs little. A run that ended early, however it ended,
+    goes on from its last checkpoint with ``resume`` and gives the same bits as one that never
+    stopped.
+
+    Args:
+        config: what to train; its open fields take the published protocol.
+        out: folder of the run; must not hold another run.
+        root: folder of the data sets, see ``data.data_root``.
+        reporter: hears of progress.
+        checkpoint_seconds: the longest time between two checkpoints.
+
+    Raises:
+        ValueError: a configuration, folder or data set that does not do, naming it.
+        FileNotFoundError: data that is missing, saying which file to put where.
+        RuntimeError: a backend or precision chosen by name that cannot be had here.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        out: str | Path,
+        *,
+        root: str | Path | None = None,
+        reporter: Reporter | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        _resume: bool = False,
+    ) -> None:
+        self.config = config = config.resolved()
+        self.reporter = reporter or Reporter()
+        self.checkpoint_seconds = checkpoint_seconds
+        self.stop_requested = False
+        device = usable_device(config.device)
+        self._check(device)
+        self.root = None if root is None else str(root)
+        self.out = Path(out)
+        if not _resume and (self.out / checkpoint.FILE).exists():
+            raise ValueError(
+                f"out already holds a run: {str(self.out)!r}; resume it or choose another folder"
+            )
+        saved = checkpoint.load(self.out, config) if _resume else None
+        self._load_data(device)
+        torch.manual_seed(config.seed)
+        shape, classes = self.train_set.image_shape, self.train_set.num_classes
+        self.net: nn.Module = config.build(shape, classes).to(device)
+        if device.type == "cuda" or config.autocast:
+            self.net.to(memory_format=torch.channels_last)
+        self.stage_number = self.epoch = self.batch = self.step = 0
+        self.rows: list[metrics.MetricsRow] = []
+        self.elapsed = 0.0
+        self._stage_state: dict[str, Any] | None = None
+        self.symmetry = SymmetryRecorder(self.net, config.symmetry_steps)
+        self._plan = self._planned()
+        writable_folder(self.out)
+        if saved is None:
+            write_config(self.out, config, self.root)
+        else:
+            self._restore(saved)
+
+    @classmethod
+    def resume(cls, out: str | Path, **options: Any) -> Loop:
+        """The run in ``out``, where its last checkpoint left it.
+
+        A run that was stopped before its first checkpoint starts over. The options are those of
+        the constructor. Raises as it does, and ValueError for a damaged checkpoint or one that
+        belongs to another configuration.
+        """
+        config, root = read_config(Path(out))
+        options = {"root": root, **options}
+        return cls(config, out, _resume=(Path(out) / checkpoint.FILE).exists(), **options)
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end and return the last figures of the run.
+
+        Raises Interrupted, with a checkpoint written, after ``stop_requested`` was set.
+        """
+        self._started = self._saved = time.monotonic()
+        self._saving = 0.0
+        with self._settings():
+            if self.step == 0:
+                self.symmetry.record(-1, 0)
+            self._run_stages()
+            self.net.eval()
+            self._save({})
+            return self.summary()
+
+    def summary(self) -> dict[str, Any]:
+        """The last test accuracy and loss, each layer's last figures, and the seconds taken."""
+        return {**metrics.last_figures(self.rows), "seconds": self.elapsed}
+
+    def _check(self, device: torch.device) -> None:
+        """Raise where the configuration cannot be had on ``device``."""
+
+    def _settings(self) -> AbstractContextManager:
+        """The settings of torch under which the run is made."""
+        return nullcontext()
+
+    def _load_data(self, device: torch.device) -> None:
+        options = {"root": self.root, "device": device, "limit": self.config.limit}
+        self.train_set: ImageSet = load(self.config.dataset, "train", **options)
+        self.test_set: ImageSet = load(self.config.dataset, "test", **options)
+
+    def _planned(self) -> Sequence[Any]:
+        """The stages of the run, in values that do not hold them."""
+        raise NotImplementedError
+
+    def _make(self, planned: Any) -> Stage:
+        """The stage that a value of the plan stands for, when its turn comes."""
+        raise NotImplementedError
+
+    def _order(self, samples: int) -> torch.Tensor:
+        """The order of the samples in this epoch."""
+        return permutation(samples, self.config.seed, self.epoch)
+
+    def _run_stages(self) -> None:
+        while self.stage_number < len(self._plan):
+            stage = self._make(self._plan[self.stage_number])
+            if self._stage_state is not None:
+                stage.load_state_dict(self._stage_state)
+                checkpoint.restore_rng(self._rng)
+                self._stage_state = None
+            self._run_stage(stage)
+            del stage  # with the features below it: they may be most of the memory
+            self.stage_number, self.epoch = self.stage_number + 1, 0
+
+    def _run_stage(self, stage: Stage) -> None:
+        seed, samples, per_epoch = self.config.seed, len(stage.inputs.source), stage.per_epoch
+        done = self.epoch * samples + self.batch * stage.batch_size
+        self.reporter.begin(stage.title, stage.epochs * samples, done)
+        runner = steps.runner(stage, self.reporter.say)
+        while self.epoch < stage.epochs:
+            self.reporter.status(self._status(stage))
+            order = self._order(samples)
+            first, seeds = self.epoch * per_epoch, (seed, self.epoch)
+            for count in runner.walk(order, self.batch, first, seeds):
+                steps_made = -(-count // stage.batch_size)
+                self.batch, self.step = self.batch + steps_made, self.step + steps_made
+                self.symmetry.record(self.step - steps_made, self.step)
+                self.reporter.advance(count)
+                if self.batch in stage.marks:
+                    self._record(stage.record(self.epoch + self.batch / per_epoch))
+                if self.batch < per_epoch:
+                    self._save_if_due(stage)
+            self.epoch, self.batch = self.epoch + 1, 0
+            self._record(stage.end_epoch(self.epoch))
+            self._save_if_due(stage, end_of_epoch=True)
+        self.reporter.status(self._status(stage))
+        self.reporter.end()
+
+    def _record(self, rows: list[metrics.MetricsRow]) -> None:
+        seconds = self._elapsed()
+        for row in rows:
+            self.rows.append(row | {"seconds": seconds})
+            self.reporter.record(self.rows[-1])
+
+    def _status(self, stage: Stage) -> str:
+        text = f"epoch {min(self.epoch + 1, stage.epochs)}/{stage.epochs}"
+        last = self.rows[-1] if self.rows else {}
+        return f"{text}, test {last['test_accuracy']:.2f} %" if "test_accuracy" in last else text
+
+    def _advance(self, count: int) -> None:
+        self.reporter.advance(count)
+        self._stop_if_asked()
+
+    def _save_if_due(self, stage: Stage, end_of_epoch: bool = False) -> None:
+        since = time.monotonic() - self._saved
+        cheap = end_of_epoch and (self.epoch == stage.epochs or since >= SHARE * self._saving)
+        if cheap or since >= self.checkpoint_seconds or self.stop_requested:
+            self._save(stage.state_dict())
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self.stop_requested:
+            self.reporter.end()
+            raise Interrupted(f"stopped; the run goes on with: resume {self.out}")
+
+    def _elapsed(self) -> float:
+        now = time.monotonic()
+        self.elapsed += now - self._started
+        self._started = now
+        return self.elapsed
+
+    def _save(self, stage_state: dict[str, Any]) -> None:
+        self._elapsed()
+        began = time.monotonic()
+        state = {
+            "model": self.net.state_dict(),
+            "image_shape": list(self.train_set.image_shape),
+            "num_classes": self.train_set.num_classes,
+            "stage": self.stage_number,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "stage_state": stage_state,
+            "step": self.step,
+            "rows": self.rows,
+            "symmetry": self.symmetry.rows,
+            "elapsed": self.elapsed,
+        }
+        checkpoint.save(self.out, self.config, state)
+        metrics.write_csv(self.out, self.rows)
+        self.symmetry.write(self.out)
+        self._saved = time.monotonic()
+        self._saving = self._saved - began
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.net.load_state_dict(saved["model"])
+        self.stage_number, self.epoch = saved["stage"], saved["epoch"]
+        self.batch, self.rows, self.elapsed = saved["batch"], saved["rows"], saved["elapsed"]
+        self._stage_state, self._rng = saved["stage_state"], saved["rng"]
+        # Checkpoints that are older have neither.
+        self.step, self.symmetry.rows = saved.get("step", 0), saved.get("symmetry", [])
