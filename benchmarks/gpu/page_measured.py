@@ -153,7 +153,7 @@ def sweep(rows: Sequence[dict[str, str]], counters: Sequence[dict[str, str]]) ->
         floor, l2 = floors.get(named, ("", ""))
         if row["us"] and floor:
             times.setdefault(row["kernel"], []).append(float(row["us"]) / float(floor))
-        if row["kernel"] not in ("reduce_splits", "apply"):
+        if row["kernel"] not in ("prepare", "reduce_splits", "apply"):
             names = ("kernel", "warps", "stages", "us", "mm_us", "conv_us")
             _, *rest, us, mm, conv = (row[n] for n in names)
             cells.append((*named, row["tile"], *rest, us, floor, l2, mm, conv))

@@ -72,10 +72,11 @@ def plan(
         usual = Step(layer, precision)
         yield usual
         x, _ = tensors(layer, precision, "meta")
-        G = launches(usual, target)[0].constants["G"]  # names the precision, too
+        made = {launch.name: launch for launch in launches(usual, target)}  # names the precision
+        G = made.get("forward", made.get("one_pass")).constants["G"]
         arch = ARCHITECTURES[target]
         forward, plasticity, one_pass = (candidates(k, x, G, arch) for k in TUNED)
-        if any(launch.name == "forward" for launch in launches(usual, target)):
+        if "forward" in made:
             yield Step(layer, precision, (("activity", configs.activity(G)),))
         for config in one_pass:
             yield Step(layer, precision, (("one_pass", config),))
