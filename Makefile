@@ -42,10 +42,10 @@ demo: setup
 	$(BIN)/softhebb-fast train DemoMNIST --out $(OUT) $(DEMO_OPTIONS)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 gpu:
 	@$(PYTHON) -m benchmarks.gpu.day $(if $(filter runs/demo,$(OUT)),,--out $(OUT)) \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,17 @@ from tests.kernels.in_turn import LATER, in_turn
 FOLDER = os.environ.get(
     "SOFTHEBB_FAST_EMULATOR", Path(__file__).parents[2].parent / "shared" / "gpu"
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """The interpreter takes seconds a case: of its tests all but the first two cases are slow."""
+    cases = Counter()
+    for item in items:
+        if item.path.name.startswith("interpreted"):
+            cases[item.path, item.originalname] += 1
+            if cases[item.path, item.originalname] > 2:
+                item.add_marker(pytest.mark.slow)
 
 
 def load_emulator() -> ModuleType:

@@ -11,22 +11,22 @@ import pytest
 
 pytest.importorskip("triton")
 
+HERE = Path(__file__).parent
+FILES = sorted(path.name for path in HERE.glob("interpreted*.py"))
 
-def test_kernels_in_the_interpreter():
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    "cases",
+    [
+        "not slow",
+        pytest.param("slow", marks=(pytest.mark.slow, pytest.mark.timeout(1800))),
+    ],
+)
+def test_kernels_in_the_interpreter(file, cases):
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "tests/kernels/interpreted.py",
-            "tests/kernels/interpreted_blocks.py",
-            "tests/kernels/interpreted_operators.py",
-            "tests/kernels/interpreted_classifier.py",
-        ],
-        cwd=Path(__file__).parents[2],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", cases, HERE / file],
+        cwd=HERE.parents[1],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
