@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,7 +59,8 @@ def test_triton_says_of_which_gpu_it_is_too_new(capability, runs, monkeypatch):
     pytest.importorskip("triton")
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    gpu = SimpleNamespace(**dict(zip(("major", "minor"), capability, strict=True)))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device=None: gpu)
     reason = why_not("triton", "cuda")
     assert choose("cuda") == ("triton" if runs else "reference")
     assert reason is None or reason.endswith("8.0, this GPU has 7.5")

@@ -169,10 +169,11 @@ def most_tiles(device: torch.device) -> int:
 def fuse_activity(G: Geometry, w: Tensor, config: Config, device: torch.device) -> bool:
     """Whether forward makes y as well: its programs of the same positions run concurrently then,
     and what weights it reads anew for other positions lie in the L2."""
+    if "activity" in _CHOSEN.get():
+        return False
     tiles = -(-G.K // config.BN)
-    concurrent = why_not_wait(device) is None and tiles <= most_tiles(device)
-    together = tiles == 1 or (concurrent and w.nbytes <= KEPT)
-    return together and "activity" not in _CHOSEN.get()
+    near = tiles <= most_tiles(device) and w.nbytes <= KEPT
+    return tiles == 1 or (near and why_not_wait(device) is None)
 
 
 def u_in_registers(config: Config, dtype: torch.dtype, arch: int) -> bool:

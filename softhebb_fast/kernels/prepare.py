@@ -80,13 +80,14 @@ def prepare(
 ) -> Prepared:
     """One launch. ``halves``: the filters as 16-bit factors, too."""
     terms, bounded = configs.float16_terms(x.dtype), c.scalars.x_scale > 0
+    length = span(x)
     sizes = (G.GROUPS, G.GROUPS * T.rows * T.columns if T.splits > 1 else 0, row_counters)
     counters = x.new_empty((sum(map(_aligned, sizes)),), dtype=torch.int32)
     dw_absmax, split_counters, rows = _parts(counters, sizes)
     scans = terms > 0 and not bounded
     programs = configs.absmax_programs(x.numel()) if scans else 1
     if terms and bounded:
-        programs = min(MOST_PROGRAMS, -(-span(x) // BLOCK))
+        programs = min(MOST_PROGRAMS, -(-length // BLOCK))
     tile = configs.filters(G)
 
     def half(*shape: int) -> Tensor:
@@ -94,8 +95,8 @@ def prepare(
 
     prep = Prepared(
         x.new_empty((programs,), dtype=torch.int32) if scans else None,
-        half(span(x)) if terms else None,
-        half(span(x)) if terms > 1 else None,
+        half(length) if terms else None,
+        half(length) if terms > 1 else None,
         half(G.neurons, G.P) if halves else None,
         x.new_empty((G.neurons,), dtype=torch.float32) if halves else None,
         dw_absmax,
@@ -115,11 +116,11 @@ def prepare(
         prep=own,
         counters=counters,
         SIZE=x.numel(),
-        SPAN=span(x),
+        SPAN=length,
         N=counters.numel(),
         scalars=c.scalars,
         G=G._replace(GROUPS=1, K=G.neurons),
-        F=PrepareConstants(programs, span(x) == x.numel(), BLOCK, tile.BN, tile.BP),
+        F=PrepareConstants(programs, length == x.numel(), BLOCK, tile.BN, tile.BP),
     )
     return prep
 

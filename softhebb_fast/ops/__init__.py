@@ -38,12 +38,14 @@ def why_not(
 
 def _too_old() -> str | None:
     """Of the current CUDA device, if it is one of NVIDIA's."""
-    if torch.version.hip is not None or not torch.cuda.is_available():
+    if torch.version.hip is not None:
         return None
-    major, minor = torch.cuda.get_device_capability()
-    if major >= 8:
+    if not (torch.cuda.is_initialized() or torch.cuda.is_available()):
         return None
-    return f"Triton needs compute capability 8.0, this GPU has {major}.{minor}"
+    gpu = torch.cuda.get_device_properties()  # which torch.compile takes as a constant
+    if gpu.major >= 8:
+        return None
+    return f"Triton needs compute capability 8.0, this GPU has {gpu.major}.{gpu.minor}"
 
 
 def conv2d(
