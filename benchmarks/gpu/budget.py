@@ -13,7 +13,6 @@ Then follow the other launches of a run ("run"): batch norm, the next batch and 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ import torch
 
 from benchmarks.gpu import training_calls
 from benchmarks.gpu.offline import TARGETS, Launch, record, resources
+from benchmarks.gpu.tables import read
 from softhebb_fast import kernels
 from softhebb_fast.files import write_csv
 from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
@@ -141,8 +141,7 @@ def rows() -> Iterator[dict[str, str]]:
 
 
 def committed() -> dict[tuple[str, ...], dict[str, str]]:
-    with TABLE.open(newline="") as file:
-        return {tuple(r[k] for k in KEY): r for r in csv.DictReader(file)}
+    return {tuple(row[k] for k in KEY): row for row in read(TABLE)}
 
 
 def excess(found: dict[str, str], budget: dict[str, str]) -> list[str]:

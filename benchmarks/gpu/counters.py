@@ -9,7 +9,6 @@ shape and precision: of one_pass, which makes two products, the first alone.
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator
 from itertools import product
@@ -18,6 +17,7 @@ from pathlib import Path
 from benchmarks.gpu.counting import COUNTS, UNITS, count
 from benchmarks.gpu.layers import LAYERS, PRECISIONS, call
 from benchmarks.gpu.offline import record
+from benchmarks.gpu.tables import read
 from benchmarks.gpu.traffic import hbm_bytes
 from softhebb_fast.files import write_csv
 
@@ -33,21 +33,19 @@ FIELDS = (
 )
 
 
-def library(layer: str, precision: str, kernel: str) -> str:
-    with LIBRARY.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if (row["layer"], row["precision"]) == (layer, precision):
-                return row.get(PRODUCTS.get(kernel, ""), "")
-    raise KeyError((layer, precision))
+def library() -> dict[tuple[str, str], dict[str, str]]:
+    """The estimates of a layer, by its name and precision."""
+    return {(row["layer"], row["precision"]): row for row in read(LIBRARY)}
 
 
 def rows() -> Iterator[dict]:
+    estimates = library()
     for layer, precision in product(LAYERS, PRECISIONS):
         launches = record(call(layer, precision), "sm_90a")
         for launch, moved in zip(launches, hbm_bytes(launches), strict=True):
             # programs of activity are of two kinds, all others are alike
             found = count(launch, moved, programs=8 if launch.name == "activity" else 1)
-            estimate = library(layer, precision, launch.name)
+            estimate = estimates[layer, precision].get(PRODUCTS.get(launch.name, ""), "")
             yield {"layer": layer, "precision": precision, "library_us": estimate} | found
 
 

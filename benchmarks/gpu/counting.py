@@ -87,7 +87,7 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
     """
     emulator = load_emulator()
     emulator.Machine = sampled(emulator)
-    tensors = launch.tensors
+    tensors = [value for _, value in launch.given if isinstance(value, torch.Tensor)]
     real = {id(a): torch.zeros_like(a, device="cpu") for a in tensors}
     launch = launch.replaced(real)
     compiled, args = launch.compile(TARGET), launch.source()[1]

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import torch
 import triton
 import triton.language as tl
-from torch.utils._pytree import tree_leaves
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -86,20 +85,23 @@ class Launch(NamedTuple):
         return self.grid[0] // across, across
 
     @property
-    def named(self) -> dict[str, object]:
-        """The arguments that are no constants, by name: those of tuples by their own."""
-        found = {}
+    def given(self) -> list[tuple[str, object]]:
+        """The arguments that are no constants, in order: those of tuples by their own names."""
+        found = []
         for name in self.kernel.arg_names:
             value = self.arguments[name]
             if name not in self.fixed:
-                found |= value._asdict() if isinstance(value, tuple) else {name: value}
+                found += value._asdict().items() if isinstance(value, tuple) else [(name, value)]
         return found
 
     @property
-    def tensors(self) -> list[torch.Tensor]:
-        """All that it is given, in tuples too."""
-        given = [self.arguments[name] for name in self.kernel.arg_names]
-        return [t for t in tree_leaves(given) if torch.is_tensor(t)]
+    def named(self) -> dict[str, object]:
+        """What is given by name; of two of one name the one that is not None."""
+        found = {}
+        for name, value in self.given:
+            if value is not None or name not in found:
+                found[name] = value
+        return found
 
     def source(self) -> tuple[ASTSource, list]:
         """What Triton would compile for these arguments, and the arguments left at run time."""

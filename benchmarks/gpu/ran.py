@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import csv
 import hashlib
 import importlib
 import inspect
@@ -21,12 +20,15 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 import triton
 from triton.language import constexpr
 from triton.runtime import JITFunction
 
+from benchmarks.gpu.tables import read
 from softhebb_fast import kernels
 from softhebb_fast.files import write_csv
+from softhebb_fast.training.provenance import commit
 
 TABLE = Path(__file__).parents[1] / "results" / "h100" / "ran.csv"
 FIELDS = ("kernel", "digest", "commit", "device", "torch", "triton")
@@ -85,17 +87,8 @@ def table(
     return found
 
 
-def read(path: Path = TABLE) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def here(digests: dict[str, str]) -> list[dict[str, str]]:
     """The rows of a GPU on which the kernels have just run."""
-    import torch
-
-    from softhebb_fast.training.provenance import commit
-
     device = torch.cuda.get_device_name()
     versions = {"torch": torch.__version__, "triton": triton.__version__}
     common = {"commit": commit(), "device": device, **versions}
@@ -109,7 +102,7 @@ def main() -> int:
     digests = {name: digest(kernel) for name, kernel in all_kernels().items()}
     if arguments.csv is not None:
         write_csv(arguments.csv, FIELDS, here(digests))
-    for row in table(read() if TABLE.exists() else [], digests):
+    for row in table(read(TABLE) if TABLE.exists() else [], digests):
         print(*row, sep="  ")
     return 0
 

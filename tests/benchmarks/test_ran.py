@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("triton")
 
-from benchmarks.gpu.ran import FIELDS, all_kernels, digest, read, table
+from benchmarks.gpu.ran import FIELDS, TABLE, all_kernels, digest, table
+from benchmarks.gpu.tables import read
 
 SOURCE = """
 import triton
@@ -64,5 +65,5 @@ def test_the_table_tells_what_became_of_a_kernel():
 
 
 def test_committed_rows_are_of_kernels_that_there_are():
-    assert {tuple(row) for row in read()} == {FIELDS}
-    assert {row["kernel"] for row in read()} <= all_kernels().keys()
+    assert {tuple(row) for row in read(TABLE)} == {FIELDS}
+    assert {row["kernel"] for row in read(TABLE)} <= all_kernels().keys()

@@ -100,7 +100,7 @@ def shortened(emulator, monkeypatch):
 
         def shorten(launch: Launch):
             args = launch.source()[1]
-            names = [name for name, a in launch.named.items() if a is not None]
+            names = [name for name, a in launch.given if a is not None]
             work = launched(emulator, launch, target)
             row_counters = launch.named.get("row_counters")
             if row_counters is not None:
