@@ -40,6 +40,23 @@ def is_finished(folder: Path) -> bool:
     return bool(last) and last[0]["epoch"] == epochs
 
 
+def finished(folder: Path) -> Run:
+    """The run in ``folder``. Raises ValueError if it has not come to its end."""
+    if not is_finished(folder):
+        raise ValueError(f"the run in {str(folder)!r} has not come to its end; resume it first")
+    return load_run(folder)
+
+
+def made(run: Run, folder: Path) -> dict[str, Any]:
+    """The columns of results about what made a run, and when."""
+    made_by = read_provenance(folder)
+    return {
+        "minutes": run.rows[-1]["seconds"] / 60,
+        **{name: made_by.get(name) for name in ("commit", "torch", "threads")},
+        "finished": finished_at(folder),
+    }
+
+
 def finished_at(folder: Path) -> str:
     """When the run in ``folder`` was last written, in UTC."""
     moment = datetime.fromtimestamp((folder / checkpoint.FILE).stat().st_mtime, UTC)
@@ -74,10 +91,7 @@ def measure(folder: Path, root: str | Path | None = None) -> dict[str, Any]:
     Raises ValueError for a run that has not come to its end, and as ``load_run`` and
     ``data.load`` do.
     """
-    if not is_finished(folder):
-        raise ValueError(f"the run in {str(folder)!r} has not come to its end; resume it first")
-    run = load_run(folder)
-    made_by = read_provenance(folder)
+    run = finished(folder)
     first = initial(run)
     layers = final_layers(run, root)
     row = describe(run.config) | _classifier(run)
@@ -86,11 +100,7 @@ def measure(folder: Path, root: str | Path | None = None) -> dict[str, Any]:
     return row | {
         "initial_nonzeros": _joined(int(w.count_nonzero()) for w in weights),
         "initial_distinct": _joined(distinct_filters(w) for w in weights),
-        "minutes": run.rows[-1]["seconds"] / 60,
-        "commit": made_by.get("commit"),
-        "torch": made_by.get("torch"),
-        "threads": made_by.get("threads"),
-        "finished": finished_at(folder),
+        **made(run, folder),
     }
 
 

@@ -7,11 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.experiments.measure import finished_at, is_finished
+from softhebb_fast.experiments.measure import finished, made
 from softhebb_fast.training import checkpoint
 from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.metrics import classifier_rows
-from softhebb_fast.training.run_folder import load_run, read_provenance
+from softhebb_fast.training.run_folder import load_run
 
 BREAKERS = ("weight_noise", "gradient_noise", "deterministic")
 
@@ -43,9 +43,7 @@ def measure(folder: Path, root: str | Path | None = None) -> dict[str, Any]:
 
     Raises ValueError for a run that has not come to its end, and as ``load_run`` does.
     """
-    if not is_finished(folder):
-        raise ValueError(f"the run in {str(folder)!r} has not come to its end; resume it first")
-    run, made_by = load_run(folder), read_provenance(folder)
+    run = finished(folder)
     rows = [row for row in classifier_rows(run.rows) if "test_accuracy" in row]
     names = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
     traced = symmetry(folder)
@@ -54,11 +52,7 @@ def measure(folder: Path, root: str | Path | None = None) -> dict[str, Any]:
         **{name: rows[-1][name] for name in names},
         "first_epoch": rows[0]["test_accuracy"],
         "change_ranks": " ".join(str(row["change_rank"]) for row in last),
-        "minutes": run.rows[-1]["seconds"] / 60,
-        "commit": made_by.get("commit"),
-        "torch": made_by.get("torch"),
-        "threads": made_by.get("threads"),
-        "finished": finished_at(folder),
+        **made(run, folder),
     }
 
 

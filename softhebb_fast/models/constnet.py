@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from softhebb_fast.init import averaging_
+from softhebb_fast.models.parts import dropped, groups, zero_head
 from softhebb_fast.nn import Dropout
 
 GROUPS, BLOCKS = 3, 4
@@ -50,11 +51,9 @@ def constnet(
     """
     channels = 16
     layers: list[nn.Module] = [nn.Conv2d(image_shape[0], channels, 3, 1, 1, bias=False)]
-    for group in range(GROUPS):
-        for i in range(BLOCKS):
-            outputs, stride = widen * 16 << group, 2 if group and i == 0 else 1
-            layers.append(ConstBlock(channels, outputs, stride, dropout))
-            channels = outputs
+    for outputs, stride in groups([BLOCKS] * GROUPS, widen * 16):
+        layers.append(ConstBlock(channels, outputs, stride, dropout))
+        channels = outputs
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             _gaussian(layer, 1.0)
@@ -62,7 +61,7 @@ def constnet(
         _gaussian(layer.conv, 2.0)
         if layer.skip is not None:
             _gaussian(layer.skip, 1.0)
-    return nn.Sequential(*layers, nn.ReLU(), *_head(channels, classes))
+    return nn.Sequential(*layers, nn.ReLU(), *zero_head(channels, classes))
 
 
 def leakynet(
@@ -91,23 +90,15 @@ def leakynet(
     channels, layers = 16, [nn.Conv2d(image_shape[0], 16, 3, 1, 1, bias=False)]
     _coded(layers[0], chosen[0], 1.0)
     layers.append(nn.LeakyReLU(SLOPE))
-    for i, code in enumerate(chosen[1:]):
-        outputs = widen * 16 << i // BLOCKS
-        stride = 2 if i and i % BLOCKS == 0 else 1
+    sizes = groups([BLOCKS] * GROUPS, widen * 16)
+    for i, (code, (outputs, stride)) in enumerate(zip(chosen[1:], sizes, strict=True)):
         conv = nn.Conv2d(channels, outputs, 3, stride, 1, bias=False)
         _coded(conv, code, -1 / SLOPE if i % 2 else 1.0)
         layers += [conv, nn.LeakyReLU(SLOPE)]
         layers += [nn.BatchNorm2d(outputs)] if i % 2 else []
-        layers += [Dropout(dropout)] if dropout else []
+        layers += dropped(dropout)
         channels = outputs
-    return nn.Sequential(*layers, *_head(channels, classes))
-
-
-def _head(channels: int, classes: int) -> list[nn.Module]:
-    head = nn.Linear(channels, classes)
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
-    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), head]
+    return nn.Sequential(*layers, *zero_head(channels, classes))
 
 
 @torch.no_grad()

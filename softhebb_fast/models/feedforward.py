@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from softhebb_fast.models.parts import ACTIVATIONS, choose, scaled
-from softhebb_fast.nn import Dropout
+from softhebb_fast.models.parts import ACTIVATIONS, choose, dropped, scaled
 
 
 def perceptron(
@@ -29,7 +28,7 @@ def perceptron(
     layers, features = [nn.Flatten()], channels * height * width
     for out in hidden:
         layers += [nn.Linear(features, out, bias=bias), kind()]
-        layers += [Dropout(dropout)] if dropout else []
+        layers += dropped(dropout)
         features = out
     return nn.Sequential(*layers, nn.Linear(features, classes, bias=bias))
 
@@ -44,8 +43,8 @@ def mnist_cnn(
     channels, height, across = image_shape
     first, second = scaled(16, width), scaled(32, width)
     return nn.Sequential(
-        *(nn.Conv2d(channels, first, 5, padding=2), nn.ELU(), *_dropout(dropout)),
-        *(nn.Conv2d(first, second, 5, padding=2), nn.ELU(), *_dropout(dropout)),
+        *(nn.Conv2d(channels, first, 5, padding=2), nn.ELU(), *dropped(dropout)),
+        *(nn.Conv2d(first, second, 5, padding=2), nn.ELU(), *dropped(dropout)),
         nn.Flatten(),
         nn.Linear(second * height * across, classes),
     )
@@ -67,16 +66,12 @@ def cifar_cnn(
     layers: list[nn.Module] = []
     for pair in ((32, 64), (128, 128), (256, 256)):
         for out in (scaled(n, width) for n in pair):
-            layers += [nn.Conv2d(channels, out, 3, padding=1), nn.ELU(), *_dropout(dropout)]
+            layers += [nn.Conv2d(channels, out, 3, padding=1), nn.ELU(), *dropped(dropout)]
             channels = out
         layers += [nn.MaxPool2d(2), nn.BatchNorm2d(channels)]
     features = channels * (height // 8) * (across // 8)
     layers.append(nn.Flatten())
     for out in (scaled(1024, width), scaled(512, width)):
-        layers += [nn.Linear(features, out), nn.ELU(), *_dropout(dropout)]
+        layers += [nn.Linear(features, out), nn.ELU(), *dropped(dropout)]
         features = out
     return nn.Sequential(*layers, nn.Linear(features, classes))
-
-
-def _dropout(p: float) -> list[nn.Module]:
-    return [Dropout(p)] if p else []

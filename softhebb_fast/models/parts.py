@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from softhebb_fast.nn import Dropout
 
 
 class Scalars(nn.Module):
@@ -48,3 +50,26 @@ def choose(argument: str, table: dict[str, Callable], name: str) -> Callable:
 def scaled(channels: int, factor: float) -> int:
     """So many channels times ``factor``, one at least."""
     return max(1, round(channels * factor))
+
+
+def groups(blocks: Sequence[int], width: int) -> Iterator[tuple[int, int]]:
+    """Channels and stride of every block: twice the channels on half the map from group to group.
+
+    ``blocks`` counts those of each group, the first of which has ``width`` channels.
+    """
+    for group, count in enumerate(blocks):
+        for i in range(count):
+            yield width << group, 2 if group and i == 0 else 1
+
+
+def dropped(p: float) -> list[nn.Module]:
+    """Dropout, or nothing where no element is to be dropped."""
+    return [Dropout(p)] if p else []
+
+
+def zero_head(channels: int, classes: int) -> list[nn.Module]:
+    """The mean over the map, and a linear layer of zeros."""
+    head = nn.Linear(channels, classes)
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), head]

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from softhebb_fast.models.parts import ACTIVATIONS, NORMS, choose
-from softhebb_fast.nn import Dropout
+from softhebb_fast.models.parts import ACTIVATIONS, NORMS, choose, dropped, groups
 
 EXPANSION = 4  # of a bottleneck
 
@@ -68,18 +67,16 @@ def resnet(
         for i, one in enumerate(convs):
             branch += [kind()] if i else []
             branch += [one, normalise(one.out_channels)] if i or first_norm else [one]
-        branch += [Dropout(dropout)] if dropout else []
+        branch += dropped(dropout)
         same = stride == 1 and inputs == outputs
         shortcut = [] if same else [conv(inputs, outputs, 1, stride), normalise(outputs)]
         return ResidualBlock(branch, shortcut, kind())
 
     channels = width
     layers = [conv(image_shape[0], width, 3, stem_stride), normalise(width), kind()]
-    for group, count in enumerate(blocks):
-        for i in range(count):
-            inner = width << group
-            layers.append(block(channels, inner, 2 if group and i == 0 else 1))
-            channels = inner * (EXPANSION if bottleneck else 1)
+    for inner, stride in groups(blocks, width):
+        layers.append(block(channels, inner, stride))
+        channels = inner * (EXPANSION if bottleneck else 1)
     return nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from softhebb_fast.init import partial_identity_, zeros_
 from softhebb_fast.init.hadamard import hadamard_signs
-from softhebb_fast.models.parts import NORMS, OpenReLU, choose
+from softhebb_fast.models.parts import NORMS, OpenReLU, choose, groups, zero_head
 
 EXPANSION = 4  # of a bottleneck
 
@@ -103,14 +103,7 @@ def zero_resnet(
     image = nn.Sequential(Padded(width), nn.AvgPool2d(1, stem_stride), Hadamard(width))
     layers: list[nn.Module] = [Skipped(conv(image_shape[0], width, 3, stem_stride), image)]
     channels = width
-    for group, count in enumerate(blocks):
-        for i in range(count):
-            inner = width << group
-            layers.append(block(channels, inner, 2 if group and i == 0 else 1))
-            channels = inner * (EXPANSION if bottleneck else 1)
-    head = nn.Linear(channels, classes)
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
-    return nn.Sequential(
-        *layers, OpenReLU(), normalise(channels), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
-    )
+    for inner, stride in groups(blocks, width):
+        layers.append(block(channels, inner, stride))
+        channels = inner * (EXPANSION if bottleneck else 1)
+    return nn.Sequential(*layers, OpenReLU(), normalise(channels), *zero_head(channels, classes))

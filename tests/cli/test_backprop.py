@@ -6,17 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from softhebb_fast import cli
 from softhebb_fast.training.run_folder import read_config
 from tests.tiny import write_mnist_subset
-
-
-@pytest.fixture(autouse=True)
-def _denormals():
-    yield
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")

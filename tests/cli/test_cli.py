@@ -26,13 +26,6 @@ TINY = ["--limit", "64", "--probe-epochs", "2", "--device", "cpu", "--neuron-fac
 
 
 @pytest.fixture(autouse=True)
-def _denormals():
-    """The command flushes denormals, for the whole process."""
-    yield
-    torch.set_flush_denormal(False)
-
-
-@pytest.fixture(autouse=True)
 def _no_network(monkeypatch):
     """Downloads fail at once."""
 

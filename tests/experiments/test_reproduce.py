@@ -21,12 +21,6 @@ from tests.tolerances import literal
 from tests.training.test_resume import StopAt, is_same
 
 
-@pytest.fixture(autouse=True)
-def _denormals():
-    yield
-    torch.set_flush_denormal(False)
-
-
 def make(tiny, tmp_path, root, **options) -> list[reproduce.Outcome]:
     options = {"seeds": [0], "root": root} | options
     seeds = options.pop("seeds")

@@ -38,12 +38,6 @@ BUDGET = Budget(images=60, validation=40, probe_epochs=2)
 SMALL = ["--set", "outs=4", "--set", "kernel=3,5", "--images", "60", "--validation", "40"]
 
 
-@pytest.fixture(autouse=True)
-def _denormals():
-    yield
-    torch.set_flush_denormal(False)
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     return write_mnist_subset(tmp_path_factory.mktemp("data"), 120)
