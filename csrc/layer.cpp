@@ -76,7 +76,8 @@ class Pass {
 
   void allocate() {
     const int64_t width = g_.out_width;
-    const int64_t panel = padded_line(plan_.panel_rows * width), tile = padded_line(plan_.tile_rows * width);
+    const int64_t panel = padded_line(plan_.panel_rows * width);
+    const int64_t tile = padded_line(plan_.tile_rows * width);
     const int64_t workers = plan_.small ? at::get_num_threads() : 1;
     const int64_t line = plan_.small ? tile : panel;
     if (plan_.winograd) {
