@@ -145,9 +145,9 @@ def test_a_bias_takes_the_factors_of_the_weight_before_it():
 
 def test_the_rates_follow_the_norms_from_step_to_step():
     p = parameter([3.0])
-    optimizer = torch.optim.SGD([p], lr=1.0)
+    optimizer = torch.optim.SGD([p], lr=1.0, maximize=True)
     optim.norm_dependent(optimizer)
-    for expected in (3 - 2**0.5, 3 - 2**0.5 - (2 - 2**0.5) ** 0.5):
+    for expected in (3 + 2**0.5, 3 + 2**0.5 + (2 + 2**0.5) ** 0.5):
         p.grad = torch.ones_like(p)
         optimizer.step()
         assert p.item() == pytest.approx(expected)
@@ -214,11 +214,8 @@ def test_exponential_decay_needs_positive_shapes(options):
 
 def test_a_bias_needs_its_weight_before_it():
     bias, weight = nn.Parameter(torch.zeros(2)), parameter([1.0], [2.0])
-    bias.grad = torch.ones(2)
-    optimizer = torch.optim.SGD([bias, weight], lr=0.1)
-    optim.norm_dependent(optimizer)
+    optimizer = torch.optim.SGD([bias, weight], lr=0.1, maximize=True)
     with pytest.raises(
         ValueError, match=r"weight before its bias; got a parameter of shape \(2,\)"
     ):
-        optimizer.step()
-    assert weight.grad.tolist() == [[1], [1]]
+        optim.norm_dependent(optimizer)

@@ -1,0 +1,98 @@
+"""Learning rates that decay, and the classifier's halvings.
+
+Sources: Journé et al. 2023 (arXiv 2209.11883), section 3 and appendix A; the published presets.
+Schedules are pure functions of the step, so that a resumed run needs nothing but its step count.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import MultiStepLR
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same rate at every step."""
+
+    lr: float
+
+    def __call__(self, step: int) -> float:
+        return self.lr
+
+
+@dataclass(frozen=True)
+class LinearDecay:
+    """From ``lr`` at step 0 in equal decrements to 0 at ``total_steps``, and 0 from there on."""
+
+    lr: float
+    total_steps: int
+
+    def __post_init__(self) -> None:
+        _check_total(self.total_steps)
+
+    def __call__(self, step: int) -> float:
+        return self.lr * max(0.0, 1 - step / self.total_steps)
+
+
+@dataclass(frozen=True)
+class ExponentialDecay:
+    """From ``lr`` at step 0 exponentially to ``lr / divisor`` at ``total_steps``.
+
+    The published nets use ``speed=7, divisor=96``, the published perceptrons 0.4 and 100.
+    """
+
+    lr: float
+    total_steps: int
+    speed: float = 7.0
+    divisor: float = 96.0
+
+    def __post_init__(self) -> None:
+        _check_total(self.total_steps)
+        if not self.speed > 0 or not self.divisor > 0:
+            raise ValueError(
+                f"speed and divisor must be positive; got {self.speed!r} and {self.divisor!r}"
+            )
+
+    def __call__(self, step: int) -> float:
+        end = math.exp(-self.speed)
+        floor = self.lr * (1 / self.divisor - end) / (1 - end)
+        return floor + (self.lr - floor) * math.exp(-self.speed * step / self.total_steps)
+
+
+@dataclass(frozen=True)
+class Milestones:
+    """``lr`` times ``factor`` for every milestone (a step) behind, after ``warm_up`` steps in which
+    the rate grows linearly."""
+
+    lr: float
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.1
+    warm_up: int = 0
+
+    def __call__(self, step: int) -> float:
+        passed = sum(step >= milestone for milestone in self.milestones)
+        return self.lr * self.factor**passed * min(1.0, (step + 1) / max(self.warm_up, 1))
+
+
+HALVINGS = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)  # of all epochs, in a long run
+
+
+def halving_epochs(epochs: int) -> list[int]:
+    """The epochs after which the published classifier's rate is halved, for a run of ``epochs``."""
+    if epochs < 20:
+        return []
+    fractions = (0.5, 0.75) if epochs < 50 else HALVINGS
+    return [int(epochs * fraction) for fraction in fractions]
+
+
+def halving_schedule(optimizer: Optimizer, epochs: int) -> MultiStepLR:
+    """A scheduler that halves the rate at ``halving_epochs``; step it once after each epoch."""
+    return MultiStepLR(optimizer, milestones=halving_epochs(epochs), gamma=0.5)
+
+
+def _check_total(total_steps: int) -> None:
+    if not total_steps >= 1:
+        raise ValueError(f"total_steps must be at least 1; got {total_steps!r}")
