@@ -237,7 +237,7 @@ def test_half_precision_is_rounded_once():
 
 def test_sparse_gradients():
     w, plain = weight(), weight()
-    gradient = torch.sparse_coo_tensor([[1, 2, 1]], GRADIENT, (3, 3))
+    gradient = torch.sparse_coo_tensor([[1, 2, 1]], GRADIENT, (3, 3), check_invariants=True)
     ours, other = (torch.optim.SparseAdam([p], **UP) for p in (w, plain))
     optim.norm_dependent(ours)
     step(ours, gradient)
