@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from softhebb_fast.init.common import check_positive
+from softhebb_fast.optim.norms import check_optimizer
 
 
 def gradient_noise(optimizer: Optimizer, size: float) -> RemovableHandle:
@@ -25,8 +26,7 @@ def gradient_noise(optimizer: Optimizer, size: float) -> RemovableHandle:
     Returns a handle whose ``remove()`` ends it. Raises TypeError if ``optimizer`` is none,
     ValueError for a size that is not positive and finite.
     """
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {optimizer!r}")
+    check_optimizer(optimizer)
     check_positive("size", size)
 
     @torch.no_grad()

@@ -47,8 +47,7 @@ def norm_dependent(
         optimizer = torch.optim.SGD(layer.parameters(), lr=0.08, maximize=True)
         norm_dependent(optimizer, lr_power=0.5)
     """
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer; got {optimizer!r}")
+    check_optimizer(optimizer)
     before, after = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
     if any(isinstance(getattr(hook, "__self__", None), NormDependence) for hook in before.values()):
         raise ValueError("optimizer has norm-dependent rates already; remove() their handle first")
@@ -123,6 +122,15 @@ class NormDependence:
     def _factor(self, p: Tensor, weight: Tensor) -> Tensor:
         factor = norm_dependent_rate(weight, 1.0, self.lr_power, self.lebesgue_p)
         return factor.view(-1, *[1] * (p.dim() - 1))
+
+
+def check_optimizer(optimizer: Optimizer) -> None:
+    """One that calls its hooks; wrappers that are optimizers in name alone have none."""
+    if not isinstance(optimizer, Optimizer) or not hasattr(optimizer, "_optimizer_step_post_hooks"):
+        raise TypeError(
+            "optimizer must be a torch.optim.Optimizer, of a wrapper the one inside; got "
+            f"{type(optimizer).__name__}"
+        )
 
 
 def check_neurons(name: str, params: list[Tensor]) -> None:

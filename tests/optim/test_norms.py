@@ -491,3 +491,16 @@ def test_arguments_that_do_not_fit(arguments, error, says):
     given = {"optimizer": torch.optim.SGD([weight()], **UP)} | arguments
     with pytest.raises(error, match=says):
         optim.norm_dependent(**given)
+
+
+class Wrapper(torch.optim.Optimizer):
+    """An optimizer in name, as some libraries wrap them."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+
+@pytest.mark.parametrize("add", [optim.norm_dependent, lambda o: optim.gradient_noise(o, 0.1)])
+def test_a_wrapper_without_hooks_is_refused(add):
+    with pytest.raises(TypeError, match="of a wrapper the one inside; got Wrapper"):
+        add(Wrapper(torch.optim.SGD([weight()], **UP)))
