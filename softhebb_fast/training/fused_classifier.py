@@ -17,6 +17,7 @@ from torch._prims_common import suggest_memory_format
 from softhebb_fast.backends import serves
 from softhebb_fast.models import SoftHebbNet
 from softhebb_fast.nn import Dropout
+from softhebb_fast.nn.plain import heard, plain
 from softhebb_fast.optim import halving_epochs
 from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
 from softhebb_fast.training.features import FeatureSet
@@ -39,8 +40,9 @@ def fits(net: SoftHebbNet, inputs: BatchSource, test: BatchSource, backend: str)
     if not serves("triton", backend, sources[0].device):
         return False
     kinds = [type(module) for module in net.head]
-    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in net.head.modules())
-    if kinds != [nn.Flatten, Dropout, nn.Linear] or hooked or net.head[1].p >= 1:
+    if kinds != [nn.Flatten, Dropout, nn.Linear] or not plain(*net.head) or heard(net.head):
+        return False
+    if net.head[1].p >= 1:
         return False
     return net.head[-1].out_features <= MOST_CLASSES and net.head[-1].bias is not None
 
