@@ -117,7 +117,7 @@ def _left_unseen(
         around = [places[n] for n in _path(name)][:-1]
         copying = next((m for m in around if _copies_its_layers(m)), None)
         if name.split(".")[-1] == "_orig_mod":
-            left[module] = "it is compiled; convert it before"
+            left[module] = "it is compiled; convert it before that"
         elif copying is not None:
             left[module] = f"it is inside {type(copying).__name__}; convert it before it is wrapped"
     return left | {m: "excluded" for name, m in places.items() if exclude & {*_path(name)}}

@@ -20,7 +20,7 @@ KINDS = (
 # Of the class itself, as imported: who replaces one later is noticed.
 _FORWARDS = {kind: kind.forward for kind in KINDS}
 # What an instance may have instead of its class, and a fused pass would go round.
-_STEPS = {"forward", "step_", "_call_impl", "_product", "_hebbian", "_hebbian_step_"}
+_STEPS = ("forward", "step_", "_call_impl", "_product", "_hebbian", "_hebbian_step_")
 
 
 def plain(*modules: nn.Module | None) -> bool:
@@ -45,5 +45,5 @@ def heard(*modules: nn.Module | None) -> bool:
 
 
 def _is_as_written(module: nn.Module) -> bool:
-    kind = type(module)
-    return _FORWARDS.get(kind) is kind.forward and _STEPS.isdisjoint(module.__dict__)
+    kind, own = type(module), module.__dict__
+    return _FORWARDS.get(kind) is kind.forward and not any(name in own for name in _STEPS)

@@ -117,7 +117,8 @@ def _unequal(old: object, new: Tensor, what: str, rounding: float | None = None)
     if torch.allclose(has, should, rtol=0, atol=bound, equal_nan=True):
         return None
     error = (has - should)[should.isfinite()].abs()
-    return f"{what} differs from the product's by {float(error.max() if len(error) else 0):.2g}"
+    other = "product" if rounding is None else "new layer"
+    return f"{what} differs from the {other}'s by {float(error.max() if len(error) else 0):.2g}"
 
 
 def _probes(layer: HebbianLayer) -> Iterator[Tensor]:
@@ -129,14 +130,21 @@ def _probes(layer: HebbianLayer) -> Iterator[Tensor]:
 
 
 def _shapes(layer: HebbianLayer) -> Iterator[tuple[int, ...]]:
-    """Of a convolution one size for every remainder by its stride, up to some."""
+    """Of a convolution the first fits its stride, then comes every remainder, up to some."""
     if isinstance(layer, SoftHebbLinear):
         yield from ((5, layer.in_features), (2, 3, layer.in_features))
         return
     spans = zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
-    rows, columns = (max(d * (k - 1) + 1 + 2 * s, p + 2) for k, s, p, d in spans)
+    fitting = (_fitting(d * (k - 1) + 1 - 2 * p, s, p + 2) for k, s, p, d in spans)
+    (rows, _), (_, columns) = fitting
     for i in range(1 + min(max(layer.stride), MOST_SIZES)):
-        yield 2 + i % 2, layer.in_channels, rows + i, columns + i + 1
+        yield 2 + i % 2, layer.in_channels, rows + i, columns + i
+
+
+def _fitting(smallest: int, stride: int, least: int) -> tuple[int, int]:
+    """Two sizes of at least ``least`` that are whole strides, two or more, above the smallest."""
+    size = smallest + stride * max(2, -(-(least - smallest) // stride))
+    return size, size + stride
 
 
 def _copy(module: nn.Module) -> nn.Module:

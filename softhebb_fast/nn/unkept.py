@@ -39,7 +39,8 @@ def _reasons(module: nn.Module) -> Iterator[str]:
         yield f"{type(module).__name__} is neither nn.Conv2d nor nn.Linear"
     if hooks := [n.strip("_") for n, v in vars(module).items() if n.endswith("_hooks") and v]:
         yield f"it has {', '.join(hooks)}"
-    if others := [*(_tensors(module).keys() - {"weight", "bias"}), *module._modules]:
+    children = (name for name, child in module._modules.items() if child is not None)
+    if others := [*(_tensors(module).keys() - {"weight", "bias"}), *children]:
         yield f"it has more than weight and bias: {', '.join(sorted(others))}"
     if module._non_persistent_buffers_set:
         yield f"its state_dict lacks {', '.join(module._non_persistent_buffers_set)}"
@@ -100,13 +101,20 @@ def _own_class(module: nn.Module) -> Iterator[str]:
                 yield f"{kind.__name__} overrides {name}"
             elif not name.startswith("_") or (code and name.startswith("__")):
                 yield f"{kind.__name__} has {name} beside its forward"
-    for name in vars(module).keys() - _familiar() - READ:
+    for name in sorted(vars(module).keys() - _familiar() - READ):
         if getattr(module, name) is not None:
             yield f"what its attribute {name} does is not known"
-    _, *arguments = inspect.signature(type(module).forward).parameters.values()
+    yield from _own_arguments(module)
+
+
+def _own_arguments(module: nn.Module) -> Iterator[str]:
+    try:
+        arguments = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):
+        yield "the arguments of its forward are not known"
+        return
     if len(arguments) != 1 or arguments[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
-        names = ", ".join(str(a) for a in arguments)
-        yield f"its forward takes ({names}), not one tensor"
+        yield f"its forward takes ({', '.join(map(str, arguments))}), not one tensor"
 
 
 @cache
