@@ -60,7 +60,7 @@ def _refuted_at_random(
     old, generator = _copy(module).to("cpu", dtype), torch.Generator().manual_seed(1)
     if isinstance(t := vars(old).get("t_invert"), Tensor):
         old.t_invert = t.cpu()
-    weight = torch.randn(layer.weight.shape, generator=generator, dtype=dtype)
+    weight = torch.randn(layer.weight.shape, generator=generator, device="cpu", dtype=dtype)
     weight /= max(1, weight[0].numel()) ** 0.5
     with torch.no_grad():
         old.weight.copy_(weight)
@@ -125,7 +125,7 @@ def _probes(layer: HebbianLayer) -> Iterator[Tensor]:
     """Random inputs, the second and later ones ten times as large."""
     generator, like = torch.Generator().manual_seed(0), layer.weight
     for i, shape in enumerate(_shapes(layer)):
-        x = torch.randn(shape, generator=generator) * (10 if i else 1)
+        x = torch.randn(shape, generator=generator, device="cpu") * (10 if i else 1)
         yield x.to(like.device, like.dtype)
 
 

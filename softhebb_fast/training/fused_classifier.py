@@ -39,12 +39,17 @@ def fits(net: SoftHebbNet, inputs: BatchSource, test: BatchSource, backend: str)
         return False
     if not serves("triton", backend, sources[0].device):
         return False
-    kinds = [type(module) for module in net.head]
-    if kinds != [nn.Flatten, Dropout, nn.Linear] or not plain(*net.head) or heard(net.head):
-        return False
-    if net.head[1].p >= 1:
+    if not is_linear_classifier(net.head):
         return False
     return net.head[-1].out_features <= MOST_CLASSES and net.head[-1].bias is not None
+
+
+def is_linear_classifier(head: nn.Sequential) -> bool:
+    """Whether a head is a linear layer of dropped-out features, and nobody hears its calls."""
+    kinds = [type(module) for module in head]
+    if kinds != [nn.Flatten, Dropout, nn.Linear] or heard(head) or not plain(*head):
+        return False
+    return head[1].p < 1
 
 
 class ClassifierStage(Stage):
