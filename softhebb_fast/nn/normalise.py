@@ -44,8 +44,6 @@ def _fuses(norm: nn.Module, x: Tensor) -> bool:
         or norm.momentum is None
     ):
         return False
-    if not plain(norm):
-        return False
     if x.dim() != 4 or x.shape[1] != norm.num_features or x.numel() <= x.shape[1]:
         return False  # torch says what is wrong
     if (torch.is_grad_enabled() and x.requires_grad) or autocasts(x.device):
@@ -53,6 +51,6 @@ def _fuses(norm: nn.Module, x: Tensor) -> bool:
     if x.dtype not in DTYPES or not x.is_contiguous(memory_format=torch.channels_last):
         return False
     statistics = norm.running_mean
-    return ops.why_not("triton", x.device.type) is None and (
-        statistics is None or statistics.dtype == torch.float32
-    )
+    if statistics is not None and statistics.dtype != torch.float32:
+        return False
+    return ops.why_not("triton", x.device.type) is None and plain(norm)

@@ -11,6 +11,7 @@ from torch.nn.modules import module as hooks_of_all
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv2d
 from softhebb_fast.nn.dropout import Dropout
+from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
 
 KINDS = (
@@ -19,8 +20,8 @@ KINDS = (
 )
 # Of the class itself, as imported: who replaces one later is noticed.
 _FORWARDS = {kind: kind.forward for kind in KINDS}
-# What an instance may have instead of its class, and a fused pass would go round.
-_STEPS = ("forward", "step_", "_call_impl", "_product", "_hebbian", "_hebbian_step_")
+# What an instance of a layer may have instead of its class, and a fused pass would go round.
+_STEPS = ("step_", "_product", "_hebbian", "_hebbian_step_")
 
 
 def plain(*modules: nn.Module | None) -> bool:
@@ -46,4 +47,6 @@ def heard(*modules: nn.Module | None) -> bool:
 
 def _is_as_written(module: nn.Module) -> bool:
     kind, own = type(module), module.__dict__
-    return _FORWARDS.get(kind) is kind.forward and not any(name in own for name in _STEPS)
+    if _FORWARDS.get(kind) is not kind.forward or "forward" in own:
+        return False
+    return not isinstance(module, HebbianLayer) or not any(name in own for name in _STEPS)

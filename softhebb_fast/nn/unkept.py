@@ -18,6 +18,7 @@ TORCHS = (nn.Conv2d, nn.Linear)
 EXAMPLE = ("weight", "in_channels", "out_channels", "kernel_size", "stride", "t_invert")
 COMPETES = ("t_invert", "wta", "delta", "rank", "lebesgue_p", "tie_rule", "pre_triangle")
 READ = {*EXAMPLE, *COMPETES, "bias", "padding", "F_padding", "padding_mode", "dilation", "groups"}
+NAMES = {"device", "dtype", "name"}  # which say nothing of what is computed
 # What a class may define of its own without being more than a product that learns.
 HARMLESS = {"forward", "extra_repr", "reset_parameters", "_get_name", "__annotate_func__"}
 HARMLESS |= {"__init__", "__new__", "__repr__", "__str__", "__annotate__"}
@@ -101,7 +102,7 @@ def _own_class(module: nn.Module) -> Iterator[str]:
                 yield f"{kind.__name__} overrides {name}"
             elif not name.startswith("_") or (code and name.startswith("__")):
                 yield f"{kind.__name__} has {name} beside its forward"
-    for name in sorted(vars(module).keys() - _familiar() - READ):
+    for name in sorted(vars(module).keys() - _familiar() - READ - NAMES):
         if getattr(module, name) is not None:
             yield f"what its attribute {name} does is not known"
     yield from _own_arguments(module)

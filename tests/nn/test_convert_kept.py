@@ -106,6 +106,18 @@ class Soft(ExampleConv2d):
         return d / d.abs().max()
 
 
+class Strided(ExampleConv2d):
+    """The published layer learns with a stride too, if the image fits it."""
+
+    def _update(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        y = torch.softmax(self.t_invert * u, dim=1)
+        y = torch.where(F.one_hot(u.argmax(1), u.shape[1]).movedim(3, 1) == 1, y, -y)
+        geometry = {"stride": self.dilation, "dilation": self.stride}
+        yx = F.conv2d(x.transpose(0, 1), y.transpose(0, 1), **geometry).transpose(0, 1)
+        d = yx - (y * u).sum((0, 2, 3)).view(-1, 1, 1, 1) * self.weight
+        return d / d.abs().max()
+
+
 class Descending(ExampleConv2d):
     def _update(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         return -super()._update(x, u)
@@ -285,6 +297,14 @@ def test_a_competition_that_is_named_makes_another_rule_ours():
     assert_close(new.weight.grad, expected.weight.grad, TOLERANCES["float32_delta_w"])
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 2, 5])
+def test_the_example_is_proved_in_every_geometry(kernel, stride, dilation):
+    layer = Strided(2, 4, kernel, stride, padding=1, dilation=dilation)
+    assert convert(nn.Sequential(layer)).left == {}
+
+
 def test_weights_without_values_are_converted_where_the_class_is_torchs():
     model = nn.Sequential(nn.Conv2d(2, 4, 3, device="meta"), nn.Linear(4, 2, device="meta"))
     assert convert(model, head=True).converted == ["0", "1"]
@@ -293,6 +313,7 @@ def test_weights_without_values_are_converted_where_the_class_is_torchs():
 def test_attributes_are_carried_over():
     conv = changed(lambda m: setattr(m, "tag", "stem"))
     assert convert(nn.Sequential(conv)).model[0].tag == "stem"
+    assert convert(nn.Sequential(example(device="cpu"))).model[0].device == "cpu"
     conv = changed(lambda m: setattr(m, "lr", 0.1))
     assert convert(nn.Sequential(conv), lr=0.3).model[0].lr == 0.3
 
