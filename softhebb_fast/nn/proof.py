@@ -74,7 +74,7 @@ def _learns_otherwise(old: nn.Module, twins: list[HebbianLayer]) -> str | None:
     for tensor in (old.weight, old.bias) if _has_bias(old) else (old.weight,):
         tensor.grad = None
     with torch.enable_grad():
-        u = old.forward(x)
+        u = old.forward(x.clone())
     if any(not torch.equal(t, before[n]) for n, t in old.state_dict().items()):
         return "its forward changes its weight or bias"
     if _has_bias(old) and old.bias.grad is not None:
@@ -95,9 +95,12 @@ def _unlike(old: nn.Module, new: HebbianLayer) -> str | None:
     """How the outputs differ in evaluation mode, if they do. Hooks are not called."""
     for x in _probes(new):
         with torch.no_grad():
-            reason = _unequal(old.forward(x), new.forward(x), "its output")
+            given = x.clone()
+            reason = _unequal(old.forward(given), new.forward(x), "its output")
         if reason is not None:
             return reason
+        if not x.is_meta and not torch.equal(given, x):
+            return "its forward changes its input"
     return None
 
 

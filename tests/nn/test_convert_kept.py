@@ -93,6 +93,13 @@ class Counting(FullConv2d):
         return super().forward(x)
 
 
+class ChangingItsInput(FullConv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u = super().forward(x)
+        x.zero_()
+        return u
+
+
 class NeedsLabels(FullConv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raise KeyError("labels")
@@ -226,6 +233,7 @@ LEFT = {
     "noise": (Noisy, "its output differs from the product's by"),
     "a pair": (Pair, "its output is a tuple"),
     "a changing weight": (Counting, "its output differs from the product's by"),
+    "a changing input": (ChangingItsInput, "its forward changes its input"),
     "an error": (NeedsLabels, "its trial fails with KeyError: 'labels'"),
     "soft competition": (lambda: Soft(2, 4, 3), "its update differs from the new layer's by"),
     "descent": (lambda: Descending(2, 4, 3), "its update differs from the new layer's by 2"),
