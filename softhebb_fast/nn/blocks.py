@@ -10,15 +10,19 @@ from softhebb_fast.backends import serves
 from softhebb_fast.functional import Epilogue
 from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.nn.activations import RePU, Triangle
-from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
+from softhebb_fast.nn.conv import SoftHebbConv2d
 from softhebb_fast.nn.normalise import bound_after, normalised
+from softhebb_fast.nn.plain import heard, plain
 
 
 class Block(nn.Module):
     """``pool(activation(layer(norm(x))))``; every part but the layer may be None.
 
     Where a native backend computes a ``SoftHebbConv2d`` and no gradient is wanted, layer,
-    activation and pool are one pass (``functional.softhebb_block``).
+    activation and pool are one pass (``functional.softhebb_block``). Parts of derived classes,
+    with a forward of their own or with hooks are called one by one.
+
+    Raises ValueError for a pool that returns indices beside the maxima.
     """
 
     def __init__(
@@ -30,6 +34,10 @@ class Block(nn.Module):
         pool: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if getattr(pool, "return_indices", False):
+            raise ValueError(
+                "pool must return a tensor; got return_indices=True, which returns a pair"
+            )
         self.norm, self.layer, self.activation, self.pool = norm, layer, activation, pool
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,10 +52,13 @@ class Block(nn.Module):
 
     def step_(self, x: Tensor) -> None:
         """``layer(norm(x))`` for what it learns."""
+        if type(self).forward is not Block.forward or "forward" in self.__dict__ or heard(self):
+            self(x)
+            return
         x, known = self.normalised(x)
         layer = self.layer
-        bounded = isinstance(layer, SoftHebbConv2d) and not isinstance(layer, SoftHebbConv1d)
-        if known and bounded and layer.learns and layer.update == "in_place":
+        bounded = known and type(layer) is SoftHebbConv2d and plain(layer)
+        if bounded and layer.learns and layer.update == "in_place":
             layer.step_(x, **known)
         else:
             layer(x)
@@ -62,17 +73,19 @@ class Block(nn.Module):
     def _tail(self) -> tuple[nn.Module | None, nn.Module | None]:
         """Activation and pool, in the order that is cheaper where both give the same bits."""
         commute = type(self.activation) is nn.ReLU and type(self.pool) is nn.MaxPool2d
-        return (self.pool, self.activation) if commute else (self.activation, self.pool)
+        if commute and plain(self.activation, self.pool):
+            return self.pool, self.activation
+        return self.activation, self.pool
 
     def _epilogue(self) -> Epilogue | None:
         """Activation and pool in the form that a fused pass takes, or None if it cannot."""
-        if self.activation is None or _hooked(self.layer, self.activation, self.pool):
+        activation = self.activation
+        if activation is None or not plain(self.layer, activation, self.pool):
             return None
-        if type(self.activation) in (Triangle, RePU):
-            centre = isinstance(self.activation, Triangle)
-            epilogue = Epilogue(centre, float(self.activation.power))
-        elif type(self.activation) is nn.ReLU:
+        if type(activation) is nn.ReLU:
             epilogue = Epilogue(centre=False)
+        elif type(activation) in (Triangle, RePU) and isinstance(activation.power, (int, float)):
+            epilogue = Epilogue(type(activation) is Triangle, float(activation.power))
         else:
             return None
         return epilogue if self.pool is None else _with_pool(epilogue, self.pool)
@@ -116,6 +129,8 @@ class SoftHebbBlock(Block):
 def _keep_layout(x: Tensor) -> Tensor:
     """``x``, whose gradient shall come in its own memory format: what flattens it gives another,
     which pooling would convert the whole map to."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"the parts of a block must return a tensor; got {type(x).__name__}")
     if x.requires_grad and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x.register_hook(lambda grad: grad.contiguous(memory_format=torch.channels_last))
     return x
@@ -135,13 +150,15 @@ def _with_pool(epilogue: Epilogue, pool: nn.Module) -> Epilogue | None:
 
 
 def _fuses(layer: nn.Module, x: Tensor) -> bool:
-    if not isinstance(layer, SoftHebbConv2d) or isinstance(layer, SoftHebbConv1d):
+    if type(layer) is not SoftHebbConv2d:
         return False
     native = any(serves(name, layer.backend, x.device) for name in ("cpp", "triton"))
     if not native or autocasts(x.device):
         return False
-    wants_graph = x.requires_grad or (not layer.learns and layer.weight.requires_grad)
-    return not (torch.is_grad_enabled() and wants_graph)
+    if not torch.is_grad_enabled():
+        return True
+    by_gradient = () if layer.learns else (layer.weight, layer.bias)
+    return not any(t is not None and t.requires_grad for t in (x, *by_gradient))
 
 
 def _fused(layer: SoftHebbConv2d, x: Tensor, epilogue: Epilogue, known: dict[str, float]) -> Tensor:
@@ -158,11 +175,3 @@ def _fused(layer: SoftHebbConv2d, x: Tensor, epilogue: Epilogue, known: dict[str
     out = functional.softhebb_block(x, weight, epilogue, bias, update="in_place", **base, **options)
     layer.step_bias_(rates, out.delta_b)
     return out.out
-
-
-def _hooked(*modules: nn.Module | None) -> bool:
-    """Whether somebody listens to a module, and would not hear of a fused pass."""
-    return any(
-        m is not None and (m._forward_hooks or m._forward_pre_hooks or m._backward_hooks)
-        for m in modules
-    )

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from softhebb_fast import ops
 from softhebb_fast.functional.autocast import autocasts
+from softhebb_fast.nn.plain import plain
 from softhebb_fast.ops.batch_norm import batch_norm
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -30,6 +31,8 @@ def bound_after(norm: nn.Module, x: Tensor) -> float | None:
         return None
     if not norm.training and norm.running_mean is not None:
         return None
+    if not plain(norm):
+        return None
     return 1.01 * max(1.0, x.numel() / x.shape[1]) ** 0.5
 
 
@@ -41,8 +44,6 @@ def _fuses(norm: nn.Module, x: Tensor) -> bool:
         or norm.momentum is None
     ):
         return False
-    if norm._forward_hooks or norm._forward_pre_hooks:
-        return False
     if x.dim() != 4 or x.shape[1] != norm.num_features or x.numel() <= x.shape[1]:
         return False  # torch says what is wrong
     if (torch.is_grad_enabled() and x.requires_grad) or autocasts(x.device):
@@ -50,6 +51,6 @@ def _fuses(norm: nn.Module, x: Tensor) -> bool:
     if x.dtype not in DTYPES or not x.is_contiguous(memory_format=torch.channels_last):
         return False
     statistics = norm.running_mean
-    return ops.why_not("triton", x.device.type) is None and (
-        statistics is None or statistics.dtype == torch.float32
-    )
+    if statistics is not None and statistics.dtype != torch.float32:
+        return False
+    return ops.why_not("triton", x.device.type) is None and plain(norm)

@@ -17,6 +17,7 @@ from torch._prims_common import suggest_memory_format
 from softhebb_fast.backends import serves
 from softhebb_fast.models import SoftHebbNet
 from softhebb_fast.nn import Dropout
+from softhebb_fast.nn.plain import heard, plain
 from softhebb_fast.optim import halving_epochs
 from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
 from softhebb_fast.training.features import FeatureSet
@@ -38,11 +39,17 @@ def fits(net: SoftHebbNet, inputs: BatchSource, test: BatchSource, backend: str)
         return False
     if not serves("triton", backend, sources[0].device):
         return False
-    kinds = [type(module) for module in net.head]
-    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in net.head.modules())
-    if kinds != [nn.Flatten, Dropout, nn.Linear] or hooked or net.head[1].p >= 1:
+    if not is_linear_classifier(net.head):
         return False
     return net.head[-1].out_features <= MOST_CLASSES and net.head[-1].bias is not None
+
+
+def is_linear_classifier(head: nn.Sequential) -> bool:
+    """Whether a head is a linear layer of dropped-out features, and nobody hears its calls."""
+    kinds = [type(module) for module in head]
+    if kinds != [nn.Flatten, Dropout, nn.Linear] or heard(head) or not plain(*head):
+        return False
+    return head[1].p < 1
 
 
 class ClassifierStage(Stage):

@@ -15,6 +15,7 @@ from softhebb_fast.functional import competition_statistics
 from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import SoftHebbNet, evaluation_mode, features
 from softhebb_fast.nn.layer import HebbianLayer
+from softhebb_fast.nn.plain import plain
 from softhebb_fast.reference import winners
 from softhebb_fast.training.features import Samples
 
@@ -97,7 +98,7 @@ def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
 
 def _pre_activations(layer: HebbianLayer, x: Tensor) -> Tensor:
     """``layer(x)``; on a GPU by the kernels that the run uses, as cuDNN takes seconds to load."""
-    if serves("triton", layer.backend, x.device):
+    if serves("triton", layer.backend, x.device) and plain(layer):
         return layer.hebbian_update(x).u
     return layer(x)
 

@@ -15,6 +15,7 @@ from softhebb_fast.data.images import Augmentation
 from softhebb_fast.models import SoftHebbNet, features
 from softhebb_fast.nn import SoftHebbLinear
 from softhebb_fast.nn.layer import HebbianLayer
+from softhebb_fast.nn.plain import heard
 from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
 from softhebb_fast.presets import Layer
 from softhebb_fast.training.classifier import evaluate, hebbian_label_step, supervised_step
@@ -108,8 +109,10 @@ class Stage:
         """The reason why ``learn`` cannot be captured in a CUDA graph, or None."""
         if self.inputs.augment is not None:
             return "the images are augmented with random numbers of the CPU"
-        if any(map(_hooked, self.net.modules())):
+        if heard(*self.net.modules()):
             return "a module has hooks, which a replay would not call"
+        if (own := next(filter(_runs_code_of_its_own, self.net.modules()), None)) is not None:
+            return f"a replay would not call the forward of {type(own).__name__}, which is its own"
         for layer in self.net.modules():
             if not isinstance(layer, HebbianLayer) or not layer.learns:
                 continue
@@ -287,8 +290,10 @@ class SupervisedStage(Stage):
             getattr(self, name).copy_(state[name])
 
 
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+def _runs_code_of_its_own(module: nn.Module) -> bool:
+    """Whether a module's forward is neither this package's nor torch's."""
+    package = str(getattr(type(module).forward, "__module__", "")).partition(".")[0]
+    return "forward" in module.__dict__ or package not in ("softhebb_fast", "torch")
 
 
 def _schedule(layer: Layer, total_steps: float) -> Callable[[int], float]:

@@ -260,12 +260,12 @@ def test_a_weight_that_is_a_buffer_becomes_a_parameter():
     assert layer.weight.grad is not None
 
 
-def test_a_wrapper_with_the_attributes_is_replaced_as_a_whole():
+def test_a_wrapper_with_the_attributes_is_left_and_what_it_wraps_is_converted():
     wrapper = ExampleConv2d(2, 4, 3)
     wrapper.inner = nn.Conv2d(2, 4, 3)
-    model = nn.Sequential(wrapper, nn.Conv2d(4, 4, 3))
-    assert convert(model).converted == ["0", "1"]
-    assert convert(wrapper).converted == [""]
+    result = convert(nn.Sequential(wrapper, nn.Conv2d(4, 4, 3)))
+    assert result.converted == ["0.inner", "1"]
+    assert result.left == {"0": "it has more than weight and bias: inner"}
 
 
 def test_start_anew_from_a_converted_layer():

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from softhebb_fast.nn import SoftHebbLinear
+from softhebb_fast.nn import Dropout, SoftHebbLinear
 from softhebb_fast.training import classifier
 from softhebb_fast.training.features import FeatureSet
+from softhebb_fast.training.fused_classifier import is_linear_classifier
 from tests.tolerances import TOLERANCES, assert_close, literal
 
 
@@ -148,3 +149,30 @@ def test_a_step_in_bfloat16_keeps_weights_and_loss_in_float32():
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert_close(loss / 16, start.detach(), TOLERANCES["bfloat16"])
     assert F.cross_entropy(model(images), labels) < start
+
+
+class HalvingDropout(Dropout):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) / 2
+
+
+class OwnLinear(nn.Linear):
+    pass
+
+
+def test_a_head_that_does_something_of_its_own_is_not_fused():
+    def head(dropout: nn.Module | None = None, linear: type = nn.Linear) -> nn.Sequential:
+        return nn.Sequential(nn.Flatten(), dropout or Dropout(0.5), linear(4, 2))
+
+    assert is_linear_classifier(head())
+    assert not is_linear_classifier(head(HalvingDropout(0.5)))
+    assert not is_linear_classifier(head(nn.Dropout(0.5)))
+    assert not is_linear_classifier(head(Dropout(1.0)))
+    assert not is_linear_classifier(head(linear=OwnLinear))
+    for part in (0, 1, 2, slice(None)):
+        listened = head()
+        (listened if isinstance(part, slice) else listened[part]).register_forward_hook(print)
+        assert not is_linear_classifier(listened)
+    own = head()
+    own[1].forward = lambda x: x
+    assert not is_linear_classifier(own)

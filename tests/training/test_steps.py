@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from softhebb_fast.data import ImageSet, RandomCropFlip, permutation
 from softhebb_fast.models import SoftHebbNet, build
+from softhebb_fast.nn import Triangle
 from softhebb_fast.presets import Preset, get_preset
 from softhebb_fast.training import steps
 from softhebb_fast.training.capture import GraphCapture
@@ -194,6 +195,23 @@ def hooked(stage: Stage) -> None:
     stage.net.blocks[0].register_forward_hook(lambda *_: None)
 
 
+def hooked_before_backward(stage: Stage) -> None:
+    stage.net.blocks[0].pool.register_full_backward_pre_hook(lambda *_: None)
+
+
+class OwnTriangle(Triangle):
+    def forward(self, u: Tensor) -> Tensor:
+        return super().forward(u)
+
+
+def of_a_class_of_its_own(stage: Stage) -> None:
+    stage.net.blocks[1].activation = OwnTriangle()
+
+
+def by_its_own_forward(stage: Stage) -> None:
+    stage.net.blocks[1].norm.forward = lambda x: x
+
+
 def by_optimizer(stage: Stage) -> None:
     stage.net.blocks[0].layer.update = "grad"
 
@@ -214,6 +232,17 @@ def augmented(stage: Stage) -> None:
     ("preset", "change", "reason"),
     [
         (NET, hooked, "a module has hooks, which a replay would not call"),
+        (NET, hooked_before_backward, "a module has hooks, which a replay would not call"),
+        (
+            NET,
+            of_a_class_of_its_own,
+            "a replay would not call the forward of OwnTriangle, which is its own",
+        ),
+        (
+            NET,
+            by_its_own_forward,
+            "a replay would not call the forward of BatchNorm2d, which is its own",
+        ),
         (NET, by_optimizer, "a layer hands its update to an optimizer (update='grad')"),
         (NET, by_reference, "a layer learns by the backend 'reference'"),
         (NET, by_another_tie_rule, "a layer learns by the backend 'reference'"),
