@@ -9,6 +9,7 @@ from softhebb_fast import functional
 from softhebb_fast.backends import serves
 from softhebb_fast.functional import Epilogue
 from softhebb_fast.functional.autocast import autocasts
+from softhebb_fast.functional.transforms import transforming
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.normalise import bound_after, normalised
@@ -138,7 +139,9 @@ def _fuses(layer: nn.Module, x: Tensor) -> bool:
     if not isinstance(layer, SoftHebbConv2d) or isinstance(layer, SoftHebbConv1d):
         return False
     native = any(serves(name, layer.backend, x.device) for name in ("cpp", "triton"))
-    if not native or autocasts(x.device):
+    if not native or autocasts(x.device) or not layer.steps_at_once:
+        return False
+    if transforming():
         return False
     wants_graph = x.requires_grad or (not layer.learns and layer.weight.requires_grad)
     return not (torch.is_grad_enabled() and wants_graph)
@@ -149,6 +152,7 @@ def _fused(layer: SoftHebbConv2d, x: Tensor, epilogue: Epilogue, known: dict[str
     options = {**layer.options(), **known}
     if not layer.learns:
         return functional.softhebb_block(x, weight, epilogue, bias, **options).out
+    layer.check_step()
     if layer.update == "grad":
         out = functional.softhebb_block(x, weight, epilogue, bias, update="delta_w", **options)
         layer.assign(out.delta_w, out.delta_b)
