@@ -22,15 +22,18 @@ def steppable(layer: nn.Module) -> bool:
     """
     for name in ("weight", "bias"):
         value, own = getattr(layer, name), layer._parameters.get(name)
-        if value is None or (isinstance(own, nn.Parameter) and not hasattr(own, "device_mesh")):
+        if isinstance(own, nn.Parameter) and not hasattr(own, "device_mesh"):
+            continue
+        if value is None and name == "bias":
             continue
         sources = [
             p
             for key, p in layer.named_parameters()
             if key.removeprefix("parametrizations.").startswith(name)
+            and isinstance(p, nn.Parameter)
         ]
-        frozen = not value.requires_grad and (name == "bias" or sources)
-        if frozen and not any(p.requires_grad for p in sources):
+        frozen = not any(t.requires_grad for t in (value, *sources) if t is not None)
+        if frozen and (sources or name == "bias"):
             continue
         raise TypeError(
             f"{name} must be a parameter of the layer itself to learn; {_instead(layer, name)}, "
@@ -60,6 +63,8 @@ def _instead(layer: nn.Module, name: str) -> str:
             "softhebb_fast.synchronise and one process a device"
         )
     kind = "a buffer" if name in layer._buffers else "a plain tensor"
+    if getattr(layer, name) is None:
+        kind = "None"
     return f"it is {kind}. Replace it by torch.nn.Parameter(...), frozen by requires_grad=False"
 
 

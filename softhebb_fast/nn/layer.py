@@ -164,8 +164,8 @@ class HebbianLayer(nn.Module):
         """
         if not self.training:
             return False
-        weight, bias = self._parameters.get("weight"), self._parameters.get("bias")
-        if type(weight) is nn.Parameter and (type(bias) is nn.Parameter or self.bias is None):
+        weight, bias = self._parameters.get("weight"), self._parameters.get("bias", self)
+        if type(weight) is nn.Parameter and type(bias) in (nn.Parameter, type(None)):
             return weight.requires_grad
         return guards.steppable(self)
 
