@@ -16,6 +16,15 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 LAYERS: WeakSet[nn.Module] = WeakSet()
 SCALED_STEPS = {GradScaler.step.__code__, GradScaler._maybe_opt_step.__code__}
+LOST = (
+    "updates of a Hebbian layer were cleared before an optimizer used them: the forward assigns "
+    "weight.grad, so call zero_grad() before the forward and step() after it"
+)
+REPLACES = (
+    "the update of a Hebbian layer replaces a gradient in weight.grad that no optimizer has used: "
+    "of another layer that shares the weight, or of a backward pass. Step or call zero_grad() "
+    "before the forward"
+)
 
 
 class Handed(NamedTuple):
@@ -29,10 +38,10 @@ class Handed(NamedTuple):
 
     @classmethod
     def of(cls, weight: Tensor, before: Tensor | None = None) -> Handed | None:
-        """None for a weight made in inference mode, which has no version."""
-        if weight.is_inference():
-            return None
+        """None if a hook took the gradient, or for a weight of inference mode: no version."""
         gradient = weight.grad
+        if gradient is None or weight.is_inference():
+            return None
         return cls(id(weight), weight._version, id(gradient), gradient._version, before)
 
 
@@ -50,46 +59,41 @@ def assign(parameter: nn.Parameter, gradient: Tensor) -> None:
 
 
 def notice(layer: nn.Module) -> Tensor | None:
-    """Warn if the last update of the layer is lost, or if this one replaces another's.
+    """Warn if the last update of the layer is lost, or if the next replaces another gradient.
 
-    An update that was cleared although the weight has not moved seems lost, but an optimizer may
-    have moved it by ``weight.data``, which no version tells of. So the next time the weight is
-    compared with a copy, which is returned for that.
+    An update that was cleared while the weight stayed seems lost. But versions do not tell of what
+    an optimizer does to ``weight.data``, and of steps along a zero gradient they tell. So the
+    weight is compared with the copy that this returns, one forward later and once.
     """
     if not layer.notices:
         return None
     weight, gradient, last = layer.weight, layer.weight.grad, layer.handed
-    known = last is not None and last.weight == id(weight)
-    if known and last.weight_version != weight._version:
+    if weight.is_meta:
         return None
-    if gradient is not None and not (known and id(gradient) == last.gradient):
-        if gradient.any():
+    if last is not None and last.weight != id(weight):
+        last = None
+    unmoved = last is not None and last.weight_version == weight._version
+    if gradient is None:
+        cleared = unmoved
+    elif last is None or id(gradient) != last.gradient:
+        if last is None or unmoved:
             layer.notices = False
-            warnings.warn(
-                "the update of a Hebbian layer replaces a gradient in weight.grad that no "
-                "optimizer has used, of another layer that shares the weight or of a backward "
-                "pass. Step or call zero_grad() before the forward",
-                stacklevel=2,
-            )
+            if gradient.any():
+                warnings.warn(REPLACES, stacklevel=2)
         return None
-    if not known or not _cleared(gradient, last):
+    elif gradient._version == last.gradient_version:
+        return None
+    else:
+        cleared = not gradient.any()
+        layer.notices = cleared
+    if not cleared:
         return None
     if last.before is None:
         return weight.detach().clone()
     layer.notices = False
     if torch.equal(last.before, weight):
-        warnings.warn(
-            "updates of a Hebbian layer were cleared before an optimizer used them: the forward "
-            "assigns weight.grad, so call zero_grad() before the forward and step() after it",
-            stacklevel=2,
-        )
+        warnings.warn(LOST, stacklevel=2)
     return None
-
-
-def _cleared(gradient: Tensor | None, last: Handed) -> bool:
-    if gradient is None:
-        return True
-    return gradient._version != last.gradient_version and not gradient.any()
 
 
 def watch(layer: nn.Module) -> None:
