@@ -53,11 +53,15 @@ class ByData(torch.optim.Optimizer):
 def test_updates_that_zero_grad_clears_are_noticed(kind, set_to_none):
     layer = make(kind)
     optimizer, start = sgd(layer), layer.weight.detach().clone()
-    with pytest.warns(UserWarning, match=LOST) as caught:
+
+    def train() -> None:
         for step in range(5):
             layer(batch(kind, step))
             optimizer.zero_grad(set_to_none=set_to_none)
             optimizer.step()
+
+    with pytest.warns(UserWarning, match=LOST) as caught:
+        train()
     assert len(caught) == 1
     assert not moved(layer, start)
 
@@ -139,12 +143,16 @@ def test_layers_that_share_a_weight_are_noticed(kind):
     first, second = make(kind), make(kind, seed=1)
     second.weight = first.weight
     optimizer = sgd(first)
-    with pytest.warns(UserWarning, match=REPLACES) as caught:
+
+    def train() -> None:
         for step in range(4):
             optimizer.zero_grad()
             first(batch(kind, step))
             second(batch(kind, step))
             optimizer.step()
+
+    with pytest.warns(UserWarning, match=REPLACES) as caught:
+        train()
     assert len(caught) == 1
 
 
