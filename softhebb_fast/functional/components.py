@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from softhebb_fast import reference
-from softhebb_fast.checks import check_pre_activations, check_step, check_update
+from softhebb_fast.checks import (
+    check_pre_activations,
+    check_step,
+    check_update,
+    check_writable,
+)
 from softhebb_fast.functional.autocast import autocast_disabled
 from softhebb_fast.functional.rounding import add_
 from softhebb_fast.kinds import ROUNDINGS
@@ -97,6 +102,7 @@ def hebbian_step_(
     spacing of 16-bit numbers are then not lost. float32 and float64 are not affected.
     """
     check_step(weight, delta_w, lebesgue_p)
+    check_writable(weight)
     check_among("rounding", rounding, ROUNDINGS)
     if rounding == "nearest":
         return reference.hebbian_step_(weight, delta_w, lr, lr_power, lebesgue_p)

@@ -16,6 +16,7 @@ from softhebb_fast.checks import (
     check_conv2d,
     check_epilogue,
     check_linear,
+    check_writable,
     conv2d_size,
 )
 from softhebb_fast.functional.autocast import autocast_disabled
@@ -131,6 +132,7 @@ def softhebb_conv2d_step_(
     follows it. The bias is left alone. Options and errors as in ``softhebb_conv2d``.
     """
     options = _checked_conv2d(x, weight, bias, *conv2d_options(**options))
+    check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
         module, rate = _module(backend, x, options[1]), Rate.of(lr, lr_power, x.device)
         return Step(*module.conv2d_step_(x, weight, bias, rate, *options))
@@ -206,6 +208,7 @@ def softhebb_linear_step_(
 ) -> Step:
     """``softhebb_linear`` and ``hebbian_step_`` in one, as ``softhebb_conv2d_step_``."""
     competition = _checked_linear(x, weight, bias, Competition(**options))
+    check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
         module, rate = _module(backend, x, competition), Rate.of(lr, lr_power, x.device)
         u, delta_b = module.linear_step_(_rows(x), weight, bias, rate, competition)
@@ -245,6 +248,8 @@ def softhebb_block(
         raise ValueError(f"update must be None, 'delta_w' or 'in_place'; got {update!r}")
     if update == "in_place" and lr is None:
         raise ValueError("lr must be given for update='in_place'; got None")
+    if update == "in_place":
+        check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
         module = _module(backend, x, options[1])
         if update is None:
