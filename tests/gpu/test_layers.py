@@ -28,7 +28,7 @@ def batch(seed: int = 0) -> torch.Tensor:
 def test_a_scaler_under_autocast_does_not_step_updates():
     hebbian, head = layer(), nn.Linear(32, 4, device=DEVICE)
     optimizer = torch.optim.SGD([*hebbian.parameters(), *head.parameters()], lr=0.1)
-    scaler = GradScaler(DEVICE.type)
+    scaler = GradScaler(DEVICE.type, init_scale=16.0)
     with torch.autocast(DEVICE.type, dtype=torch.float16):
         loss = head(hebbian(batch()).mean(dim=(2, 3))).square().mean()
     scaler.scale(loss).backward()
