@@ -9,6 +9,7 @@ from softhebb_fast.nn import (
     SoftHebbLinear,
     Triangle,
     convert,
+    synchronise,
 )
 
 __version__ = "0.1.0"
@@ -25,4 +26,5 @@ __all__ = [
     "init",
     "optim",
     "precision",
+    "synchronise",
 ]

@@ -117,6 +117,16 @@ def check_step(weight: Tensor, delta_w: Tensor | None, lebesgue_p: float) -> Non
     check_lebesgue_p(lebesgue_p)
 
 
+def check_writable(weight: Tensor) -> None:
+    """A weight that a step in place may write: every number has a place of its own."""
+    shared = (step == 0 and n > 1 for step, n in zip(weight.stride(), weight.shape, strict=True))
+    if not weight.is_contiguous() and any(shared):
+        raise ValueError(
+            "weight must not be expanded to be stepped in place; got strides "
+            f"{weight.stride()} for {tuple(weight.shape)}. Use weight.clone()"
+        )
+
+
 def check_are_tensors(**tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         if tensor is not None and not isinstance(tensor, Tensor):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 PADDING_MODES = ("reflect", "zeros", "replicate", "circular")
 TIE_RULES = ("first", "spread")
 POOLS = ("max", "avg")
+ROUNDINGS = ("nearest", "stochastic")
 
 
 class Kind(NamedTuple):

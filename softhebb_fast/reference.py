@@ -14,6 +14,7 @@ are computed in float32. The arguments are taken as valid: ``softhebb_fast.funct
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 from softhebb_fast.options import CONVOLUTION, Competition, Convolution, Epilogue, Rate
 
 EPSILON = 1e-30
+Total = Callable[[Tensor], Tensor]
 
 
 class SoftHebbOutput(NamedTuple):
@@ -47,8 +49,12 @@ def conv2d(
     bias: Tensor | None,
     convolution: Convolution,
     competition: Competition,
+    total: Total | None = None,
 ) -> SoftHebbOutput:
-    """Convolution, competition and update of one batch ``x [B, C, H, W]``."""
+    """Convolution, competition and update of one batch ``x [B, C, H, W]``.
+
+    ``total`` adds up what the parts of a larger batch ask for, of which x is one.
+    """
     x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
     x_c = pad(x_c, convolution.padding, convolution.padding_mode)
     wt = lebesgue_weight(w_c, competition.lebesgue_p)
@@ -58,21 +64,25 @@ def conv2d(
         u = F.relu(u - u.mean(dim=1, keepdim=True))
     with torch.no_grad():
         y = soft_wta(u, competition, groups=groups)
-        d = hebbian_update(x_c, y, u, w_c, convolution)
-        b = None if b_c is None else bias_update(y, b_c, competition)
+        d = hebbian_update(x_c, y, u, w_c, convolution, total)
+        b = None if b_c is None else bias_update(y, b_c, competition, total)
     return _as_output(x, weight, bias, u, d, b)
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, competition: Competition
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    competition: Competition,
+    total: Total | None = None,
 ) -> SoftHebbOutput:
-    """Matrix product, competition and update of one batch ``x [B, N]``."""
+    """Matrix product, competition and update of one batch ``x [B, N]``, as ``conv2d``."""
     x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
     u = F.linear(x_c, lebesgue_weight(w_c, competition.lebesgue_p), b_c)
     with torch.no_grad():
         y = soft_wta(u, competition, overwrite=True)
-        d = hebbian_update(x_c, y, u, w_c)
-        b = None if b_c is None else bias_update(y, b_c, competition)
+        d = hebbian_update(x_c, y, u, w_c, total=total)
+        b = None if b_c is None else bias_update(y, b_c, competition, total)
     return _as_output(x, weight, bias, u, d, b)
 
 
@@ -208,7 +218,12 @@ def position_hashes(u: Tensor) -> Tensor:
 
 
 def hebbian_update(
-    x: Tensor, y: Tensor, u: Tensor, weight: Tensor, convolution: Convolution = CONVOLUTION
+    x: Tensor,
+    y: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    convolution: Convolution = CONVOLUTION,
+    total: Total | None = None,
 ) -> Tensor:
     """The normalised ascent direction, of the shape of ``weight``.
 
@@ -223,12 +238,15 @@ def hebbian_update(
         yx = y.t() @ x
         yu = (y * u).sum(dim=0).view(-1, 1)
     d = yx - yu * weight
+    d = d if total is None else total(d)
     largest = d.reshape(groups, -1).abs().amax(dim=1)
     per_neuron = largest.repeat_interleave(weight.shape[0] // groups)
     return d / (per_neuron.view(-1, *[1] * (weight.dim() - 1)) + EPSILON)
 
 
-def bias_update(y: Tensor, bias: Tensor, competition: Competition) -> Tensor | None:
+def bias_update(
+    y: Tensor, bias: Tensor, competition: Competition, total: Total | None = None
+) -> Tensor | None:
     """``(sum_p y - e^(t b) n) / e^(t b)`` over n positions, divided by its largest magnitude.
 
     Hard competitions have no rule for the bias: None.
@@ -238,6 +256,7 @@ def bias_update(y: Tensor, bias: Tensor, competition: Competition) -> Tensor | N
     positions = y.numel() // y.shape[1]
     prior = torch.exp(competition.t_invert * bias)
     d = (y.transpose(0, 1).flatten(1).sum(dim=1) - prior * positions) / prior
+    d = d if total is None else total(d)
     return d / (d.abs().max() + EPSILON)
 
 

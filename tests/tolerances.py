@@ -36,6 +36,8 @@ TOLERANCES = {
     "batch_norm": 3e-5,
     # five standard deviations of the mean of 131,072 coins of 0.7
     "share_of_a_mask": 7e-3,
+    # four standard deviations of the mean of four sums of roundings up and down
+    "share_of_a_movement": 0.25,
     # six standard deviations of the correlation of 2,048 coins with others
     "correlation_of_masks": 0.14,
     # two float32 pre-activations nearer than this may rank either way

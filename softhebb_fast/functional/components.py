@@ -8,9 +8,16 @@ import torch
 from torch import Tensor
 
 from softhebb_fast import reference
-from softhebb_fast.checks import check_pre_activations, check_step, check_update
+from softhebb_fast.checks import (
+    check_pre_activations,
+    check_step,
+    check_update,
+    check_writable,
+)
 from softhebb_fast.functional.autocast import autocast_disabled
-from softhebb_fast.options import COMPETITION, CONVOLUTION, Competition, Convolution
+from softhebb_fast.functional.rounding import add_
+from softhebb_fast.kinds import ROUNDINGS
+from softhebb_fast.options import COMPETITION, CONVOLUTION, Competition, Convolution, check_among
 
 
 def soft_wta(
@@ -85,10 +92,23 @@ def hebbian_step_(
     lr: float,
     lr_power: float = 0.5,
     lebesgue_p: float = COMPETITION.lebesgue_p,
+    *,
+    rounding: str = "nearest",
 ) -> Tensor:
-    """``W += norm_dependent_rate(W) * delta_w`` in place; returns ``weight``. delta_w as weight."""
+    """``W += norm_dependent_rate(W) * delta_w`` in place; returns ``weight``. delta_w as weight.
+
+    ``rounding="stochastic"`` rounds sums in float16 or bfloat16 up or down with probabilities that
+    keep their mean, by torch's global generator of the weight's device. Steps far below the
+    spacing of 16-bit numbers are then not lost. float32 and float64 are not affected.
+    """
     check_step(weight, delta_w, lebesgue_p)
-    return reference.hebbian_step_(weight, delta_w, lr, lr_power, lebesgue_p)
+    check_writable(weight)
+    check_among("rounding", rounding, ROUNDINGS)
+    if rounding == "nearest":
+        return reference.hebbian_step_(weight, delta_w, lr, lr_power, lebesgue_p)
+    with torch.no_grad():
+        rate = reference.norm_dependent_rate(weight, lr, lr_power, lebesgue_p)
+        return add_(weight, rate.view(-1, *[1] * (weight.dim() - 1)) * delta_w, rounding)
 
 
 class CompetitionStatistics(NamedTuple):

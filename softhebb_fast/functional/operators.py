@@ -6,17 +6,22 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from softhebb_fast import reference
 from softhebb_fast.backends import resolve
 from softhebb_fast.checks import (
     check_are_tensors,
     check_conv2d,
     check_epilogue,
     check_linear,
+    check_writable,
     conv2d_size,
 )
 from softhebb_fast.functional.autocast import autocast_disabled
+from softhebb_fast.functional.distributed import over
+from softhebb_fast.functional.transforms import transforming
 from softhebb_fast.options import (
     COMPETITION,
     CONVOLUTION,
@@ -26,7 +31,7 @@ from softhebb_fast.options import (
     Rate,
     conv2d_options,
 )
-from softhebb_fast.reference import SoftHebbOutput
+from softhebb_fast.reference import SoftHebbOutput, Total
 
 
 class Step(NamedTuple):
@@ -63,6 +68,7 @@ def softhebb_conv2d(
     lebesgue_p: float = COMPETITION.lebesgue_p,
     tie_rule: str = COMPETITION.tie_rule,
     backend: str = "auto",
+    process_group: dist.ProcessGroup | None = None,
 ) -> SoftHebbOutput:
     """Convolve ``x`` and compute the SoftHebb update of ``weight``, which stays as it is.
 
@@ -88,6 +94,9 @@ def softhebb_conv2d(
             or ``"spread"``, another one at another position (by a hash of its index in the batch;
             see ``reference.winners``), so that identical filters share their wins.
         backend: ``"auto"``, ``"reference"``, ``"cpp"`` or ``"triton"``.
+        process_group: of ``torch.distributed``. x is then this process's part of a batch, and
+            delta_w and delta_b are those of the whole. D is added up over the processes before it
+            is divided by its maximum, by the reference. All processes must call.
 
     Raises:
         ValueError: a shape, size or option that does not fit.
@@ -102,7 +111,8 @@ def softhebb_conv2d(
     competition = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     options = _checked_conv2d(x, weight, bias, convolution, competition)
     with autocast_disabled(x.device):
-        return _module(backend, x, competition).conv2d(x, weight, bias, *options)
+        module, total = _summing(backend, x, competition, process_group)
+        return module.conv2d(x, weight, bias, *options, **total)
 
 
 def softhebb_conv2d_step_(
@@ -122,6 +132,7 @@ def softhebb_conv2d_step_(
     follows it. The bias is left alone. Options and errors as in ``softhebb_conv2d``.
     """
     options = _checked_conv2d(x, weight, bias, *conv2d_options(**options))
+    check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
         module, rate = _module(backend, x, options[1]), Rate.of(lr, lr_power, x.device)
         return Step(*module.conv2d_step_(x, weight, bias, rate, *options))
@@ -169,6 +180,7 @@ def softhebb_linear(
     lebesgue_p: float = COMPETITION.lebesgue_p,
     tie_rule: str = COMPETITION.tie_rule,
     backend: str = "auto",
+    process_group: dist.ProcessGroup | None = None,
 ) -> SoftHebbOutput:
     """Multiply ``x`` by ``weight`` and compute the SoftHebb update of ``weight``.
 
@@ -179,7 +191,8 @@ def softhebb_linear(
     given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     competition = _checked_linear(x, weight, bias, given)
     with autocast_disabled(x.device):
-        out = _module(backend, x, competition).linear(_rows(x), weight, bias, competition)
+        module, total = _summing(backend, x, competition, process_group)
+        out = module.linear(_rows(x), weight, bias, competition, **total)
     return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]))
 
 
@@ -195,6 +208,7 @@ def softhebb_linear_step_(
 ) -> Step:
     """``softhebb_linear`` and ``hebbian_step_`` in one, as ``softhebb_conv2d_step_``."""
     competition = _checked_linear(x, weight, bias, Competition(**options))
+    check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
         module, rate = _module(backend, x, competition), Rate.of(lr, lr_power, x.device)
         u, delta_b = module.linear_step_(_rows(x), weight, bias, rate, competition)
@@ -234,6 +248,8 @@ def softhebb_block(
         raise ValueError(f"update must be None, 'delta_w' or 'in_place'; got {update!r}")
     if update == "in_place" and lr is None:
         raise ValueError("lr must be given for update='in_place'; got None")
+    if update == "in_place":
+        check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
         module = _module(backend, x, options[1])
         if update is None:
@@ -265,7 +281,24 @@ def _checked_linear(
 
 
 def _module(backend: str, x: Tensor, competition: Competition) -> ModuleType:
+    if not torch.compiler.is_compiling() and transforming():
+        return _by_reference(backend, "kernels cannot follow torch.func or forward-mode gradients")
     return resolve(backend, x.device, x.dtype, competition.tie_rule)
+
+
+def _summing(
+    backend: str, x: Tensor, competition: Competition, group: dist.ProcessGroup | None
+) -> tuple[ModuleType, dict[str, Total]]:
+    """A backend, and how it adds up over the processes of a group."""
+    if group is None:
+        return _module(backend, x, competition), {}
+    return _by_reference(backend, "kernels cannot add up over processes"), {"total": over(group)}
+
+
+def _by_reference(backend: str, why: str) -> ModuleType:
+    if backend in ("auto", "reference"):
+        return reference
+    raise RuntimeError(f"backend={backend!r}: {why}. Use backend='auto' or 'reference'.")
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -236,7 +236,7 @@ def _fill(
     weight: Tensor, bias: Tensor | None, init: Init, generator: torch.Generator | None
 ) -> str:
     if callable(init):
-        init(weight)
+        initialise(weight, bias, init)
         return getattr(init, "__name__", "a callable")
     options = dict(init) if isinstance(init, Mapping) else {"name": init}
     what = options["name"]

@@ -57,7 +57,8 @@ def initialise(
     """Fill `weight` (and `bias` [K], where random biases are asked for) as `init` says.
 
     `init` is a name of `INITS` (in any case), a dict such as {"name": "zerO", "scale": "fork"}
-    with further arguments of that function, or a callable that fills the weight it is given.
+    with further arguments of that function, or a callable that fills the weight it is given or
+    returns one of its shape and dtype.
     Any dict may also hold "noise", the scale of `noise_`, and "random_bias", the deviation of
     normal biases (as "random_bias" draws them, but on top of the weights).
 
@@ -66,12 +67,11 @@ def initialise(
     radius, as in Le, Xu, Zhuang.
 
     Raises TypeError or ValueError for an init that is none of these, an unknown name or argument,
-    and whatever the chosen function raises.
+    a callable that leaves numbers that are not finite, and whatever the chosen function raises.
     """
     function, options = resolve(init)
     if function not in INITS.values():
-        with torch.no_grad():
-            function(weight)
+        _call(function, weight)
         return
     breakers = {key: options.pop(key) for key in BREAKERS if key in options}
     layer = {"bias": bias, "radius": radius, "lebesgue_p": lebesgue_p, "generator": generator}
@@ -83,6 +83,34 @@ def initialise(
         noise_(weight, breakers["noise"], generator)
     if "random_bias" in breakers:
         draw_bias_(weight, bias, scale=breakers["random_bias"], generator=generator)
+
+
+@torch.no_grad()
+def _call(function: Callable[[Tensor], Any], weight: Tensor) -> None:
+    """Let a user's function fill `weight`, or copy what it returns."""
+    given = function(weight)
+    if given is not None and given is not weight:
+        if not isinstance(given, Tensor):
+            raise TypeError(
+                "init must fill the weight that it is given and return None, or return a tensor; "
+                f"it returned {type(given).__name__}"
+            )
+        if given.shape != weight.shape:
+            raise ValueError(
+                f"init must return a tensor of shape {tuple(weight.shape)}; got "
+                f"{tuple(given.shape)}"
+            )
+        if given.dtype != weight.dtype:
+            raise TypeError(
+                f"init must return a tensor of {weight.dtype}, the weight's dtype; got "
+                f"{given.dtype}. Convert it with .to(weight.dtype)"
+            )
+        weight.copy_(given)
+    if not weight.is_meta and not weight.isfinite().all():
+        raise ValueError(
+            "init left numbers that are not finite: a callable must fill the whole weight that it "
+            f"is given, {tuple(weight.shape)}, or return such a tensor"
+        )
 
 
 def needs_bias(init: Init | None) -> bool:

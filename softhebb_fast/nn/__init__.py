@@ -8,6 +8,7 @@ from softhebb_fast.nn.activations import RePU, Softmax, Triangle
 from softhebb_fast.nn.blocks import Block, SoftHebbBlock
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.convert import Conversion, convert
+from softhebb_fast.nn.distributed import synchronise
 from softhebb_fast.nn.dropout import Dropout
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
@@ -25,4 +26,5 @@ __all__ = [
     "Softmax",
     "Triangle",
     "convert",
+    "synchronise",
 ]

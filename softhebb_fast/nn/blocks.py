@@ -9,6 +9,7 @@ from softhebb_fast import functional
 from softhebb_fast.backends import serves
 from softhebb_fast.functional import Epilogue
 from softhebb_fast.functional.autocast import autocasts
+from softhebb_fast.functional.transforms import transforming
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv2d
 from softhebb_fast.nn.normalise import bound_after, normalised
@@ -153,7 +154,9 @@ def _fuses(layer: nn.Module, x: Tensor) -> bool:
     if type(layer) is not SoftHebbConv2d:
         return False
     native = any(serves(name, layer.backend, x.device) for name in ("cpp", "triton"))
-    if not native or autocasts(x.device):
+    if not native or autocasts(x.device) or not layer.steps_at_once:
+        return False
+    if transforming():
         return False
     if not torch.is_grad_enabled():
         return True
@@ -166,6 +169,7 @@ def _fused(layer: SoftHebbConv2d, x: Tensor, epilogue: Epilogue, known: dict[str
     options = {**layer.options(), **known}
     if not layer.learns:
         return functional.softhebb_block(x, weight, epilogue, bias, **options).out
+    layer.check_step()
     if layer.update == "grad":
         out = functional.softhebb_block(x, weight, epilogue, bias, update="delta_w", **options)
         layer.assign(out.delta_w, out.delta_b)

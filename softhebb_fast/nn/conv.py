@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,12 +30,15 @@ class SoftHebbConv2d(HebbianLayer):
         kernel_size: R and S, an int or a pair; so are ``stride``, ``padding`` and ``dilation``.
         bias: add a prior to u that soft competitions learn by a rule of their own.
         init: how weights start: a name, a dict ``{"name": ..., ...}`` or a callable that fills the
-            weight; see ``softhebb_fast.init``.
+            weight or returns it; see ``softhebb_fast.init``.
         radius: mean norm of a filter at the start, for the initialisations that take one.
         lr, lr_power: base rate and exponent of ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` for
             ``update="in_place"``; exponent 0 gives the plain rate ``lr``.
         update: ``"grad"`` assigns the normalised ascent direction to ``weight.grad`` for an
-            optimizer with ``maximize=True`` (or a negative rate); ``"in_place"`` steps by itself.
+            optimizer with ``maximize=True`` (or a negative rate), in place of what is there;
+            ``"in_place"`` steps by itself.
+        rounding: ``"nearest"`` or ``"stochastic"``, of float16 and bfloat16 weights stepped in
+            place. To the nearest, steps below half the spacing of such numbers are lost.
         generator: for random initialisation.
 
     Raises ValueError and TypeError for arguments and inputs that do not fit, naming them.
@@ -64,6 +68,7 @@ class SoftHebbConv2d(HebbianLayer):
         lr: float | None = None,
         lr_power: float = 0.5,
         update: str = "grad",
+        rounding: str = "nearest",
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -92,6 +97,7 @@ class SoftHebbConv2d(HebbianLayer):
             lr=lr,
             lr_power=lr_power,
             update=update,
+            rounding=rounding,
             backend=backend,
             generator=generator,
             device=device,
@@ -109,8 +115,10 @@ class SoftHebbConv2d(HebbianLayer):
     def options(self) -> dict[str, Any]:
         return {**self.convolution._asdict(), **super().options()}
 
-    def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
-        return functional.softhebb_conv2d(x, weight, bias, **self.options())
+    def _hebbian(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, **summed: dist.ProcessGroup
+    ) -> SoftHebbOutput:
+        return functional.softhebb_conv2d(x, weight, bias, **self.options(), **summed)
 
     def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any) -> Step:
         options = {**self.options(), **known, "lr": self.lr, "lr_power": self.lr_power}

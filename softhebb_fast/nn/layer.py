@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from softhebb_fast import functional
 from softhebb_fast.backends import BACKENDS
 from softhebb_fast.functional import SoftHebbOutput, Step
 from softhebb_fast.functional.autocast import autocasts
+from softhebb_fast.functional.distributed import Processes
+from softhebb_fast.functional.rounding import add_
+from softhebb_fast.functional.transforms import recomputing
 from softhebb_fast.init import Init, initialise
-from softhebb_fast.options import COMPETITION, Competition
+from softhebb_fast.kinds import ROUNDINGS
+from softhebb_fast.nn import guards, handing
+from softhebb_fast.options import COMPETITION, Competition, check_among
 from softhebb_fast.reference import accumulated
 
 UPDATES = ("grad", "in_place")
@@ -23,6 +29,11 @@ class HebbianLayer(nn.Module):
 
     r1_tolerance: float
     bias_rate: float
+    rounding = "nearest"
+    processes: Processes | None = None
+    handed: handing.Handed | None = None
+    notices = True
+    _met: int | None = None
 
     def __init__(
         self,
@@ -36,6 +47,7 @@ class HebbianLayer(nn.Module):
         lr: float | None,
         lr_power: float,
         update: str,
+        rounding: str,
         backend: str,
         generator: torch.Generator | None,
         device: torch.device | str | None,
@@ -49,12 +61,14 @@ class HebbianLayer(nn.Module):
             raise ValueError("lr must be given for update='in_place'; got None")
         if lr is not None and not lr >= 0:
             raise ValueError(f"lr must not be negative, the layer ascends by itself; got {lr!r}")
+        check_among("rounding", rounding, ROUNDINGS)
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
         for name, value in competition._asdict().items():
             setattr(self, name, value)
         self.init, self.radius = init, radius
         self.lr, self.lr_power, self.update, self.backend = lr, lr_power, update, backend
+        self.rounding = rounding
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         if bias:
             self.bias = nn.Parameter(torch.empty(shape[0], device=device, dtype=dtype))
@@ -64,7 +78,21 @@ class HebbianLayer(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew; a bias starts at ``log(1 / K) / t``, a uniform prior."""
+        """Draw the weights anew; a bias starts at ``log(1 / K) / t``, a uniform prior.
+
+        A callable ``init`` is given a weight of NaN. An error leaves the layer as it was.
+        """
+        before = [(p, p.clone()) for p in (self.weight, self.bias) if p is not None]
+        try:
+            self._draw(generator)
+        except Exception:
+            for parameter, value in before:
+                parameter.copy_(value)
+            raise
+
+    def _draw(self, generator: torch.Generator | None) -> None:
+        if callable(self.init):
+            self.weight.fill_(float("nan"))
         if self.bias is not None:
             self.bias.fill_(-torch.tensor(float(self.weight.shape[0])).log() / self.t_invert)
         initialise(
@@ -83,31 +111,35 @@ class HebbianLayer(nn.Module):
         this batch is assigned to ``weight.grad`` (an ascent direction; ``update="grad"``) or
         applied to the weights (``update="in_place"``). u is then differentiable in x only, and
         autocast does not lower the precision; in evaluation mode both are as in a plain layer.
+
+        Raises TypeError or RuntimeError where the update would be lost, saying what to do.
         """
         if autocasts(x.device):
             x = x.to(self.weight.dtype)
         if not self.learns:
             return self._product(x, self.weight, self.bias)
-        weight, bias = self.detached()
-        if self.update == "grad":
-            out = self._hebbian(x, weight, bias)
-            self.assign(out.delta_w, out.delta_b)
-            return out.u
-        if torch.is_grad_enabled() and x.requires_grad:
-            rates = None if self.bias is None else self.learning_rates()
-            out = self._hebbian(x, weight.clone(), bias)
-            functional.hebbian_step_(weight, out.delta_w, self.lr, self.lr_power, self.lebesgue_p)
-            self.step_bias_(rates, out.delta_b)
-            return out.u
-        return self.step_(x)
+        if self.update == "in_place":
+            return self.step_(x)
+        self.check_step()
+        out = self._hebbian(x, *self.detached(), **self._summed())
+        self.assign(out.delta_w, out.delta_b)
+        return out.u
 
     def step_(self, x: Tensor, **known: Any) -> Tensor:
-        """Step the weights in place on ``x``, outside any graph; u as it was before.
+        """Step the weights in place on ``x``; u as it was before.
 
         ``known`` are options of the layer's function beside its own, such as ``x_bound``.
         """
-        rates = None if self.bias is None else self.learning_rates()
-        out = self._hebbian_step_(x, *self.detached(), **known)
+        self.check_step()
+        weight, bias = self.detached()
+        rates = None if bias is None else self.learning_rates()
+        graph = torch.is_grad_enabled() and x.requires_grad
+        if graph or not self.steps_at_once:
+            out = self._hebbian(x, weight.clone() if graph else weight, bias, **self._summed())
+            options = self.lr, self.lr_power, self.lebesgue_p
+            functional.hebbian_step_(weight, out.delta_w, *options, rounding=self.rounding)
+        else:
+            out = self._hebbian_step_(x, weight, bias, **known)
         self.step_bias_(rates, out.delta_b)
         return out.u
 
@@ -126,24 +158,58 @@ class HebbianLayer(nn.Module):
 
     @property
     def learns(self) -> bool:
-        """Whether a forward learns: in training mode, unless the weight is frozen."""
-        return self.training and self.weight.requires_grad
+        """Whether a forward learns: in training mode, unless the weight is frozen.
+
+        Raises TypeError where it would and ``weight`` or ``bias`` is no parameter of the layer.
+        """
+        if not self.training:
+            return False
+        weight, bias = self._parameters.get("weight"), self._parameters.get("bias", self)
+        if type(weight) is nn.Parameter and type(bias) in (nn.Parameter, type(None)):
+            return weight.requires_grad
+        return guards.steppable(self)
+
+    @property
+    def steps_at_once(self) -> bool:
+        """Whether a step in place may be one call of a kernel."""
+        return self.rounding == "nearest" and not self.processes
+
+    def check_step(self) -> None:
+        """Raise RuntimeError where a step would be lost, made twice, or made by one of many."""
+        if not torch.compiler.is_compiling():
+            guards.check_call(self)
+            if self._met != id(self.weight):
+                guards.meet(self)
+                self._met = id(self.weight)
 
     def detached(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias, outside any graph."""
         return self.weight.detach(), None if self.bias is None else self.bias.detach()
 
     def assign(self, delta_w: Tensor, delta_b: Tensor | None) -> None:
-        """Hand an update to an optimizer, as the gradients of weight and bias."""
-        self.weight.grad = _ordinary(delta_w)
+        """Hand an update to an optimizer, as the gradients of weight and bias.
+
+        It replaces what is there. A forward that is repeated in a backward pass hands nothing.
+        """
+        if not torch.compiler.is_compiling():
+            if recomputing():
+                return
+            before = handing.notice(self)
+        handing.assign(self.weight, _ordinary(delta_w))
         if delta_b is not None and self.bias.requires_grad:
-            self.bias.grad = _ordinary(self.bias_rate / self.t_invert * delta_b)
+            handing.assign(self.bias, _ordinary(self.bias_rate / self.t_invert * delta_b))
+        if not torch.compiler.is_compiling():
+            self.handed = handing.Handed.of(self.weight, before)
 
     @torch.no_grad()
     def step_bias_(self, rates: Tensor | None, delta_b: Tensor | None) -> None:
         """Step the bias in place by the neurons' ``rates``, if it learns."""
         if delta_b is not None and self.bias.requires_grad:
-            self.bias += rates * (self.bias_rate / self.t_invert) * delta_b
+            add_(self.bias, rates * (self.bias_rate / self.t_invert) * delta_b, self.rounding)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and files take on: not what was noticed of this weight."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("handed", "_met")}
 
     def norms(self) -> Tensor:
         """The Lebesgue norm of every filter, ``[K]``: float64 for float64 weights, else float32."""
@@ -169,7 +235,12 @@ class HebbianLayer(nn.Module):
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         raise NotImplementedError
 
-    def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
+    def _summed(self) -> dict[str, dist.ProcessGroup]:
+        return {"process_group": self.processes.group} if self.processes else {}
+
+    def _hebbian(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, **summed: dist.ProcessGroup
+    ) -> SoftHebbOutput:
         raise NotImplementedError
 
     def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any) -> Step:
@@ -187,6 +258,8 @@ class HebbianLayer(nn.Module):
         parts.append(f"update={self.update!r}")
         if self.lr is not None:
             parts.append(f"lr={self.lr}, lr_power={self.lr_power}")
+        if self.rounding != "nearest":
+            parts.append(f"rounding={self.rounding!r}")
         if self.backend != "auto":
             parts.append(f"backend={self.backend!r}")
         return ", ".join(parts)

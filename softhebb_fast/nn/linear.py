@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,6 +43,7 @@ class SoftHebbLinear(HebbianLayer):
         lr: float | None = None,
         lr_power: float = 0.5,
         update: str = "grad",
+        rounding: str = "nearest",
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -62,6 +64,7 @@ class SoftHebbLinear(HebbianLayer):
             lr=lr,
             lr_power=lr_power,
             update=update,
+            rounding=rounding,
             backend=backend,
             generator=generator,
             device=device,
@@ -69,8 +72,10 @@ class SoftHebbLinear(HebbianLayer):
         )
         self.in_features, self.out_features = in_features, out_features
 
-    def _hebbian(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> SoftHebbOutput:
-        return functional.softhebb_linear(x, weight, bias, **self.options())
+    def _hebbian(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, **summed: dist.ProcessGroup
+    ) -> SoftHebbOutput:
+        return functional.softhebb_linear(x, weight, bias, **self.options(), **summed)
 
     def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any) -> Step:
         options = {**self.options(), **known, "lr": self.lr, "lr_power": self.lr_power}

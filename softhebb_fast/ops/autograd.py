@@ -46,17 +46,27 @@ def _linear_gradients(ctx: Any, grad_u: Tensor, *_: Tensor) -> tuple[Tensor | No
 def _gradients(
     ctx: Any, grad_u: Tensor, product: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, weight and bias: the product is linear in x, its graph is built here."""
+    """Gradients of x, weight and bias: the product is linear in x, its graph is built here.
+
+    With ``create_graph=True`` it hangs on that of x and weight, to be differentiated again.
+    """
     needed = [i for i in (0, 1) if ctx.needs_input_grad[i]]
     grads = dict.fromkeys(range(3 + len(ctx.values)))
     if needed:
+        again = torch.is_grad_enabled()
         with torch.enable_grad():
-            leaves = [t.detach().requires_grad_() for t in ctx.saved_tensors[:2]]
-            found = torch.autograd.grad(product(*leaves), [leaves[i] for i in needed], grad_u)
+            saved = ctx.saved_tensors[:2]
+            inputs = [t.view_as(t) if again and t.requires_grad else _leaf(t) for t in saved]
+            wanted = [inputs[i] for i in needed]
+            found = torch.autograd.grad(product(*inputs), wanted, grad_u, create_graph=again)
         grads |= zip(needed, found, strict=True)
     if ctx.needs_input_grad[2]:
         grads[2] = grad_u.transpose(0, 1).flatten(1).sum(dim=1)
     return tuple(grads.values())
+
+
+def _leaf(t: Tensor) -> Tensor:
+    return t.detach().requires_grad_()
 
 
 for _name, _gradient in (("conv_update", _conv_gradients), ("linear_update", _linear_gradients)):

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, NamedTuple, get_type_hints
 
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from softhebb_fast.extension import LIBRARY, MISSING
 from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
@@ -73,6 +74,8 @@ def on(module: str, name: str) -> Callable:
     def operator(x: Tensor, weight: Tensor, bias: Tensor | None, *values: Any) -> Any:
         function = getattr(import_module(module), OPERATORS[name].function)
         out = function(x, weight, bias, *options(name, values))
+        if name.endswith("_") and MISSING is not None:
+            increment_version(weight)
         if isinstance(out, Tensor):
             return out
         return tuple(weight.new_empty(0) if t is None else t for t in out)

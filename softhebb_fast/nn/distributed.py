@@ -1,0 +1,60 @@
+"""Layers that learn from a batch whose parts lie in several processes."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from softhebb_fast.functional.distributed import Processes, check_group
+from softhebb_fast.nn.layer import HebbianLayer
+
+
+@torch.no_grad()
+def synchronise(
+    model: nn.Module, process_group: dist.ProcessGroup | None = None, *, apart: bool = False
+) -> nn.Module:
+    """Let the Hebbian layers of ``model`` learn from the batches of all processes together.
+
+    Every process calls it, with a model of the same layers. Weights and biases become those of the
+    group's first process. From then on n processes, each with a part of a batch, learn what one
+    process learns from the whole batch, up to rounding. Their weights stay the same bit by bit.
+    The reference computes the updates, since kernels divide by the maximum of one process.
+
+    All processes must make the same training forwards; a part may be empty. With
+    ``tie_rule="spread"`` positions are counted in each part. A batch norm before a layer takes the
+    statistics of its part, unless it is a ``torch.nn.SyncBatchNorm``.
+
+    Args:
+        model: a layer, or a model that holds some. It may be wrapped in
+            ``DistributedDataParallel``, which then wants ``find_unused_parameters=True``.
+        process_group: all processes if not given.
+        apart: let every process learn from its own batches alone instead, also under
+            ``DistributedDataParallel``.
+
+    Returns ``model``. Copies keep the group; a pickled model forgets it.
+
+    Raises ValueError for a model without Hebbian layers, TypeError for a group that is none or
+    does not hold this process, RuntimeError where ``torch.distributed`` is not initialised.
+    """
+    layers = [module for module in model.modules() if isinstance(module, HebbianLayer)]
+    if not layers:
+        raise ValueError(f"model must hold a Hebbian layer; got {type(model).__name__}")
+    if apart:
+        for layer in layers:
+            layer.processes = Processes(None)
+        return model
+    if not (dist.is_available() and dist.is_initialized()):
+        raise RuntimeError(
+            "torch.distributed must be initialised: call torch.distributed.init_process_group "
+            "in every process first"
+        )
+    group = dist.group.WORLD if process_group is None else process_group
+    check_group(group)
+    for parameter in dict.fromkeys(p for layer in layers for p in layer.parameters()):
+        start = parameter.detach().contiguous()
+        dist.broadcast(start, group=group, group_src=0)
+        parameter.copy_(start)
+    for layer in layers:
+        layer.processes = Processes(group)
+    return model
