@@ -5,10 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
+
+
+class InUse(ValueError):
+    """A folder in which another process writes. `holder` says which."""
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        super().__init__(
+            f"out must be a folder in which no other process writes; got {str(folder)!r}, where "
+            f"{holder} does. Wait for it or stop it, or choose another folder"
+        )
+        self.holder = holder
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -58,3 +74,34 @@ def writable_folder(path: Path, name: str = "out") -> Path:
         raise ValueError(
             f"{name} must be a folder that can be written; got {str(path)!r} ({error.strerror})"
         ) from error
+
+
+def claim(folder: Path, seconds: float = 0.0) -> Callable[[], None]:
+    """Keep other processes off an existing ``folder``; returns what gives it back.
+
+    The claim ends with the process, however that ends. A process may claim a folder several times.
+
+    Raises InUse if another process has it for ``seconds`` from now on.
+    """
+    place = folder.resolve() / LOCK
+    lock = FileLock(place, is_singleton=True, thread_local=False)
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise InUse(folder, _holder(place)) from None
+    if lock.lock_counter == 1:
+        place.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+
+    def release() -> None:
+        if lock.lock_counter == 1:  # nobody takes a lock on a file that is gone
+            place.unlink(missing_ok=True)
+        lock.release()
+
+    return release
+
+
+def _holder(place: Path) -> str:
+    try:
+        return place.read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"

@@ -17,6 +17,7 @@ NAME = PACKAGE.name
 
 # The rooms from the bottom to the top: each may know of those before it alone.
 ORDER = (
+    "environment",
     "files",
     "kinds",
     "options",
@@ -169,7 +170,7 @@ def test_importing_takes_no_plotting_and_no_kernel_compiler():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert NAME in found
-    for heavy in ("triton", "matplotlib", f"{NAME}.cli"):
+    for heavy in ("torch", "triton", "matplotlib", f"{NAME}.cli"):
         assert heavy not in found
 
 

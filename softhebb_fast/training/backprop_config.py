@@ -152,6 +152,9 @@ class BackpropConfig(Config):
             for norm, mean, var in kept:
                 norm.running_mean, norm.running_var = mean, var
 
+    def backend_used(self) -> str:
+        return f"torch {self.device}"
+
     def augmentation(self) -> RandomCropFlip | None:
         return None if self.augment is None else RandomCropFlip(mode=self.augment)
 
