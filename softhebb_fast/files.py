@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place and moved there."""
+"""Files that are whole or absent, and folders that one process has at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-LOCK = ".lock"
+LOCK, HOLDER = ".lock", ".lock.holder"
 
 
 class InUse(ValueError):
@@ -88,20 +89,23 @@ def claim(folder: Path, seconds: float = 0.0) -> Callable[[], None]:
     try:
         lock.acquire(timeout=seconds)
     except Timeout:
-        raise InUse(folder, _holder(place)) from None
+        raise InUse(folder, _holder(folder)) from None
+    holder = place.with_name(HOLDER)
     if lock.lock_counter == 1:
-        place.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
 
     def release() -> None:
-        if lock.lock_counter == 1:  # nobody takes a lock on a file that is gone
-            place.unlink(missing_ok=True)
+        if lock.lock_counter == 1:
+            for file in (holder, place):  # nobody takes a lock on a file that is gone
+                with suppress(OSError):
+                    file.unlink()
         lock.release()
 
     return release
 
 
-def _holder(place: Path) -> str:
+def _holder(folder: Path) -> str:
     try:
-        return place.read_text(encoding="utf-8") or "another process"
+        return (folder / HOLDER).read_text(encoding="utf-8") or "another process"
     except OSError:
         return "another process"

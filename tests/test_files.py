@@ -45,6 +45,6 @@ def test_a_process_may_claim_its_own_folder_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, second = claim(tmp_path), claim(Path("."))
     first()
-    assert os.listdir(tmp_path) == [".lock"]
+    assert sorted(os.listdir(tmp_path)) == [".lock", ".lock.holder"]
     second()
     assert os.listdir(tmp_path) == []

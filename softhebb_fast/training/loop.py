@@ -248,7 +248,7 @@ class Loop:
     def _stop_if_asked(self) -> None:
         if self.stop_requested:
             self.reporter.end()
-            raise Interrupted(f"stopped; the run goes on with: resume {self.out}")
+            raise Interrupted(f"stopped; the run goes on with: softhebb-fast resume {self.out}")
 
     def _elapsed(self) -> float:
         now = time.monotonic()

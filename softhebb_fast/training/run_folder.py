@@ -13,7 +13,6 @@ from torch import nn
 
 from softhebb_fast import precision
 from softhebb_fast.data import ImageSet, load
-from softhebb_fast.data.catalog import TREE_PREFIX
 from softhebb_fast.files import write_text
 from softhebb_fast.training import checkpoint
 from softhebb_fast.training.backprop_config import BackpropConfig
@@ -87,11 +86,11 @@ def write_config(
     It gets what makes the run (`provenance`), where its data lay, and by which `fingerprint` of
     each split in ``data`` they are known elsewhere.
     """
-    tree = config.dataset.startswith(TREE_PREFIX)
+    named = ":" in config.dataset  # it tells its place itself
     content = {
         "kind": config.kind,
         "run": config.to_dict(),
-        "root": None if root is None or tree else str(Path(root).expanduser().resolve()),
+        "root": None if root is None or named else str(Path(root).expanduser().resolve()),
         "data": data or {},
         "made_by": provenance() | {"backend": config.backend_used()},
     }
@@ -143,9 +142,10 @@ def fingerprint(images: ImageSet) -> dict[str, Any]:
 
 
 def source(dataset: str, root: str | Path | None) -> str:
-    """The data set's name; a tree of images that has been moved to ``root`` is named by that."""
-    moved = root is not None and dataset.startswith(TREE_PREFIX)
-    return f"{TREE_PREFIX}{root}" if moved else dataset
+    """The data set's name; one that names its own place, ``imagefolder:PATH``, is at ``root`` if
+    that is given."""
+    kind, named, _ = dataset.partition(":")
+    return f"{kind}:{root}" if named and root is not None else dataset
 
 
 def is_finished(folder: Path) -> bool:
