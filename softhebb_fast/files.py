@@ -40,8 +40,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        unnamed = isinstance(error, OSError) and error.errno and error.filename is None
+        if unnamed:  # as of a full disk
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

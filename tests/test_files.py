@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import softhebb_fast
 from softhebb_fast.files import InUse, claim
 
 HOLDER = """
@@ -24,7 +25,8 @@ time.sleep(300)
 def hold(folder: Path) -> subprocess.Popen:
     """Another process that has claimed ``folder``."""
     command = [sys.executable, "-c", HOLDER, str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    path = os.environ | {"PYTHONPATH": str(Path(softhebb_fast.__file__).parents[1])}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=path)
     assert process.stdout.readline() == "claimed\n"
     return process
 

@@ -52,7 +52,7 @@ def command(options: argparse.Namespace) -> int:
         if path is not None:
             writable_folder(path.parent, option)
     _warn_if_busy()
-    print(f"{machine.machine(plan.device)}; device {plan.device}, {plan.threads} threads")
+    print(f"{machine.machine(plan.device)}; device {plan.device}, threads {plan.threads}")
     print(header.versions(), flush=True)
     found: list[Row] = []
     wrong = missed = 0

@@ -41,11 +41,11 @@ def place(dataset: str, root: str | Path | None = None) -> str:
 def protocol(config: Config) -> str:
     """Epochs and batches of what is trained."""
     if isinstance(config, BackpropConfig):
-        text = f"{config.epochs} epochs in batches of {config.batch}, {config.optimizer}"
+        text = f"{config.epochs} x {config.batch} (epochs x batch), {config.optimizer}"
         return f"{text} at rate {config.lr:g}{_limited(config)}"
     config = config.resolved()
-    layers = f"Hebbian layers {config.unsup_epochs} epochs in batches of {config.unsup_batch}"
-    probe = f"classifier {config.probe_epochs} in batches of {config.probe_batch}"
+    layers = f"Hebbian layers {config.unsup_epochs} x {config.unsup_batch} (epochs x batch)"
+    probe = f"classifier {config.probe_epochs} x {config.probe_batch}"
     augmented = ", augmented" if config.augment else ""
     return f"{layers}, {probe}{augmented}, {config.mode}{_limited(config)}"
 
@@ -59,7 +59,7 @@ def computed(config: Config) -> str:
 def settings(backend: str, precision: str, device: str, seed: int | None = None) -> str:
     """How something is computed, with the threads of this process."""
     text = f"backend {backend}, precision {precision}, device {device}"
-    text += f", {torch.get_num_threads()} threads"
+    text += f", threads {torch.get_num_threads()}"
     return text if seed is None else f"{text}, seed {seed}"
 
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from softhebb_fast import experiments
 from softhebb_fast.cli import header
 from softhebb_fast.cli.errors import users_mistakes
 from softhebb_fast.cli.process import default_device
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
-from softhebb_fast.experiments import EXPERIMENTS, Experiment, get_experiment, results
+from softhebb_fast.experiments import Experiment, get_experiment, results
 from softhebb_fast.experiments.claims import Evidence, claims_table
 from softhebb_fast.experiments.figures import draw
 from softhebb_fast.experiments.page import write_page
@@ -35,7 +36,7 @@ def command(options: argparse.Namespace) -> int:
         print(options.page)
         return 0
     if options.name is None:
-        print("\n".join(f"{e.name:10} {e.title}" for e in EXPERIMENTS.values()))
+        print("\n".join(f"{e.name:10} {e.title}" for e in experiments.EXPERIMENTS.values()))
         return 0
     experiment = get_experiment(options.name)
     chosen = replace(experiment, cells=tuple(experiment.matching(*options.cells)))

@@ -128,8 +128,8 @@ def check_data(folder: Path, found: dict[str, Any]) -> None:
     ]
     if different:
         raise ValueError(
-            f"the data must be those that the run in {str(folder)!r} was begun on "
-            f"({'; '.join(different)}); name their folder with root"
+            f"root must hold the data that the run in {str(folder)!r} was begun on "
+            f"({'; '.join(different)})"
         )
 
 

@@ -46,7 +46,7 @@ def test_the_list(capsys):
         (["cifar11/*"], "CASES must match a case"),
         (["--providers", "cuda"], "providers must be among"),
         (["--fail-above", "1.1"], "needs older results"),
-        (["--threads", "0"], "must be positive"),
+        (["--threads", "0"], "--threads must be positive; got 0"),
         (["--compare", "nowhere.csv"], "nowhere.csv"),
         (["--device", "abacus"], "device must be usable here"),
     ],
@@ -76,7 +76,7 @@ def test_a_provider_that_cannot_run_is_told_if_it_was_asked_for(measured, capsys
     measured([row(case=CASE)], [Failure(CASE, "triton", "is for cuda tensors", False)])
     assert cli.main(["bench", CASE]) == 0
     assert "triton" not in capsys.readouterr().out
-    assert cli.main(["bench", CASE, "--providers", "cpp,triton"]) == 0
+    assert cli.main(["bench", CASE, "--providers", "cpp,triton"]) == 1
     assert "triton left out: is for cuda tensors" in capsys.readouterr().out
 
 
