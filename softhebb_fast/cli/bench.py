@@ -33,7 +33,6 @@ def command(options: argparse.Namespace) -> int:
 
     Raises ValueError for options that do not fit.
     """
-    options.device = options.device or default_device()
     cases = select(options.cases or (QUICK if options.quick else STANDARD))
     names = None if options.providers is None else options.providers.split(",")
     providers = choose(names)
@@ -98,7 +97,8 @@ def _picture(found: list[Row]) -> Figure:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    usable_device(options.device)
+    device = options.device or default_device()
+    usable_device(device)
     threads = machine.cores() if options.threads is None else options.threads
     for name, value in (("threads", threads), *((n, getattr(options, n)) for n in POSITIVE)):
         if not value > 0:
@@ -106,7 +106,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     rounds, seconds = options.rounds, options.seconds
     if options.quick:
         rounds, seconds = min(rounds, 7), min(seconds, 10.0)
-    return Plan(options.device, threads, rounds, seconds, options.longest)
+    return Plan(device, threads, rounds, seconds, options.longest)
 
 
 def _compare(found: list[Row], old: list[Row], most: float | None) -> int:

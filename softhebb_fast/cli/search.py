@@ -15,6 +15,7 @@ from softhebb_fast.search.space import get_space
 from softhebb_fast.search.study import BEST, TABLE, Search, best, search
 from softhebb_fast.search.trial import Budget, Proxies
 from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -43,8 +44,12 @@ def command(options: argparse.Namespace) -> int:
         with stops_on_interrupt(trainer):
             trainer.run()
 
-    with users_mistakes():
-        study = search(what, folder, options.trials, root=options.data, run=stoppable, said=_say)
+    try:
+        with users_mistakes():
+            given = {"root": options.data, "run": stoppable, "said": _say}
+            study = search(what, folder, options.trials, **given)
+    except Interrupted:
+        raise Interrupted("stopped; the search goes on with the same command") from None
     _print_table(study, folder, options.dataset)
     return 0
 

@@ -9,6 +9,7 @@ from softhebb_fast.bench.providers import PROVIDERS, choose
 from softhebb_fast.bench.runner import Failure, quantile
 from softhebb_fast.bench.worker import Plan, Ready, Refused
 from softhebb_fast.cli import bench
+from softhebb_fast.cli.options.bench import add_options
 from tests.bench.tiny import row
 
 CASE = "mnist/layer1/b1"
@@ -186,7 +187,7 @@ def test_quantiles_between_values(q, value):
 
 
 def test_quick_is_quick():
-    plan = bench._plan(_options("--quick"))
+    plan = bench._plan(_options("--quick", "--device", "cpu"))
     assert (plan.rounds, plan.seconds) == (7, 10.0)
     assert bench._plan(_options()).rounds == 15
 
@@ -195,5 +196,5 @@ def _options(*arguments):
     import argparse
 
     parser = argparse.ArgumentParser()
-    bench.add_options(parser)
+    add_options(parser)
     return parser.parse_args(arguments)

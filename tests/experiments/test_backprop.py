@@ -86,7 +86,7 @@ def test_the_command(plain, tmp_path, root, capsys):
     steps, deviations = zip(*found.trace("biases", "1.*", "deviation"), strict=True)
     assert steps == (0, 1, 2, 12)
     assert [d > 0 for d in deviations] == [False, False, True, True]
-    assert "biases, seed 0: " in call("--seeds", "0", "1")
+    assert "biases, seed 0: " in call("--seeds", "0", "1", code=1)
     assert len(results.read(tmp_path / "results" / "plain_symmetry.csv")) == 2 * 8
 
 

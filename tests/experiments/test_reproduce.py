@@ -266,7 +266,7 @@ def test_the_command(tiny, tmp_path, root, capsys, finished):
     assert (tmp_path / "results" / "other.png").exists() is False
     call("other", "--table", *where)
     assert (tmp_path / "results" / "other.png").stat().st_size > 1000
-    assert call().startswith("table1 ")
+    assert call().startswith("tiny ")
     for wrong, message in (
         (["tuny"], "NAME must be one of"),
         (["tiny", "--adopt", finished], "--adopt takes --cell NAME as well"),
