@@ -239,7 +239,7 @@ def test_the_command(root, tmp_path, capsys):
     code, _, error = call("table3", *SMALL, "--trials", 1, *where)
     assert code == 2
     assert "holds a search with another proxies" in error
-    assert "space must be one of" in call("table7", *where)[2]
+    assert "SPACE must be one of" in call("table7", *where)[2]
 
 
 def test_without_optuna_it_says_what_to_install(root, tmp_path, capsys, monkeypatch):
