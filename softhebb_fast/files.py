@@ -1,14 +1,31 @@
-"""Files that are whole or absent: written beside their place and moved there."""
+"""Files that are whole or absent, and folders that one process has at a time."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+LOCK, HOLDER = ".lock", ".lock.holder"
+
+
+class InUse(ValueError):
+    """A folder in which another process writes. `holder` says which."""
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        super().__init__(
+            f"out must be a folder in which no other process writes; got {str(folder)!r}, where "
+            f"{holder} does. Wait for it or stop it, or choose another folder"
+        )
+        self.holder = holder
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -23,8 +40,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        unnamed = isinstance(error, OSError) and error.errno and error.filename is None
+        if unnamed:  # as of a full disk
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -58,3 +78,37 @@ def writable_folder(path: Path, name: str = "out") -> Path:
         raise ValueError(
             f"{name} must be a folder that can be written; got {str(path)!r} ({error.strerror})"
         ) from error
+
+
+def claim(folder: Path, seconds: float = 0.0) -> Callable[[], None]:
+    """Keep other processes off an existing ``folder``; returns what gives it back.
+
+    The claim ends with the process, however that ends. A process may claim a folder several times.
+
+    Raises InUse if another process has it for ``seconds`` from now on.
+    """
+    place = folder.resolve() / LOCK
+    lock = FileLock(place, is_singleton=True, thread_local=False)
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise InUse(folder, _holder(folder)) from None
+    holder = place.with_name(HOLDER)
+    if lock.lock_counter == 1:
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+
+    def release() -> None:
+        if lock.lock_counter == 1:
+            for file in (holder, place):  # nobody takes a lock on a file that is gone
+                with suppress(OSError):
+                    file.unlink()
+        lock.release()
+
+    return release
+
+
+def _holder(folder: Path) -> str:
+    try:
+        return (folder / HOLDER).read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"

@@ -9,6 +9,7 @@ from softhebb_fast.bench.providers import PROVIDERS, choose
 from softhebb_fast.bench.runner import Failure, quantile
 from softhebb_fast.bench.worker import Plan, Ready, Refused
 from softhebb_fast.cli import bench
+from softhebb_fast.cli.options.bench import add_options
 from tests.bench.tiny import row
 
 CASE = "mnist/layer1/b1"
@@ -46,7 +47,7 @@ def test_the_list(capsys):
         (["cifar11/*"], "CASES must match a case"),
         (["--providers", "cuda"], "providers must be among"),
         (["--fail-above", "1.1"], "needs older results"),
-        (["--threads", "0"], "must be positive"),
+        (["--threads", "0"], "--threads must be positive; got 0"),
         (["--compare", "nowhere.csv"], "nowhere.csv"),
         (["--device", "abacus"], "device must be usable here"),
     ],
@@ -76,7 +77,7 @@ def test_a_provider_that_cannot_run_is_told_if_it_was_asked_for(measured, capsys
     measured([row(case=CASE)], [Failure(CASE, "triton", "is for cuda tensors", False)])
     assert cli.main(["bench", CASE]) == 0
     assert "triton" not in capsys.readouterr().out
-    assert cli.main(["bench", CASE, "--providers", "cpp,triton"]) == 0
+    assert cli.main(["bench", CASE, "--providers", "cpp,triton"]) == 1
     assert "triton left out: is for cuda tensors" in capsys.readouterr().out
 
 
@@ -186,7 +187,7 @@ def test_quantiles_between_values(q, value):
 
 
 def test_quick_is_quick():
-    plan = bench._plan(_options("--quick"))
+    plan = bench._plan(_options("--quick", "--device", "cpu"))
     assert (plan.rounds, plan.seconds) == (7, 10.0)
     assert bench._plan(_options()).rounds == 15
 
@@ -195,5 +196,5 @@ def _options(*arguments):
     import argparse
 
     parser = argparse.ArgumentParser()
-    bench.add_options(parser)
+    add_options(parser)
     return parser.parse_args(arguments)

@@ -60,11 +60,11 @@ def test_the_command(plain, tmp_path, root, capsys):
     where = ["--out", tmp_path / "runs", "--results", tmp_path / "results", "--data", root]
     where += ["--device", "cpu", "--quiet"]
 
-    def call(*arguments) -> str:
-        assert cli.main(["reproduce", "plain", *map(str, (*arguments, *where))]) == 0
+    def call(*arguments, code: int = 0) -> str:
+        assert cli.main(["reproduce", "plain", *map(str, (*arguments, *where))]) == code
         return capsys.readouterr().out
 
-    text = call()
+    text = call(code=1)
     assert "large, seed 0: not run: needs a GPU, where it takes an hour on an H100" in text
     assert "| not run: needs a GPU, an hour on an H100 |" in text
     assert "| X1 | a check | 1.5 to 2.5 | 2 | yes |" in text
@@ -86,7 +86,7 @@ def test_the_command(plain, tmp_path, root, capsys):
     steps, deviations = zip(*found.trace("biases", "1.*", "deviation"), strict=True)
     assert steps == (0, 1, 2, 12)
     assert [d > 0 for d in deviations] == [False, False, True, True]
-    assert "biases, seed 0: " in call("--seeds", "0", "1")
+    assert "biases, seed 0: " in call("--seeds", "0", "1", code=1)
     assert len(results.read(tmp_path / "results" / "plain_symmetry.csv")) == 2 * 8
 
 

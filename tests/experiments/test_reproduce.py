@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from softhebb_fast.training import checkpoint
 from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.run_folder import load_run
 from softhebb_fast.training.trainer import Trainer
+from tests.test_files import hold
 from tests.tolerances import literal
 from tests.training.test_resume import StopAt, is_same
 
@@ -152,11 +154,17 @@ def test_missing_data_leaves_its_reason_and_the_rest_goes_on(tiny, tmp_path, roo
 
 
 def test_a_run_of_another_process_is_left_to_it(tiny, tmp_path, root):
-    with reproduce.claimed(tmp_path / "runs" / "one-0") as mine:
-        assert mine
+    (tmp_path / "runs" / "one-0").mkdir(parents=True)
+    other = hold(tmp_path / "runs" / "one-0")
+    try:
         first, second = make(tiny, tmp_path, root)
-    assert first.problem == "another process is at it"
+    finally:
+        other.kill()
+        other.wait()
+    assert re.fullmatch(rf"process {other.pid} on \S+ is at it", first.problem)
     assert second.row is not None
+    with reproduce.claimed(tmp_path / "runs" / "one-0") as taken:
+        assert taken == ""
     assert os.listdir(tmp_path / "runs") == ["two-0"]
 
 
@@ -173,6 +181,41 @@ def test_trials_are_kept_apart(tiny, tmp_path, root):
     assert [r["limit"] for r in found] == ["32", "32"]
     assert results.of_cell(found, "one") == []
     assert figures.draw(tiny, tmp_path / "results") == []
+
+
+def test_trials_leave_the_results_alone(tiny, tmp_path, root, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    trial = ["reproduce", "tiny", "--limit", "32", "--cells", "one", "o*", "--seeds", "0", "0"]
+    trial += ["--data", str(root), "--quiet"]
+    assert cli.main(trial) == 0
+    text = capsys.readouterr().out
+    assert text.count("one, seed 0: ") == 1
+    assert "% of 32 images at most in" in text
+    assert "runs/reproduce/trials/tiny.csv" in text
+    assert "| the first |" not in text
+    assert not (tmp_path / "results").exists()
+    found = results.read(Path("runs/reproduce/trials/tiny.csv"))
+    assert [(row["cell"], row["limit"]) for row in found] == [("one", "32")]
+    assert sorted(os.listdir("runs/reproduce")) == ["one-0-limit32", "trials"]
+
+
+def test_what_was_not_run_is_said_and_no_success(tiny, tmp_path, root, finished, capsys):
+    where = ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "runs"), "--quiet"]
+    reproduce.adopt(tiny.cells[0], finished, tmp_path / "results")
+    before = results.read(results.path("tiny", tmp_path / "results"))
+    (tmp_path / "empty").mkdir()
+    make = ["reproduce", "tiny", "--data", str(tmp_path / "empty"), *where]
+    assert cli.main([*make, "--cells", "one"]) == 1
+    text = capsys.readouterr().out
+    assert "one, seed 0: not run: mnist (train) is incomplete" in text
+    assert "1 of 1 runs were not made" in text
+    assert results.read(results.path("tiny", tmp_path / "results")) == before
+    assert cli.main(["reproduce", "tiny", "--cells", "two", "--list", *where]) == 0
+    text = capsys.readouterr().out
+    assert "the second: not run" in text
+    assert "the first" not in text
+    assert cli.main(["reproduce", "tiny", "--table", "--results", str(tmp_path / "no")]) == 2
+    assert "there are no results of tiny to compare" in capsys.readouterr().err
 
 
 def test_finished_runs_are_adopted(tiny, tmp_path, finished, root):
@@ -223,11 +266,11 @@ def test_the_command(tiny, tmp_path, root, capsys, finished):
     assert (tmp_path / "results" / "other.png").exists() is False
     call("other", "--table", *where)
     assert (tmp_path / "results" / "other.png").stat().st_size > 1000
-    assert call().startswith("table1 ")
+    assert call().startswith("tiny ")
     for wrong, message in (
-        (["tuny"], "name must be one of"),
+        (["tuny"], "NAME must be one of"),
         (["tiny", "--adopt", finished], "--adopt takes --cell NAME as well"),
-        (["tiny", "--cells", "three"], "cells must match some of one, two"),
+        (["tiny", "--cells", "three"], "--cells must match some of one, two"),
     ):
         assert cli.main(["reproduce", *map(str, wrong)]) == 2
         assert message in capsys.readouterr().err

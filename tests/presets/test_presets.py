@@ -570,14 +570,18 @@ def test_scaled_takes_any_preset():
     assert outs(scaled(net, width_factor=3, neuron_factor=0.5)) == [5, 15, 10]
 
 
+BELOW = ("kinds", "naming")
+OWN_BELOW = [f"softhebb_fast.{name}" for name in BELOW]
+
+
 def test_presets_import_the_standard_library_alone():
-    """And the names of competitions, which import no more."""
+    """And the names of competitions and what is said of mistyped ones, which import no more."""
     roots, folder = set(), Path(softhebb_fast.presets.__file__).parent
-    for path in (*folder.glob("*.py"), folder.with_name("kinds.py")):
+    for path in (*folder.glob("*.py"), *(folder.with_name(f"{name}.py") for name in BELOW)):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 roots |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module == "softhebb_fast.kinds":
+            elif isinstance(node, ast.ImportFrom) and node.module in OWN_BELOW:
                 assert path.parent == folder
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 roots.add(node.module.split(".")[0])

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from softhebb_fast import cli
-from softhebb_fast.cli.train import parse_init
+from softhebb_fast.cli.options.common import parse_init
 from softhebb_fast.init import initialise
 from softhebb_fast.presets import get_preset, parse_network
 from softhebb_fast.search.space import SPACES, Space, get_space, init_option
@@ -239,7 +239,7 @@ def test_the_command(root, tmp_path, capsys):
     code, _, error = call("table3", *SMALL, "--trials", 1, *where)
     assert code == 2
     assert "holds a search with another proxies" in error
-    assert "space must be one of" in call("table7", *where)[2]
+    assert "SPACE must be one of" in call("table7", *where)[2]
 
 
 def test_without_optuna_it_says_what_to_install(root, tmp_path, capsys, monkeypatch):
