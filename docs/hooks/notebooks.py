@@ -44,7 +44,7 @@ def rendered(source: Path) -> Rendered:
     os.environ["PYTHONPATH"] = str(ROOT)
     notebook = jupytext.read(source)
     no_ports = Config({"KernelManager": {"transport": "ipc"}})
-    NotebookClient(notebook, timeout=600, config=no_ports).execute()
+    NotebookClient(notebook, timeout=600, coalesce_streams=True, config=no_ports).execute()
     for cell in notebook.cells:
         if "outputs" in cell:  # without warnings, which name folders of this machine
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]

@@ -47,7 +47,7 @@ for name, count in before.items():
 # %%
 digits = load("mnist", limit=6000)
 norm = nn.BatchNorm2d(1, affine=False)
-for x, _ in batches(digits, 32, order=permutation(len(digits), seed=0)):
+for x, _ in batches(digits, 10, order=permutation(len(digits), seed=0)):
     x = norm(x)
     for one in layers.values():
         one(x)

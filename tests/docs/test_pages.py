@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import pkgutil
 import re
+from inspect import ismodule
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,16 @@ def test_every_public_room_has_a_page():
 
 def test_what_is_documented_is_there():
     for name in documented():
-        assert importlib.import_module(name).__doc__, name
+        assert pkgutil.resolve_name(name).__doc__, name
+
+
+def test_names_that_are_also_files_are_documented_by_themselves():
+    """What reads the docstrings takes ``init.apply`` for the file."""
+    rooms = [found for name in documented() if ismodule(found := pkgutil.resolve_name(name))]
+    for room in rooms:
+        files = {module.name for module in pkgutil.iter_modules(getattr(room, "__path__", ()))}
+        for both in files.intersection(getattr(room, "__all__", ())):
+            assert f"{room.__name__}.{both}.{both}" in documented()
 
 
 def test_the_navigation_names_every_page():
@@ -141,5 +151,5 @@ def test_pages_name_no_place_of_a_machine():
 def test_links_of_pages_lead_to_files_of_the_repository():
     notebooks = (DOCS / "notebooks").glob("*.py")
     for page in [*PAGES, *notebooks, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
-        for link in re.findall(r"\]\((?!\w+:)([^)#]+)[#)]", page.read_text(encoding="utf-8")):
+        for link in re.findall(r"\]\((?!\w+:)([^)#\s]+)[)#]", page.read_text(encoding="utf-8")):
             assert Path(page.parent, link).exists(), f"{page.name}: {link}"
