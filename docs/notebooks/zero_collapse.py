@@ -73,8 +73,8 @@ for name in starts:
     print(f"{name:20} {after[name]:2} distinct, entropy of the wins {bits[name]:.2f} bits")
 
 # %% [markdown]
-# By count all filters of ZerO have parted, one a step or so. By wins few of them take part. The
-# pictures say why: nearly all are still one pixel, and noise of 1 % does not change that.
+# By count all filters of ZerO have parted. By wins few of them take part. The pictures say why:
+# nearly all are still one pixel, and noise of 1 % does not change that.
 
 # %%
 figure, axes = plt.subplots(2, 2, figsize=(6, 6.4), layout="constrained")
