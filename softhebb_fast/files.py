@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place and moved there."""
+"""Files that are whole or absent, and folders that one process has at a time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import csv
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows, where filelock is installed
+    fcntl = None
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -58,3 +64,43 @@ def writable_folder(path: Path, name: str = "out") -> Path:
         raise ValueError(
             f"{name} must be a folder that can be written; got {str(path)!r} ({error.strerror})"
         ) from error
+
+
+@contextmanager
+def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Keep other processes out of an existing folder; the system lets go of it with the process.
+
+    Gives whether it is ours, which without ``wait`` it is not while another process has it.
+    """
+    if fcntl is None:
+        with _locked_by_file(folder, wait) as ours:
+            yield ours
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = True
+        except BlockingIOError:
+            ours = False
+        yield ours
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked_by_file(folder: Path, wait: bool) -> Iterator[bool]:
+    """The same where a folder cannot be opened: by a file beside it."""
+    from filelock import FileLock, Timeout
+
+    folder = folder.resolve()
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(blocking=wait)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

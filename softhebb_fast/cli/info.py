@@ -16,6 +16,7 @@ from softhebb_fast.training import provenance
 VARIABLES = {
     ROOT_VARIABLE: "folder of the data sets",
     "SOFTHEBB_FAST_BUILD": "auto, 0 or 1: whether installing builds the native kernels",
+    "SOFTHEBB_FAST_TORCH": "the torch that they are built with where none is installed",
     "SOFTHEBB_FAST_AUTOTUNE": "0 or 1: whether the Triton kernels are tuned to this GPU",
     "SOFTHEBB_FAST_WAIT": "0 or 1: whether programs of a Triton kernel may wait for each other",
     "SOFTHEBB_FAST_GRAPHS": "0 or 1: whether training on CUDA replays its steps from a CUDA graph",

@@ -13,7 +13,7 @@ import pooch
 from softhebb_fast.data.sets import DataSet
 
 ROOT_VARIABLE = "SOFTHEBB_FAST_DATA"
-EMBEDDED = Path(__file__).resolve().parents[2] / "data"
+EMBEDDED = Path(__file__).resolve().with_name("bundled")
 EMBEDDED_SET = "MNIST/raw"
 TIMEOUT = (5, 30)  # seconds to connect, seconds without a byte
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import Any
 from softhebb_fast.data.sets import DATA_SETS
 from softhebb_fast.experiments import EXPERIMENTS, measure, measure_backprop, results
 from softhebb_fast.experiments.cell import Cell, Experiment, differences
-from softhebb_fast.files import writable_folder, write_csv
+from softhebb_fast.files import locked, writable_folder, write_csv
 from softhebb_fast.training import runs
 from softhebb_fast.training.config import Config
 from softhebb_fast.training.loop import Loop
@@ -198,16 +196,10 @@ def claimed(folder: Path) -> Iterator[bool]:
 
     The folder is made, and taken away if it stays empty.
     """
-    descriptor = os.open(writable_folder(folder), os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = True
-        except BlockingIOError:
-            mine = False
-        yield mine
+        with locked(writable_folder(folder), wait=False) as mine:
+            yield mine
     finally:
-        os.close(descriptor)
         with suppress(OSError):
             folder.rmdir()
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import math
-import os
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.files import writable_folder, write_csv
+from softhebb_fast.files import locked, writable_folder, write_csv
 from softhebb_fast.training import symmetry
 from softhebb_fast.training.metrics import LAYER_FIGURES
 
@@ -90,7 +86,7 @@ def put(
     writable_folder(path.parent, "results")
     new = [{c: text(row.get(c)) for c in columns} for row in rows]
     replaced = {tuple(row[k] for k in KEY) for row in new}
-    with _locked(path):
+    with locked(path.parent):
         kept = [row for row in read(path) if tuple(row[k] for k in KEY) not in replaced]
         places = {cell: place for place, cell in enumerate(dict.fromkeys(order))}
         every = sorted(
@@ -115,17 +111,6 @@ def mean_and_deviation(values: list[float]) -> tuple[float, float]:
     if not all(map(math.isfinite, values)):
         return math.nan, math.nan
     return statistics.fmean(values), statistics.pstdev(values)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other writers of the folder off; the system lets go of it with the process."""
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def text(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 import re
@@ -15,7 +14,7 @@ import platformdirs
 import torch
 import triton
 
-from softhebb_fast.files import write_text
+from softhebb_fast.files import locked, write_text
 from softhebb_fast.kernels.configs import Choice, Config
 
 FORMAT = 1
@@ -56,8 +55,7 @@ class Measurements:
         self.choices[name] = _choice(choice)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path.with_suffix(".lock"), "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(self.path.parent):
                 self.choices = self._read() | self.choices
                 content = self.origin | {"choices": self.choices}
                 write_text(self.path, json.dumps(content, indent=1) + "\n")

@@ -23,7 +23,7 @@ from tests.data.writers import (
     write_tree,
 )
 
-EMBEDDED = Path(__file__).resolve().parents[2] / "data"
+EMBEDDED = Path(sets.__file__).with_name("bundled")
 
 
 def test_root_order(tmp_path, monkeypatch):
