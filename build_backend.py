@@ -36,11 +36,11 @@ PATH_WITH_TORCH = (
 
 
 def get_requires_for_build_wheel(config_settings=None):
-    return build_meta.get_requires_for_build_wheel(config_settings) + _torch()
+    return build_meta.get_requires_for_build_wheel(config_settings) + _compiling()
 
 
 def get_requires_for_build_editable(config_settings=None):
-    return build_meta.get_requires_for_build_editable(config_settings) + _torch()
+    return build_meta.get_requires_for_build_editable(config_settings) + _compiling()
 
 
 def build_wheel(*arguments, **options):
@@ -53,11 +53,14 @@ def build_editable(*arguments, **options):
     return build_meta.build_editable(*arguments, **options)
 
 
-def _torch():
-    wanted = os.environ.get("SOFTHEBB_FAST_TORCH")
+def _compiling():
+    """What compiling the kernels needs in an isolated build."""
     if os.environ.get("SOFTHEBB_FAST_BUILD") == "0" or sys.platform == "win32":
         return []
-    return [wanted or "torch>=2.11"] if wanted or not _path_with_torch() else []
+    wanted = os.environ.get("SOFTHEBB_FAST_TORCH")
+    if not wanted and not _path_with_torch():
+        wanted = "torch>=2.11"
+    return ["ninja", wanted] if wanted else ["ninja"]
 
 
 def _path_with_torch():

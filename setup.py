@@ -40,8 +40,12 @@ def extension():
     import torch
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
+    minor = "_".join(torch.__version__.split(".")[:2])
+
     class Build(BuildExtension):
         def run(self):
+            for other in Path(self.build_lib, "softhebb_fast").glob("_C*.so"):
+                other.unlink()  # of an earlier build, perhaps of other sources
             try:
                 super().run()
             except Exception as error:
@@ -58,7 +62,6 @@ def extension():
         flags, links = [*flags, *sanitize], [*links, *sanitize]
     else:
         flags += ["-g0"]
-    minor = "_".join(torch.__version__.split(".")[:2])
     module = CppExtension(
         f"softhebb_fast._C_torch{minor}",
         SOURCES,
@@ -66,6 +69,7 @@ def extension():
         extra_link_args=links,
         depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
     )
+    module.libraries.remove("torch_python")  # no Python module
     return {
         "ext_modules": [module],
         "cmdclass": {
