@@ -46,9 +46,9 @@ struct Plan {
   // always or never.
   static bool wants_winograd(const Geometry& g, int64_t element_size, bool learns) {
     const char* found = std::getenv("SOFTHEBB_FAST_WINOGRAD");
-    const std::string_view choice = found ? found : "auto";
-    TORCH_CHECK(choice == "auto" || choice == "0" || choice == "1",
-                "SOFTHEBB_FAST_WINOGRAD must be auto, 0 or 1; got ", choice);
+    const std::string_view choice = found && *found ? found : "auto";
+    TORCH_CHECK_VALUE(choice == "auto" || choice == "0" || choice == "1",
+                      "SOFTHEBB_FAST_WINOGRAD must be auto, 0 or 1; got ", choice);
     if (choice == "0" || !is_3x3(g)) return false;
     const int64_t padded = (g.out_height + 1) / 2 * ((g.out_width + 1) / 2) * 4;
     const int64_t image = held_by_winograd(g, learns) * element_size * g.plane();

@@ -1,15 +1,26 @@
-"""Hebbian soft winner-take-all layers for PyTorch."""
+"""Hebbian soft winner-take-all layers for PyTorch.
 
-from softhebb_fast import functional, init, optim, precision
-from softhebb_fast.nn import (
-    RePU,
-    SoftHebbBlock,
-    SoftHebbConv1d,
-    SoftHebbConv2d,
-    SoftHebbLinear,
-    Triangle,
-    convert,
-)
+The names below are imported when they are first used, so that what computes nothing, such as the
+command's help, does not wait for PyTorch. ``import softhebb_fast.ops`` registers the operators at
+once, which a program needs that only loads an exported graph.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from softhebb_fast import data, functional, init, models, nn, optim, precision, presets
+    from softhebb_fast.nn import (
+        RePU,
+        SoftHebbBlock,
+        SoftHebbConv1d,
+        SoftHebbConv2d,
+        SoftHebbLinear,
+        Triangle,
+        convert,
+    )
 
 __version__ = "0.1.0"
 
@@ -21,8 +32,28 @@ __all__ = [
     "SoftHebbLinear",
     "Triangle",
     "convert",
+    "data",
     "functional",
     "init",
+    "models",
+    "nn",
     "optim",
     "precision",
+    "presets",
 ]
+
+_ROOMS = ("data", "functional", "init", "models", "nn", "optim", "precision", "presets")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"softhebb_fast.{name}")
+    if name in __all__:
+        value = getattr(import_module("softhebb_fast.nn"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,16 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import os
+import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-try:
-    import fcntl
-except ImportError:  # Windows, where filelock is installed
-    fcntl = None
+from filelock import FileLock, Timeout
+
+LOCK, HOLDER = ".lock", ".lock.holder"
+
+
+class InUse(ValueError):
+    """A folder in which another process writes. `holder` says which."""
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        super().__init__(
+            f"out must be a folder in which no other process writes; got {str(folder)!r}, where "
+            f"{holder} does. Wait for it or stop it, or choose another folder"
+        )
+        self.holder = holder
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -66,41 +77,35 @@ def writable_folder(path: Path, name: str = "out") -> Path:
         ) from error
 
 
-@contextmanager
-def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Keep other processes out of an existing folder; the system lets go of it with the process.
+def claim(folder: Path, seconds: float = 0.0) -> Callable[[], None]:
+    """Keep other processes off an existing ``folder``; returns what gives it back.
 
-    Gives whether it is ours, which without ``wait`` it is not while another process has it.
+    The claim ends with the process, however that ends. A process may claim a folder several times.
+
+    Raises InUse if another process has it for ``seconds`` from now on.
     """
-    if fcntl is None:
-        with _locked_by_file(folder, wait) as ours:
-            yield ours
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+    place = folder.resolve() / LOCK
+    lock = FileLock(place, is_singleton=True, thread_local=False)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = True
-        except BlockingIOError:
-            ours = False
-        yield ours
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked_by_file(folder: Path, wait: bool) -> Iterator[bool]:
-    """The same where a folder cannot be opened: by a file beside it."""
-    from filelock import FileLock, Timeout
-
-    folder = folder.resolve()
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(blocking=wait)
+        lock.acquire(timeout=seconds)
     except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
+        raise InUse(folder, _holder(folder)) from None
+    holder = place.with_name(HOLDER)
+    if lock.lock_counter == 1:
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+
+    def release() -> None:
+        if lock.lock_counter == 1:
+            for file in (holder, place):  # nobody takes a lock on a file that is gone
+                with suppress(OSError):
+                    file.unlink()
         lock.release()
+
+    return release
+
+
+def _holder(folder: Path) -> str:
+    try:
+        return (folder / HOLDER).read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from softhebb_fast.files import write_atomically
 from softhebb_fast.models import SoftHebbNet, evaluation_mode
 from softhebb_fast.training.metrics import MetricsRow, classifier_rows
+from softhebb_fast.training.reporter import Reporter
 
 COLUMNS = 12
 NEARLY_BLACK = 1e-4
@@ -47,7 +48,12 @@ def filter_grid(filters: Tensor, title: str) -> Figure:
 
 
 def receptive_fields(
-    net: SoftHebbNet, block: int, neurons: list[int], steps: int = 500, step_size: float = 1e-3
+    net: SoftHebbNet,
+    block: int,
+    neurons: list[int],
+    steps: int = 500,
+    step_size: float = 1e-3,
+    reporter: Reporter | None = None,
 ) -> Tensor:
     """What each neuron of a convolutional block responds to most, ``[len(neurons), C, F, F]``.
 
@@ -72,6 +78,8 @@ def receptive_fields(
     start = torch.full((len(neurons), channels, size, size), NEARLY_BLACK, device=device)
     x = start.requires_grad_()
     index = torch.tensor(neurons, device=device).view(-1, 1)
+    heard = reporter or Reporter()
+    heard.begin(f"receptive fields of layer {block + 1}", steps, unit="step")
     with evaluation_mode(net), _unpadded(stack):
         for _ in range(steps):
             u = _pre_activations(stack, x).flatten(1).gather(1, index)
@@ -79,6 +87,8 @@ def receptive_fields(
             with torch.no_grad():
                 x += step_size * gradient
                 x /= x.flatten(1).norm(dim=1).clamp_min(1).view(-1, 1, 1, 1)
+            heard.advance(1)
+    heard.end()
     return x.detach().cpu()
 
 
@@ -158,12 +168,13 @@ def plot_run(
     *,
     neurons: int = 72,
     fields: bool = True,
+    reporter: Reporter | None = None,
 ) -> list[Path]:
     """Draw everything there is to draw of a run into ``folder``; returns the files written.
 
     ``filters.png`` (up to 96 filters of the first layer), ``receptive_fields_N.png`` for deeper
-    convolutional layers (``neurons`` of each), ``curves.png``. An ordinary network has the last
-    alone, with the ``symmetry`` that was recorded.
+    convolutional layers (``neurons`` of each; ``reporter`` hears of the steps), ``curves.png``.
+    An ordinary network has the last alone, with the ``symmetry`` that was recorded.
     """
     if not isinstance(net, SoftHebbNet):
         return [save(learning(rows, list(symmetry)), folder / "curves.png")] if rows else []
@@ -183,7 +194,7 @@ def plot_run(
             continue
         chosen = list(range(min(neurons, net.blocks[block].layer.out_channels)))
         grid = filter_grid(
-            receptive_fields(net, block, chosen),
+            receptive_fields(net, block, chosen, reporter=reporter),
             f"{net.preset.name}: receptive fields of layer {block + 1}",
         )
         written.append(save(grid, folder / f"receptive_fields_{block + 1}.png"))

@@ -210,14 +210,9 @@ for module in pkgutil.walk_packages(softhebb_fast.__path__, "softhebb_fast."):
     if not module.name.startswith(("softhebb_fast.kernels", "softhebb_fast._")):
         importlib.import_module(module.name)
 from pathlib import Path
-from softhebb_fast.files import locked
+from softhebb_fast.files import claim
 from softhebb_fast.cli import main
-folder = Path(sys.argv[1], "folder")
-folder.mkdir()
-with locked(folder) as mine, locked(folder, wait=False) as again:
-    assert mine and not again
-with locked(folder, wait=False) as mine:
-    assert mine
+claim(Path(sys.argv[1]))()
 sys.exit(main(["info"]))
 """
 

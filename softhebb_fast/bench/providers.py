@@ -15,6 +15,7 @@ from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.provider import Call, Provider
 from softhebb_fast.bench.published import PublishedNet
 from softhebb_fast.models import SoftHebbNet, build
+from softhebb_fast.naming import did_you_mean
 from softhebb_fast.presets import Layer, Preset
 from softhebb_fast.training.capture import WARM_UP, GraphCapture
 
@@ -26,7 +27,8 @@ def choose(names: Iterable[str] | None) -> list[Provider]:
     names = list(names)
     for name in names:
         if name not in PROVIDERS:
-            raise ValueError(f"providers must be among {', '.join(PROVIDERS)}; got {name!r}")
+            hint = did_you_mean(name, PROVIDERS)
+            raise ValueError(f"providers must be among {', '.join(PROVIDERS)}; got {name!r}{hint}")
     return [PROVIDERS[name] for name in names]
 
 

@@ -1,4 +1,7 @@
-"""The command ``softhebb-fast``: the only place that prints."""
+"""The command ``softhebb-fast``: the only place that prints.
+
+Only what a command needs is imported, once its options are known to be right.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +9,30 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from importlib import import_module
 
-import torch
+from softhebb_fast import environment
+from softhebb_fast.cli.errors import in_words_of
+from softhebb_fast.cli.parser import make_parser
 
-from softhebb_fast import __version__
-from softhebb_fast.cli import backprop, bench, info, reproduce, search, train
-from softhebb_fast.cli.memory import keep_freed_memory
-from softhebb_fast.plots import plot_run
-from softhebb_fast.presets import PRESETS, get_preset
-from softhebb_fast.training.loop import Interrupted
-from softhebb_fast.training.run_folder import load_run
-
-INTERRUPTED = 130
-BROKEN_PIPE = 141
+OK, PARTLY, MISTAKE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 for a user's mistake, 130 when stopped."""
-    parser = _parser()
+    """Run the command; returns its exit status.
+
+    0: what was asked is done. 1: it ran, and not all of it could be done, or a check failed. 2: a
+    user's mistake, or files that cannot be had. 130: stopped. 141: nobody reads what it prints.
+    """
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if not hasattr(options, "command"):
         parser.print_help()
-        return 2
-    # Softmax leaves denormals behind, and multiplying with them is several times slower.
-    torch.set_flush_denormal(True)
-    keep_freed_memory()
+        return MISTAKE
     try:
-        status = options.command(options)
+        status = _run(options)
         sys.stdout.flush()
         return status
-    except Interrupted as stop:
-        print(f"softhebb-fast: {stop}", file=sys.stderr)
-        return INTERRUPTED
     except KeyboardInterrupt:
         print("softhebb-fast: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -47,57 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (ValueError, OSError) as error:
-        print(f"softhebb-fast: error: {error}", file=sys.stderr)
-        return 2
+        text = " ".join(str(error).split("\n"))
+        print(f"softhebb-fast: error: {in_words_of(options.parser, text)}", file=sys.stderr)
+        return MISTAKE
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    loss, accuracy = load_run(options.folder).evaluate(options.data)
-    print(f"test accuracy {accuracy:.2f} %, mean loss {loss:.4f}")
-    return 0
+def _run(options: argparse.Namespace) -> int:
+    module, function = options.command.split(":")
+    if module != "info":
+        environment.check()
+    from softhebb_fast.cli import process
+    from softhebb_fast.training.loop import Interrupted
 
-
-def plot(options: argparse.Namespace) -> int:
-    run = load_run(options.folder)
-    for path in plot_run(run.net, run.rows, options.folder, run.symmetry):
-        print(path)
-    return 0
-
-
-def presets(options: argparse.Namespace) -> int:
-    chosen = [get_preset(options.name)] if options.name else PRESETS.values()
-    print("\n".join(preset.describe() for preset in chosen))
-    return 0
-
-
-def show_info(options: argparse.Namespace) -> int:
-    print(info.report())
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="softhebb-fast", description="Train SoftHebb networks without labels."
-    )
-    parser.add_argument("--version", action="version", version=f"softhebb_fast {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-
-    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=function)
-        return sub
-
-    train.add_commands(command)
-    backprop.add_command(command)
-    sub = command("evaluate", evaluate, "test accuracy of a run")
-    sub.add_argument("folder", metavar="DIR", type=Path)
-    sub.add_argument("--data", metavar="ROOT", help="folder of the data sets")
-    sub = command("plot", plot, "draw filters, receptive fields and curves of a run")
-    sub.add_argument("folder", metavar="DIR", type=Path)
-    reproduce.add_command(command)
-    bench.add_command(command)
-    search.add_command(command)
-    sub = command("presets", presets, "list the networks, or describe one")
-    sub.add_argument("name", nargs="?", metavar="NAME")
-    command("info", show_info, "versions, devices, backends and why the others are not used")
-    return parser
+    process.settle()
+    command = getattr(import_module(f"softhebb_fast.cli.{module}"), function)
+    try:
+        return command(options)
+    except Interrupted as stop:
+        print(f"softhebb-fast: {stop}", file=sys.stderr)
+        return INTERRUPTED

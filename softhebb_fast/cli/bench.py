@@ -4,71 +4,36 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 
 from softhebb_fast.bench import machine, plot, rows, runner, scaling
 from softhebb_fast.bench.cases import QUICK, STANDARD, Case, select
 from softhebb_fast.bench.provider import Provider
-from softhebb_fast.bench.providers import PROVIDERS, choose
+from softhebb_fast.bench.providers import choose
 from softhebb_fast.bench.rows import Row
 from softhebb_fast.bench.table import compare, describe, table
 from softhebb_fast.bench.worker import Plan
+from softhebb_fast.cli import header
+from softhebb_fast.cli.process import default_device
+from softhebb_fast.files import writable_folder
 from softhebb_fast.plots import save
 from softhebb_fast.training.run_folder import usable_device
 
 FOLDER = Path("runs/bench")
 NOISY_SPREAD = 0.2
-
-
-def add_command(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the command to the parser, by the function that makes a command's parser."""
-    text = "time every backend here against others, after a check that it is right"
-    add_options(command_parser("bench", command, text))
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "cases",
-        nargs="*",
-        metavar="CASES",
-        help="patterns such as 'cifar10/layer?/b10'; by default those of the committed results",
-    )
-    parser.add_argument("--list", action="store_true", help="name the cases and the providers")
-    parser.add_argument("--quick", action="store_true", help="a few cases, some minutes at most")
-    parser.add_argument(
-        "--providers", metavar="NAMES", help=f"with commas between: {','.join(PROVIDERS)}"
-    )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=machine.cores(), help="default: all cores")
-    parser.add_argument("--rounds", type=int, default=15, help="samples of each provider at most")
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, help="to spend on the samples of a case, about"
-    )
-    parser.add_argument(
-        "--longest", type=float, default=20.0, help="leave out what takes more seconds a call"
-    )
-    parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="results; rows of the same key are replaced"
-    )
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw them")
-    parser.add_argument("--compare", type=Path, metavar="CSV", help="older results")
-    parser.add_argument(
-        "--fail-above",
-        type=float,
-        metavar="R",
-        help="with --compare: fail if a provider is slower by more than R times, beyond noise",
-    )
+POSITIVE = ("rounds", "seconds", "longest")
 
 
 def command(options: argparse.Namespace) -> int:
-    """Run the command; returns 0, or 1 if a provider failed the gate or became too slow.
+    """Run the command; returns 0, or 1 if a provider failed the gate or became too slow, or nothing
+    was timed, or a provider that was asked for could not be.
 
     Raises ValueError for options that do not fit.
     """
+    options.device = options.device or default_device()
     cases = select(options.cases or (QUICK if options.quick else STANDARD))
     names = None if options.providers is None else options.providers.split(",")
     providers = choose(names)
@@ -83,15 +48,21 @@ def command(options: argparse.Namespace) -> int:
     if options.quick:
         csv, picture = csv or FOLDER / "quick.csv", picture or FOLDER / "quick.png"
     kept = rows.read(csv) if csv and csv.exists() and not options.quick else []
+    for option, path in (("csv", csv), ("plot", picture)):
+        if path is not None:
+            writable_folder(path.parent, option)
     _warn_if_busy()
+    print(f"{machine.machine(plan.device)}; device {plan.device}, {plan.threads} threads")
+    print(header.versions(), flush=True)
     found: list[Row] = []
-    wrong = 0
+    wrong = missed = 0
     for case in cases:
         new, failures = runner.run(case, providers, plan, _note)
         if new:
             print(table(new), flush=True)
         for failure in failures:
             wrong += failure.wrong
+            missed += names is not None
             if failure.wrong or names is not None:
                 said = "failed the gate and is not reported" if failure.wrong else "left out"
                 print(f"{failure.case}: {failure.provider} {said}: {failure.reason}")
@@ -100,13 +71,14 @@ def command(options: argparse.Namespace) -> int:
             rows.write(csv, rows.merged(kept, found))
     _report_noise(found)
     if picture is not None and found:
-        picture.parent.mkdir(parents=True, exist_ok=True)
         save(_picture(found), picture)
     written = [str(path) for path in (csv, picture) if path is not None and found]
     if written:
         print("written: " + ", ".join(written))
+    if not found:
+        print("nothing was timed")
     slower = 0 if old is None else _compare(found, old, options.fail_above)
-    return int(wrong > 0 or slower > 0)
+    return int(wrong > 0 or missed > 0 or slower > 0 or not found)
 
 
 def listing(cases: Sequence[Case], providers: Sequence[Provider]) -> str:
@@ -127,15 +99,14 @@ def _picture(found: list[Row]) -> Figure:
 
 def _plan(options: argparse.Namespace) -> Plan:
     usable_device(options.device)
-    if options.threads < 1 or options.rounds < 1 or not options.seconds > 0:
-        raise ValueError(
-            "threads, rounds and seconds must be positive; got "
-            f"{options.threads}, {options.rounds} and {options.seconds}"
-        )
+    threads = machine.cores() if options.threads is None else options.threads
+    for name, value in (("threads", threads), *((n, getattr(options, n)) for n in POSITIVE)):
+        if not value > 0:
+            raise ValueError(f"{name} must be positive; got {value}")
     rounds, seconds = options.rounds, options.seconds
     if options.quick:
         rounds, seconds = min(rounds, 7), min(seconds, 10.0)
-    return Plan(options.device, options.threads, rounds, seconds, options.longest)
+    return Plan(options.device, threads, rounds, seconds, options.longest)
 
 
 def _compare(found: list[Row], old: list[Row], most: float | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -10,19 +11,15 @@ import torch
 
 from softhebb_fast import __version__, precision
 from softhebb_fast.backends import BACKENDS, choose, why_not
-from softhebb_fast.data import ROOT_VARIABLE, data_root
-from softhebb_fast.training import provenance
+from softhebb_fast.data.sets import DATA_SETS
+from softhebb_fast.data.sources import holder, roots
+from softhebb_fast.environment import VARIABLES, complaint
 
-VARIABLES = {
-    ROOT_VARIABLE: "folder of the data sets",
-    "SOFTHEBB_FAST_BUILD": "auto, 0 or 1: whether installing builds the native kernels",
-    "SOFTHEBB_FAST_TORCH": "the torch that they are built with where none is installed",
-    "SOFTHEBB_FAST_AUTOTUNE": "0 or 1: whether the Triton kernels are tuned to this GPU",
-    "SOFTHEBB_FAST_WAIT": "0 or 1: whether programs of a Triton kernel may wait for each other",
-    "SOFTHEBB_FAST_GRAPHS": "0 or 1: whether training on CUDA replays its steps from a CUDA graph",
-    provenance.VARIABLE: "the commit that results name, of a copy without its history",
-    precision.VARIABLE: f"{', '.join(precision.PRECISIONS)}: how float32 products are taken",
-}
+
+def command(options: argparse.Namespace) -> int:
+    """Run the command; returns its exit status."""
+    print(report())
+    return 0
 
 
 def report() -> str:
@@ -45,11 +42,16 @@ def report() -> str:
             lines.append(f"  {name}: {precision.why_not(name, device) or 'available'}")
     taken = (f"{layer} {precision.of_torch(layer)}" for layer in ("conv2d", "linear"))
     lines.append(f"on cuda, where none is named, as torch takes its own: {', '.join(taken)}")
-    lines.append(f"programs of a launch on cuda: {_waiting()}")
-    lines.append(f"data sets: {_data()}")
+    try:
+        lines.append(f"programs of a launch on cuda: {_waiting()}")
+    except ValueError as error:
+        lines.append(f"programs of a launch on cuda: {error}")
+    lines += _data()
     lines.append("environment:")
-    for name, meaning in VARIABLES.items():
-        lines.append(f"  {name}={os.environ.get(name, '')} ({meaning})")
+    for name, variable in VARIABLES.items():
+        meaning = f"{', '.join(variable.values)}: {variable.meaning}".removeprefix(": ")
+        wrong = complaint(name)
+        lines.append(f"  {name}={os.environ.get(name, '')} ({wrong or meaning})")
     return "\n".join(lines)
 
 
@@ -81,8 +83,12 @@ def _waiting() -> str:
     return f"wait for each other, for at most {configs.most_tiles(device)} tiles of neurons"
 
 
-def _data() -> str:
+def _data() -> list[str]:
+    """Where each data set was found."""
     try:
-        return f"in {data_root()}"
+        searched = ", ".join(map(str, roots()))
+        found = {name: holder(data) for name, data in DATA_SETS.items()}
     except ValueError as error:
-        return str(error)
+        return [f"data sets: {error}"]
+    lines = [f"data sets, looked for in {searched}:"]
+    return [*lines, *(f"  {name}: {folder or 'not found'}" for name, folder in found.items())]

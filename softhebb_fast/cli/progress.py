@@ -25,13 +25,13 @@ class Bars(Reporter):
         self.quiet, self.bar = quiet, None
         self.writer = None if tensorboard is None else _writer(tensorboard)
 
-    def begin(self, title: str, total: int, done: int = 0) -> None:
+    def begin(self, title: str, total: int, done: int = 0, unit: str = "img") -> None:
         self.end()
         self.bar = tqdm(
             total=total,
             initial=done,
             desc=title,
-            unit="img",
+            unit=unit,
             mininterval=0.1 if sys.stderr.isatty() else 10,
             disable=self.quiet,
         )

@@ -11,14 +11,17 @@ import torch
 from softhebb_fast.data.augment import GaussianNoise, RandomCropFlip, RandomResizedCropFlip
 from softhebb_fast.data.images import ImageSet
 from softhebb_fast.data.sets import DATA_SETS, DataSet, tree
-from softhebb_fast.data.sources import data_root, locate
+from softhebb_fast.data.sources import data_root, holder, locate
+from softhebb_fast.naming import did_you_mean
 
 NAMES = tuple(DATA_SETS)
 TREE_PREFIX = "imagefolder:"
 
 
 def canonical_name(name: str) -> str:
-    """``name`` as in ``NAMES``, or ``imagefolder:PATH``; case, hyphens and underscores are free.
+    """``name`` as in ``NAMES``, or ``imagefolder:PATH`` with the whole path.
+
+    Case, hyphens and underscores are free.
 
     Raises:
         TypeError: not a string.
@@ -27,11 +30,12 @@ def canonical_name(name: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"name must be a string; got {name!r}")
     if name.lower().startswith(TREE_PREFIX) and name[len(TREE_PREFIX) :]:
-        return TREE_PREFIX + name[len(TREE_PREFIX) :]
+        return TREE_PREFIX + str(Path(name[len(TREE_PREFIX) :]).expanduser().absolute())
     key = name.lower().replace("-", "").replace("_", "")
     if key not in DATA_SETS:
         known = ", ".join((*NAMES, f"{TREE_PREFIX}PATH"))
-        raise ValueError(f"name must be one of {known}; got {name!r}")
+        hint = did_you_mean(name, NAMES)
+        raise ValueError(f"name must be one of {known}; got {name!r}{hint}")
     return key
 
 
@@ -80,7 +84,8 @@ def load(
         raise ValueError(
             f"image_size must be positive and is for image trees; got {image_size} for {name}"
         )
-    base = Path() if name.startswith(TREE_PREFIX) else data_root(root)
+    tree = name.startswith(TREE_PREFIX)
+    base = Path() if tree else holder(data, root) or data_root(root)
     if data.unpacked is not None and (base / data.unpacked).is_dir():
         data = replace(data, folder=data.unpacked)
     if split not in data.files:

@@ -19,25 +19,37 @@ TIMEOUT = (5, 30)  # seconds to connect, seconds without a byte
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
-    """The folder that holds the data sets: the first of these that is given.
-
-    1. ``root``; 2. the environment variable SOFTHEBB_FAST_DATA; 3. the folder ``data`` of a
-    source checkout, which comes with MNIST; 4. the user's cache folder for softhebb_fast.
-    The first one given decides alone: a data set that it lacks is not looked for in the next.
+    """The folder into which data sets are downloaded: the first of `roots` that is the user's.
 
     Raises:
         ValueError: ``root`` or the variable names something that is not a folder.
     """
-    variable = os.environ.get(ROOT_VARIABLE)
-    for name, value in (("root", root), (f"the environment variable {ROOT_VARIABLE}", variable)):
-        if value:
-            path = Path(value).expanduser()
-            if not path.is_dir():
-                raise ValueError(f"{name} must be an existing folder; got {str(value)!r}")
-            return path
+    found = roots(root)
+    return next((folder for folder in found if folder != EMBEDDED), found[0])
+
+
+def roots(root: str | os.PathLike | None = None) -> list[Path]:
+    """The folders in which data sets are looked for, one after the other.
+
+    ``root`` alone if it is given. Else the environment variable SOFTHEBB_FAST_DATA, if it is set;
+    the MNIST that comes with the package, if it is there; the user's cache folder.
+
+    Raises:
+        ValueError: ``root`` or the variable names something that is not a folder.
+    """
+    if root:
+        return [_existing("root", root)]
+    found = []
+    if variable := os.environ.get(ROOT_VARIABLE):
+        found.append(_existing(f"the environment variable {ROOT_VARIABLE}", variable))
     if (EMBEDDED / EMBEDDED_SET).is_dir():
-        return EMBEDDED
-    return Path(platformdirs.user_cache_dir("softhebb_fast"))
+        found.append(EMBEDDED)
+    return [*found, Path(platformdirs.user_cache_dir("softhebb_fast"))]
+
+
+def holder(data: DataSet, root: str | os.PathLike | None = None) -> Path | None:
+    """The first of `roots` that holds all files of a data set. Raises as that does."""
+    return next((folder for folder in roots(root) if _holds(folder, data)), None)
 
 
 def locate(name: str, data: DataSet, split: str, root: Path, download: bool) -> list[Path]:
@@ -67,6 +79,19 @@ def locate(name: str, data: DataSet, split: str, root: Path, download: bool) -> 
             f"another data folder with root or the environment variable {ROOT_VARIABLE}"
         )
     return [_find(folder, file) for file in data.files[split]]
+
+
+def _existing(name: str, value: str | os.PathLike) -> Path:
+    path = Path(value).expanduser()
+    if not path.is_dir():
+        raise ValueError(f"{name} must be an existing folder; got {str(value)!r}")
+    return path
+
+
+def _holds(root: Path, data: DataSet) -> bool:
+    files = {file for split in ("train", "test") for file in data.files[split]}
+    places = [root / name for name in (data.folder, data.unpacked) if name is not None]
+    return any(all(_find(place, file) for file in files) for place in places)
 
 
 def _find(folder: Path, file: str) -> Path | None:

@@ -20,6 +20,7 @@ from softhebb_fast.experiments.definitions import (
     table5,
     zero,
 )
+from softhebb_fast.naming import did_you_mean
 
 __all__ = ["EXPERIMENTS", "Cell", "Experiment", "get_experiment"]
 
@@ -37,5 +38,6 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
 def get_experiment(name: str) -> Experiment:
     """The experiment of that name. Raises ValueError for another, with the names there are."""
     if name not in EXPERIMENTS:
-        raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}; got {name!r}")
+        hint = did_you_mean(name, EXPERIMENTS)
+        raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}; got {name!r}{hint}")
     return EXPERIMENTS[name]

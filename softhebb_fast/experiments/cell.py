@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from softhebb_fast.experiments.claims import Claim
+from softhebb_fast.naming import did_you_mean
 from softhebb_fast.training.config import Config, RunConfig
 
 # Fields that do not make another experiment.
@@ -113,22 +114,27 @@ class Experiment:
     checks: Mapping[str, Callable[[], float]] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
 
-    def matching(self, pattern: str) -> list[Cell]:
-        """The cells whose names match ``pattern`` (``*``, ``?``, ``[...]``).
+    def matching(self, *patterns: str) -> list[Cell]:
+        """The cells whose names match any of ``patterns`` (``*``, ``?``, ``[...]``), each once.
 
-        Raises ValueError if there are none.
+        Raises ValueError for a pattern that none matches.
         """
-        found = [cell for cell in self.cells if fnmatchcase(cell.name, pattern)]
-        if not found:
-            names = ", ".join(cell.name for cell in self.cells)
-            raise ValueError(f"cells must match some of {names}; got {pattern!r}")
-        return found
+        names = list(dict.fromkeys(cell.name for cell in self.cells))
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                hint = did_you_mean(pattern, names)
+                raise ValueError(
+                    f"cells must match some of {', '.join(names)}; got {pattern!r}{hint}"
+                )
+        matched = {n for n in names if any(fnmatchcase(n, pattern) for pattern in patterns)}
+        return [cell for cell in self.cells if cell.name in matched]
 
     def cell(self, name: str) -> Cell:
         """The cell of that name. Raises ValueError if there is none."""
         found = {cell.name: cell for cell in self.cells}
         if name not in found:
-            raise ValueError(f"cell must be one of {', '.join(found)}; got {name!r}")
+            hint = did_you_mean(name, found)
+            raise ValueError(f"cell must be one of {', '.join(found)}; got {name!r}{hint}")
         return found[name]
 
 

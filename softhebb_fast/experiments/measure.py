@@ -9,13 +9,11 @@ from typing import Any
 
 import torch
 
-from softhebb_fast.backends import choose
 from softhebb_fast.data import ImageSet, load
 from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
 from softhebb_fast.training import checkpoint
-from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.metrics import (
     LAYER_FIGURES,
@@ -24,20 +22,10 @@ from softhebb_fast.training.metrics import (
     classifier_rows,
     layer_rows,
 )
-from softhebb_fast.training.run_folder import Run, load_run, read_config, read_provenance
+from softhebb_fast.training.run_folder import Run, is_finished, load_run, read_provenance, source
 
 LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
 LOG_EVERY_ELSEWHERE = 10
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run in ``folder`` has come to its end. Raises as ``checkpoint.load`` does."""
-    if not (folder / checkpoint.FILE).is_file():
-        return False
-    saved, (config, _) = checkpoint.load(folder), read_config(folder)
-    last = classifier_rows(saved["rows"][-1:])
-    epochs = config.epochs if isinstance(config, BackpropConfig) else config.resolved().probe_epochs
-    return bool(last) and last[0]["epoch"] == epochs
 
 
 def finished(folder: Path) -> Run:
@@ -53,6 +41,7 @@ def made(run: Run, folder: Path) -> dict[str, Any]:
     return {
         "minutes": run.rows[-1]["seconds"] / 60,
         **{name: made_by.get(name) for name in ("commit", "torch", "threads")},
+        **{name: made_by[name] for name in ("backend",) if name in made_by},
         "finished": finished_at(folder),
     }
 
@@ -76,7 +65,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
         "seed": config.seed,
         "protocol": _protocol(config),
         "limit": config.limit,
-        "backend": _backend(config),
+        "backend": config.backend_used(),
         "precision": config.precision + " autocast" * config.autocast,
     }
 
@@ -138,7 +127,7 @@ def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]
 def _sample(run: Run, root: str | Path | None) -> ImageSet:
     """The images on which layers are measured, beside the network."""
     options = {"root": root or run.root, "device": run.config.device}
-    return load(run.config.dataset, "train", limit=SAMPLE, **options)
+    return load(source(run.config.dataset, root), "train", limit=SAMPLE, **options)
 
 
 def _classifier(run: Run) -> dict[str, Any]:
@@ -158,12 +147,6 @@ def _classifier(run: Run) -> dict[str, Any]:
 
 def _mean(rows: list[MetricsRow], column: str) -> float:
     return sum(row[column] for row in rows) / len(rows)
-
-
-def _backend(config: RunConfig) -> str:
-    if config.backend != "auto":
-        return config.backend
-    return choose(torch.device(config.device).type, tie_rule=config.tie_rule)
 
 
 def _protocol(config: RunConfig) -> str:

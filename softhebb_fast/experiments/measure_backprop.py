@@ -31,7 +31,7 @@ def describe(config: BackpropConfig) -> dict[str, Any]:
         "seed": config.seed,
         "protocol": f"{config.epochs} x {config.batch}, {optimizer}",
         "limit": config.limit,
-        "backend": f"torch {config.device}",
+        "backend": config.backend_used(),
         "precision": "autocast" if config.autocast else "ieee",
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 from softhebb_fast.data.sets import DATA_SETS
 from softhebb_fast.experiments import EXPERIMENTS, measure, measure_backprop, results
 from softhebb_fast.experiments.cell import Cell, Experiment, differences
-from softhebb_fast.files import locked, writable_folder, write_csv
+from softhebb_fast.files import InUse, claim, writable_folder, write_csv
 from softhebb_fast.training import runs
 from softhebb_fast.training.config import Config
 from softhebb_fast.training.loop import Loop
@@ -36,7 +36,7 @@ def reproduce(
     cells: list[Cell],
     seeds: Iterable[int],
     out: Path,
-    results_folder: Path = results.FOLDER,
+    results_folder: Path | None = None,
     *,
     root: str | Path | None = None,
     reporter: Reporter | None = None,
@@ -47,16 +47,18 @@ def reproduce(
 
     A run that was stopped goes on, bit by bit; a finished one is not made again; one that another
     process is at is left to it. After each run its row stands in the results of every experiment
-    that has the cell. A run whose data is missing gets a row that says so.
+    that has the cell. A run whose data is missing gets a row that says so, if it has none.
 
     Args:
+        results_folder: that of the results; None takes `results_of`.
         run: brings a trainer to its end.
         changes: fields of the configuration for all cells, such as ``limit`` or ``device``.
 
     Cells that need a GPU are left out on another device than CUDA's.
     Raises ValueError for a folder that holds another run, and as `Loop` does.
     """
-    for seed in seeds:
+    results_folder = results_folder or results_of(out, changes.get("limit"))
+    for seed in dict.fromkeys(seeds):
         for cell in {cell.name: cell for cell in cells}.values():
             config = cell.config(seed, **changes)
             folder = run_folder(out, cell, config)
@@ -64,19 +66,25 @@ def reproduce(
                 note = f"needs a GPU, where it takes {cell.gpu}"
                 yield Outcome(cell, seed, problem=note)
                 continue
-            with claimed(folder) as mine:
-                if not mine:
-                    yield Outcome(cell, seed, problem="another process is at it")
+            with claimed(folder) as other:
+                if other:
+                    yield Outcome(cell, seed, problem=f"{other} is at it")
                     continue
                 try:
                     bring_to_end(folder, config, root, reporter, run)
                 except FileNotFoundError as error:
-                    note = f"{DATA_SETS[config.dataset].folder} is not in the data folder"
-                    described = MEASURES[config.kind].describe(config)
-                    record(cell, {**described, "note": note}, results_folder)
+                    if not _has_row(cell, config, results_folder):
+                        note = f"{DATA_SETS[config.dataset].folder} is not in the data folder"
+                        described = MEASURES[config.kind].describe(config)
+                        record(cell, {**described, "note": note}, results_folder)
                     yield Outcome(cell, seed, problem=str(error))
                     continue
                 yield Outcome(cell, seed, keep(cell, folder, results_folder, root))
+
+
+def results_of(out: Path, limit: int | None) -> Path:
+    """Where the results of runs in ``out`` stand: trials on fewer images beside the runs alone."""
+    return results.FOLDER if limit is None else out / "trials"
 
 
 def run_folder(out: Path, cell: Cell, config: Config) -> Path:
@@ -191,17 +199,32 @@ def check(experiment: Experiment, results_folder: Path = results.FOLDER) -> None
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process is the only one at ``folder``, and keep others off meanwhile.
+def claimed(folder: Path) -> Iterator[str]:
+    """Which other process is at ``folder``, or "", and then keep others off meanwhile.
 
     The folder is made, and taken away if it stays empty.
     """
     try:
-        with locked(writable_folder(folder), wait=False) as mine:
-            yield mine
+        release = claim(writable_folder(folder))
+    except InUse as error:
+        yield error.holder
+        return
+    try:
+        yield ""
     finally:
+        release()
         with suppress(OSError):
             folder.rmdir()
+
+
+def _has_row(cell: Cell, config: Config, folder: Path) -> bool:
+    """Whether a finished run of the cell with that seed and limit stands in any results."""
+    key = (cell.name, str(config.seed), results.text(config.limit))
+    return any(
+        tuple(row[name] for name in results.KEY) == key and row["test_accuracy"]
+        for experiment in _with_cell(cell)
+        for row in results.read(results.path(experiment.name, folder))
+    )
 
 
 def _with_cell(cell: Cell) -> list[Experiment]:

@@ -8,11 +8,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.files import locked, writable_folder, write_csv
+from softhebb_fast.files import claim, writable_folder, write_csv
 from softhebb_fast.training import symmetry
 from softhebb_fast.training.metrics import LAYER_FIGURES
 
 FOLDER = Path("results")
+WAIT = 60.0  # seconds for another process to write
 _CELL = ("experiment", "cell", "dataset")
 _RUN = ("seed", "protocol", "limit", "backend", "precision", "threads")
 _FIGURES = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
@@ -81,12 +82,13 @@ def put(
     Rows stand in the order of the cells named in ``order``, then by seed. Several processes may
     write to one file.
 
-    Raises ValueError for a folder that cannot be written.
+    Raises ValueError for a folder that cannot be written, or that another process keeps busy.
     """
     writable_folder(path.parent, "results")
     new = [{c: text(row.get(c)) for c in columns} for row in rows]
     replaced = {tuple(row[k] for k in KEY) for row in new}
-    with locked(path.parent):
+    release = claim(path.parent, WAIT)
+    try:
         kept = [row for row in read(path) if tuple(row[k] for k in KEY) not in replaced]
         places = {cell: place for place, cell in enumerate(dict.fromkeys(order))}
         every = sorted(
@@ -94,6 +96,8 @@ def put(
             key=lambda row: (places.get(row["cell"], len(places)), row["limit"], int(row["seed"])),
         )
         write_csv(path, columns, ({c: row.get(c, "") for c in columns} for row in every))
+    finally:
+        release()
 
 
 def of_cell(rows: list[Result], cell: str) -> list[Result]:

@@ -22,6 +22,7 @@ from softhebb_fast.init.random import (
 )
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import identity_, partial_identity_, zerO_
+from softhebb_fast.naming import did_you_mean
 
 Init = str | Mapping[str, Any] | Callable[[Tensor], Any]
 
@@ -134,7 +135,8 @@ def resolve(init: Init) -> tuple[Callable[..., Any], dict[str, Any]]:
         raise TypeError(f"init must be a name, a dict with a 'name' or a callable; got {init!r}")
     found = [function for known, function in INITS.items() if known.lower() == name.lower()]
     if not found:
-        raise ValueError(f"init must be one of {', '.join(INITS)}; got {name!r}")
+        hint = did_you_mean(name, INITS)
+        raise ValueError(f"init must be one of {', '.join(INITS)}; got {name!r}{hint}")
     takes = [key for key in inspect.signature(found[0]).parameters if key not in ("weight", "bias")]
     for key in options:
         if key not in (*takes, *BREAKERS):

@@ -13,8 +13,9 @@ from typing import Any
 import platformdirs
 import torch
 import triton
+from filelock import FileLock
 
-from softhebb_fast.files import locked, write_text
+from softhebb_fast.files import write_text
 from softhebb_fast.kernels.configs import Choice, Config
 
 FORMAT = 1
@@ -55,7 +56,7 @@ class Measurements:
         self.choices[name] = _choice(choice)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with locked(self.path.parent):
+            with FileLock(self.path.with_suffix(".lock")):
                 self.choices = self._read() | self.choices
                 content = self.origin | {"choices": self.choices}
                 write_text(self.path, json.dumps(content, indent=1) + "\n")

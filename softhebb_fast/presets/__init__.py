@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
+
+from softhebb_fast.naming import did_you_mean
 
 from .grammar import (
     format_layer,
@@ -15,7 +16,7 @@ from .grammar import (
     parse_pool,
 )
 from .own import OWN
-from .protocols import PROTOCOLS, Protocol, protocol
+from .protocols import PROTOCOLS, Protocol, protocol, published_dataset
 from .scale import scaled
 from .softhebb import SOFTHEBB
 from .types import ACTIVATIONS, Layer, Pool, Preset
@@ -37,6 +38,7 @@ __all__ = [
     "parse_network",
     "parse_pool",
     "protocol",
+    "published_dataset",
     "scaled",
 ]
 
@@ -54,8 +56,6 @@ def get_preset(
         ValueError: for an unknown name, with the names most like it; for factors that do not fit.
     """
     if name not in PRESETS:
-        lowered = {known.lower(): known for known in PRESETS}
-        close = [lowered[match] for match in get_close_matches(str(name).lower(), lowered)]
-        hint = f"did you mean {' or '.join(close)}?" if close else "see PRESETS for the names"
-        raise ValueError(f"name must be a preset, got {name!r}; {hint}")
+        hint = did_you_mean(name, PRESETS) or "; see PRESETS for the names"
+        raise ValueError(f"name must be a preset, got {name!r}{hint}")
     return scaled(PRESETS[name], width_factor=width_factor, neuron_factor=neuron_factor)

@@ -34,6 +34,7 @@ _TABLE = (
     Protocol("imagenet", 1, 10, 200, 32, test_batch=32, augment=True),
 )
 PROTOCOLS = {row.dataset: row for row in _TABLE}
+_IN_NAMES = {"MNIST": "mnist", "CIFA": "cifar10", "STL": "stl10", "ImNet": "imagenet"}
 
 
 def protocol(dataset: str) -> Protocol:
@@ -47,3 +48,8 @@ def protocol(dataset: str) -> Protocol:
     """
     key = dataset.lower().replace("-", "").replace("_", "")
     return PROTOCOLS.get(key) or Protocol(dataset)
+
+
+def published_dataset(preset: str) -> str | None:
+    """The data set that the preset of that name was published for, None if the name tells none."""
+    return next((found for part, found in _IN_NAMES.items() if part in preset), None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from softhebb_fast.naming import did_you_mean
 from softhebb_fast.presets import Layer, Pool, Preset, format_network
 from softhebb_fast.presets.blocks import head
 from softhebb_fast.search.inits import DETERMINISTIC, InitSpace, check_range, some_inits
@@ -170,7 +171,8 @@ SPACES: Mapping[str, Space | InitSpace] = {
 def get_space(name: str) -> Space | InitSpace:
     """The space of that name. Raises ValueError for another, with the names there are."""
     if name not in SPACES:
-        raise ValueError(f"space must be one of {', '.join(SPACES)}; got {name!r}")
+        hint = did_you_mean(name, SPACES)
+        raise ValueError(f"space must be one of {', '.join(SPACES)}; got {name!r}{hint}")
     return SPACES[name]
 
 

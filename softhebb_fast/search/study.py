@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softhebb_fast.files import writable_folder, write_csv, write_text
+from softhebb_fast.files import claim, writable_folder, write_csv, write_text
 from softhebb_fast.search.inits import InitSpace
 from softhebb_fast.search.space import Space, init_option
 from softhebb_fast.search.trial import (
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 JOURNAL, TABLE, BEST = "journal.log", "trials.csv", "best.json"
+WAIT = 60.0  # seconds for another process to write
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,18 @@ def search(
 def open_study(what: Search, folder: Path, sampler_seed: int | None = None) -> Study:
     """The study in ``folder``, a new one if there is none. Raises as `search` does."""
     optuna = _optuna()
+    release = claim(writable_folder(folder), WAIT)
+    try:
+        return _opened(optuna, what, folder, sampler_seed)
+    finally:
+        release()
+
+
+def _opened(optuna: Any, what: Search, folder: Path, sampler_seed: int | None) -> Study:
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(
-        JournalFileBackend(str(writable_folder(folder) / JOURNAL))
-    )
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
     study = optuna.create_study(
         study_name="search",
         storage=storage,
@@ -140,7 +147,18 @@ def open_study(what: Search, folder: Path, sampler_seed: int | None = None) -> S
 
 
 def write_results(study: Study, what: Search, folder: Path) -> None:
-    """Write ``trials.csv``, and ``best.json`` if a trial came to its end, atomically."""
+    """Write ``trials.csv``, and ``best.json`` if a trial came to its end, atomically.
+
+    Raises InUse if another process writes them for a minute.
+    """
+    release = claim(folder, WAIT)
+    try:
+        _write(study, what, folder)
+    finally:
+        release()
+
+
+def _write(study: Study, what: Search, folder: Path) -> None:
     columns = (
         "number",
         "state",

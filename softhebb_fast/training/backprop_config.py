@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from softhebb_fast.data import ImageSet, RandomCropFlip
 from softhebb_fast.init import apply, weight_noise_
 from softhebb_fast.models import NETWORKS, network
+from softhebb_fast.naming import did_you_mean
 from softhebb_fast.training.config import (
     Config,
     check_number,
@@ -101,7 +102,10 @@ class BackpropConfig(Config):
 
     def __post_init__(self) -> None:
         if not isinstance(self.network, str) or self.network not in NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(NETWORKS)}; got {self.network!r}")
+            hint = did_you_mean(self.network, NETWORKS)
+            raise ValueError(
+                f"network must be one of {', '.join(NETWORKS)}; got {self.network!r}{hint}"
+            )
         for name in ("dataset", "device"):
             if not isinstance(value := getattr(self, name), str):
                 raise TypeError(f"{name} must be a string; got {value!r}")
@@ -151,6 +155,9 @@ class BackpropConfig(Config):
         finally:
             for norm, mean, var in kept:
                 norm.running_mean, norm.running_var = mean, var
+
+    def backend_used(self) -> str:
+        return f"torch {self.device}"
 
     def augmentation(self) -> RandomCropFlip | None:
         return None if self.augment is None else RandomCropFlip(mode=self.augment)

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import nn
 
-from softhebb_fast.backends import BACKENDS
+from softhebb_fast.backends import BACKENDS, choose
 from softhebb_fast.data import ImageSet
 from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.models import build
@@ -42,6 +43,10 @@ class Config:
 
     def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         """The network as it starts, from torch's global generator."""
+        raise NotImplementedError
+
+    def backend_used(self) -> str:
+        """What computes the run here."""
         raise NotImplementedError
 
     def prepared(self, images: ImageSet) -> ImageSet:
@@ -164,6 +169,11 @@ class RunConfig(Config):
     def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         options = {"init": self.init, "tie_rule": self.tie_rule, "backend": self.backend}
         return build(self.network(), image_shape, classes, **options)
+
+    def backend_used(self) -> str:
+        if self.backend != "auto":
+            return self.backend
+        return choose(torch.device(self.device).type, tie_rule=self.tie_rule)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,10 +13,18 @@ import torch
 from torch import nn
 
 from softhebb_fast.data import ImageSet, load, permutation
-from softhebb_fast.files import writable_folder
+from softhebb_fast.files import claim, writable_folder
 from softhebb_fast.training import checkpoint, metrics, steps
 from softhebb_fast.training.reporter import Reporter
-from softhebb_fast.training.run_folder import Config, read_config, usable_device, write_config
+from softhebb_fast.training.run_folder import (
+    Config,
+    check_data,
+    fingerprint,
+    read_config,
+    source,
+    usable_device,
+    write_config,
+)
 from softhebb_fast.training.stages import Stage
 from softhebb_fast.training.symmetry import SymmetryRecorder
 
@@ -34,7 +43,7 @@ class Loop:
     asks for it, ``symmetry.csv``. A checkpoint is written every 30 seconds, at a stage's end, at a
     stop, and at an epoch's end where that costs little. A run that ended early, however it ended,
     goes on from its last checkpoint with ``resume`` and gives the same bits as one that never
-    stopped.
+    stopped. Other processes are kept off the folder until the run ends or this process does.
 
     Args:
         config: what to train; its open fields take the published protocol.
@@ -44,7 +53,8 @@ class Loop:
         checkpoint_seconds: the longest time between two checkpoints.
 
     Raises:
-        ValueError: a configuration, folder or data set that does not do, naming it.
+        ValueError: a configuration, folder or data set that does not do, naming it; `InUse` for a
+            folder in which another process writes.
         FileNotFoundError: data that is missing, saying which file to put where.
         RuntimeError: a backend or precision chosen by name that cannot be had here.
     """
@@ -58,6 +68,7 @@ class Loop:
         reporter: Reporter | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         _resume: bool = False,
+        _dataset: str | None = None,
     ) -> None:
         self.config = config = config.resolved()
         self.reporter = reporter or Reporter()
@@ -67,12 +78,14 @@ class Loop:
         self._check(device)
         self.root = None if root is None else str(root)
         self.out = Path(out)
-        if not _resume and (self.out / checkpoint.FILE).exists():
-            raise ValueError(
-                f"out already holds a run: {str(self.out)!r}; resume it or choose another folder"
-            )
+        if _resume:
+            self._claim()
+        else:
+            self._check_empty()
         saved = checkpoint.load(self.out, config) if _resume else None
+        self._dataset = _dataset or config.dataset
         self._load_data(device)
+        self.data = {images.split: fingerprint(images) for images in self._sets()}
         torch.manual_seed(config.seed)
         shape, classes = self.train_set.image_shape, self.train_set.num_classes
         self.net: nn.Module = config.build(shape, classes).to(device)
@@ -86,8 +99,11 @@ class Loop:
         self._plan = self._planned()
         writable_folder(self.out)
         if saved is None:
-            write_config(self.out, config, self.root)
+            self._claim()
+            self._check_empty()
+            write_config(self.out, config, self.root, self.data)
         else:
+            check_data(self.out, self.data)
             self._restore(saved)
 
     @classmethod
@@ -99,23 +115,37 @@ class Loop:
         belongs to another configuration.
         """
         config, root = read_config(Path(out))
-        options = {"root": root, **options}
-        return cls(config, out, _resume=(Path(out) / checkpoint.FILE).exists(), **options)
+        hidden = {
+            "_resume": (Path(out) / checkpoint.FILE).exists(),
+            "_dataset": source(config.dataset, options.get("root")),
+        }
+        return cls(config, out, **{"root": root, **options}, **hidden)
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return the last figures of the run.
 
         Raises Interrupted, with a checkpoint written, after ``stop_requested`` was set.
         """
+        if not self._give_back.alive:
+            self._claim()
         self._started = self._saved = time.monotonic()
         self._saving = 0.0
-        with self._settings():
-            if self.step == 0:
-                self.symmetry.record(-1, 0)
-            self._run_stages()
-            self.net.eval()
-            self._save({})
-            return self.summary()
+        try:
+            with self._settings():
+                if not self.finished:
+                    if self.step == 0:
+                        self.symmetry.record(-1, 0)
+                    self._run_stages()
+                    self._save({})
+                self.net.eval()
+                return self.summary()
+        finally:
+            self._give_back()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.stage_number == len(self._plan)
 
     def summary(self) -> dict[str, Any]:
         """The last test accuracy and loss, each layer's last figures, and the seconds taken."""
@@ -130,8 +160,21 @@ class Loop:
 
     def _load_data(self, device: torch.device) -> None:
         options = {"root": self.root, "device": device, "limit": self.config.limit}
-        self.train_set: ImageSet = load(self.config.dataset, "train", **options)
-        self.test_set: ImageSet = load(self.config.dataset, "test", **options)
+        self.train_set: ImageSet = load(self._dataset, "train", **options)
+        self.test_set: ImageSet = load(self._dataset, "test", **options)
+
+    def _sets(self) -> list[ImageSet]:
+        """What the run is made on."""
+        return [self.train_set, self.test_set]
+
+    def _check_empty(self) -> None:
+        if (self.out / checkpoint.FILE).exists():
+            raise ValueError(
+                f"out already holds a run: {str(self.out)!r}; resume it or choose another folder"
+            )
+
+    def _claim(self) -> None:
+        self._give_back = weakref.finalize(self, claim(self.out))
 
     def _planned(self) -> Sequence[Any]:
         """The stages of the run, in values that do not hold them."""
@@ -205,7 +248,7 @@ class Loop:
     def _stop_if_asked(self) -> None:
         if self.stop_requested:
             self.reporter.end()
-            raise Interrupted(f"stopped; the run goes on with: resume {self.out}")
+            raise Interrupted(f"stopped; the run goes on with: softhebb-fast resume {self.out}")
 
     def _elapsed(self) -> float:
         now = time.monotonic()

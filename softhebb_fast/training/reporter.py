@@ -8,8 +8,8 @@ from softhebb_fast.training.metrics import MetricsRow
 class Reporter:
     """Hears of stages and their progress. Subclasses show it."""
 
-    def begin(self, title: str, total: int, done: int = 0) -> None:
-        """A stretch of ``total`` samples begins, ``done`` of them already behind."""
+    def begin(self, title: str, total: int, done: int = 0, unit: str = "img") -> None:
+        """A stretch of ``total`` samples (or other units) begins, ``done`` of them behind."""
 
     def advance(self, count: int) -> None:
         """``count`` more samples are done."""

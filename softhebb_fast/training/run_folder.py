@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,13 @@ import torch
 from torch import nn
 
 from softhebb_fast import precision
-from softhebb_fast.data import load
+from softhebb_fast.data import ImageSet, load
 from softhebb_fast.files import write_text
 from softhebb_fast.training import checkpoint
 from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.classifier import evaluate
 from softhebb_fast.training.config import Config, RunConfig
-from softhebb_fast.training.metrics import MetricsRow
+from softhebb_fast.training.metrics import MetricsRow, classifier_rows
 from softhebb_fast.training.provenance import provenance
 
 CONFIG_FILE = "config.json"
@@ -30,7 +31,7 @@ class Run:
 
     Attributes:
         config: what was trained.
-        root: the data root it was started with.
+        root: the data root it was begun with, None for the default or where that is not here.
         net: the network, in evaluation mode.
         rows: what was recorded.
         symmetry: the symmetry of its weights at the recorded steps.
@@ -45,14 +46,18 @@ class Run:
     image_shape: tuple[int, int, int]
 
     def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:
-        """Mean loss and accuracy in per cent on the test set. Raises as ``data.load`` does."""
-        config = self.config
-        options = {"root": root or self.root, "device": config.device}
-        test = config.prepared(load(config.dataset, "test", limit=config.limit, **options))
+        """Mean loss and accuracy in per cent on `test_set`. Raises as ``data.load`` does."""
+        config, test = self.config, self.test_set(root)
         wanted = getattr(config, "precision", "ieee")
         missing = precision.why_not(wanted, torch.device(config.device).type)
         with precision.use("ieee" if missing else wanted), config.testing(self.net):
             return evaluate(self.net, test, config.test_batch)
+
+    def test_set(self, root: str | Path | None = None) -> ImageSet:
+        """The images it is tested on, from the data root ``root``. Raises as ``data.load`` does."""
+        config = self.config
+        options = {"root": root or self.root, "device": config.device, "limit": config.limit}
+        return config.prepared(load(source(config.dataset, root), "test", **options))
 
 
 def load_run(folder: Path) -> Run:
@@ -73,37 +78,97 @@ def load_run(folder: Path) -> Run:
     return Run(config, root, net.to(device).eval(), saved["rows"], symmetry, shape)
 
 
-def write_config(folder: Path, config: Config, root: str | None) -> None:
-    """Write ``folder / "config.json"``, with what makes the run (`provenance`), atomically."""
+def write_config(
+    folder: Path, config: Config, root: str | None, data: dict[str, Any] | None = None
+) -> None:
+    """Write ``folder / "config.json"`` atomically.
+
+    It gets what makes the run (`provenance`), where its data lay, and by which `fingerprint` of
+    each split in ``data`` they are known elsewhere.
+    """
+    named = ":" in config.dataset  # it tells its place itself
     content = {
         "kind": config.kind,
         "run": config.to_dict(),
-        "root": root,
-        "made_by": provenance(),
+        "root": None if root is None or named else str(Path(root).expanduser().resolve()),
+        "data": data or {},
+        "made_by": provenance() | {"backend": config.backend_used()},
     }
     write_text(folder / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> tuple[Config, str | None]:
-    """The configuration of the run in ``folder``, and its data root.
+    """The configuration of the run in ``folder``, and its data root if that is still here.
 
     Raises FileNotFoundError if there is no run, ValueError if ``config.json`` is damaged.
     """
     path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no run in {str(folder)!r}: {path} does not exist")
+    content = _read(folder)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         run, root = content["run"], content["root"]
         kind = CONFIGS[content.get("kind", RunConfig.kind)]  # older runs are of one kind
-        return kind.from_dict(run), root
+        return kind.from_dict(run), root if root is not None and Path(root).is_dir() else None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the configuration {path} is damaged: {error}") from error
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
     """What made the run in ``folder``, as `provenance` gives it; empty if it was not kept."""
-    return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("made_by", {})
+    return _read(folder).get("made_by", {})
+
+
+def check_data(folder: Path, found: dict[str, Any]) -> None:
+    """Raise ValueError, with what differs, unless the run in ``folder`` was begun on these data."""
+    kept = _read(folder).get("data", {})  # older runs have kept none
+    different = [
+        f"{split}: {kept[split]['images']} images {kept[split]['digest']} there, "
+        f"{print_['images']} images {print_['digest']} here"
+        for split, print_ in found.items()
+        if split in kept and kept[split] != print_
+    ]
+    if different:
+        raise ValueError(
+            f"the data must be those that the run in {str(folder)!r} was begun on "
+            f"({'; '.join(different)}); name their folder with root"
+        )
+
+
+def fingerprint(images: ImageSet) -> dict[str, Any]:
+    """How many images there are, and a digest of their pixels and labels."""
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in (images.images, images.labels):
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return {"images": len(images), "digest": digest.hexdigest()}
+
+
+def source(dataset: str, root: str | Path | None) -> str:
+    """The data set's name; one that names its own place, ``imagefolder:PATH``, is at ``root`` if
+    that is given."""
+    kind, named, _ = dataset.partition(":")
+    return f"{kind}:{root}" if named and root is not None else dataset
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in ``folder`` has come to its end. Raises as ``checkpoint.load`` does."""
+    if not (folder / checkpoint.FILE).is_file():
+        return False
+    saved, (config, _) = checkpoint.load(folder), read_config(folder)
+    last = classifier_rows(saved["rows"][-1:])
+    epochs = config.epochs if isinstance(config, BackpropConfig) else config.resolved().probe_epochs
+    return bool(last) and last[0]["epoch"] == epochs
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no run in {str(folder)!r}: {path} does not exist")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"the configuration {path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"the configuration {path} is damaged: it holds {content!r}")
+    return content
 
 
 def usable_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ from torch import nn
 
 from softhebb_fast import precision
 from softhebb_fast.backends import resolve
-from softhebb_fast.data import load, published_augmentation
+from softhebb_fast.data import ImageSet, load, published_augmentation
 from softhebb_fast.models import SoftHebbNet
 from softhebb_fast.presets import protocol
 from softhebb_fast.training import fused_classifier
@@ -58,10 +58,14 @@ class Trainer(Loop):
 
     def _load_data(self, device: torch.device) -> None:
         super()._load_data(device)
-        name = self.config.dataset
         options = {"root": self.root, "device": device, "limit": self.config.limit}
-        unlabelled = protocol(name).unlabelled and self.config.unsup_epochs > 0
-        self.unsup_set = load(name, "unlabeled", **options) if unlabelled else self.train_set
+        unlabelled = protocol(self.config.dataset).unlabelled and self.config.unsup_epochs > 0
+        found = load(self._dataset, "unlabeled", **options) if unlabelled else self.train_set
+        self.unsup_set = found
+
+    def _sets(self) -> list[ImageSet]:
+        own = [] if self.unsup_set is self.train_set else [self.unsup_set]
+        return [*super()._sets(), *own]
 
     def _planned(self) -> list[PlannedStage]:
         return plan(self.net, self.config)

@@ -50,13 +50,13 @@ def test_train_evaluate_plot_resume(capsys, tmp_path, root):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["convnet"], "network must be one of perceptron"),
+        (["convnet"], "NETWORK must be one of perceptron"),
         (["perceptron", "--option", "hidden"], "an option must look like widen=1; got 'hidden'"),
         (["perceptron", "--option", "depth=3"], "options of perceptron must be among hidden"),
         (["perceptron", "--init", "zer"], "init must be one of normal"),
-        (["perceptron", "--lr", "-1"], "lr must be at least 0; got -1"),
+        (["perceptron", "--lr", "-1"], "--lr must be at least 0; got -1"),
         (["perceptron", "--option", "hidden=5"], "hidden must be a list of whole numbers; got 5"),
-        (["perceptron", "--normalise", "3"], "normalise must be [means, deviations] of the"),
+        (["perceptron", "--normalise", "3"], "--normalise must be [means, deviations] of the"),
     ],
 )
 def test_mistakes(capsys, tmp_path, root, arguments, message):

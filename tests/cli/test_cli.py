@@ -12,7 +12,8 @@ import torch
 import softhebb_fast
 from softhebb_fast import backends, cli
 from softhebb_fast.cli import train as train_command
-from softhebb_fast.cli.train import parse_init
+from softhebb_fast.cli.options.common import parse_init
+from softhebb_fast.cli.parser import make_parser
 from softhebb_fast.data import sources
 from softhebb_fast.presets import PRESETS
 from softhebb_fast.training import checkpoint
@@ -22,7 +23,8 @@ from tests.data.writers import write_tree
 from tests.tiny import CONFIG, write_mnist_subset
 
 NET = "softkrotov-c4-k5-p2-t1:triangle_0.7:max_4_2_1 BP:dropout_0.5"
-TINY = ["--limit", "64", "--probe-epochs", "2", "--device", "cpu", "--neuron-factor", "0.05"]
+TINY = ["--limit", "64", "--probe-epochs", "2", "--device", "cpu", "--dataset", "mnist"]
+TINY += ["--neuron-factor", "0.05"]
 
 
 @pytest.fixture(autouse=True)
@@ -81,20 +83,20 @@ def train(capsys, tmp_path, *arguments: object) -> str:
         (["DemoMINST"], "got 'DemoMINST'; did you mean DemoMNIST"),
         (["4softhebbcnncifar"], "did you mean 4SoftHebbCnnCIFAR"),
         (["tender-c4-k3 BP"], "unknown method 'tender'"),
-        (["DemoMNIST", "--dataset", "emnist"], "name must be one of mnist"),
+        (["DemoMNIST", "--dataset", "emnist"], "--dataset must be one of mnist"),
         (["DemoMNIST", "--dataset", "imagefolder:/nowhere"], "must name an existing folder"),
         (["DemoMNIST", "--init", "zeroes"], "init must be one of normal, positive"),
         (["DemoMNIST", "--init", "4=zerO"], "indices from 0 to 0 as keys"),
         (["DemoMNIST", "--init", "zerO:scale=big"], "scale must be one of algorithm2"),
         (["DemoMNIST", "--init", "zerO:size=3"], "got the unknown key 'size'"),
         (["DemoMNIST", "--device", "abacus"], "device must be usable here; got 'abacus'"),
-        (["DemoMNIST", "--seed", "-1"], "seed must be at least 0; got -1"),
-        (["DemoMNIST", "--limit", "0"], "limit must be at least 1; got 0"),
-        (["DemoMNIST", "--probe-epochs", "0"], "probe_epochs must be at least 1; got 0"),
-        (["DemoMNIST", "--neuron-factor", "0"], "neuron_factor must be a positive number"),
-        (["DemoMNIST", "--cache-gib", "-1"], "cache_gib must be at least 0; got -1"),
+        (["DemoMNIST", "--seed", "-1"], "--seed must be at least 0; got -1"),
+        (["DemoMNIST", "--limit", "0"], "--limit must be at least 1; got 0"),
+        (["DemoMNIST", "--probe-epochs", "0"], "--probe-epochs must be at least 1; got 0"),
+        (["DemoMNIST", "--neuron-factor", "0"], "--neuron-factor must be a positive number"),
+        (["DemoMNIST", "--cache-gib", "-1"], "--cache-gib must be at least 0; got -1"),
         (["DemoMNIST", "--augment"], "augmentation is Gaussian noise"),
-        (["DemoMNIST", "--data", "/nowhere"], "root must be an existing folder; got '/nowhere'"),
+        (["DemoMNIST", "--data", "/nowhere"], "--data must be an existing folder; got '/nowhere'"),
         (["soft-c4-k31 BP"], "image_shape is too small"),
     ],
 )
@@ -128,7 +130,7 @@ def test_arguments_that_do_not_exist(capsys, arguments):
 def test_a_backend_that_cannot_run(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "why_not", lambda *_: "it is far away")
     line = train(capsys, tmp_path, "DemoMNIST", "--backend", "triton", "--device", "cpu")
-    assert "backend='triton' cannot run on device 'cpu': it is far away" in line
+    assert "--backend triton cannot run on device 'cpu': it is far away" in line
 
 
 def test_a_folder_that_cannot_be_written(capsys, tmp_path, root):
@@ -273,7 +275,7 @@ def test_options_reach_the_configuration(capsys, tmp_path, root):
         "tie_rule": "spread",
     }
     flags = [x for name, value in given.items() for x in (f"--{name.replace('_', '-')}", value)]
-    flags += ["--neuron-factor", "0.05", "--no-augment", "--autocast"]
+    flags += ["--neuron-factor", "0.05", "--no-augment", "--autocast", "--dataset", "mnist"]
     flags += ["--init", "1=zerO:scale=fork,radius=5"]
     where = ["--data", root, "--out", out, "--quiet", "--no-plots"]
     code, _, err = call(capsys, "train", "4SoftHebbCnnCIFAR", *flags, *where)
@@ -338,7 +340,8 @@ def test_info(capsys, monkeypatch, tmp_path):
     assert "precisions of float32 products on cpu:\n  ieee: available\n  bf16x3: " in text
     assert "  tf32: it is for CUDA tensors" in text
     assert "on cuda, where none is named, as torch takes its own: conv2d ieee, linear ieee" in text
-    assert f"data sets: in {sources.EMBEDDED}" in text
+    assert f"\n  mnist: {sources.EMBEDDED}\n" in text
+    assert "\n  stl10: not found\n" in text
     monkeypatch.setenv(sources.ROOT_VARIABLE, str(tmp_path / "nowhere"))
     code, text, _ = call(capsys, "info")
     assert code == 0
@@ -382,7 +385,10 @@ def test_python_m(tmp_path):
         )
 
     version = command("--version")
-    assert (version.returncode, version.stdout) == (0, f"softhebb_fast {cli.__version__}\n")
+    assert (version.returncode, version.stdout) == (
+        0,
+        f"softhebb_fast {softhebb_fast.__version__}\n",
+    )
     wrong = command("evaluate", str(tmp_path))
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith("softhebb-fast: error: there is no run in")
@@ -390,7 +396,7 @@ def test_python_m(tmp_path):
 
 
 def test_the_tiny_configuration_is_what_the_command_takes():
-    options = vars(cli._parser().parse_args(["train", "DemoMNIST"]))
+    options = vars(make_parser().parse_args(["train", "DemoMNIST"]))
     assert CONFIG.keys() <= options.keys()
     assert {field.name for field in fields(RunConfig)} <= options.keys()
 

@@ -212,5 +212,5 @@ def test_auto_takes_it_where_it_pays(shape, neurons, taken, monkeypatch):
 
 def test_an_unknown_choice_is_an_error(monkeypatch):
     monkeypatch.setenv(SWITCH, "yes")
-    with pytest.raises(RuntimeError, match="SOFTHEBB_FAST_WINOGRAD must be auto, 0 or 1"):
+    with pytest.raises(ValueError, match="SOFTHEBB_FAST_WINOGRAD must be auto, 0 or 1"):
         ops.conv2d(*layer((1, 2, 4, 4), (3, 2, 3, 3)), None, **OPTIONS)

@@ -1,0 +1,40 @@
+"""The library's errors in the words of the command: options as the user types them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What the library calls otherwise than a command does.
+ALIASES = {"root": "data", "out": "folder", "name": "dataset"}
+# What follows a name that is also a word of English where it means the argument.
+DEMANDS = r" (?:must|needs|takes|is for|already holds|or the environment)\b"
+
+
+@contextmanager
+def users_mistakes() -> Iterator[None]:
+    """What the library raises here comes of what the user asked for: a ValueError."""
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def in_words_of(parser: argparse.ArgumentParser, message: str) -> str:
+    """``message`` with the names of arguments replaced by the options of ``parser``."""
+    spoken = {action.dest: _spoken(action) for action in parser._actions}
+    aliases = {alias: spoken[dest] for alias, dest in ALIASES.items() if dest in spoken}
+    for name, words in (aliases | spoken).items():
+        place = rf"(?<![\w.'/-]){name}"
+        demanded = r"\b(?![='])" if "_" in name else rf"(?={DEMANDS})"
+        message = re.sub(place + demanded, words, message)
+        message = re.sub(rf"{place}='?([\w.-]+)'?(?=[ ,.;:]|$)", rf"{words} \1", message)
+    return message
+
+
+def _spoken(action: argparse.Action) -> str:
+    if action.option_strings:
+        return action.option_strings[0]
+    return str(action.metavar or action.dest)

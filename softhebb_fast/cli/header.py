@@ -1,0 +1,74 @@
+"""What a run is made of, said before it begins."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softhebb_fast import __version__
+from softhebb_fast.data.sets import DATA_SETS
+from softhebb_fast.data.sources import holder
+from softhebb_fast.training import provenance
+from softhebb_fast.training.backprop_config import BackpropConfig
+from softhebb_fast.training.config import Config
+from softhebb_fast.training.loop import Loop
+
+
+def of_run(run: Loop) -> str:
+    """Data set, protocol, how it is computed, and versions, a line each."""
+    shape = "x".join(map(str, run.train_set.image_shape))
+    counts = f"{len(run.train_set)} training and {len(run.test_set)} test images of {shape}"
+    where = place(run.config.dataset, run.root)
+    return "\n".join(
+        (
+            f"data set: {run.config.dataset}{where}, {counts}",
+            f"protocol: {protocol(run.config)}",
+            f"computed: {computed(run.config)}",
+            versions(),
+        )
+    )
+
+
+def place(dataset: str, root: str | Path | None = None) -> str:
+    """``" in FOLDER"`` for a data set that does not name its place itself."""
+    folder = holder(DATA_SETS[dataset], root) if dataset in DATA_SETS else None
+    return "" if folder is None else f" in {folder}"
+
+
+def protocol(config: Config) -> str:
+    """Epochs and batches of what is trained."""
+    if isinstance(config, BackpropConfig):
+        text = f"{config.epochs} epochs in batches of {config.batch}, {config.optimizer}"
+        return f"{text} at rate {config.lr:g}{_limited(config)}"
+    config = config.resolved()
+    layers = f"Hebbian layers {config.unsup_epochs} epochs in batches of {config.unsup_batch}"
+    probe = f"classifier {config.probe_epochs} in batches of {config.probe_batch}"
+    augmented = ", augmented" if config.augment else ""
+    return f"{layers}, {probe}{augmented}, {config.mode}{_limited(config)}"
+
+
+def computed(config: Config) -> str:
+    """Backend, precision, device, threads and seed."""
+    precision = getattr(config, "precision", "ieee") + " and autocast" * config.autocast
+    return settings(config.backend_used(), precision, config.device, config.seed)
+
+
+def settings(backend: str, precision: str, device: str, seed: int | None = None) -> str:
+    """How something is computed, with the threads of this process."""
+    text = f"backend {backend}, precision {precision}, device {device}"
+    text += f", {torch.get_num_threads()} threads"
+    return text if seed is None else f"{text}, seed {seed}"
+
+
+def versions() -> str:
+    """Of this project, its commit, torch and Python."""
+    commit = provenance.commit()
+    own = f"softhebb_fast {__version__}" + (f" ({commit})" if commit else "")
+    return f"versions: {own}, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def _limited(config: Any) -> str:
+    return "" if config.limit is None else f"; a trial on {config.limit} images at most"

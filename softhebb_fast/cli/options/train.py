@@ -1,0 +1,97 @@
+"""The options of ``softhebb-fast train``, ``resume``, ``evaluate`` and ``plot``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from softhebb_fast.cli.names import (
+    BACKENDS,
+    CACHE_DTYPES,
+    DATA_SETS,
+    INITS,
+    MODES,
+    PRECISIONS,
+)
+from softhebb_fast.cli.options.common import (
+    AUTOCAST,
+    AddCommand,
+    add_data_option,
+    add_device_option,
+    add_run_options,
+    add_symmetry_steps,
+    argument,
+    parse_init,
+)
+from softhebb_fast.kinds import TIE_RULES
+
+PRECISION = "SOFTHEBB_FAST_PRECISION"
+
+
+def add_commands(command: AddCommand) -> None:
+    """Add the commands about one run to the parser, by the function that makes a command's."""
+    text = "train a network, then its classifier, and draw what it learned"
+    _add_training_options(command("train", "train:train", text))
+    sub = command("resume", "train:resume", "go on with a run that was stopped")
+    sub.add_argument("folder", metavar="DIR", type=Path)
+    add_data_option(sub)
+    add_run_options(sub)
+
+
+def add_readers(command: AddCommand) -> None:
+    """Add the commands that read a run."""
+    sub = command("evaluate", "train:evaluate", "test accuracy of a run")
+    sub.add_argument("folder", metavar="DIR", type=Path)
+    add_data_option(sub)
+    text = "draw filters, receptive fields and curves of a run"
+    sub = command("plot", "train:plot", text)
+    sub.add_argument("folder", metavar="DIR", type=Path)
+    sub.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_training_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("preset", metavar="PRESET", help="a preset's name, or layer strings")
+    sub.add_argument(
+        "--dataset",
+        help=f"{', '.join(DATA_SETS)} or imagefolder:PATH; default that of the preset, mnist for "
+        "layer strings",
+    )
+    add_data_option(sub)
+    sub.add_argument("--out", metavar="DIR", type=Path, help="folder of the run; default in runs/")
+    sub.add_argument(
+        "--init",
+        type=argument(parse_init),
+        help=f"one of {', '.join(INITS)}; with settings 'zerO:scale=fork'; by layer "
+        "'1=zerO;3=random_binary'; default as published",
+    )
+    sub.add_argument(
+        "--tie-rule", choices=TIE_RULES, default="first", help="who wins among equal neurons"
+    )
+    sub.add_argument("--mode", choices=MODES, default="successive")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--backend", choices=BACKENDS, default="auto")
+    add_device_option(sub)
+    sub.add_argument("--width-factor", type=float, help="channel multiplier a layer (published: 4)")
+    sub.add_argument("--neuron-factor", type=float, default=1.0, help="scales every layer")
+    for name, text in (
+        ("unsup-epochs", "epochs of each Hebbian layer; 0 leaves them random"),
+        ("unsup-batch", "batch of the Hebbian layers"),
+        ("probe-epochs", "epochs of the classifier"),
+        ("probe-batch", "batch of the classifier"),
+        ("test-batch", "batch of the evaluation"),
+        ("limit", "use only so many images"),
+    ):
+        sub.add_argument(f"--{name}", type=int, metavar="N", help=text)
+    sub.add_argument("--augment", action=argparse.BooleanOptionalAction, default=None)
+    sub.add_argument("--cache-dtype", choices=CACHE_DTYPES, default="float32")
+    sub.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=os.environ.get(PRECISION) or "ieee",
+        help=f"how Hebbian layers take float32 products; default {PRECISION}, else ieee",
+    )
+    sub.add_argument("--autocast", action="store_true", help=AUTOCAST)
+    sub.add_argument("--cache-gib", type=float, default=8.0, help="memory for frozen features")
+    add_symmetry_steps(sub)
+    add_run_options(sub)

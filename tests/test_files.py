@@ -1,0 +1,50 @@
+"""A folder that a process has claimed is refused to others until that one gives it back or dies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softhebb_fast.files import InUse, claim
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from softhebb_fast.files import claim
+release = claim(Path(sys.argv[1]))
+print("claimed", flush=True)
+time.sleep(300)
+"""
+
+
+def hold(folder: Path) -> subprocess.Popen:
+    """Another process that has claimed ``folder``."""
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "claimed\n"
+    return process
+
+
+def test_another_process_is_named_and_its_death_frees_the_folder(tmp_path):
+    holder = hold(tmp_path)
+    try:
+        with pytest.raises(InUse, match=rf"out must be .* where process {holder.pid} on .* does"):
+            claim(tmp_path)
+    finally:
+        holder.kill()
+        holder.wait()
+    claim(tmp_path)()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_process_may_claim_its_own_folder_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = claim(tmp_path), claim(Path("."))
+    first()
+    assert sorted(os.listdir(tmp_path)) == [".lock", ".lock.holder"]
+    second()
+    assert os.listdir(tmp_path) == []
