@@ -89,9 +89,10 @@ def test_the_sdist_is_complete(sdist):
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".so"
     }
-    source |= {p.name for p in ROOT.iterdir() if p.is_file() and p.name != ".git"}
-    source |= {".ci/run"}
-    assert {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "csrc/ops.cpp"} <= source
+    source |= {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md"}
+    source |= {"pyproject.toml", "setup.py", "build_backend.py", "MANIFEST.in", "Makefile"}
+    source |= {".gitignore", ".ci/run"}
+    assert {"csrc/ops.cpp", "softhebb_fast/data/bundled/README.md", "docs/design.md"} <= source
     assert found - made - source == {n for n in found if n.startswith(ignored)}
     assert source - found == set()
 
