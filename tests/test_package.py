@@ -177,5 +177,9 @@ def test_importing_takes_no_plotting_and_no_kernel_compiler():
 
 def test_version_is_that_of_the_distribution():
     project = Path(__file__).parents[1] / "pyproject.toml"
-    declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-    assert (declared["name"], declared["version"]) == (NAME, softhebb_fast.__version__)
+    declared = tomllib.loads(project.read_text(encoding="utf-8"))
+    assert declared["project"]["name"] == NAME
+    assert declared["project"]["dynamic"] == ["version"]
+    taken_from = declared["tool"]["setuptools"]["dynamic"]["version"]
+    assert taken_from == {"attr": f"{NAME}.__version__"}
+    assert softhebb_fast.__version__
