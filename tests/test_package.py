@@ -19,6 +19,7 @@ NAME = PACKAGE.name
 ORDER = (
     "files",
     "kinds",
+    "scalars",
     "options",
     "reference",
     "checks",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
 from softhebb_fast.init.common import check_model
+from softhebb_fast.scalars import at_least_zero
 
 TOLERANCE = 1e-4
 UNKNOWN = (math.nan, math.nan, -1)  # stable rank, effective rank, rank
@@ -65,8 +65,7 @@ def symmetry(
     check_model(model)
     if not isinstance(start, Mapping | None):
         raise TypeError(f"start must be a state_dict or None; got {start!r}")
-    if not isinstance(tolerance, Real) or not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance must be a number from 0 on; got {tolerance!r}")
+    tolerance = at_least_zero("tolerance", tolerance)
     weights = {n: p.detach() for n, p in model.named_parameters() if p.dim() in (2, 3, 4)}
     for name, weight in weights.items():
         shape = None if start is None else getattr(start.get(name), "shape", ())
