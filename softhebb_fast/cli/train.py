@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable
 from dataclasses import fields
@@ -16,7 +15,7 @@ from softhebb_fast.backends import BACKENDS
 from softhebb_fast.cli import reproduce
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
 from softhebb_fast.data import NAMES
-from softhebb_fast.init import INITS
+from softhebb_fast.init import INITS, parse_init
 from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.plots import plot_run
 from softhebb_fast.precision import PRECISIONS, VARIABLE
@@ -46,35 +45,6 @@ def train(options: argparse.Namespace) -> int:
 def resume(options: argparse.Namespace) -> int:
     root = {} if options.data is None else {"root": options.data}
     return run(lambda **extra: runs.resume(options.folder, **root, **extra), options)
-
-
-def parse_init(text: str) -> Any:
-    """An initialisation from the command line.
-
-    ``zerO``; ``zerO:scale=fork,noise=0.01``; by layer, counted from 1: ``1=zerO;3=random_binary``
-    (the others are normal).
-    """
-    if "=" in text.split(":")[0]:
-        pairs = (part.split("=", 1) for part in text.split(";"))
-        try:
-            return {int(layer) - 1: parse_init(init) for layer, init in pairs}
-        except ValueError:
-            raise ValueError(
-                f"init by layer must look like '1=zerO;3=random_binary'; got {text!r}"
-            ) from None
-    name, _, settings = text.partition(":")
-    if not settings:
-        return name
-    result: dict[str, Any] = {"name": name}
-    for setting in settings.split(","):
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise ValueError(f"init settings must look like 'scale=fork'; got {setting!r}")
-        try:
-            result[key] = json.loads(value)
-        except json.JSONDecodeError:
-            result[key] = value
-    return result
 
 
 def run(make: Callable[..., Loop], options: argparse.Namespace) -> int:

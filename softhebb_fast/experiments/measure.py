@@ -30,8 +30,9 @@ LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
 LOG_EVERY_ELSEWHERE = 10
 
 
-def is_finished(folder: Path) -> bool:
+def is_finished(folder: str | Path) -> bool:
     """Whether the run in ``folder`` has come to its end. Raises as ``checkpoint.load`` does."""
+    folder = Path(folder)
     if not (folder / checkpoint.FILE).is_file():
         return False
     saved, (config, _) = checkpoint.load(folder), read_config(folder)

@@ -81,7 +81,9 @@ def norm_dependent_rate(
     all but frozen. Errors as in ``softhebb_conv2d``. Source: Journé et al. 2023 (arXiv 2209.11883).
     """
     lebesgue_p = checked_step(weight, lebesgue_p)
-    return reference.norm_dependent_rate(weight, _rate(lr), number("lr_power", lr_power), lebesgue_p)
+    return reference.norm_dependent_rate(
+        weight, _rate(lr), number("lr_power", lr_power), lebesgue_p
+    )
 
 
 def hebbian_step_(

@@ -67,8 +67,8 @@ def softhebb_conv2d(
     """Convolve ``x`` and compute the SoftHebb update of ``weight``, which stays as it is.
 
     Shapes: x ``[B, C, H, W]``, or ``[C, H, W]`` for a batch of one whose u is ``[K, OH, OW]``;
-    weight ``[K, C / groups, R, S]``, bias ``[K]``; u ``[B, K, OH, OW]`` with ``OH = (H + 2 padding - dilation (R - 1) - 1) // stride + 1``,
-    delta_w as weight. float64, float32, float16 or bfloat16, the same for all; sums are taken in
+    weight ``[K, C / groups, R, S]``, bias ``[K]``; u ``[B, K, OH, OW]`` with
+    ``OH = (H + 2 padding - dilation (R - 1) - 1) // stride + 1``, delta_w as weight. float64, float32, float16 or bfloat16, the same for all; sums are taken in
     float32 at least.
 
     ``u`` is differentiable in x, weight and bias as a convolution is; ``delta_w`` is a constant.
@@ -214,8 +214,8 @@ def softhebb_linear(
 ) -> SoftHebbOutput:
     """Multiply ``x`` by ``weight`` and compute the SoftHebb update of ``weight``.
 
-    Shapes: x ``[..., N]`` or ``[N]``, weight ``[K, N]``, bias ``[K]``; u ``[..., K]``, delta_w as weight.
-    Options and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the neuron of
+    Shapes: x ``[..., N]`` or ``[N]``, weight ``[K, N]``, bias ``[K]``; u ``[..., K]``, delta_w as
+    weight. Options (``t_invert`` .. ``backend``) and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the neuron of
     rank ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
     """
     given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)

@@ -22,7 +22,7 @@ from softhebb_fast.init.random import (
     random_binary_,
     zeros_,
 )
-from softhebb_fast.init.registry import INITS, Init, initialise, needs_bias, per_layer
+from softhebb_fast.init.registry import INITS, Init, initialise, needs_bias, parse_init, per_layer
 from softhebb_fast.init.symmetry import Symmetry, feature_diversity, symmetry
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import ZERO_SCALES, identity_, partial_identity_, zerO_
@@ -49,6 +49,7 @@ __all__ = [
     "negative_",
     "noise_",
     "normal_",
+    "parse_init",
     "partial_identity_",
     "per_layer",
     "positive_",

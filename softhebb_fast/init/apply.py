@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from softhebb_fast.init.branches import PRODUCTS, branch_ends
 from softhebb_fast.init.common import check_model
-from softhebb_fast.init.registry import Init, initialise, needs_bias, resolve
+from softhebb_fast.init.registry import Init, initialise, needs_bias, parse_init, resolve
 
 # Names, in lower case, that mean a whole model's start, and what its layers get.
 STARTS: dict[str, dict[str, Any]] = {
@@ -152,6 +152,7 @@ def _start_all(
 
 def _published(init: Init) -> tuple[str, Init]:
     """The name of a whole model's start ("" for another init), and the init of its layers."""
+    init = parse_init(init) if isinstance(init, str) else init
     options = dict(init) if isinstance(init, Mapping) else {"name": init}
     name = options.pop("name", None)
     key = name.lower() if isinstance(name, str) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,6 +46,37 @@ INITS: dict[str, Callable[..., Tensor]] = {
 BREAKERS = ("noise", "random_bias")
 
 
+def parse_init(text: str) -> Any:
+    """An initialisation from its text, as the command line and every `init` argument take it.
+
+    "zerO" (which stays a name); "zerO:scale=fork,noise=0.01"; by layer, counted from 1:
+    "1=zerO;3=random_binary" (the others are normal).
+
+    Raises ValueError for a `text` that is none of these; names are not looked up here.
+    """
+    if "=" in text.split(":")[0]:
+        pairs = (part.split("=", 1) for part in text.split(";"))
+        try:
+            return {int(layer) - 1: parse_init(init) for layer, init in pairs}
+        except ValueError:
+            raise ValueError(
+                f"init by layer must look like '1=zerO;3=random_binary'; got {text!r}"
+            ) from None
+    name, _, settings = text.partition(":")
+    if not settings:
+        return name
+    result: dict[str, Any] = {"name": name}
+    for setting in settings.split(","):
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"init settings must look like 'scale=fork'; got {setting!r}")
+        try:
+            result[key] = json.loads(value)
+        except json.JSONDecodeError:
+            result[key] = value
+    return result
+
+
 def initialise(
     weight: Tensor,
     bias: Tensor | None = None,
@@ -56,8 +88,9 @@ def initialise(
 ) -> None:
     """Fill `weight` (and `bias` [K], where random biases are asked for) as `init` says.
 
-    `init` is a name of `INITS` (in any case), a dict such as {"name": "zerO", "scale": "fork"}
-    with further arguments of that function, or a callable that fills the weight it is given.
+    `init` is a name of `INITS` (in any case), a text such as "zerO:scale=fork" or a dict such as
+    {"name": "zerO", "scale": "fork"}, with further arguments of that function, or a callable that
+    fills the weight it is given.
     Any dict may also hold "noise", the scale of `noise_`, and "random_bias", the deviation of
     normal biases (as "random_bias" draws them, but on top of the weights).
 
@@ -89,6 +122,8 @@ def needs_bias(init: Init | None) -> bool:
     """Whether `init` draws random biases, and so wants a layer that has a bias."""
     if isinstance(init, Mapping):
         return "random_bias" in init or needs_bias(init.get("name"))
+    if isinstance(init, str) and ":" in init:
+        return needs_bias(parse_init(init))
     return isinstance(init, str) and init.lower() == "random_bias"
 
 
@@ -97,11 +132,12 @@ def per_layer(init: Init | list | tuple | Mapping[int, Init], n_layers: int) -> 
 
     `init` is a single init for all layers, a list or tuple of `n_layers` of them, or a dict from
     the layer's index (from 0) to its init, in which the layers left out are "normal":
-    {0: "zerO", 2: "zerO"}.
+    {0: "zerO", 2: "zerO"}. A text is read by `parse_init`, where layers count from 1.
 
     Raises ValueError for a wrong length, an index outside the network or an unknown name or
     argument, TypeError for anything that is no init.
     """
+    init = parse_init(init) if isinstance(init, str) else init
     if isinstance(init, list | tuple):
         if len(init) != n_layers:
             raise ValueError(f"init must have one entry per layer, {n_layers}; got {len(init)}")
@@ -123,6 +159,7 @@ def per_layer(init: Init | list | tuple | Mapping[int, Init], n_layers: int) -> 
 
 def resolve(init: Init) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The function that `init` stands for, and the options it carries."""
+    init = parse_init(init) if isinstance(init, str) else init
     if callable(init):
         return init, {}
     if isinstance(init, Mapping):

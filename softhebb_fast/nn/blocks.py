@@ -189,7 +189,9 @@ def _lacks_batch(layer: nn.Module, x: Tensor) -> bool:
     if not isinstance(x, Tensor) or x.dim() == 4:
         return False
     one = isinstance(layer, (SoftHebbConv1d, nn.Conv1d))
-    return x.dim() == (2 if one else 3) and isinstance(layer, (SoftHebbConv2d, nn.Conv2d, nn.Conv1d))
+    return x.dim() == (2 if one else 3) and isinstance(
+        layer, (SoftHebbConv2d, nn.Conv2d, nn.Conv1d)
+    )
 
 
 def _keep_layout(x: Tensor) -> Tensor:

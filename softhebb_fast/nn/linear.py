@@ -62,9 +62,7 @@ class SoftHebbLinear(HebbianLayer):
         tie_rule: str = COMPETITION.tie_rule,
         generator: torch.Generator | None = None,
     ) -> None:
-        in_features, out_features = check_sizes(
-            in_features=in_features, out_features=out_features
-        )
+        in_features, out_features = check_sizes(in_features=in_features, out_features=out_features)
         super().__init__(
             (out_features, in_features),
             out_features,

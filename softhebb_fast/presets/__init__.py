@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 
@@ -29,6 +29,7 @@ __all__ = [
     "Pool",
     "Preset",
     "Protocol",
+    "as_preset",
     "format_layer",
     "format_network",
     "get_preset",
@@ -59,3 +60,23 @@ def get_preset(
         hint = f"did you mean {' or '.join(close)}?" if close else "see PRESETS for the names"
         raise ValueError(f"name must be a preset, got {name!r}; {hint}")
     return scaled(PRESETS[name], width_factor=width_factor, neuron_factor=neuron_factor)
+
+
+def as_preset(preset: Preset | str | Sequence[str]) -> Preset:
+    """A preset, the name of one, or layer strings as `parse_network` takes them, as a preset.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: as `get_preset` and `parse_network`.
+    """
+    if isinstance(preset, Preset):
+        return preset
+    if isinstance(preset, str):
+        return get_preset(preset) if _is_name(preset) else parse_network(preset)
+    if isinstance(preset, list | tuple) and all(isinstance(layer, str) for layer in preset):
+        return parse_network(preset)
+    raise TypeError(f"preset must be a Preset, a preset's name or layer strings; got {preset!r}")
+
+
+def _is_name(text: str) -> bool:
+    return text in PRESETS or "-" not in text

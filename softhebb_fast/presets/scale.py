@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from softhebb_fast.scalars import number
+
 from .types import Layer, Origin, Preset
 
 NEURON_NAMES = {0.25: "quarterNeurons", 0.5: "halfNeurons", 2.0: "doubleNeurons"}
@@ -25,6 +27,8 @@ def scaled(
         ValueError: for a factor that is not positive, or one that leaves a layer without outputs
             or with a number of outputs that its groups, or the next layer's, do not divide.
     """
+    neuron_factor = number("neuron_factor", neuron_factor)
+    width_factor = None if width_factor is None else number("width_factor", width_factor)
     factors = f"{width_factor=}, {neuron_factor=}"
     if not 0 < neuron_factor < float("inf"):
         raise ValueError(f"neuron_factor must be a positive number, got {factors}")

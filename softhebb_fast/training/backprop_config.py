@@ -12,13 +12,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from softhebb_fast.data import ImageSet, RandomCropFlip
-from softhebb_fast.init import apply, weight_noise_
+from softhebb_fast.init import apply, parse_init, weight_noise_
 from softhebb_fast.models import NETWORKS, network
 from softhebb_fast.training.config import (
     Config,
-    check_number,
     check_plain,
     check_seed,
+    checked_number,
     checked_steps,
 )
 
@@ -112,7 +112,7 @@ class BackpropConfig(Config):
                 raise ValueError(f"{name} must be one of {allowed}; got {value!r}")
         for name, least in LEAST.items():
             if (value := getattr(self, name)) is not None or name not in OPTIONAL:
-                check_number(name, value, least)
+                object.__setattr__(self, name, checked_number(name, value, least))
         for name in FLAGS:
             if not isinstance(value := getattr(self, name), bool):
                 raise TypeError(f"{name} must be a bool; got {value!r}")
@@ -127,7 +127,8 @@ class BackpropConfig(Config):
     def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         net = network(self.network, image_shape, classes, **self.options)
         if self.init is not None:
-            options = dict(self.init) if isinstance(self.init, dict) else {"name": self.init}
+            init = parse_init(self.init) if isinstance(self.init, str) else self.init
+            options = dict(init) if isinstance(init, dict) else {"name": init}
             names = ("zero_branches", "zero_head", "branches", "exclude")
             arguments = {name: options.pop(name) for name in names if name in options}
             apply(net, options, **arguments)
@@ -161,9 +162,9 @@ def _checked_moments(pair: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     rows = isinstance(pair, list | tuple) and all(isinstance(row, list | tuple) for row in pair)
     if not rows or len(pair) != 2 or len(pair[0]) != len(pair[1]):
         raise TypeError(f"normalise must be [means, deviations] of the channels; got {pair!r}")
-    means, deviations = map(tuple, pair)
-    for value in (*means, *deviations):
-        check_number("normalise", value, -math.inf)
+    means, deviations = (
+        tuple(checked_number("normalise", value, -math.inf) for value in row) for row in pair
+    )
     if not all(0 < value < math.inf for value in deviations):
         raise ValueError(f"normalise must have positive deviations; got {pair!r}")
     return means, deviations

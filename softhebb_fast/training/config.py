@@ -16,6 +16,7 @@ from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.models import build
 from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, protocol
+from softhebb_fast.scalars import plain
 
 MODES = ("successive", "consecutive", "simultaneous")
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
@@ -130,7 +131,9 @@ class RunConfig(Config):
         for name, least in LEAST.items():
             value = getattr(self, name)
             if value is not None or name in ("seed", "cache_gib"):
-                check_number(name, value, least)
+                object.__setattr__(self, name, checked_number(name, value, least))
+        for name in ("width_factor", "neuron_factor"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         check_seed(self.seed)
         for name in ("preset", "dataset"):
             if not isinstance(getattr(self, name), str):
@@ -173,19 +176,21 @@ class RunConfig(Config):
         return super().from_dict(values)
 
 
-def check_number(name: str, value: Any, least: float) -> None:
-    """Raise unless ``value`` is a number, whole where ``least`` is, of at least ``least``."""
-    kinds = int if isinstance(least, int) else int | float
-    if isinstance(value, bool) or not isinstance(value, kinds):
+def checked_number(name: str, value: Any, least: float) -> int | float:
+    """``value`` as a plain number, whole where ``least`` is. Raises unless it is one, of at least
+    ``least``."""
+    found, kinds = plain(value), int if isinstance(least, int) else int | float
+    if isinstance(found, bool) or not isinstance(found, kinds):
         text = "a whole number" if kinds is int else "a number"
         raise TypeError(f"{name} must be {text}; got {value!r}")
-    if not value >= least:
+    if not found >= least:
         raise ValueError(f"{name} must be at least {least:g}; got {value!r}")
+    return found
 
 
 def check_seed(seed: int) -> None:
     """Raise unless ``seed`` is one that a generator takes."""
-    check_number("seed", seed, 0)
+    seed = checked_number("seed", seed, 0)
     if seed >= 2**64:
         raise ValueError(f"seed must be below 2**64; got {seed}")
 
@@ -204,7 +209,4 @@ def checked_steps(steps: Iterable[int], name: str = "symmetry_steps") -> tuple[i
     """Steps as a tuple. Raises unless they are whole numbers from 0 on."""
     if isinstance(steps, str) or not isinstance(steps, Iterable):
         raise TypeError(f"{name} must be whole numbers; got {steps!r}")
-    steps = tuple(steps)
-    for step in steps:
-        check_number(name, step, 0)
-    return steps
+    return tuple(checked_number(name, step, 0) for step in steps)

@@ -55,12 +55,13 @@ class Run:
             return evaluate(self.net, test, config.test_batch)
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: str | Path) -> Run:
     """The run in ``folder``.
 
     Raises FileNotFoundError if there is none or it has no checkpoint yet, ValueError if a file of
     it is damaged or its device is not here.
     """
+    folder = Path(folder)
     config, root = read_config(folder)
     saved = checkpoint.load(folder, config)
     device = usable_device(config.device)
@@ -73,8 +74,9 @@ def load_run(folder: Path) -> Run:
     return Run(config, root, net.to(device).eval(), saved["rows"], symmetry, shape)
 
 
-def write_config(folder: Path, config: Config, root: str | None) -> None:
+def write_config(folder: str | Path, config: Config, root: str | None) -> None:
     """Write ``folder / "config.json"``, with what makes the run (`provenance`), atomically."""
+    folder = Path(folder)
     content = {
         "kind": config.kind,
         "run": config.to_dict(),
@@ -84,11 +86,12 @@ def write_config(folder: Path, config: Config, root: str | None) -> None:
     write_text(folder / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
 
 
-def read_config(folder: Path) -> tuple[Config, str | None]:
+def read_config(folder: str | Path) -> tuple[Config, str | None]:
     """The configuration of the run in ``folder``, and its data root.
 
     Raises FileNotFoundError if there is no run, ValueError if ``config.json`` is damaged.
     """
+    folder = Path(folder)
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise FileNotFoundError(f"there is no run in {str(folder)!r}: {path} does not exist")
@@ -101,8 +104,9 @@ def read_config(folder: Path) -> tuple[Config, str | None]:
         raise ValueError(f"the configuration {path} is damaged: {error}") from error
 
 
-def read_provenance(folder: Path) -> dict[str, Any]:
+def read_provenance(folder: str | Path) -> dict[str, Any]:
     """What made the run in ``folder``, as `provenance` gives it; empty if it was not kept."""
+    folder = Path(folder)
     return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("made_by", {})
 
 

@@ -571,13 +571,15 @@ def test_scaled_takes_any_preset():
 
 
 def test_presets_import_the_standard_library_alone():
-    """And the names of competitions, which import no more."""
+    """And the names of competitions and plain numbers, which import no more."""
     roots, folder = set(), Path(softhebb_fast.presets.__file__).parent
-    for path in (*folder.glob("*.py"), folder.with_name("kinds.py")):
+    below = {"softhebb_fast.kinds", "softhebb_fast.scalars"}
+    files = [folder.with_name(f"{name.rpartition('.')[2]}.py") for name in below]
+    for path in (*folder.glob("*.py"), *files):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 roots |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module == "softhebb_fast.kinds":
+            elif isinstance(node, ast.ImportFrom) and node.module in below:
                 assert path.parent == folder
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 roots.add(node.module.split(".")[0])
