@@ -41,7 +41,8 @@ def norm_dependent(
 
     Before each step every gradient is multiplied by ``(| ||W_k|| - 1 | + 1e-10)^q``; the
     optimizer's own ``lr`` is the base rate. Give each layer a parameter group of its own: a bias
-    takes the factors of the weight that precedes it in the group. The optimizer must ascend:
+    takes the factors of the weight that precedes it in the group. ``lebesgue_p`` is the exponent of
+    the norms. The optimizer must ascend:
     ``maximize=True``, or a negative ``lr`` as in the published example.
 
     Returns a handle whose ``remove()`` ends it.
@@ -143,8 +144,10 @@ class ExponentialDecay:
 
 @dataclass(frozen=True)
 class Milestones:
-    """``lr`` times ``factor`` for every milestone (a step) behind, after ``warm_up`` steps in which
-    the rate grows linearly."""
+    """``lr`` times ``factor`` for every one of ``milestones`` (steps) behind.
+
+    In the first ``warm_up`` steps the rate grows linearly.
+    """
 
     lr: float
     milestones: tuple[int, ...] = ()
@@ -171,7 +174,10 @@ def halving_epochs(epochs: int) -> list[int]:
 
 
 def halving_schedule(optimizer: Optimizer, epochs: int) -> MultiStepLR:
-    """A scheduler that halves the rate at ``halving_epochs``; step it once after each epoch."""
+    """A scheduler that halves the rate at ``halving_epochs``; step it once after each epoch.
+
+    ``epochs`` are those of the whole run, ``optimizer`` is torch's.
+    """
     return MultiStepLR(optimizer, milestones=halving_epochs(epochs), gamma=0.5)
 
 

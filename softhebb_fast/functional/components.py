@@ -57,7 +57,8 @@ def hebbian_update(
     Shapes: x ``[B, C, H, W]``, y and u ``[B, K, OH, OW]``, weight ``[K, C / groups, R, S]``; or
     x ``[B, N]``, y and u ``[B, K]``, weight ``[K, N]``; x, y and u of one image may come without
     B. Returns a tensor like ``weight``. With ``y`` a one-hot target this is the supervised Hebbian
-    rule. ``stride`` to ``padding_mode`` and errors as in ``softhebb_conv2d``.
+    rule. ``stride``, ``padding``, ``dilation``, ``groups``, ``padding_mode`` and errors as in
+    ``softhebb_conv2d``.
     """
     given = Convolution(stride, padding, dilation, groups, padding_mode)
     x, y, u, convolution = checked_update(x, y, u, weight, given)
@@ -79,6 +80,8 @@ def norm_dependent_rate(
 
     Shape: weight ``[K, ...]``. float64 for a float64 weight, else float32. A neuron of norm 1 is
     all but frozen. Errors as in ``softhebb_conv2d``. Source: Journé et al. 2023 (arXiv 2209.11883).
+
+    ``lebesgue_p`` is the exponent of the norm.
     """
     lebesgue_p = checked_step(weight, lebesgue_p)
     return reference.norm_dependent_rate(

@@ -30,14 +30,16 @@ from softhebb_fast.reference import SoftHebbOutput
 
 
 class Step(NamedTuple):
-    """What a step in place gives: u as it was before, and the direction of the bias or None."""
+    """What a step in place gives: ``u`` as it was before, and ``delta_b``, the bias's direction, or
+    None."""
 
     u: Tensor
     delta_b: Tensor | None
 
 
 class BlockOutput(NamedTuple):
-    """What ``softhebb_block`` gives; ``delta_w`` and ``delta_b`` are None where not asked for."""
+    """What ``softhebb_block`` gives: the map ``out``, and ``delta_w`` and ``delta_b``, which are None
+    where not asked for."""
 
     out: Tensor
     delta_w: Tensor | None = None
@@ -68,8 +70,8 @@ def softhebb_conv2d(
 
     Shapes: x ``[B, C, H, W]``, or ``[C, H, W]`` for a batch of one whose u is ``[K, OH, OW]``;
     weight ``[K, C / groups, R, S]``, bias ``[K]``; u ``[B, K, OH, OW]`` with
-    ``OH = (H + 2 padding - dilation (R - 1) - 1) // stride + 1``, delta_w as weight. float64, float32, float16 or bfloat16, the same for all; sums are taken in
-    float32 at least.
+    ``OH = (H + 2 padding - dilation (R - 1) - 1) // stride + 1``, delta_w as weight.
+    float64, float32, float16 or bfloat16, the same for all; sums are taken in float32 at least.
 
     ``u`` is differentiable in x, weight and bias as a convolution is; ``delta_w`` is a constant.
 
@@ -136,6 +138,10 @@ def softhebb_conv2d_step_(
     The rates are ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power``, from the norms before the step. An
     ``lr`` that is a tensor on the device of x is read when the step runs, so that a CUDA graph
     follows it. The bias is left alone. Options and errors as in ``softhebb_conv2d``.
+
+    All other arguments are those of ``softhebb_conv2d``: ``bias``, ``stride``, ``padding``,
+    ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``, ``padding_mode``,
+    ``pre_triangle``, ``x_bound``, ``lebesgue_p``, ``tie_rule``, ``backend``.
     """
     convolution = Convolution(
         stride, padding, dilation, groups, padding_mode, pre_triangle, x_bound
@@ -171,6 +177,10 @@ def softhebb_conv1d(
     """``softhebb_conv2d`` on ``x [B, C, L]`` or ``[C, L]`` and ``weight [K, C / groups, S]``.
 
     The options are those of ``softhebb_conv2d``, and so are the errors.
+
+    All other arguments are those of ``softhebb_conv2d``: ``bias``, ``stride``, ``padding``,
+    ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``, ``padding_mode``,
+    ``pre_triangle``, ``x_bound``, ``lebesgue_p``, ``tie_rule``, ``backend``.
     """
     check_are_tensors(x=x, weight=weight)
     if x.dim() not in (2, 3):
@@ -215,8 +225,9 @@ def softhebb_linear(
     """Multiply ``x`` by ``weight`` and compute the SoftHebb update of ``weight``.
 
     Shapes: x ``[..., N]`` or ``[N]``, weight ``[K, N]``, bias ``[K]``; u ``[..., K]``, delta_w as
-    weight. Options (``t_invert`` .. ``backend``) and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the neuron of
-    rank ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
+    weight. ``t_invert``, ``wta``, ``delta``, ``rank``, ``lebesgue_p``, ``tie_rule``, ``backend``
+    and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the neuron of rank
+    ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
     """
     given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     competition = _checked_linear(x, weight, bias, given)
@@ -243,6 +254,9 @@ def softhebb_linear_step_(
     """``softhebb_linear`` and ``hebbian_step_`` in one, as ``softhebb_conv2d_step_``.
 
     The rates ``lr`` and ``lr_power`` are as there, the options as in ``softhebb_linear``.
+
+    Shapes of ``x``, ``weight`` and ``bias``, and ``t_invert``, ``wta``, ``delta``, ``rank``,
+    ``lebesgue_p``, ``tie_rule`` and ``backend`` as in ``softhebb_linear``.
     """
     given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     competition = _checked_linear(x, weight, bias, given)
@@ -291,6 +305,10 @@ def softhebb_block(
 
     Raises as ``softhebb_conv2d``, and ValueError for an unknown ``update``, a missing ``lr`` or a
     pooled map without a position.
+
+    ``x``, ``weight`` and all other arguments are those of ``softhebb_conv2d``: ``bias``,
+    ``stride``, ``padding``, ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``,
+    ``padding_mode``, ``pre_triangle``, ``x_bound``, ``lebesgue_p``, ``tie_rule``, ``backend``.
     """
     convolution = Convolution(
         stride, padding, dilation, groups, padding_mode, pre_triangle, x_bound

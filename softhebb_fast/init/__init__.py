@@ -6,6 +6,10 @@ fan-in N = (C/g)·R·S. Functions ending in `_` fill it in place without autogra
 shape, and then copied: one seed gives one network on every device and in every dtype. Tensors on
 the meta device hold nothing to fill and consume no random numbers.
 
+They share their arguments: `weight`, the tensor to fill; `radius` and `lebesgue_p`, the norm that
+filters aim at and its exponent; `generator`, a CPU generator for what is drawn, torch's global one
+if None; `signs`, which of the equally good signs `hadamard_patches_` takes.
+
 `docs/initialisation.md` has a table of them all.
 """
 

@@ -88,6 +88,8 @@ def apply(
     Raises TypeError for an argument of a wrong kind, ValueError for an unknown init or argument of
     it or names that `model` does not have. What an init raises for a layer is raised on. The model
     is then as it was.
+
+    ``generator`` is for what is drawn.
     """
     check_model(model)
     for argument, flag in (("zero_branches", zero_branches), ("zero_head", zero_head)):

@@ -18,7 +18,12 @@ UNKNOWN = (math.nan, math.nan, -1)  # stable rank, effective rank, rank
 
 @dataclass(frozen=True)
 class Symmetry:
-    """How different the channels of one weight are; see `symmetry`."""
+    """How different the channels of one weight are; see `symmetry`.
+
+    Fields: `channels`, `distinct`, `deviation`, `forward_correlation`, `backward_correlation`,
+    `kernel_correlation`; `stable_rank`, `effective_rank` and `rank` of the weight, and
+    `change_stable_rank`, `change_effective_rank` and `change_rank` of its change.
+    """
 
     channels: int
     distinct: int
@@ -82,6 +87,8 @@ def feature_diversity(found: Mapping[str, Symmetry]) -> float:
     """Σ ln √(1 - C_b²) over the weights, C_b the backward correlation (Blumenfeld et al. 2020).
 
     0 if no two channels are correlated, -inf if in one weight all are equal.
+
+    `found` is what `symmetry` gives.
     """
     left = [1 - s.backward_correlation**2 for s in found.values()]
     return sum(0.5 * math.log(value) if value > 0 else -math.inf for value in left)

@@ -30,6 +30,8 @@ def network(
 
     Raises TypeError or ValueError for a shape, classes or an option of a wrong kind or size,
     ValueError for an unknown name or option, and as that function does.
+
+    ``image_shape`` is (C, H, W); ``options`` are those of that function.
     """
     if not isinstance(name, str) or name not in NETWORKS:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}; got {name!r}")

@@ -98,7 +98,8 @@ def checked_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     ordered = isinstance(image_shape, Sequence) and not isinstance(image_shape, str)
     if not (ordered or hasattr(image_shape, "tolist")) or len(image_shape) != 3:
         raise TypeError(f"image_shape must be (C, H, W); got {image_shape!r}")
-    return tuple(whole("image_shape", size, least=1) for size in image_shape)
+    names = ("channels", "height", "width")
+    return tuple(whole(*size, least=1) for size in zip(names, image_shape, strict=True))
 
 
 def _inits(init: Init | list | dict | None, layers: list[Layer]) -> list[Init]:

@@ -31,6 +31,9 @@ class HebbianLayer(nn.Module):
         shape: of the weight.
         neurons_a_group: how many neurons compete with each other.
         competition: how they do.
+
+    ``bias``, ``init``, ``radius``, ``lr``, ``lr_power``, ``schedule``, ``update``, ``backend``,
+    ``generator``, ``device`` and ``dtype`` mean what they mean in ``SoftHebbConv2d``.
     """
 
     r1_tolerance: float
@@ -168,7 +171,7 @@ class HebbianLayer(nn.Module):
         return self.weight.detach(), None if self.bias is None else self.bias.detach()
 
     def assign(self, delta_w: Tensor, delta_b: Tensor | None) -> None:
-        """Hand an update to an optimizer, as the gradients of weight and bias."""
+        """Hand ``delta_w`` and ``delta_b`` to an optimizer, as gradients of weight and bias."""
         self.weight.grad = _ordinary(delta_w)
         if delta_b is not None and self.bias.requires_grad:
             self.bias.grad = _ordinary(self.bias_rate / self.t_invert * delta_b)

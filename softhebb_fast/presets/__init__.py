@@ -53,6 +53,8 @@ def get_preset(
 
     Raises:
         ValueError: for an unknown name, with the names most like it; for factors that do not fit.
+
+    ``width_factor`` and ``neuron_factor`` as there.
     """
     if name not in PRESETS:
         lowered = {known.lower(): known for known in PRESETS}

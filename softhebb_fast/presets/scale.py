@@ -17,9 +17,9 @@ def scaled(
 ) -> Preset:
     """The preset with other numbers of outputs in every layer but the last.
 
-    With C outputs in its first layer, a width factor w gives layer i (from 0) C * w^i outputs;
-    None keeps the outputs as they are (the published base networks have w = 4). The neuron
-    factor then multiplies them all. Results are rounded, half to even. The name gains the
+    With C outputs in its first layer, a `width_factor` w gives layer i (from 0) C * w^i outputs;
+    None keeps the outputs as they are (the published base networks have w = 4). The
+    `neuron_factor` then multiplies them all. Results are rounded, half to even. The name gains the
     published suffix (_wf2, _halfNeurons), or one like it; a preset that stays the same is
     returned as it is.
 

@@ -86,6 +86,11 @@ class Layer:
     Raises:
         ValueError: for a field outside its range, naming it; for a rule, kernel or batch norm
             that does not fit the kind; for `out` not divisible by `groups`.
+
+    Of a convolution: `kernel`, `padding`, `stride`, `dilation`, `groups` and `padding_mode`;
+    `pre_triangle` rectifies u before the competition, `batch_norm` normalises the input, `pool`
+    comes last. `lebesgue_p` is the exponent of the norm, `bias` adds a learned prior, `dropout`
+    acts on the input.
     """
 
     kind: Kind
@@ -228,6 +233,8 @@ class Preset:
         ValueError: for no layers, a conv layer after a linear one, an open `out` before the last
             layer, channels not divisible by the next layer's groups, or a rate that is not
             positive.
+
+    `name` is what `get_preset` takes, `source` whose network it is.
     """
 
     name: str

@@ -58,6 +58,8 @@ class BackpropConfig(Config):
         gradient_noise: that of noise added to every gradient, see ``optim.gradient_noise``.
         deterministic: whether cuDNN must choose deterministic algorithms.
         autocast: learn in bfloat16, by ``torch.autocast``; tests are in float32.
+        seed, device: of torch's generator, and where it trains.
+        epochs, batch, test_batch: passes over the images, and images a step and a test.
         limit: use only so many training and test images; for trials.
         test_every: epochs between two tests; the first and the last are tested as well.
         records: how often an epoch's training figures are recorded, each time those since the last.
@@ -135,6 +137,7 @@ class BackpropConfig(Config):
         return weight_noise_(net, self.weight_noise) if self.weight_noise else net
 
     def prepared(self, images: ImageSet) -> ImageSet:
+        """``images``, to be normalised as ``normalise`` says."""
         if self.normalise is None:
             return images
         return replace(images, mean=self.normalise[0], std=self.normalise[1])

@@ -42,11 +42,12 @@ class Config:
         return self
 
     def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """The network as it starts, from torch's global generator."""
+        """The network as it starts, from torch's global generator, for ``image_shape`` (C, H, W)
+        and so many ``classes``."""
         raise NotImplementedError
 
     def prepared(self, images: ImageSet) -> ImageSet:
-        """A data set as the network takes it."""
+        """A data set ``images`` as the network takes it."""
         return images
 
     def testing(self, net: nn.Module) -> AbstractContextManager:
@@ -75,7 +76,11 @@ class RunConfig(Config):
         mode: ``"successive"`` trains one layer after the other, then the classifier;
             ``"consecutive"`` all Hebbian layers in one pass, then what learns by backpropagation
             end to end; ``"simultaneous"`` everything in the same passes.
-        unsup_epochs .. test_batch: None takes the published protocol of the data set.
+        seed: of torch's generator and of the order of the images.
+        backend, device: as ``models.build`` takes it; where it trains.
+        width_factor, neuron_factor: as ``presets.get_preset`` takes them.
+        unsup_epochs, unsup_batch, probe_epochs, probe_batch, test_batch: of the Hebbian layers, the
+            classifier and tests; None takes the published protocol of the data set.
         augment: train the classifier on augmented images; None takes the published protocol.
         limit: use only so many training (and test) images; for trials.
         precision: how the Hebbian layers take float32 products, see ``precision.use``.

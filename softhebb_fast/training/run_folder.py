@@ -45,7 +45,8 @@ class Run:
     image_shape: tuple[int, int, int]
 
     def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:
-        """Mean loss and accuracy in per cent on the test set. Raises as ``data.load`` does."""
+        """Mean loss and accuracy in per cent on the test set, from the data root ``root`` or the
+        one it was trained with. Raises as ``data.load`` does."""
         config = self.config
         options = {"root": root or self.root, "device": config.device}
         test = config.prepared(load(config.dataset, "test", limit=config.limit, **options))
