@@ -57,7 +57,7 @@ def test_real_numbers(value):
 @pytest.mark.parametrize("value", [*NO_NUMBER, torch.tensor(3, device="meta")], ids=repr)
 def test_what_is_no_number(value):
     for check in (whole, number):
-        with pytest.raises(TypeError, match="^n must be"):
+        with pytest.raises(TypeError, match=r"^n must be"):
             check("n", value)
 
 

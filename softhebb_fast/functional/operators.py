@@ -38,8 +38,8 @@ class Step(NamedTuple):
 
 
 class BlockOutput(NamedTuple):
-    """What ``softhebb_block`` gives: the map ``out``, and ``delta_w`` and ``delta_b``, which are None
-    where not asked for."""
+    """What ``softhebb_block`` gives: the map ``out``, and ``delta_w`` and ``delta_b``, None where
+    not asked for."""
 
     out: Tensor
     delta_w: Tensor | None = None

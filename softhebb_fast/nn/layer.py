@@ -114,7 +114,8 @@ class HebbianLayer(nn.Module):
         """
         check_input(x)
         if recorded(x):
-            if self.learns:
+            # torch.fx hands out a stand-in for self.weight.
+            if self.training and getattr(self._parameters.get("weight"), "requires_grad", True):
                 raise RuntimeError(
                     "a layer that learns cannot be traced or exported, its step would be lost; "
                     "call eval() first, or freeze the layer with requires_grad_(False)"

@@ -144,7 +144,7 @@ class BackpropConfig(Config):
 
     @contextmanager
     def testing(self, net: nn.Module) -> Iterator[None]:
-        """Hide the running statistics of batch norms where those of the batch are asked for."""
+        """Hide the running statistics of ``net`` where those of the batch are asked for."""
         norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
         kept = [(norm, norm.running_mean, norm.running_var) for norm in norms]
         if self.statistics == "batch":

@@ -114,7 +114,7 @@ def test_what_is_no_dense_real_tensor_is_named(name, training):
     x = STRANGERS[name]
     layer = SoftHebbConv2d(3, 4, 3).train(training)
     for take in (layer, Block(layer, activation=Triangle())):
-        with pytest.raises(TypeError, match="^x must"):
+        with pytest.raises(TypeError, match=r"^x must"):
             take(x)
-    with pytest.raises(TypeError, match="^x must"):
+    with pytest.raises(TypeError, match=r"^x must"):
         functional.softhebb_conv2d(x, layer.weight)
