@@ -18,8 +18,9 @@ COLUMNS = 12
 NEARLY_BLACK = 1e-4
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: str | Path) -> Path:
     """Write ``figure`` as PNG to ``path``, atomically."""
+    path = Path(path)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))
     return path
 
@@ -163,7 +164,7 @@ def learning(rows: list[MetricsRow], symmetry: list[dict[str, Any]]) -> Figure:
 def plot_run(
     net: nn.Module,
     rows: list[MetricsRow],
-    folder: Path,
+    folder: str | Path,
     symmetry: list[dict[str, Any]] = (),
     *,
     neurons: int = 72,
@@ -176,6 +177,7 @@ def plot_run(
     convolutional layers (``neurons`` of each; ``reporter`` hears of the steps), ``curves.png``.
     An ordinary network has the last alone, with the ``symmetry`` that was recorded.
     """
+    folder = Path(folder)
     if not isinstance(net, SoftHebbNet):
         return [save(learning(rows, list(symmetry)), folder / "curves.png")] if rows else []
     written = []

@@ -21,6 +21,7 @@ ORDER = (
     "naming",
     "files",
     "kinds",
+    "scalars",
     "options",
     "reference",
     "checks",

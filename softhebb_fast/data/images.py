@@ -128,6 +128,8 @@ def permutation(n: int, seed: int, epoch: int = 0) -> Tensor:
 
     Raises:
         ValueError: a negative ``n``.
+
+    ``n``, ``seed`` and ``epoch`` are whole numbers.
     """
     if n < 0:
         raise ValueError(f"n must not be negative; got {n=}")

@@ -21,8 +21,9 @@ CURVES = {
 }
 
 
-def draw(experiment: Experiment, folder: Path = results.FOLDER) -> list[Path]:
+def draw(experiment: Experiment, folder: str | Path = results.FOLDER) -> list[Path]:
     """Draw the figures of an experiment into ``folder``: none if there is nothing to show."""
+    folder = Path(folder)
     rows = results.read(results.path(experiment.name, folder))
     if not any(of_cell(rows, cell.name) for cell in experiment.cells):
         return []

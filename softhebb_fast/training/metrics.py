@@ -114,15 +114,17 @@ def _entropy(counts: Tensor) -> float:
     return float(-(p * p.log2()).sum()) + 0.0
 
 
-def write_csv(folder: Path, rows: list[MetricsRow]) -> None:
+def write_csv(folder: str | Path, rows: list[MetricsRow]) -> None:
     """Write all rows to ``folder / "metrics.csv"``, atomically; losses are means a sample,
     accuracies per cent, seconds the time since the run began."""
+    folder = Path(folder)
     rounded = ({key: _rounded(value) for key, value in row.items()} for row in rows)
     files.write_csv(folder / FILE, COLUMNS, rounded)
 
 
-def read_csv(folder: Path) -> list[MetricsRow]:
+def read_csv(folder: str | Path) -> list[MetricsRow]:
     """The rows of ``folder / "metrics.csv"``: numbers as floats, empty cells left out."""
+    folder = Path(folder)
     with open(folder / FILE, newline="", encoding="utf-8") as file:
         return [
             {k: v if k == "phase" else float(v) for k, v in row.items() if v != ""}

@@ -46,7 +46,10 @@ class Run:
     image_shape: tuple[int, int, int]
 
     def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:
-        """Mean loss and accuracy in per cent on `test_set`. Raises as ``data.load`` does."""
+        """Mean loss and accuracy in per cent on `test_set`, from the data root ``root`` or its own.
+
+        Raises as ``data.load`` does.
+        """
         config, test = self.config, self.test_set(root)
         wanted = getattr(config, "precision", "ieee")
         missing = precision.why_not(wanted, torch.device(config.device).type)
@@ -60,12 +63,13 @@ class Run:
         return config.prepared(load(source(config.dataset, root), "test", **options))
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: str | Path) -> Run:
     """The run in ``folder``.
 
     Raises FileNotFoundError if there is none or it has no checkpoint yet, ValueError if a file of
     it is damaged or its device is not here.
     """
+    folder = Path(folder)
     config, root = read_config(folder)
     saved = checkpoint.load(folder, config)
     device = usable_device(config.device)
@@ -79,13 +83,14 @@ def load_run(folder: Path) -> Run:
 
 
 def write_config(
-    folder: Path, config: Config, root: str | None, data: dict[str, Any] | None = None
+    folder: str | Path, config: Config, root: str | None, data: dict[str, Any] | None = None
 ) -> None:
     """Write ``folder / "config.json"`` atomically.
 
     It gets what makes the run (`provenance`), where its data lay, and by which `fingerprint` of
     each split in ``data`` they are known elsewhere.
     """
+    folder = Path(folder)
     named = ":" in config.dataset  # it tells its place itself
     content = {
         "kind": config.kind,
@@ -97,11 +102,12 @@ def write_config(
     write_text(folder / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
 
 
-def read_config(folder: Path) -> tuple[Config, str | None]:
+def read_config(folder: str | Path) -> tuple[Config, str | None]:
     """The configuration of the run in ``folder``, and its data root if that is still here.
 
     Raises FileNotFoundError if there is no run, ValueError if ``config.json`` is damaged.
     """
+    folder = Path(folder)
     path = folder / CONFIG_FILE
     content = _read(folder)
     try:
@@ -112,7 +118,7 @@ def read_config(folder: Path) -> tuple[Config, str | None]:
         raise ValueError(f"the configuration {path} is damaged: {error}") from error
 
 
-def read_provenance(folder: Path) -> dict[str, Any]:
+def read_provenance(folder: str | Path) -> dict[str, Any]:
     """What made the run in ``folder``, as `provenance` gives it; empty if it was not kept."""
     return _read(folder).get("made_by", {})
 

@@ -26,7 +26,8 @@ from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, Supe
 class Trainer(Loop):
     """Train the network of a ``RunConfig``: its Hebbian layers, then what learns from labels.
 
-    Arguments, files and errors are those of ``Loop``.
+    After ``config``, ``arguments`` and ``options`` are those of ``Loop`` (``out``, ``root``,
+    ``reporter``, ``checkpoint_seconds``), and so are files and errors.
     """
 
     config: RunConfig

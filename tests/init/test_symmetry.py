@@ -84,7 +84,7 @@ def test_weights_that_are_not_finite_and_mistakes():
         init.symmetry(model_of(torch.ones(2, 2)), {"0": 3})
     with pytest.raises(TypeError, match="start must be a state_dict or None; got 5"):
         init.symmetry(model_of(torch.ones(2, 2)), 5)
-    with pytest.raises(ValueError, match="tolerance must be a number from 0 on; got -1"):
+    with pytest.raises(ValueError, match="tolerance must be finite and not negative; got -1"):
         init.symmetry(model_of(torch.ones(2, 2)), tolerance=-1)
 
 

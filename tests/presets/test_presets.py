@@ -570,7 +570,7 @@ def test_scaled_takes_any_preset():
     assert outs(scaled(net, width_factor=3, neuron_factor=0.5)) == [5, 15, 10]
 
 
-BELOW = ("kinds", "naming")
+BELOW = ("kinds", "naming", "scalars")
 OWN_BELOW = [f"softhebb_fast.{name}" for name in BELOW]
 
 

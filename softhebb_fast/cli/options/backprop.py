@@ -16,8 +16,8 @@ from softhebb_fast.cli.options.common import (
     add_run_options,
     add_symmetry_steps,
     argument,
-    parse_init,
 )
+from softhebb_fast.naming import parse_init
 
 CHOICES = {
     "optimizer": (("adam", "sgd"), "default adam"),

@@ -22,9 +22,9 @@ from softhebb_fast.cli.options.common import (
     add_run_options,
     add_symmetry_steps,
     argument,
-    parse_init,
 )
 from softhebb_fast.kinds import TIE_RULES
+from softhebb_fast.naming import parse_init
 
 PRECISION = "SOFTHEBB_FAST_PRECISION"
 
