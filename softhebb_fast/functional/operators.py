@@ -184,6 +184,7 @@ def softhebb_conv1d(
     lebesgue_p: float = COMPETITION.lebesgue_p,
     tie_rule: str = COMPETITION.tie_rule,
     backend: str = "auto",
+    process_group: dist.ProcessGroup | None = None,
 ) -> SoftHebbOutput:
     """``softhebb_conv2d`` on ``x [B, C, L]`` or ``[C, L]`` and ``weight [K, C / groups, S]``.
 
@@ -191,7 +192,8 @@ def softhebb_conv1d(
 
     All other arguments are those of ``softhebb_conv2d``: ``bias``, ``stride``, ``padding``,
     ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``, ``padding_mode``,
-    ``pre_triangle``, ``x_bound``, ``lebesgue_p``, ``tie_rule``, ``backend``.
+    ``pre_triangle``, ``x_bound``, ``lebesgue_p``, ``tie_rule``, ``backend``,
+    ``process_group``.
     """
     check_are_tensors(x=x, weight=weight)
     if x.dim() not in (2, 3):
@@ -216,6 +218,7 @@ def softhebb_conv1d(
         lebesgue_p=lebesgue_p,
         tie_rule=tie_rule,
         backend=backend,
+        process_group=process_group,
     )
     return SoftHebbOutput(u.squeeze(-2), delta_w.squeeze(-2), delta_b)
 
@@ -237,9 +240,9 @@ def softhebb_linear(
     """Multiply ``x`` by ``weight`` and compute the SoftHebb update of ``weight``.
 
     Shapes: x ``[..., N]`` or ``[N]``, weight ``[K, N]``, bias ``[K]``; u ``[..., K]``, delta_w as
-    weight. ``t_invert``, ``wta``, ``delta``, ``rank``, ``lebesgue_p``, ``tie_rule``, ``backend``
-    and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the neuron of rank
-    ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
+    weight. ``t_invert``, ``wta``, ``delta``, ``rank``, ``lebesgue_p``, ``tie_rule``, ``backend``,
+    ``process_group`` and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the
+    neuron of rank ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
     """
     given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     competition = _checked_linear(x, weight, bias, given)

@@ -121,8 +121,9 @@ class SoftHebbBlock(Block):
     Input ``[B, C, H, W]``. All arguments but these, and the errors, are those of
     ``SoftHebbConv2d``: ``in_channels``, ``out_channels``, ``kernel_size``, ``stride``, ``padding``,
     ``dilation``, ``groups``, ``t_invert``, ``padding_mode``, ``wta``, ``bias``, ``init``,
-    ``radius``, ``lr``, ``lr_power``, ``schedule``, ``update``, ``backend``, ``device``, ``dtype``,
-    ``delta``, ``rank``, ``pre_triangle``, ``lebesgue_p``, ``tie_rule``, ``generator``.
+    ``radius``, ``lr``, ``lr_power``, ``schedule``, ``update``, ``rounding``, ``backend``,
+    ``device``, ``dtype``, ``delta``, ``rank``, ``pre_triangle``, ``lebesgue_p``, ``tie_rule``,
+    ``generator``.
 
     Args:
         activation: applied to u; ``Triangle()`` if not given.
@@ -155,6 +156,7 @@ class SoftHebbBlock(Block):
         lr_power: float = 0.5,
         schedule: Callable[[int], float] | None = None,
         update: str = "grad",
+        rounding: str = "nearest",
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -183,6 +185,7 @@ class SoftHebbBlock(Block):
             lr_power=lr_power,
             schedule=schedule,
             update=update,
+            rounding=rounding,
             backend=backend,
             device=device,
             dtype=dtype,

@@ -202,9 +202,9 @@ class SoftHebbConv1d(SoftHebbConv2d):
         padding: also ``"same"`` or ``"valid"``.
 
     All other arguments (``groups``, ``t_invert``, ``padding_mode``, ``wta``, ``bias``, ``init``,
-    ``radius``, ``lr``, ``lr_power``, ``schedule``, ``update``, ``backend``, ``device``, ``dtype``,
-    ``delta``, ``rank``, ``pre_triangle``, ``lebesgue_p``, ``tie_rule``, ``generator``) mean what
-    they mean in ``SoftHebbConv2d``.
+    ``radius``, ``lr``, ``lr_power``, ``schedule``, ``update``, ``rounding``, ``backend``,
+    ``device``, ``dtype``, ``delta``, ``rank``, ``pre_triangle``, ``lebesgue_p``, ``tie_rule``,
+    ``generator``) mean what they mean in ``SoftHebbConv2d``.
     """
 
     def __init__(
@@ -227,6 +227,7 @@ class SoftHebbConv1d(SoftHebbConv2d):
         lr_power: float = 0.5,
         schedule: Callable[[int], float] | None = None,
         update: str = "grad",
+        rounding: str = "nearest",
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -255,6 +256,7 @@ class SoftHebbConv1d(SoftHebbConv2d):
             lr_power=lr_power,
             schedule=schedule,
             update=update,
+            rounding=rounding,
             backend=backend,
             device=device,
             dtype=dtype,

@@ -38,8 +38,8 @@ class HebbianLayer(nn.Module):
         neurons_a_group: how many neurons compete with each other.
         competition: how they do.
 
-    ``bias``, ``init``, ``radius``, ``lr``, ``lr_power``, ``schedule``, ``update``, ``backend``,
-    ``generator``, ``device`` and ``dtype`` mean what they mean in ``SoftHebbConv2d``.
+    ``bias``, ``init``, ``radius``, ``lr``, ``lr_power``, ``schedule``, ``update``, ``rounding``,
+    ``backend``, ``generator``, ``device`` and ``dtype`` mean what they mean in ``SoftHebbConv2d``.
     """
 
     r1_tolerance: float

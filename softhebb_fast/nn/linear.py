@@ -31,8 +31,9 @@ class SoftHebbLinear(HebbianLayer):
         out_features: K, the competing neurons.
 
     All other arguments (``t_invert``, ``wta``, ``bias``, ``init``, ``radius``, ``lr``,
-    ``lr_power``, ``schedule``, ``update``, ``backend``, ``device``, ``dtype``, ``delta``, ``rank``,
-    ``lebesgue_p``, ``tie_rule``, ``generator``) mean what they mean in ``SoftHebbConv2d``.
+    ``lr_power``, ``schedule``, ``update``, ``rounding``, ``backend``, ``device``, ``dtype``,
+    ``delta``, ``rank``, ``lebesgue_p``, ``tie_rule``, ``generator``) mean what they mean in
+    ``SoftHebbConv2d``.
 
     Source: Journé et al. 2023 (arXiv 2209.11883); Moraitis et al. 2022 (SoftHebb, eq. 5).
     """

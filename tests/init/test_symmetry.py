@@ -119,5 +119,5 @@ def test_gradient_noise_has_its_size_and_can_be_taken_away():
     assert torch.equal(weight, before - 1)
     with pytest.raises(ValueError, match="size must be a positive, finite number; got 0"):
         optim.gradient_noise(optimizer, 0)
-    with pytest.raises(TypeError, match=r"optimizer must be a torch\.optim\.Optimizer; got 3"):
+    with pytest.raises(TypeError, match=r"optimizer must be a torch\.optim\.Optimizer.*got int"):
         optim.gradient_noise(3, 1e-7)

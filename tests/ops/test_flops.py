@@ -72,8 +72,9 @@ def test_the_counter_may_be_imported_first_or_last():
     for order in (", ".join(modules), ", ".join(reversed(modules))):
         code = (
             f"import torch, {order}\n"
+            "layer = softhebb_fast.SoftHebbLinear(5, 3)\n"
             "with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:\n"
-            "    softhebb_fast.SoftHebbLinear(5, 3)(torch.ones(2, 5))\n"
+            "    layer(torch.ones(2, 5))\n"
             "print(counter.get_total_flops())\n"
         )
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
