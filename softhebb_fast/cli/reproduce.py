@@ -17,6 +17,7 @@ from softhebb_fast.experiments.figures import draw
 from softhebb_fast.experiments.page import PAGE, write_page
 from softhebb_fast.experiments.reproduce import adopt, check, reproduce
 from softhebb_fast.experiments.table import overview, table
+from softhebb_fast.experiments.verdict import RULE
 from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.training.loop import Interrupted, Loop
 
@@ -48,6 +49,8 @@ def command(options: argparse.Namespace) -> int:
     elif not options.table:
         _make(experiment, options)
     print(table(experiment, results.read(path)))
+    if experiment.verdict:
+        print(f"\n{RULE}")
     if experiment.claims:
         evidence = Evidence.read(experiment.name, options.results)
         print(f"\n{claims_table(experiment.claims, evidence)}")
