@@ -35,6 +35,7 @@ ORDER = (
     "data",
     "models",
     "training",
+    "pictures",
     "plots",
     "bench",
     "search",

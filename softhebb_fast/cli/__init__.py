@@ -59,7 +59,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def plot(options: argparse.Namespace) -> int:
     run = load_run(options.folder)
-    for path in plot_run(run.net, run.rows, options.folder, run.symmetry):
+    for path in plot_run(run.net, run.rows, options.folder, run.symmetry, recorded=run.neurons):
         print(path)
     return 0
 

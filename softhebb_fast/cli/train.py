@@ -93,7 +93,7 @@ def run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
     finally:
         bars.end()
     drawn = (trainer.net, trainer.rows, trainer.out, trainer.symmetry.rows)
-    paths = [] if options.no_plots else plot_run(*drawn)
+    paths = [] if options.no_plots else plot_run(*drawn, recorded=trainer.neurons)
     _print_summary(trainer, summary, paths)
     return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from softhebb_fast.experiments import EXPERIMENTS, results
 from softhebb_fast.experiments.cell import Experiment
 from softhebb_fast.experiments.claims import Evidence, claims_table
+from softhebb_fast.experiments.figures import PARTS
 from softhebb_fast.experiments.results import Result, numbers, of_cell
 from softhebb_fast.experiments.table import table
 from softhebb_fast.experiments.verdict import BETTER, NO, RULE, YES, outcome
@@ -78,7 +79,7 @@ def page(folder: Path = results.FOLDER, place: Path = PAGE) -> str:
     evidence = {name: Evidence.read(name, folder) for name in EXPERIMENTS}
     parts = [HEAD, _summary(rows, evidence), *_spread(rows)]
     for experiment in EXPERIMENTS.values():
-        figures = [folder / f"{experiment.name}{part}.png" for part in ("", "_symmetry")]
+        figures = [folder / f"{experiment.name}{part}.png" for part in PARTS]
         links = [Path(os.path.relpath(f, place.parent)).as_posix() for f in figures if f.exists()]
         notes = folder / f"{experiment.name}.md"
         held = claims_table(experiment.claims, evidence[experiment.name])
