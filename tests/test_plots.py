@@ -276,7 +276,7 @@ def test_filters_that_have_not_learned_are_marked():
     filters, wins = torch.randn(5, 1, 3, 3), torch.tensor([0, 9, 5, 0, 0])
     figure = plots.filter_grid(filters, "five", wins=wins, still=still)
     named = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert named == ["not learned: norm as at the start", "never wins"]
+    assert named == ["not learned: norm as at the start, to 0.1 %", "never wins"]
     edges = [patch.get_edgecolor()[:3] for patch in figure.axes[0].patches]
     assert edges[1] == edges[2] == edges[3] != edges[4]  # of filters 2, 0 and 3, and of 4
     assert plots.filter_grid(filters, "five", wins=wins + 1).legends == []

@@ -37,8 +37,8 @@ published ZerO network on MNIST is given as 71.4, 70 and 71.6 %, and as 72 and 7
 Where this project has a target of its own, the column says so and names it. Claims are held against
 the range in their column "wanted".
 
-Minutes are the median of a run on a machine that did other things as well. They bound what a run
-costs and are no measurement.
+Minutes are the median of a run on a machine that did other things as well. They say
+roughly what a run costs and are no measurement.
 
 ## All tables
 """

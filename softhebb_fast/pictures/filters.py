@@ -183,7 +183,7 @@ def _summary(every: list[Tile], shown: list[Tile]) -> str:
 def _explain(figure: Figure, axes: Axes, channels: int, shown: list[Tile], what: str) -> None:
     """The colour bar, or what colours mean, and what frames mean."""
     frames = [
-        (UNLEARNED, "not learned: norm as at the start"),
+        (UNLEARNED, "not learned: norm as at the start, to 0.1 %"),
         (IDLE, "never wins"),
     ]
     used = {_frame(tile) for tile in shown}

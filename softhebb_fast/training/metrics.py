@@ -156,15 +156,16 @@ def keep_neurons(neurons: dict[int, dict[str, Any]], row: MetricsRow) -> Metrics
 
 def write_neurons(folder: Path, neurons: dict[int, dict[str, Any]]) -> None:
     """Write ``folder / "neurons.csv"``, atomically: a row a neuron, counted from 0; its wins on
-    the sample, its norm then and at the start. No file if there are none."""
+    the sample, its norm then and, if that was recorded, at the start. No file if there are none."""
     rows = (
         {
             **{"layer": layer, "neuron": k, "epoch": _rounded(found["epoch"])},
             **{"wins": wins, "norm": _rounded(norm), "start_norm": _rounded(start)},
         }
         for layer, found in sorted(neurons.items())
+        for starts in [found.get("start_norm", [None] * len(found["norm"]))]
         for k, (wins, norm, start) in enumerate(
-            zip(found["wins"], found["norm"], found["start_norm"], strict=True)
+            zip(found["wins"], found["norm"], starts, strict=True)
         )
     )
     if neurons:
