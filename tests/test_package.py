@@ -38,6 +38,7 @@ ORDER = (
     "data",
     "models",
     "training",
+    "pictures",
     "plots",
     "bench",
     "search",

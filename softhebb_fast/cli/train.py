@@ -59,7 +59,8 @@ def evaluate(options: argparse.Namespace) -> int:
 def plot(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     run = load_run(options.folder)
-    for path in _draw(run.net, run.rows, options.folder, run.symmetry, Bars(options.quiet)):
+    figures = (run.net, run.rows, options.folder, run.symmetry)
+    for path in _draw(figures, run.neurons, Bars(options.quiet)):
         print(path)
     return 0
 
@@ -134,7 +135,7 @@ def _run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
         paths = drawn or []
         if not (drawn or options.no_plots):
             figures = (trainer.net, trainer.rows, trainer.out, trainer.symmetry.rows)
-            paths = _draw(*figures, bars)
+            paths = _draw(figures, trainer.neurons, bars)
     finally:
         bars.end()
     _print_summary(trainer, summary, paths)
@@ -149,10 +150,9 @@ def _drawn(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.png"))
 
 
-def _draw(*figures: Any) -> list[Path]:
-    *figures, bars = figures
+def _draw(figures: tuple, neurons: dict[int, dict[str, Any]], bars: Bars) -> list[Path]:
     try:
-        return plot_run(*figures, reporter=bars)
+        return plot_run(*figures, reporter=bars, recorded=neurons)
     finally:
         bars.end()
 

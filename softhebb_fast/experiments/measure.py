@@ -109,12 +109,15 @@ def final_layers(run: Run, root: str | Path | None = None) -> list[MetricsRow]:
 def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]:
     """The figures of each Hebbian layer over its training, its start (epoch 0) included.
 
-    The start is measured behind the trained layers below, which is what the layer learned from.
+    Where the run has not recorded its start, that is measured behind the trained layers below.
     """
     run = load_run(folder)
     rows = [row for row in run.rows if row["phase"] == "hebbian"]
     start, sample = initial(run), _sample(run, root)
+    recorded = {row["layer"] for row in rows if row["epoch"] == 0}
     for i in run.net.hebbian_blocks:
+        if i + 1 in recorded:
+            continue
         layer = run.net.blocks[i].layer
         trained = {name: value.clone() for name, value in layer.state_dict().items()}
         layer.load_state_dict(start.blocks[i].layer.state_dict())
@@ -133,7 +136,7 @@ def _sample(run: Run, root: str | Path | None) -> ImageSet:
 def _classifier(run: Run) -> dict[str, Any]:
     config, last = run.config, run.rows[-1]
     every = LOG_EVERY.get(config.dataset, LOG_EVERY_ELSEWHERE)
-    logged = classifier_rows(run.rows)[-every:]
+    logged = [row for row in classifier_rows(run.rows) if "train_loss" in row][-every:]
     return {
         "test_accuracy": last["test_accuracy"],
         "test_loss": last["test_loss"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -137,10 +138,13 @@ class CompetitionStatistics(NamedTuple):
         share: every neuron's share of the positions, ``[K]``, summing to 1 in each group: of the
             softmax for soft competitions, of the wins for hard ones.
         winner_probability: mean softmax probability of the winner; 1 for hard competitions.
+        entropy: mean entropy in bits of the softmax over the neurons of a group, log2 of their
+            number at most; 0 for hard competitions.
     """
 
     share: Tensor
     winner_probability: float
+    entropy: float
 
 
 @torch.no_grad()
@@ -162,5 +166,6 @@ def competition_statistics(
     shared = competition._replace(wta="soft" if competition.soft else "hard")
     p = reference.soft_wta(reference.accumulated(u), shared, groups=groups)
     share = p.transpose(0, 1).flatten(1).mean(dim=1)
-    top = p.unflatten(1, (groups, -1)).amax(dim=2)
-    return CompetitionStatistics(share, float(top.mean()))
+    grouped = p.unflatten(1, (groups, -1))
+    entropy = torch.special.entr(grouped).sum(dim=2).mean() / math.log(2)
+    return CompetitionStatistics(share, float(grouped.amax(dim=2).mean()), float(entropy))

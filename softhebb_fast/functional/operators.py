@@ -242,7 +242,8 @@ def softhebb_linear(
     Shapes: x ``[..., N]`` or ``[N]``, weight ``[K, N]``, bias ``[K]``; u ``[..., K]``, delta_w as
     weight. ``t_invert``, ``wta``, ``delta``, ``rank``, ``lebesgue_p``, ``tie_rule``, ``backend``,
     ``process_group`` and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the
-    neuron of rank ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
+    neuron of rank ``rank`` with ``-delta`` even where it is the winner, as the published linear
+    layer does.
     """
     given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     competition = _checked_linear(x, weight, bias, given)

@@ -96,6 +96,8 @@ class Judge(Reporter):
         self.accuracy = 0.0
 
     def record(self, row: MetricsRow) -> None:
+        if row["epoch"] == 0:  # nothing has learned yet
+            return
         if "layer" in row:
             self.layers[row["layer"]] = row
             objection = self.proxies.objection(row, row["epoch"] == self.epochs)

@@ -39,11 +39,12 @@ class Interrupted(Exception):
 class Loop:
     """Train the network of ``config`` and write what it becomes to the folder ``out``.
 
-    The folder gets ``config.json``, ``checkpoint.pt``, ``metrics.csv`` and, if the configuration
-    asks for it, ``symmetry.csv``. A checkpoint is written every 30 seconds, at a stage's end, at a
-    stop, and at an epoch's end where that costs little. A run that ended early, however it ended,
-    goes on from its last checkpoint with ``resume`` and gives the same bits as one that never
-    stopped. Other processes are kept off the folder until the run ends or this process does.
+    The folder gets ``config.json``, ``checkpoint.pt``, ``metrics.csv``, ``neurons.csv`` of Hebbian
+    layers and, if the configuration asks for it, ``symmetry.csv``. A checkpoint is written every
+    30 seconds, at a stage's end, at a stop, and at an epoch's end where that costs little. A run
+    that ended early, however it ended, goes on from its last checkpoint with ``resume`` and gives
+    the same bits as one that never stopped. Other processes are kept off the folder until the run
+    ends or this process does.
 
     Args:
         config: what to train; its open fields take the published protocol.
@@ -93,6 +94,7 @@ class Loop:
             self.net.to(memory_format=torch.channels_last)
         self.stage_number = self.epoch = self.batch = self.step = 0
         self.rows: list[metrics.MetricsRow] = []
+        self.neurons: dict[int, dict[str, Any]] = {}
         self.elapsed = 0.0
         self._stage_state: dict[str, Any] | None = None
         self.symmetry = SymmetryRecorder(self.net, config.symmetry_steps)
@@ -204,6 +206,8 @@ class Loop:
         done = self.epoch * samples + self.batch * stage.batch_size
         self.reporter.begin(stage.title, stage.epochs * samples, done)
         runner = steps.runner(stage, self.reporter.say)
+        if done == 0:
+            self._record(stage.begin())
         while self.epoch < stage.epochs:
             self.reporter.status(self._status(stage))
             order = self._order(samples)
@@ -226,6 +230,7 @@ class Loop:
     def _record(self, rows: list[metrics.MetricsRow]) -> None:
         seconds = self._elapsed()
         for row in rows:
+            row = metrics.keep_neurons(self.neurons, row)
             self.rows.append(row | {"seconds": seconds})
             self.reporter.record(self.rows[-1])
 
@@ -269,11 +274,13 @@ class Loop:
             "stage_state": stage_state,
             "step": self.step,
             "rows": self.rows,
+            "neurons": self.neurons,
             "symmetry": self.symmetry.rows,
             "elapsed": self.elapsed,
         }
         checkpoint.save(self.out, self.config, state)
         metrics.write_csv(self.out, self.rows)
+        metrics.write_neurons(self.out, self.neurons)
         self.symmetry.write(self.out)
         self._saved = time.monotonic()
         self._saving = self._saved - began
@@ -283,5 +290,6 @@ class Loop:
         self.stage_number, self.epoch = saved["stage"], saved["epoch"]
         self.batch, self.rows, self.elapsed = saved["batch"], saved["rows"], saved["elapsed"]
         self._stage_state, self._rng = saved["stage_state"], saved["rng"]
-        # Checkpoints that are older have neither.
+        # Older checkpoints have none of these.
+        self.neurons = saved.get("neurons", {})
         self.step, self.symmetry.rows = saved.get("step", 0), saved.get("symmetry", [])

@@ -35,6 +35,8 @@ class Run:
         net: the network, in evaluation mode.
         rows: what was recorded.
         symmetry: the symmetry of its weights at the recorded steps.
+        neurons: by Hebbian layer, counted from 1: the ``epoch`` of the last record, and lists with
+            the ``wins``, ``norm`` and ``start_norm`` of its neurons.
         image_shape: channels, height and width of its images.
     """
 
@@ -44,6 +46,7 @@ class Run:
     rows: list[MetricsRow]
     symmetry: list[dict[str, Any]]
     image_shape: tuple[int, int, int]
+    neurons: dict[int, dict[str, Any]]
 
     def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:
         """Mean loss and accuracy in per cent on `test_set`, from the data root ``root`` or its own.
@@ -79,7 +82,8 @@ def load_run(folder: str | Path) -> Run:
     net = here.build(shape, saved["num_classes"])
     net.load_state_dict(saved["model"])
     symmetry = saved.get("symmetry", [])  # older checkpoints have none
-    return Run(config, root, net.to(device).eval(), saved["rows"], symmetry, shape)
+    neurons = saved.get("neurons", {})
+    return Run(config, root, net.to(device).eval(), saved["rows"], symmetry, shape, neurons)
 
 
 def write_config(

@@ -81,7 +81,7 @@ def test_a_row_tells_what_the_run_was(tiny, finished, root):
     assert row["test_accuracy"] == accuracy
     assert row["test_loss"] == loss
     assert row["logged_test_loss"] == loss / 1000
-    probes = [r for r in run.rows if r["phase"] == "probe"]
+    probes = [r for r in run.rows if "train_loss" in r]
     assert row["logged_train_loss"] == literal(sum(r["train_loss"] for r in probes) / 2 / 32)
     last = [r for r in run.rows if r["phase"] == "hebbian"][-1]
     assert row["distinct_filters"] == str(last["distinct_filters"]) == "5"

@@ -43,7 +43,8 @@ EXPERIMENT = Experiment(
     """\
 MNIST, `4SoftHebbCnnCIFAR`; the other layers start at random. One random layer is enough to keep
 most of the accuracy: it makes different channels out of identical ones. The same network with ZerO
-on all layers is published as 71.4, 70 and 71.6 %. Differences below one point mean nothing.""",
+on all layers is published as 71.4, 70 and 71.6 %. With one seed
+each, differences below a point mean little.""",
     tuple(_cells()),
     figure="bars",
     axis="layers that start as ZerO",

@@ -17,6 +17,7 @@ PUBLISHED = {  # 1, 2 and 3 layers
     "random": (63.99, 68.64, 64.62),
     "backpropagation": (72.42, 82.49, 83.97),
 }
+DEVIATIONS = (0.063, 0.383, 0.148)  # of SoftHebb, over four seeds
 PRESETS = {
     "SoftHebb": "SoftHebbCnnCIFAR",
     "hard winners": "HardCnnCIFAR",
@@ -45,8 +46,7 @@ def _cell(series: str, depth: int) -> Cell:
         f"{series}, {depth} layer{'s' * (depth > 1)}",
         run,
         {"test_accuracy": PUBLISHED[series][depth - 1]},
-        at_least=80.0 if (series, depth) == ("SoftHebb", 3) else None,
-        within=0.7 if series == "SoftHebb" else 1.0,
+        published_error=DEVIATIONS[depth - 1] / 2 if series == "SoftHebb" else 0.0,
         series=series,
         x=str(depth),
     )
@@ -89,7 +89,7 @@ def _norms_of_two(series: str, depth: int) -> Cell:
 EXPERIMENT = Experiment(
     "softhebb",
     "Depth, and other ways to learn",
-    "Journé et al. 2023, Figure 3, means of four seeds",
+    "Journé et al. 2023, Figure 3, means of four seeds; deviations of SoftHebb from Figure 1",
     """\
 CIFAR-10. Random filters keep the batch norm of untrained layers at the identity, as published.
 
