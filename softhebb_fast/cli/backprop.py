@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from softhebb_fast.cli.data import add_dataset, reading
 from softhebb_fast.cli.train import (
     add_run_options,
     add_symmetry_steps,
@@ -18,7 +19,6 @@ from softhebb_fast.cli.train import (
     parse_init,
     run,
 )
-from softhebb_fast.data import NAMES
 from softhebb_fast.models import NETWORKS
 from softhebb_fast.training import runs
 from softhebb_fast.training.backprop_config import CHOICES, FLAGS, LEAST, BackpropConfig
@@ -45,8 +45,7 @@ def add_command(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command to the parser, by the function that makes a command's parser."""
     sub = command_parser("backprop", command, "train an ordinary network by backpropagation")
     sub.add_argument("network", metavar="NETWORK", help=", ".join(NETWORKS))
-    sub.add_argument("--dataset", default="mnist", help=f"{', '.join(NAMES)}; default mnist")
-    sub.add_argument("--data", metavar="ROOT", help="folder of the data sets")
+    add_dataset(sub)
     sub.add_argument("--out", metavar="DIR", type=Path, help="folder of the run; default in runs/")
     sub.add_argument(
         "--option",
@@ -86,6 +85,7 @@ def add_command(command_parser: Callable[..., argparse.ArgumentParser]) -> None:
 def command(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     options.options = dict(options.option)
+    options.reading = reading(options)
     values = {f.name: getattr(options, f.name) for f in fields(BackpropConfig)}
     name = f"{options.network}-{Path(options.dataset).name}-{options.seed}"
     out = options.out or Path("runs") / name

@@ -14,8 +14,8 @@ import torch
 
 from softhebb_fast.backends import BACKENDS
 from softhebb_fast.cli import reproduce
+from softhebb_fast.cli.data import add_dataset, add_normalise, reading
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
-from softhebb_fast.data import NAMES
 from softhebb_fast.init import INITS
 from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.plots import plot_run
@@ -37,6 +37,7 @@ def add_commands(command_parser: Callable[..., argparse.ArgumentParser]) -> None
 
 
 def train(options: argparse.Namespace) -> int:
+    options.reading = reading(options, with_normalise=True)
     config = RunConfig(**{f.name: getattr(options, f.name) for f in fields(RunConfig)})
     name = f"{_slug(config.preset)}-{Path(config.dataset).name}-{config.seed}"
     out = options.out or Path("runs") / name
@@ -130,8 +131,8 @@ def add_run_options(sub: argparse.ArgumentParser) -> None:
 
 def _add_training_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("preset", metavar="PRESET", help="a preset's name, or layer strings")
-    sub.add_argument("--dataset", default="mnist", help=f"{', '.join(NAMES)}; default mnist")
-    sub.add_argument("--data", metavar="ROOT", help="folder of the data sets")
+    add_dataset(sub)
+    add_normalise(sub)
     sub.add_argument("--out", metavar="DIR", type=Path, help="folder of the run; default in runs/")
     sub.add_argument(
         "--init",

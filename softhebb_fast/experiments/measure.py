@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from softhebb_fast.backends import choose
-from softhebb_fast.data import ImageSet, load
+from softhebb_fast.data import ImageSet
 from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
@@ -137,8 +137,7 @@ def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]
 
 def _sample(run: Run, root: str | Path | None) -> ImageSet:
     """The images on which layers are measured, beside the network."""
-    options = {"root": root or run.root, "device": run.config.device}
-    return load(run.config.dataset, "train", limit=SAMPLE, **options)
+    return run.load("train", root, SAMPLE)
 
 
 def _classifier(run: Run) -> dict[str, Any]:

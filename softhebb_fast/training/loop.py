@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from softhebb_fast.data import ImageSet, load, permutation
+from softhebb_fast.data import ImageSet, permutation
 from softhebb_fast.files import writable_folder
 from softhebb_fast.training import checkpoint, metrics, steps
+from softhebb_fast.training.finite import Guard
+from softhebb_fast.training.images import digest, given_images, load_images, named
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import Config, read_config, usable_device, write_config
 from softhebb_fast.training.stages import Stage
@@ -39,6 +42,10 @@ class Loop:
     Args:
         config: what to train; its open fields take the published protocol.
         out: folder of the run; must not hold another run.
+        train, test: the images, if the program has them: each an ``ImageSet``, a pair (images,
+            labels) of arrays or tensors, or a map-style torch ``Dataset``; see
+            ``data.as_image_set``. ``config.dataset`` is then their name. Without ``test``,
+            ``config.reading`` says what is held out of ``train``. ``resume`` needs them again.
         root: folder of the data sets, see ``data.data_root``.
         reporter: hears of progress.
         checkpoint_seconds: the longest time between two checkpoints.
@@ -47,6 +54,7 @@ class Loop:
         ValueError: a configuration, folder or data set that does not do, naming it.
         FileNotFoundError: data that is missing, saying which file to put where.
         RuntimeError: a backend or precision chosen by name that cannot be had here.
+        TypeError: images of another kind.
     """
 
     def __init__(
@@ -54,12 +62,18 @@ class Loop:
         config: Config,
         out: str | Path,
         *,
+        train: Any = None,
+        test: Any = None,
         root: str | Path | None = None,
         reporter: Reporter | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         _resume: bool = False,
     ) -> None:
-        self.config = config = config.resolved()
+        if train is None and test is not None:
+            raise ValueError("train must be given with test")
+        self._given = None if train is None else (train, test)
+        config = config.resolved()
+        self.config = config = config if _resume else named(config, train is not None)
         self.reporter = reporter or Reporter()
         self.checkpoint_seconds = checkpoint_seconds
         self.stop_requested = False
@@ -73,6 +87,9 @@ class Loop:
             )
         saved = checkpoint.load(self.out, config) if _resume else None
         self._load_data(device)
+        for images in (self.train_set, self.test_set):
+            for line in images.report():
+                self.reporter.say(line)
         torch.manual_seed(config.seed)
         shape, classes = self.train_set.image_shape, self.train_set.num_classes
         self.net: nn.Module = config.build(shape, classes).to(device)
@@ -129,9 +146,15 @@ class Loop:
         return nullcontext()
 
     def _load_data(self, device: torch.device) -> None:
-        options = {"root": self.root, "device": device, "limit": self.config.limit}
-        self.train_set: ImageSet = load(self.config.dataset, "train", **options)
-        self.test_set: ImageSet = load(self.config.dataset, "test", **options)
+        self.train_set: ImageSet
+        self.test_set: ImageSet
+        if self._given is None:
+            self.train_set, self.test_set = load_images(self.config, self.root, device)
+            self._digests = None
+            return
+        self.train_set, self.test_set = given_images(self.config, *self._given, device)
+        self._given = None  # the program's own, which need not be kept
+        self._digests = [digest(self.train_set), digest(self.test_set)]
 
     def _planned(self) -> Sequence[Any]:
         """The stages of the run, in values that do not hold them."""
@@ -141,9 +164,9 @@ class Loop:
         """The stage that a value of the plan stands for, when its turn comes."""
         raise NotImplementedError
 
-    def _order(self, samples: int) -> torch.Tensor:
-        """The order of the samples in this epoch."""
-        return permutation(samples, self.config.seed, self.epoch)
+    def _order(self, samples: int, epoch: int) -> torch.Tensor:
+        """The order of the samples in that epoch."""
+        return permutation(samples, self.config.seed, epoch)
 
     def _run_stages(self) -> None:
         while self.stage_number < len(self._plan):
@@ -161,9 +184,11 @@ class Loop:
         done = self.epoch * samples + self.batch * stage.batch_size
         self.reporter.begin(stage.title, stage.epochs * samples, done)
         runner = steps.runner(stage, self.reporter.say)
+        self._guard = Guard(self.net, stage, partial(self._order, samples), seed)
+        self._guard.keep(self.epoch, self.batch)
         while self.epoch < stage.epochs:
             self.reporter.status(self._status(stage))
-            order = self._order(samples)
+            order = self._order(samples, self.epoch)
             first, seeds = self.epoch * per_epoch, (seed, self.epoch)
             for count in runner.walk(order, self.batch, first, seeds):
                 steps_made = -(-count // stage.batch_size)
@@ -171,11 +196,15 @@ class Loop:
                 self.symmetry.record(self.step - steps_made, self.step)
                 self.reporter.advance(count)
                 if self.batch in stage.marks:
+                    self._guard.check()
                     self._record(stage.record(self.epoch + self.batch / per_epoch))
+                    self._guard.keep(self.epoch, self.batch)
                 if self.batch < per_epoch:
                     self._save_if_due(stage)
+            self._guard.check()
             self.epoch, self.batch = self.epoch + 1, 0
             self._record(stage.end_epoch(self.epoch))
+            self._guard.keep(self.epoch, 0)
             self._save_if_due(stage, end_of_epoch=True)
         self.reporter.status(self._status(stage))
         self.reporter.end()
@@ -199,6 +228,7 @@ class Loop:
         since = time.monotonic() - self._saved
         cheap = end_of_epoch and (self.epoch == stage.epochs or since >= SHARE * self._saving)
         if cheap or since >= self.checkpoint_seconds or self.stop_requested:
+            self._guard.check()
             self._save(stage.state_dict())
         self._stop_if_asked()
 
@@ -220,6 +250,8 @@ class Loop:
             "model": self.net.state_dict(),
             "image_shape": list(self.train_set.image_shape),
             "num_classes": self.train_set.num_classes,
+            "like": dict(self.train_set.like),
+            "given": self._digests,
             "stage": self.stage_number,
             "epoch": self.epoch,
             "batch": self.batch,
@@ -236,6 +268,10 @@ class Loop:
         self._saving = self._saved - began
 
     def _restore(self, saved: dict[str, Any]) -> None:
+        if saved.get("given") != self._digests:
+            raise ValueError(
+                "train and test must be the images with which the run began; got others"
+            )
         self.net.load_state_dict(saved["model"])
         self.stage_number, self.epoch = saved["stage"], saved["epoch"]
         self.batch, self.rows, self.elapsed = saved["batch"], saved["rows"], saved["elapsed"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from softhebb_fast import precision
-from softhebb_fast.data import load
+from softhebb_fast.data import ImageSet, load
 from softhebb_fast.files import write_text
 from softhebb_fast.training import checkpoint
 from softhebb_fast.training.backprop_config import BackpropConfig
@@ -35,6 +35,7 @@ class Run:
         rows: what was recorded.
         symmetry: the symmetry of its weights at the recorded steps.
         image_shape: channels, height and width of its images.
+        like: how its images were read, as ``ImageSet.like``.
     """
 
     config: Config
@@ -43,16 +44,31 @@ class Run:
     rows: list[MetricsRow]
     symmetry: list[dict[str, Any]]
     image_shape: tuple[int, int, int]
+    like: dict[str, Any] = field(default_factory=dict)
 
-    def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:
-        """Mean loss and accuracy in per cent on the test set. Raises as ``data.load`` does."""
+    def evaluate(
+        self, root: str | Path | None = None, *, test: ImageSet | None = None
+    ) -> tuple[float, float]:
+        """Mean loss and accuracy in per cent on the test set, or on ``test``.
+
+        Raises as ``data.load`` does, also for a run on images that its program gave: it needs
+        ``test``.
+        """
         config = self.config
-        options = {"root": root or self.root, "device": config.device}
-        test = config.prepared(load(config.dataset, "test", limit=config.limit, **options))
+        test = config.prepared((test or self.load("test", root)).to(config.device))
         wanted = getattr(config, "precision", "ieee")
         missing = precision.why_not(wanted, torch.device(config.device).type)
         with precision.use("ieee" if missing else wanted), config.testing(self.net):
             return evaluate(self.net, test, config.test_batch)
+
+    def load(
+        self, split: str, root: str | Path | None = None, limit: int | None = None
+    ) -> ImageSet:
+        """A part of the data set, read as the run did. Raises as ``data.load`` does."""
+        config = self.config
+        options = {"root": root or self.root, "device": config.device, "seed": config.seed}
+        options |= {**(config.reading or {}), **self.like}
+        return load(config.dataset, split, limit=limit or config.limit, **options)
 
 
 def load_run(folder: Path) -> Run:
@@ -70,7 +86,8 @@ def load_run(folder: Path) -> Run:
     net = here.build(shape, saved["num_classes"])
     net.load_state_dict(saved["model"])
     symmetry = saved.get("symmetry", [])  # older checkpoints have none
-    return Run(config, root, net.to(device).eval(), saved["rows"], symmetry, shape)
+    like = saved.get("like", {})
+    return Run(config, root, net.to(device).eval(), saved["rows"], symmetry, shape, like)
 
 
 def write_config(folder: Path, config: Config, root: str | None) -> None:

@@ -58,9 +58,10 @@ class Trainer(Loop):
 
     def _load_data(self, device: torch.device) -> None:
         super()._load_data(device)
-        name = self.config.dataset
-        options = {"root": self.root, "device": device, "limit": self.config.limit}
-        unlabelled = protocol(name).unlabelled and self.config.unsup_epochs > 0
+        config, name = self.config, self.config.dataset
+        options = {"root": self.root, "device": device, "limit": config.limit}
+        options |= {**(config.reading or {}), **self.train_set.like}
+        unlabelled = protocol(name).unlabelled and config.unsup_epochs > 0
         self.unsup_set = load(name, "unlabeled", **options) if unlabelled else self.train_set
 
     def _planned(self) -> list[PlannedStage]:
