@@ -13,6 +13,7 @@ from softhebb_fast.data.images import CHUNK, ImageSet, check_finite
 
 LAYOUTS = ("CHW", "HWC")
 BYTES, WORDS, UNIT = (0.0, 255.0), (0.0, 65535.0), (0.0, 1.0)
+ROUNDING = 1e-6  # of floats that were scaled before, as a share of their range
 Range = tuple[float, float] | str | None
 
 
@@ -59,12 +60,12 @@ def from_arrays(
     """
     array = to_tensor(images, "images")
     array = _channels_first(array, layout)
-    found, low_high = value_rule(array, value_range)
+    low_high = value_rule(array, value_range)
     if labels is None:
         index, named = torch.full((len(array),), -1), ("unlabelled",)
     else:
         index, named = read_labels(labels, len(array), classes)
-    converted = {found: len(array)} if found else {}
+    converted = {said: len(array)} if (said := _said(array, low_high)) else {}
     like = {"value_range": low_high} if array.dtype != torch.uint8 or value_range else {}
     like |= {"layout": layout} if layout else {}
     chosen = named if classes is None else tuple(map(str, classes))
@@ -100,33 +101,50 @@ def to_tensor(values: Any, name: str) -> Tensor:
     return values
 
 
-def value_rule(images: Tensor, value_range: Range) -> tuple[str, tuple[float, float] | str]:
-    """What is done to the values, in words, and the range that becomes [0, 1] (or "raw").
+def value_rule(images: Tensor, value_range: Range) -> tuple[float, float] | str:
+    """The range of values that becomes [0, 1] (or "raw"), given or by the rule of the type.
 
     Raises ValueError for values that no rule covers, or outside of ``value_range``.
     """
-    dtype = str(images.dtype).removeprefix("torch.")
     if images.is_floating_point():
         check_finite(images)
     least, most = _extremes(images)
     if value_range is not None:
-        return _given_range(value_range, dtype, least, most)
+        return _given_range(value_range, least, most)
     if images.dtype in (torch.uint8, torch.bool):
-        return "" if images.dtype == torch.uint8 else "bool became 0 and 255", BYTES
+        return BYTES
     if images.dtype == torch.uint16:
-        return "uint16 was divided by 65535", WORDS
+        return WORDS
     whole = not images.is_floating_point()
-    if least >= 0 and most <= 1:
-        return f"{dtype} was kept as float32" if dtype != "float32" else "", UNIT
-    if least >= 0 and 2 <= most <= 255:
-        return f"{dtype} " + ("became bytes" if whole else "was divided by 255"), BYTES
+    rounding = 0 if whole else ROUNDING
+    if -rounding <= least and most <= 1 + rounding:
+        return UNIT
+    if -rounding <= least and 2 <= most <= 255 * (1 + rounding):
+        return BYTES
     if least >= 0 and whole and most <= 65535:
-        return f"{dtype} was divided by 65535", WORDS
+        return WORDS
     wanted = "0 .. 255 or 0 .. 65535" if whole else "0 .. 1, or 0 .. 255 with values above 2"
     raise ValueError(
-        f"images of {dtype} must lie in {wanted}; got {least:g} .. {most:g}. Give "
+        f"images of {_name(images)} must lie in {wanted}; got {least:g} .. {most:g}. Give "
         "value_range=(low, high), which become 0 and 1, or value_range='raw' to keep them"
     )
+
+
+def _said(images: Tensor, value_range: tuple[float, float] | str) -> str:
+    """What is done to the values, in words; empty for nothing."""
+    name, whole = _name(images), not images.is_floating_point()
+    if value_range == "raw" or value_range == UNIT:
+        return "" if images.dtype == torch.float32 else f"{name} was kept as float32"
+    if value_range == BYTES and images.dtype == torch.bool:
+        return "bool became 0 and 255"
+    if value_range == BYTES and whole:
+        return "" if images.dtype == torch.uint8 else f"{name} became bytes"
+    low, high = value_range
+    return f"{name} was divided by {high:g}" if low == 0 else f"{name} was scaled by value_range"
+
+
+def _name(images: Tensor) -> str:
+    return str(images.dtype).removeprefix("torch.")
 
 
 def read_labels(
@@ -207,22 +225,21 @@ def _channels_first(images: Tensor, layout: str | None) -> Tensor:
     return images if layout == "CHW" else images.movedim(3, 1)
 
 
-def _given_range(
-    value_range: Any, dtype: str, least: float, most: float
-) -> tuple[str, tuple[float, float] | str]:
+def _given_range(value_range: Any, least: float, most: float) -> tuple[float, float] | str:
     if value_range == "raw":
-        return f"{dtype} was kept as it is, in float32", "raw"
+        return "raw"
     try:
         low, high = map(float, value_range)
     except (TypeError, ValueError):
         raise TypeError(f"value_range must be (low, high) or 'raw'; got {value_range!r}") from None
     if not -np.inf < low < high < np.inf:
         raise ValueError(f"value_range must be finite and rise; got {value_range!r}")
-    if least < low or most > high:
+    rounding = ROUNDING * (high - low)
+    if least < low - rounding or most > high + rounding:
         raise ValueError(
             f"images must lie in value_range, {low:g} .. {high:g}; got {least:g} .. {most:g}"
         )
-    return f"{dtype} of {low:g} .. {high:g} became 0 .. 1", (low, high)
+    return low, high
 
 
 def _extremes(images: Tensor) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -143,7 +144,7 @@ class ImageSet:
 
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set on ``device``."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        return self._with(self.images.to(device), self.labels.to(device))
 
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over all pixels in [0, 1].
@@ -182,7 +183,14 @@ class ImageSet:
     def _rows(self, rows: slice | Tensor) -> ImageSet:
         if isinstance(rows, slice) and (rows.step or 1) < 0:  # which a tensor does not take
             rows = torch.tensor(range(len(self))[rows], dtype=torch.int64, device=self.device)
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
+        return self._with(self.images[rows], self.labels[rows])
+
+    def _with(self, images: Tensor, labels: Tensor) -> ImageSet:
+        """The same set of such tensors made of its own, whose values are sound."""
+        made = copy.copy(self)
+        object.__setattr__(made, "images", images.contiguous())
+        object.__setattr__(made, "labels", labels)
+        return made
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """The images and labels at ``indices``, ready for a network.

@@ -44,6 +44,7 @@ def given_images(config: Config, train: Any, test: Any, device: torch.device) ->
     options = {"layout": how.layout, "value_range": how.value_range}
     options = {name: value for name, value in options.items() if value is not None}
     whole = as_image_set(train, name=config.dataset, **options)
+    _check_labelled("train", whole)
     if test is None:
         if how.holdout is None:
             raise ValueError(
@@ -71,9 +72,8 @@ def given_images(config: Config, train: Any, test: Any, device: torch.device) ->
 
 def fitting(train: ImageSet, test: ImageSet) -> Pair:
     """Both, unless they do not fit each other or lack labels (ValueError)."""
-    for name, images in (("train", train), ("test", test)):
-        if not len(images) or bool((images.labels < 0).any()):
-            raise ValueError(f"the {name} images must all have labels, and be at least one")
+    _check_labelled("train", train)
+    _check_labelled("test", test)
     for what in ("image_shape", "classes", "mean", "std"):
         here, there = getattr(train, what), getattr(test, what)
         if here != there:
@@ -81,6 +81,11 @@ def fitting(train: ImageSet, test: ImageSet) -> Pair:
                 f"train and test must have the same {what}; got {_short(here)} and {_short(there)}"
             )
     return train, test
+
+
+def _check_labelled(name: str, images: ImageSet) -> None:
+    if not len(images) or bool((images.labels < 0).any()):
+        raise ValueError(f"the {name} images must all have labels, and be at least one")
 
 
 def digest(images: ImageSet) -> str:

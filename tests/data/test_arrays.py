@@ -52,7 +52,10 @@ def test_rule_of_each_type(images, stored, last, word):
         (pixels(np.float32, -3), r"float32 must lie in 0 \.\. 1.*got -3 \.\. "),
         (pixels(np.float32, 1.001), r"0 \.\. 255 with values above 2; got 0 \.\. 1\.001"),
         (pixels(np.float64, 256), "value_range"),
-        (pixels(np.int64, 65536), r"int64 must lie in 0 \.\. 255 or 0 \.\. 65535; got 0 \.\. 65536"),
+        (
+            pixels(np.int64, 65536),
+            r"int64 must lie in 0 \.\. 255 or 0 \.\. 65535; got 0 \.\. 65536",
+        ),
         (pixels(np.int8, -5), "int8 must lie in"),
         (pixels(np.float32, np.nan), "images must be finite; image 0 has the value nan"),
         (np.zeros((3, 64)), r"images must be \[N, H, W\].*got \(3, 64\)"),

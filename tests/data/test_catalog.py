@@ -43,7 +43,9 @@ def test_names_are_forgiving(tmp_path, name):
 
 def test_bad_options(tmp_path):
     write_mnist(tmp_path)
-    with pytest.raises(ValueError, match=r"one of mnist, .*imagefolder:PATH, arrays:PATH; got 'svhn'"):
+    with pytest.raises(
+        ValueError, match=r"one of mnist, .*imagefolder:PATH, arrays:PATH; got 'svhn'"
+    ):
         load("svhn")
     with pytest.raises(TypeError, match="name must be a string"):
         load(10)

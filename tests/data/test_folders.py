@@ -108,7 +108,9 @@ def test_unlabelled_test_images_are_no_test_part(tmp_path):
 
 def test_a_tree_without_parts(tmp_path):
     flat(tmp_path, cats=10, dogs=5)
-    with pytest.raises(ValueError, match=r"no folder train; it holds 2 folders \(cats, dogs\).*0\.2"):
+    with pytest.raises(
+        ValueError, match=r"no folder train; it holds 2 folders \(cats, dogs\).*0\.2"
+    ):
         load(f"imagefolder:{tmp_path}")
     assert len(load(f"imagefolder:{tmp_path}", "all")) == 15
     train, test = load_pair(f"imagefolder:{tmp_path}", holdout=0.2)

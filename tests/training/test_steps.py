@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from softhebb_fast.data import ImageSet, RandomCropFlip, permutation
 from softhebb_fast.models import SoftHebbNet, build
@@ -56,11 +56,21 @@ class Rehearsal(GraphCapture):
 
 
 def images(device: torch.device | str = "cpu", normalised: bool = False) -> ImageSet:
-    pixels = torch.arange(IMAGES * 3 * 32 * 32, dtype=torch.int64, device=device) * 7919 % 256
-    labels = torch.arange(IMAGES, device=device) % 10
+    def tensors() -> tuple[Tensor, Tensor]:
+        pixels = torch.arange(IMAGES * 3 * 32 * 32, dtype=torch.int64, device=device) * 7919 % 256
+        return pixels.to(torch.uint8).view(IMAGES, 3, 32, 32), torch.arange(
+            IMAGES, device=device
+        ) % 10
+
     constants = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)) if normalised else (None, None)
-    pixels = pixels.to(torch.uint8).view(IMAGES, 3, 32, 32)
-    return ImageSet("made", "train", pixels, labels, tuple("0123456789"), *constants)
+    given = tensors()
+    if not isinstance(given[0], FakeTensor):
+        return ImageSet("made", "train", *given, tuple("0123456789"), *constants)
+    with unset_fake_temporarily():  # a set reads its labels
+        made = images("cpu", normalised)
+    for name, tensor in zip(("images", "labels"), given, strict=True):
+        object.__setattr__(made, name, tensor)
+    return made
 
 
 def features(device: torch.device | str = "cpu") -> FeatureSet:
