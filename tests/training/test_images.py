@@ -143,7 +143,9 @@ def test_own_folders_in_a_run(tmp_path, monkeypatch):
 
 
 def test_backpropagation_on_given_images(tmp_path):
-    wanted = BackpropConfig("perceptron", "mine", epochs=20, batch=8, options={"hidden": [8]})
+    wanted = BackpropConfig(
+        "perceptron", "mine", epochs=20, batch=8, lr=0.01, options={"hidden": [8]}
+    )
     run = BackpropTrainer(wanted, tmp_path, train=drawn(48), test=drawn(16, 1))
     assert run.run()["test_accuracy"] > 80
 
