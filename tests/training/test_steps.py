@@ -64,13 +64,19 @@ def images(device: torch.device | str = "cpu", normalised: bool = False) -> Imag
 
     constants = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)) if normalised else (None, None)
     given = tensors()
-    if not isinstance(given[0], FakeTensor):
+    if not isinstance(given[0], FakeTensor) and not given[0].is_meta:
         return ImageSet("made", "train", *given, tuple("0123456789"), *constants)
     with unset_fake_temporarily():  # a set reads its labels
         made = images("cpu", normalised)
     for name, tensor in zip(("images", "labels"), given, strict=True):
         object.__setattr__(made, name, tensor)
     return made
+
+
+def floats() -> ImageSet:
+    """The normalised images as floats: the same batches but for the place of the division."""
+    made = images(normalised=True)
+    return replace(made, images=made.images / 255)
 
 
 def features(device: torch.device | str = "cpu") -> FeatureSet:
@@ -119,13 +125,23 @@ def state(stage: Stage) -> dict[str, Tensor]:
     [
         lambda: hebbian(images()),
         lambda: hebbian(images(normalised=True), trained=(1,)),
+        lambda: hebbian(floats(), trained=(1,)),
         lambda: supervised(images()),
         lambda: supervised(images(), together=True),
         lambda: supervised(images(), scheduled(LABELS, "constant")),
         lambda: hebbian(images(), DECAYING),
         lambda: supervised(images(), scheduled(LABELS, "exponential")),
     ],
-    ids=["hebbian", "one layer", "classifier", "together", "labels", "linear", "exponential"],
+    ids=[
+        "hebbian",
+        "one layer",
+        "floats",
+        "classifier",
+        "together",
+        "labels",
+        "linear",
+        "exponential",
+    ],
 )
 def test_replayed_steps_are_launched_steps(make):
     launched, replayed, recorder = make(), make(), Rehearsal()
