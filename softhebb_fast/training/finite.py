@@ -70,7 +70,9 @@ class Guard:
         checkpoint.restore_rng(rng)
         order, seeds = self.order(epoch), (self.seed, epoch)
         single = isinstance(stage, ClassifierStage)
-        walker: Any = ClassifierSteps(stage, None, print) if single else steps.EagerSteps(stage)
+        walker: Any = (
+            ClassifierSteps(stage, None, lambda text: None) if single else steps.EagerSteps(stage)
+        )
         first = epoch * stage.per_epoch
         for batch, _ in enumerate(walker.walk(order, start, first, seeds), start + 1):
             stage.state_dict()

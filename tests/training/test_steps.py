@@ -20,6 +20,7 @@ from softhebb_fast.training.features import FeatureSet
 from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
 from softhebb_fast.training.steps import EagerSteps, GraphSteps, runner
 from tests.capture_safety import CUDA, CaptureError, CaptureSafety, fake_cuda, on_fake_cuda
+from tests.data.writers import with_tensors
 
 NET = get_preset("4SoftHebbCnnCIFAR", neuron_factor=0.1)
 LABELS = get_preset("4SoftHebbCnnCIFAR_HebbClassifier", neuron_factor=0.1)
@@ -68,9 +69,7 @@ def images(device: torch.device | str = "cpu", normalised: bool = False) -> Imag
         return ImageSet("made", "train", *given, tuple("0123456789"), *constants)
     with unset_fake_temporarily():  # a set reads its labels
         made = images("cpu", normalised)
-    for name, tensor in zip(("images", "labels"), given, strict=True):
-        object.__setattr__(made, name, tensor)
-    return made
+    return with_tensors(made, *given)
 
 
 def floats() -> ImageSet:
