@@ -84,10 +84,12 @@ def checked_moments(pair: Any) -> Moments:
         raise TypeError(f"normalise must be [means, deviations] of the channels; got {pair!r}")
     for value in (*pair[0], *pair[1]):
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"normalise must hold numbers; got {value!r}")
+            raise TypeError(f"normalise must be a number; got {value!r}")
     means, deviations = (tuple(map(float, row)) for row in pair)
     if not all(map(math.isfinite, means)) or not all(0 < v < math.inf for v in deviations):
-        raise ValueError(f"normalise must have finite means and positive deviations; got {pair!r}")
+        raise ValueError(
+            f"normalise must have positive deviations, and means that are finite; got {pair!r}"
+        )
     return means, deviations
 
 
