@@ -128,7 +128,7 @@ def test_imports_are_found():
     assert {"functional", "init", "optim", "nn"} <= rooms(PACKAGE / "__init__.py")
     assert f"{NAME}.presets.types.Layer" in imported(PACKAGE / "presets" / "scale.py")
     loop = set(imported(PACKAGE / "training" / "loop.py"))
-    assert {f"{NAME}.training.checkpoint", f"{NAME}.data.load"} <= loop
+    assert {f"{NAME}.training.checkpoint", f"{NAME}.data.permutation"} <= loop
 
 
 def test_only_the_command_prints():

@@ -11,6 +11,7 @@ from typing import Any
 
 from softhebb_fast.cli import header
 from softhebb_fast.cli.errors import users_mistakes
+from softhebb_fast.cli.options.data import reading
 from softhebb_fast.cli.process import default_device
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
 from softhebb_fast.data.catalog import canonical_name
@@ -27,6 +28,7 @@ def train(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     given, options.dataset = options.dataset, _dataset(options)
     options.device = options.device or default_device()
+    options.reading = reading(options)
     with users_mistakes():
         config = RunConfig(**{f.name: getattr(options, f.name) for f in fields(RunConfig)})
     slug = config.preset if config.preset in PRESETS else "network"
@@ -50,9 +52,9 @@ def resume(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     run = load_run(options.folder)
-    loss, accuracy = run.evaluate(options.data)
-    images = len(run.test_set(options.data))
-    print(f"test accuracy {accuracy:.2f} % of {images} images, mean loss {loss:.4f}")
+    test = run.load("test", options.data)
+    loss, accuracy = run.evaluate(test=test)
+    print(f"test accuracy {accuracy:.2f} % of {len(test)} images, mean loss {loss:.4f}")
     return 0
 
 

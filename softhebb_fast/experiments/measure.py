@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from softhebb_fast.data import ImageSet, load
+from softhebb_fast.data import ImageSet
 from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
@@ -22,7 +22,7 @@ from softhebb_fast.training.metrics import (
     classifier_rows,
     layer_rows,
 )
-from softhebb_fast.training.run_folder import Run, is_finished, load_run, read_provenance, source
+from softhebb_fast.training.run_folder import Run, is_finished, load_run, read_provenance
 
 LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
 LOG_EVERY_ELSEWHERE = 10
@@ -129,8 +129,7 @@ def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]
 
 def _sample(run: Run, root: str | Path | None) -> ImageSet:
     """The images on which layers are measured, beside the network."""
-    options = {"root": root or run.root, "device": run.config.device}
-    return load(source(run.config.dataset, root), "train", limit=SAMPLE, **options)
+    return run.load("train", root, SAMPLE)
 
 
 def _classifier(run: Run) -> dict[str, Any]:

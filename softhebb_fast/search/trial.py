@@ -71,7 +71,7 @@ class HeldOut(Trainer):
         super().__init__(*arguments, **options)
 
     def _load_data(self, device: torch.device) -> None:
-        options = {"root": self.root, "device": device}
+        options = {"root": self.root, "device": device, **(self.config.reading or {})}
         whole = load(self.config.dataset, "train", **options)
         wanted = self.budget.images + self.budget.validation
         if wanted > len(whole):

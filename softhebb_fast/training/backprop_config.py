@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,12 +11,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from softhebb_fast.data import ImageSet, RandomCropFlip
+from softhebb_fast.data.reading import checked_moments
 from softhebb_fast.init import apply, parse_init, weight_noise_
 from softhebb_fast.models import NETWORKS, network
 from softhebb_fast.naming import did_you_mean
 from softhebb_fast.training.config import (
     Config,
     check_plain,
+    check_reading,
     check_seed,
     checked_number,
     checked_steps,
@@ -65,6 +66,8 @@ class BackpropConfig(Config):
         test_every: epochs between two tests; the first and the last are tested as well.
         records: how often an epoch's training figures are recorded, each time those since the last.
         symmetry_steps: steps after which ``init.symmetry`` is recorded.
+        reading: how the images are read: options of ``data.load`` for that, such as
+            ``{"image_size": 32, "holdout": 0.2}``; None for none.
 
     Raises ValueError or TypeError for a value out of its range or of another kind, naming it.
     """
@@ -101,6 +104,7 @@ class BackpropConfig(Config):
     autocast: bool = False
     limit: int | None = None
     symmetry_steps: tuple[int, ...] = ()
+    reading: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.network, str) or self.network not in NETWORKS:
@@ -125,10 +129,11 @@ class BackpropConfig(Config):
         check_seed(self.seed)
         check_plain("options", self.options)
         check_plain("init", self.init)
+        check_reading(self.reading)
         object.__setattr__(self, "symmetry_steps", checked_steps(self.symmetry_steps))
         object.__setattr__(self, "milestones", checked_steps(self.milestones, "milestones"))
         if self.normalise is not None:
-            object.__setattr__(self, "normalise", _checked_moments(self.normalise))
+            object.__setattr__(self, "normalise", checked_moments(self.normalise))
 
     def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         net = network(self.network, image_shape, classes, **self.options)
@@ -165,16 +170,3 @@ class BackpropConfig(Config):
 
     def augmentation(self) -> RandomCropFlip | None:
         return None if self.augment is None else RandomCropFlip(mode=self.augment)
-
-
-def _checked_moments(pair: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """``normalise`` as tuples. Raises unless it is as many deviations above 0 as means."""
-    rows = isinstance(pair, list | tuple) and all(isinstance(row, list | tuple) for row in pair)
-    if not rows or len(pair) != 2 or len(pair[0]) != len(pair[1]):
-        raise TypeError(f"normalise must be [means, deviations] of the channels; got {pair!r}")
-    means, deviations = (
-        tuple(checked_number("normalise", value, -math.inf) for value in row) for row in pair
-    )
-    if not all(0 < value < math.inf for value in deviations):
-        raise ValueError(f"normalise must have positive deviations; got {pair!r}")
-    return means, deviations

@@ -19,10 +19,7 @@ FORMAT = 1
 def save(folder: str | Path, config: Config, state: dict[str, Any]) -> None:
     """Write ``state`` and torch's random state to ``folder / "checkpoint.pt"``, atomically."""
     folder = Path(folder)
-    rng = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        rng["cuda"] = torch.cuda.get_rng_state_all()
-    content = {"format": FORMAT, "config": config.to_dict(), "rng": rng, **state}
+    content = {"format": FORMAT, "config": config.to_dict(), "rng": rng_state(), **state}
     write_atomically(folder / FILE, lambda file: torch.save(content, file))
 
 
@@ -52,6 +49,14 @@ def load(folder: str | Path, config: Config | None = None) -> dict[str, Any]:
     if config is not None:
         _check_config(path, content["config"], config)
     return content
+
+
+def rng_state() -> dict[str, Any]:
+    """Torch's random state, as ``restore_rng`` takes it."""
+    rng: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        rng["cuda"] = torch.cuda.get_rng_state_all()
+    return rng
 
 
 def restore_rng(rng: dict[str, Any]) -> None:

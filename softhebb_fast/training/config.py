@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from softhebb_fast.backends import BACKENDS, choose
-from softhebb_fast.data import ImageSet
+from softhebb_fast.data import ImageSet, Reading
 from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.models import build
 from softhebb_fast.precision import PRECISIONS
@@ -37,6 +37,10 @@ class Config:
     """What configurations have in common: plain values that survive JSON."""
 
     kind: ClassVar[str]
+    dataset: str
+    seed: int
+    limit: int | None
+    reading: dict[str, Any] | None
 
     def resolved(self) -> Self:
         """The same run with nothing left open."""
@@ -91,6 +95,8 @@ class RunConfig(Config):
         precision: how the Hebbian layers take float32 products, see ``precision.use``.
         autocast: train by backpropagation in bfloat16, by ``torch.autocast``; tests are in float32.
         symmetry_steps: steps of the run after which ``init.symmetry`` is recorded.
+        reading: how the images are read: options of ``data.load`` for that, such as
+            ``{"image_size": 32, "holdout": 0.2}``; None for none.
         cache_dtype: dtype in which frozen features are kept.
         cache_gib: features that need more memory are recomputed for every batch.
 
@@ -121,6 +127,7 @@ class RunConfig(Config):
     precision: str = "ieee"
     autocast: bool = False
     symmetry_steps: tuple[int, ...] = ()
+    reading: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -151,6 +158,7 @@ class RunConfig(Config):
         if not isinstance(self.autocast, bool):
             raise TypeError(f"autocast must be a bool; got {self.autocast!r}")
         check_plain("init", self.init)
+        check_reading(self.reading)
         object.__setattr__(self, "symmetry_steps", checked_steps(self.symmetry_steps))
 
     def resolved(self) -> RunConfig:
@@ -218,6 +226,19 @@ def check_plain(name: str, value: Any) -> None:
         raise TypeError(
             f"{name} must be of plain values, which can be kept in a file; got {value!r}"
         ) from None
+
+
+def check_reading(reading: Any) -> None:
+    """Raise unless ``reading`` is None or a dict of options for reading images."""
+    if reading is None:
+        return
+    if not isinstance(reading, dict):
+        raise TypeError(f"reading must be a dict of options of data.load; got {reading!r}")
+    known = {f.name for f in fields(Reading)}
+    if unknown := sorted(map(str, set(reading) - known)):
+        raise ValueError(f"reading must hold {', '.join(sorted(known))}; got {', '.join(unknown)}")
+    check_plain("reading", reading)
+    Reading(**reading)
 
 
 def checked_steps(steps: Iterable[int], name: str = "symmetry_steps") -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from softhebb_fast.backends import choose
-from softhebb_fast.data.images import Augmentation
+from softhebb_fast.data.walk import Augmentation
 from softhebb_fast.models import SoftHebbNet, features
 from softhebb_fast.nn import SoftHebbLinear
 from softhebb_fast.nn.layer import HebbianLayer

@@ -6,14 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from softhebb_fast.cli.names import (
-    BACKENDS,
-    CACHE_DTYPES,
-    DATA_SETS,
-    INITS,
-    MODES,
-    PRECISIONS,
-)
+from softhebb_fast.cli.names import BACKENDS, CACHE_DTYPES, INITS, MODES, PRECISIONS
 from softhebb_fast.cli.options.common import (
     AUTOCAST,
     AddCommand,
@@ -23,6 +16,7 @@ from softhebb_fast.cli.options.common import (
     add_symmetry_steps,
     argument,
 )
+from softhebb_fast.cli.options.data import add_data_options
 from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.naming import parse_init
 
@@ -52,12 +46,7 @@ def add_readers(command: AddCommand) -> None:
 
 def _add_training_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("preset", metavar="PRESET", help="a preset's name, or layer strings")
-    sub.add_argument(
-        "--dataset",
-        help=f"{', '.join(DATA_SETS)} or imagefolder:PATH; default that of the preset, mnist for "
-        "layer strings",
-    )
-    add_data_option(sub)
+    add_data_options(sub, "that of the preset, mnist for layer strings")
     sub.add_argument("--out", metavar="DIR", type=Path, help="folder of the run; default in runs/")
     sub.add_argument(
         "--init",
