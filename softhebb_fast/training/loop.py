@@ -226,8 +226,8 @@ class Loop:
         done = self.epoch * samples + self.batch * stage.batch_size
         self.reporter.begin(stage.title, stage.epochs * samples, done)
         runner = steps.runner(stage, self.reporter.say)
-        self._guard = Guard(self.net, stage, partial(self._order, samples), seed)
-        self._guard.keep(self.epoch, self.batch)
+        guard = Guard(self.net, stage, partial(self._order, samples), seed)
+        guard.keep(self.epoch, self.batch)
         if done == 0:
             self._record(stage.begin())
         while self.epoch < stage.epochs:
@@ -240,16 +240,16 @@ class Loop:
                 self.symmetry.record(self.step - steps_made, self.step)
                 self.reporter.advance(count)
                 if self.batch in stage.marks:
-                    self._guard.check()
+                    guard.check()
                     self._record(stage.record(self.epoch + self.batch / per_epoch))
-                    self._guard.keep(self.epoch, self.batch)
+                    guard.keep(self.epoch, self.batch)
                 if self.batch < per_epoch:
-                    self._save_if_due(stage)
-            self._guard.check()
+                    self._save_if_due(stage, guard)
+            guard.check()
             self.epoch, self.batch = self.epoch + 1, 0
             self._record(stage.end_epoch(self.epoch))
-            self._guard.keep(self.epoch, 0)
-            self._save_if_due(stage, end_of_epoch=True)
+            guard.keep(self.epoch, 0)
+            self._save_if_due(stage, guard, end_of_epoch=True)
         self.reporter.status(self._status(stage))
         self.reporter.end()
 
@@ -269,11 +269,11 @@ class Loop:
         self.reporter.advance(count)
         self._stop_if_asked()
 
-    def _save_if_due(self, stage: Stage, end_of_epoch: bool = False) -> None:
+    def _save_if_due(self, stage: Stage, guard: Guard, end_of_epoch: bool = False) -> None:
         since = time.monotonic() - self._saved
         cheap = end_of_epoch and (self.epoch == stage.epochs or since >= SHARE * self._saving)
         if cheap or since >= self.checkpoint_seconds or self.stop_requested:
-            self._guard.check()
+            guard.check()
             self._save(stage.state_dict())
         self._stop_if_asked()
 

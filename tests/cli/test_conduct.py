@@ -135,8 +135,8 @@ def test_a_bad_environment_variable_is_one_line(capsys, monkeypatch, name):
     assert f"{name} must be" in out
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_has_a_data_set(preset):
+@pytest.mark.parametrize("preset", sorted(PRESETS.keys() - {"Linear"}))
+def test_every_published_preset_has_a_data_set(preset):
     assert published_dataset(preset) in PROTOCOLS
 
 

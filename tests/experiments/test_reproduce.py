@@ -14,7 +14,7 @@ import torch
 
 from softhebb_fast import cli
 from softhebb_fast.experiments import figures, measure, reproduce, results
-from softhebb_fast.training import checkpoint
+from softhebb_fast.training import checkpoint, run_folder
 from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.run_folder import load_run
 from softhebb_fast.training.trainer import Trainer
@@ -104,14 +104,14 @@ def test_curves_begin_before_training(finished, root):
 
 def test_a_run_is_measured_where_it_was_trained(finished, monkeypatch):
     """On images beside its network: another device than the CPU's is only pretended here."""
-    run, load, devices = load_run(finished), measure.load, []
+    run, load, devices = load_run(finished), run_folder.load, []
 
     def loaded(*args, device="cpu", **options):
         devices.append(device)
         return load(*args, **options)
 
     run = replace(run, config=replace(run.config, device="cuda"))
-    monkeypatch.setattr(measure, "load", loaded)
+    monkeypatch.setattr(run_folder, "load", loaded)
     monkeypatch.setattr(measure, "load_run", lambda folder: run)
     measure.measure(finished)
     measure.curves(finished)
