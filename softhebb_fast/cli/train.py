@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.cli import header
+from softhebb_fast.cli import baselines, header
 from softhebb_fast.cli.errors import users_mistakes
 from softhebb_fast.cli.options.data import reading
 from softhebb_fast.cli.process import default_device
@@ -31,6 +31,8 @@ def train(options: argparse.Namespace) -> int:
     options.reading = reading(options)
     with users_mistakes():
         config = RunConfig(**{f.name: getattr(options, f.name) for f in fields(RunConfig)})
+        if options.baselines:
+            baselines.configs(config)
     slug = config.preset if config.preset in PRESETS else "network"
     try:
         return begin(config, f"{slug}-{Path(config.dataset).name}-{config.seed}", options)
@@ -138,9 +140,13 @@ def _run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
         if not (drawn or options.no_plots):
             figures = (trainer.net, trainer.rows, trainer.out, trainer.symmetry.rows)
             paths = _draw(figures, trainer.neurons, bars)
+        compared = getattr(options, "baselines", False)
+        others = compared and baselines.make(trainer, {"root": options.data, "reporter": bars})
     finally:
         bars.end()
     _print_summary(trainer, summary, paths)
+    if others:
+        print(baselines.text(summary, others))
     return 0
 
 

@@ -72,6 +72,8 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
         ("limit", "use only so many images"),
     ):
         sub.add_argument(f"--{name}", type=int, metavar="N", help=text)
+    text = "also train the classifier on the pixels and on the layers as they started"
+    sub.add_argument("--baselines", action="store_true", help=text)
     sub.add_argument("--augment", action=argparse.BooleanOptionalAction, default=None)
     sub.add_argument("--cache-dtype", choices=CACHE_DTYPES, default="float32")
     sub.add_argument(

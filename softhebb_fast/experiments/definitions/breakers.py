@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.definitions.collapse import NOISE, RADIUS_25
-from softhebb_fast.experiments.definitions.nets import CIFAR_NET, ZERO_NET_2
+from softhebb_fast.experiments.definitions.collapse import (
+    NOISE,
+    RADIUS_25,
+    SETS,
+    quarter_untrained,
+)
+from softhebb_fast.experiments.definitions.nets import (
+    CIFAR_NET,
+    ZERO_NET_2,
+    deep_untrained,
+    pixels,
+)
+from softhebb_fast.experiments.definitions.table1 import TITLES
 
 SHAPIRO = {"signs": "rudin_shapiro"}
 BREAKERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -108,6 +120,9 @@ quarter of the neurons, the starts over whole patches with the published network
             for breaker in net.tried
         ),
         SEARCHED,
+        *(quarter_untrained(dataset) for dataset in SETS),
+        *(deep_untrained(d, f"{TITLES[d]}, 3 layers: random, untrained") for d in SETS),
+        *(replace(pixels(d), label=f"{TITLES[d]}: linear classifier on the pixels") for d in SETS),
     ),
     {
         "test_accuracy": "test %",

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.definitions.nets import CIFAR_NET, FORK, deep
+from softhebb_fast.experiments.definitions.nets import (
+    CIFAR_NET,
+    FORK,
+    deep,
+    deep_untrained,
+    pixels,
+)
 
 PUBLISHED = {
     (1,): 98.5,
@@ -33,6 +41,9 @@ def _cells() -> list[Cell]:
         )
     name, run = deep("mnist", "zero")
     cells.append(Cell(name, "all", run, {"test_accuracy": 71.6}, series="ZerO on", x="all"))
+    random = deep_untrained("mnist", "none, and untrained")
+    cells.append(replace(random, series="ZerO on", x="none, untrained"))
+    cells.append(pixels("mnist", series="ZerO on", x="pixels"))
     return cells
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.definitions.nets import deep, pooled_by_maximum
+from softhebb_fast.experiments.definitions.nets import deep, pixels, pooled_by_maximum
 from softhebb_fast.presets import Layer, format_network, get_preset
 
 Change = Callable[[Layer], Layer]
@@ -109,6 +109,7 @@ untrained layers above it; one layer is here in that way too.""",
         _pooled_by_maximum("random", 3),
         _pooled_by_maximum("backpropagation", 1),
         *(_norms_of_two("hard winners", depth) for depth in (1, 2, 3)),
+        pixels("cifar10", series="pixels", x="0"),
     ),
     figure="bars",
     axis="layers below the classifier",

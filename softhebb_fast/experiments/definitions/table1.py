@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.definitions.nets import as_on_cifar10, deep, with_halvings
+from softhebb_fast.experiments.definitions.nets import (
+    as_on_cifar10,
+    deep,
+    deep_untrained,
+    pixels,
+    with_halvings,
+)
 
 PUBLISHED = {  # random, ZerO
     "cifar10": (80.3, 36.97),
@@ -32,6 +38,11 @@ def _cells() -> list[Cell]:
                 cells += [replace(cell, comparable=False), with_halvings(cell), as_on_cifar10(cell)]
             else:
                 cells.append(cell)
+    for dataset in ("cifar10", "mnist"):
+        title = TITLES[dataset]
+        cells.append(deep_untrained(dataset, f"{title}, random, untrained"))
+        cell = pixels(dataset)
+        cells.append(replace(cell, label=f"{title}, {cell.label}"))
     return cells
 
 

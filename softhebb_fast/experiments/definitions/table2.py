@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.definitions.nets import deep, with_halvings
+from softhebb_fast.experiments.definitions.nets import (
+    deep,
+    deep_untrained,
+    pixels,
+    with_halvings,
+)
 
 ROWS = (  # init, label, test accuracy, non-zeros a layer
     ("normal", "random", 98.9, "2400 331776 5308416"),
@@ -23,6 +28,8 @@ def _cells() -> Iterator[Cell]:
         yield cell
         if init != "zero":
             yield replace(with_halvings(cell), comparable=False)
+    yield deep_untrained("mnist", "random, untrained")
+    yield pixels("mnist")
 
 
 EXPERIMENT = Experiment(
