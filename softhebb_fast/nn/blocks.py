@@ -18,7 +18,7 @@ from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.normalise import bound_after, normalised
 from softhebb_fast.nn.plain import heard, plain
 from softhebb_fast.nn.recording import check_input, recorded
-from softhebb_fast.options import COMPETITION, CONVOLUTION
+from softhebb_fast.options import COMPETITION, CONVOLUTION, pair
 
 
 class Block(nn.Module):
@@ -233,7 +233,10 @@ def _with_pool(epilogue: Epilogue, pool: nn.Module) -> Epilogue | None:
     if kind == "avg" and (not pool.count_include_pad or pool.divisor_override is not None):
         return None
     sizes = {"kernel": pool.kernel_size, "stride": pool.stride, "padding": pool.padding}
-    pairs = {name: (n, n) if isinstance(n, int) else tuple(n) for name, n in sizes.items()}
+    try:
+        pairs = {name: pair(size, name, 0) for name, size in sizes.items()}
+    except TypeError:
+        return None
     return epilogue._replace(pool=kind, **pairs)
 
 
