@@ -48,7 +48,7 @@ class Softmax(nn.Module):
         self.t_invert = _positive("t_invert", t_invert)
 
     def forward(self, u: Tensor) -> Tensor:
-        return torch.softmax(self.t_invert * u, dim=1)
+        return torch.softmax(self.t_invert * (u - u.detach().amax(1, keepdim=True)), dim=1)
 
     def extra_repr(self) -> str:
         return f"t_invert={self.t_invert}"
