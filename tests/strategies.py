@@ -137,7 +137,9 @@ def extremes(draw: st.DrawFn, dtype=torch.float32, lebesgue: bool = True) -> Ext
     neurons = draw(st.sampled_from([1, 2, 4, 8]))  # of which a mean is exact
     t = draw(st.sampled_from([1.0, 3.0, 100.0])) * 2.0 ** draw(st.integers(-90, 90))
     competing = {
-        "t_invert": draw(st.sampled_from([t, 100.0, min(1e30, max(1e-30, 2.0**-(x_exponent + of_u)))])),
+        "t_invert": draw(
+            st.sampled_from([t, 100.0, min(1e30, max(1e-30, 2.0 ** -(x_exponent + of_u)))])
+        ),
         "wta": draw(st.sampled_from(WTA)),
         "rank": draw(st.integers(1, neurons)),
         "lebesgue_p": p,

@@ -6,8 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from softhebb_fast import ops as operators
-from softhebb_fast.options import Competition, Rate
+from softhebb_fast import backends
 from softhebb_fast.functional import competition_statistics, norm_dependent_rate, soft_wta
 from softhebb_fast.nn import Softmax
 from tests.by_keyword import ops, reference
@@ -15,8 +14,8 @@ from tests.magnitudes import compare
 from tests.strategies import extremes
 from tests.tolerances import TOLERANCES, assert_close
 
-from softhebb_fast import backends
-
+# of the oracle, where the prior of a bias leaves float64
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 NATIVE = pytest.mark.skipif(backends.why_not("cpp", "cpu") is not None, reason="not built")
 BACKENDS = [
     pytest.param(reference, id="reference"),
@@ -128,7 +127,9 @@ def test_rates_of_any_norm(module, norm, p):
         delta_w = module.linear(x, w, None).delta_w.double()
         module.linear_step_(x, moved, None, 0.01, 0.5)
         step = (moved.double() - w.double()) / want.max()
-        assert_close(step, want[:, None] / want.max() * delta_w, max(2e-7 * norm / float(want.max()), 1e-5))
+        largest = float(want.max())
+        tol = max(2e-7 * norm / largest, TOLERANCES["float32_delta_w"])  # W itself has rounded
+        assert_close(step, want[:, None] / largest * delta_w, tol)
 
 
 @HERE

@@ -98,9 +98,7 @@ def activity_kernel(
 
 
 @triton.jit
-def store_activity(
-    pre, act, o, m, b_u, o_k, b_win, b_anti, b_top, b_sum, scalars, C: tl.constexpr
-):
+def store_activity(pre, act, o, m, b_u, o_k, b_win, b_anti, b_top, b_sum, scalars, C: tl.constexpr):
     """y of a tile of u ``[BM, BN]``, stored and scaled where it is a 16-bit factor of a float32
     layer; and y and y u as they are.
 
@@ -136,9 +134,7 @@ def finish_tile(
     """y of positions ``o_m`` and neurons ``o_k``, and their part ``i_s`` of the sums."""
     m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
     o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-    b_y, b_yu = store_activity(
-        *(pre, act, o, m, b_u, o_k, b_win, b_win, b_top, b_sum, scalars, C)
-    )
+    b_y, b_yu = store_activity(*(pre, act, o, m, b_u, o_k, b_win, b_win, b_top, b_sum, scalars, C))
     store_sums(act.y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED, G)
 
 

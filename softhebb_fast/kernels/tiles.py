@@ -222,7 +222,7 @@ def load_u(pre, o, m, other, LAST: tl.constexpr = False):
 
 @triton.jit
 def store_u(pre, o, m, b_u, LAST: tl.constexpr = False):
-    """u as ``load_u`` will find it. With LAST nobody is to read it soon: the cache may forget it."""
+    """Gives u as ``load_u`` will find it. With LAST that is not soon: the cache may forget it."""
     POLICY: tl.constexpr = "evict_first" if LAST else ""
     b_h = b_u.to(pre.u.dtype.element_ty)
     tl.store(pre.u + o, b_h, mask=m, eviction_policy=POLICY)
