@@ -53,7 +53,8 @@ class Competition(NamedTuple):
     """How the neurons of a group compete, and the exponent of their norm.
 
     Attributes:
-        t_invert: inverse temperature of the softmax; hard competitions ignore it.
+        t_invert: inverse temperature of the softmax, from 1e-30 to 1e30; hard competitions ignore
+            it.
         wta: one of ``WTA``.
         delta, rank: strength and place (1 is the winner) of the unlearning in ``"hard_anti"``.
         lebesgue_p: the product uses ``sign(W) |W|^(p - 1)``.
@@ -82,7 +83,9 @@ class Competition(NamedTuple):
             raise ValueError(f"weight must hold at least one neuron a group; got {neurons}")
         check_among("wta", self.wta, WTA)
         check_among("tie_rule", self.tie_rule, TIE_RULES)
-        positive("t_invert", checked.t_invert)
+        t = positive("t_invert", checked.t_invert)
+        if not 1e-30 <= t <= 1e30:
+            raise ValueError(f"t_invert must be from 1e-30 to 1e30; got {self.t_invert!r}")
         if self.ranks and not 1 <= checked.rank <= neurons:
             raise ValueError(
                 f"rank must lie in 1..{neurons}, the neurons of a group; got {self.rank!r}"

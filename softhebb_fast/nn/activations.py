@@ -52,7 +52,9 @@ class Softmax(nn.Module):
         self.t_invert = positive("t_invert", t_invert)
 
     def forward(self, u: Tensor) -> Tensor:
-        return torch.softmax(self.t_invert * u, dim=_channels(u))
+        channels = _channels(u)
+        largest = u.detach().amax(channels, keepdim=True)
+        return torch.softmax(self.t_invert * (u - largest), dim=channels)
 
     def extra_repr(self) -> str:
         return f"t_invert={self.t_invert}"
