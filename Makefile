@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install -q
 CPU_TORCH := "torch==$(TORCH)+cpu"
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 OUT ?= runs/demo
-DEMO_OPTIONS ?= --probe-epochs 20
+DEMO_OPTIONS ?= --unsup-epochs 3 --baselines
 
 # A CPU build, found beside the default index or on PyTorch's own, is a tenth of the size.
 ifeq ($(shell nvidia-smi -L >/dev/null 2>&1 && echo yes),yes)

@@ -1,8 +1,8 @@
-"""Builds the optional C++ extension; everything else is in pyproject.toml.
+"""Builds the optional C++ kernels; everything else is in pyproject.toml and build_backend.py.
 
 SOFTHEBB_FAST_BUILD=auto (default) falls back to pure Python with a warning, 0 never builds,
-1 fails loudly. The extension is compiled against the torch that is installed, so the build must
-see it: ``pip install --no-build-isolation .``
+1 fails loudly. The file is named after the minor version of torch that it was compiled against:
+softhebb_fast/extension.py loads the one that fits.
 """
 
 import os
@@ -11,10 +11,12 @@ import warnings
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.bdist_wheel import bdist_wheel
 
 BUILD = os.environ.get("SOFTHEBB_FAST_BUILD", "auto")
 SANITIZE = os.environ.get("SOFTHEBB_FAST_SANITIZE", "")  # for the tests, "address,undefined"
 SOURCES = sorted(str(path) for path in Path("csrc").glob("*.cpp"))
+UNCOMPILED = {"sdist", "egg_info", "dist_info"}  # commands that need no torch
 
 if BUILD not in ("auto", "0", "1"):
     raise SystemExit(f"SOFTHEBB_FAST_BUILD must be auto, 0 or 1; got {BUILD!r}")
@@ -26,13 +28,24 @@ def skip(reason):
     warnings.warn(f"installing softhebb_fast without its C++ kernels: {reason}", stacklevel=2)
 
 
+class Wheel(bdist_wheel):
+    """For every Python: the kernels are operators of torch and no module."""
+
+    def get_tag(self):
+        return ("py3", "none", super().get_tag()[2])
+
+
 def extension():
     """Arguments of setup() that build the extension."""
     import torch
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
+    minor = "_".join(torch.__version__.split(".")[:2])
+
     class Build(BuildExtension):
         def run(self):
+            for other in Path(self.build_lib, "softhebb_fast").glob("_C*.so"):
+                other.unlink()  # of an earlier build, perhaps of other sources
             try:
                 super().run()
             except Exception as error:
@@ -47,23 +60,31 @@ def extension():
     if SANITIZE:
         sanitize = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=undefined", "-g", "-O1"]
         flags, links = [*flags, *sanitize], [*links, *sanitize]
+    else:
+        flags += ["-g0"]
     module = CppExtension(
-        "softhebb_fast._C",
+        f"softhebb_fast._C_torch{minor}",
         SOURCES,
         extra_compile_args=flags,
         extra_link_args=links,
         depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
     )
+    module.libraries.remove("torch_python")  # no Python module
     return {
         "ext_modules": [module],
-        "cmdclass": {"build_ext": Build.with_options(no_python_abi_suffix=True)},
+        "cmdclass": {
+            "build_ext": Build.with_options(no_python_abi_suffix=True),
+            "bdist_wheel": Wheel,
+        },
     }
 
 
 arguments = {}
-if BUILD != "0":
+if BUILD != "0" and UNCOMPILED.isdisjoint(sys.argv):
     try:
+        if sys.platform == "win32":
+            raise ImportError("the kernels are written for GCC and Clang")
         arguments = extension()
     except ImportError as error:
-        skip(f"{error}; install torch, then run pip with --no-build-isolation")
+        skip(error)
 setup(**arguments)

@@ -81,14 +81,14 @@ SOFTHEBB_INLINE void soft_strip_of(const SoftStrip<T>& a) {
   const int64_t n = N ? N : a.positions;
   const T t = static_cast<T>(a.competition.t);
   const bool anti = a.competition.anti;
-  T highest[kStrip], part[kStrip], scale[kStrip];
-  for (int64_t j = 0; j < n; ++j) highest[j] = t * a.largest[j], part[j] = scale[j] = T(0);
+  T largest[kStrip], part[kStrip], scale[kStrip];
+  for (int64_t j = 0; j < n; ++j) largest[j] = a.largest[j], part[j] = scale[j] = T(0);
   for (int64_t k = 0; k < a.neurons; ++k) {
     const T* u = a.u + k * a.line;
     T* y = a.y + k * a.y_line;
 #pragma omp simd
     for (int64_t j = 0; j < n; ++j) {
-      const T e = vexp(t * u[j] - highest[j]);
+      const T e = vexp_below(t * (u[j] - largest[j]));
       y[j] = e;
       part[j] += e;
     }

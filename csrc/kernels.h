@@ -38,7 +38,8 @@ void find_winners(const FindWinners<T>& a);
 template <typename T>
 void share_ties(const FindWinners<T>& a, int64_t first);
 
-// y = softmax(t u) over neurons, negative but for the winner if `anti`. y may be u.
+// y = softmax(t u) over neurons, negative but for the winner if `anti`. y may be u. The largest u
+// is subtracted before t multiplies: the winner's exponent is 0, whatever the magnitude of t u.
 template <typename T>
 struct SoftStrip {
   const T* u;

@@ -10,6 +10,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <cmath>
+#include <limits>
 
 #include "kernels.h"
 #include "profile.h"
@@ -131,7 +132,8 @@ void Update::write_rows(const at::Tensor& out, const Rate* rate) {
       T lr = 0;
       if (rate) {
         const double p = rate->lebesgue_p;
-        const double norm = p == 2 ? std::sqrt(square[k]) : norm_of(w + k * size, size, p);
+        const bool squared = p == 2 && square[k] <= std::numeric_limits<T>::max();
+        const double norm = squared ? std::sqrt(square[k]) : norm_of(w + k * size, size, p);
         lr = static_cast<T>(rate->lr * std::pow(std::abs(norm - 1) + 1e-10, rate->power));
       }
       const T whole = largest[k / share] + static_cast<T>(kEpsilon);

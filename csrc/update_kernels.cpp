@@ -31,11 +31,22 @@ SOFTHEBB_INLINE void largest_row_body(const LargestRow<T>& a) {
 }
 
 template <typename T>
+SOFTHEBB_INLINE bool is_normal(T x) {
+  const T size = x < T(0) ? -x : x;
+  return size >= std::numeric_limits<T>::min() && size <= std::numeric_limits<T>::max();
+}
+
+template <typename T>
 SOFTHEBB_INLINE void delta_row_body(const DeltaRow<T>& a) {
-  if (a.step) {
-    const T scale = a.rate / a.largest;
+  const T scale = a.rate / a.largest;
+  if (a.step && is_normal(scale)) {
 #pragma omp simd
     for (int64_t i = 0; i < a.size; ++i) a.out[i] = a.w[i] + scale * (a.yx[i] - a.yu * a.w[i]);
+  } else if (a.step) {  // a quotient out of range, of two factors that are not
+#pragma omp simd
+    for (int64_t i = 0; i < a.size; ++i) {
+      a.out[i] = a.w[i] + a.rate * ((a.yx[i] - a.yu * a.w[i]) / a.largest);
+    }
   } else {
 #pragma omp simd
     for (int64_t i = 0; i < a.size; ++i) a.out[i] = (a.yx[i] - a.yu * a.w[i]) / a.largest;

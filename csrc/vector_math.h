@@ -10,12 +10,11 @@
 
 namespace softhebb {
 
-// Clamped to [0, 2.4e38]; below the smallest normal number the result is 0, so that no denormals
-// come from here.
-SOFTHEBB_INLINE float vexp(float x) {
+// For x up to 88.37. exp(0) is 1; below the smallest normal number the result is 0, so that no
+// denormals come from here.
+SOFTHEBB_INLINE float vexp_below(float x) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const float least = x < -88.0f ? -88.0f : x;
-  const float clamped = least > 88.37f ? 88.37f : least;
+  const float clamped = x < -88.0f ? -88.0f : x;
   const float shifted = clamped * 1.44269504088896341f + kRound;
   const float n = shifted - kRound;
   const float r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -30,7 +29,10 @@ SOFTHEBB_INLINE float vexp(float x) {
   return p * __builtin_bit_cast(float, exponent << 23);
 }
 
-SOFTHEBB_INLINE double vexp(double x) { return std::exp(x); }
+SOFTHEBB_INLINE double vexp_below(double x) { return std::exp(x); }
+
+// At most 2.4e38.
+SOFTHEBB_INLINE float vexp(float x) { return vexp_below(x > 88.37f ? 88.37f : x); }
 
 // For normal positive x.
 SOFTHEBB_INLINE float vlog(float x) {

@@ -44,11 +44,27 @@ __all__ = [
     "synchronise",
 ]
 
-_ROOMS = ("data", "functional", "init", "models", "nn", "optim", "precision", "presets")
+ROOMS = (
+    "backends",
+    "bench",
+    "data",
+    "experiments",
+    "functional",
+    "init",
+    "models",
+    "nn",
+    "optim",
+    "plots",
+    "precision",
+    "presets",
+    "reference",
+    "search",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in ROOMS:
         return import_module(f"softhebb_fast.{name}")
     if name in __all__:
         value = getattr(import_module("softhebb_fast.nn"), name)
@@ -58,4 +74,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *ROOMS})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from functools import cache
 from types import ModuleType
 
@@ -42,7 +43,11 @@ def resolve(
         RuntimeError: a backend chosen by name that cannot run here, with the reason.
     """
     if backend == "auto":
-        return _implementation(choose(torch.device(device).type, dtype, tie_rule))
+        device_type = torch.device(device).type
+        chosen = choose(device_type, dtype, tie_rule)
+        if chosen == "reference" and device_type == "cpu" and not torch.compiler.is_compiling():
+            _warn_of_missing_kernels()
+        return _implementation(chosen)
     reason = why_not(backend, device, dtype, tie_rule)
     if reason is not None:
         raise RuntimeError(
@@ -78,6 +83,17 @@ def _announce(device_type: str, dtype: torch.dtype | None, tie_rule: str, chosen
         reason = why_not(name, device_type, dtype, tie_rule)
         _log.debug("auto passes over %s on %s: %s", name, where, reason)
     _log.debug("auto is %s on %s", chosen, where)
+
+
+@cache
+def _warn_of_missing_kernels() -> None:
+    """Once a process, when they would have been used first."""
+    reason = why_not("cpp", "cpu")
+    warnings.warn(
+        f"softhebb_fast computes by its reference, which is slow on CPUs: {reason}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _check_name(backend: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from softhebb_fast.kinds import POOLS
-from softhebb_fast.options import Convolution, Epilogue, check_int, check_lebesgue_p, pair
+from softhebb_fast.options import Convolution, Epilogue, check_lebesgue_p, padded_sides, pair
+from softhebb_fast.scalars import number, whole
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -31,11 +33,49 @@ def conv2d_size(x: Tensor, weight: Tensor, c: Convolution) -> tuple[int, int]:
     return output_size(size, kernel, c.stride, c.padding, c.dilation)
 
 
+def checked_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, c: Convolution
+) -> tuple[Tensor, Convolution]:
+    """x as a batch and the checked ``c``, if they fit each other and the other tensors.
+
+    ``c.padding`` may be ``"same"`` or ``"valid"``; what no pair can say is put around x here.
+    """
+    return fitted_conv2d(x, weight, bias, c if isinstance(c.padding, str) else c.checked())
+
+
+def fitted_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, c: Convolution
+) -> tuple[Tensor, Convolution]:
+    """The same for a ``c`` that is checked, but for a ``c.padding`` in words."""
+    check_are_tensors(x=x, weight=weight, bias=bias)
+    x = x.unsqueeze(0) if x.dim() == 3 else x
+    if isinstance(c.padding, str):
+        before, after = _sides(x, weight, c)
+        c = c._replace(padding=after if before == after else (0, 0)).checked()
+        if before != after:
+            check_conv2d(x, weight, bias, c._replace(padding=after))
+            x = put_around(x, before, after, c.padding_mode)
+    check_conv2d(x, weight, bias, c)
+    return x, c
+
+
+def put_around(x: Tensor, before: tuple[int, int], after: tuple[int, int], mode: str) -> Tensor:
+    """x with ``before`` and ``after`` (rows, columns) around it, as ``mode`` fills them."""
+    sides = (before[1], after[1], before[0], after[0])
+    return F.pad(x, sides, "constant" if mode == "zeros" else mode)
+
+
+def _sides(x: Tensor, weight: Tensor, c: Convolution) -> tuple[tuple[int, int], tuple[int, int]]:
+    if weight.dim() != 4:
+        raise ValueError(f"weight must be [K, C / groups, R, S]; got {tuple(weight.shape)}")
+    stride, dilation = pair(c.stride, "stride"), pair(c.dilation, "dilation")
+    return padded_sides(c.padding, tuple(weight.shape[2:]), stride, dilation)
+
+
 def check_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, c: Convolution) -> None:
     """Tensors that fit each other and the checked ``c``."""
-    check_are_tensors(x=x, weight=weight, bias=bias)
     if x.dim() != 4:
-        raise ValueError(f"x must be [B, C, H, W]; got {tuple(x.shape)}")
+        raise ValueError(f"x must be [B, C, H, W] or [C, H, W]; got {tuple(x.shape)}")
     if weight.dim() != 4:
         raise ValueError(f"weight must be [K, C / groups, R, S]; got {tuple(weight.shape)}")
     _check_groups(c.groups, weight.shape[0])
@@ -55,11 +95,14 @@ def check_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, c: Convolution)
         )
 
 
-def check_epilogue(epilogue: Epilogue, size: tuple[int, int]) -> None:
-    """An activation and a pooling that fit a map of ``size``."""
+def checked_epilogue(epilogue: Epilogue, size: tuple[int, int]) -> Epilogue:
+    """The same with a pair for every int, if it fits a map of ``size``."""
+    if not isinstance(epilogue, Epilogue):
+        raise TypeError(f"epilogue must be an Epilogue; got {epilogue!r}")
     if epilogue.pool not in POOLS:
         raise ValueError(f"epilogue.pool must be 'max' or 'avg'; got {epilogue.pool!r}")
-    if not epilogue.power > 0:
+    power = number("epilogue.power", epilogue.power)
+    if not power > 0:
         raise ValueError(f"epilogue.power must be positive; got {epilogue.power!r}")
     kernel, stride = pair(epilogue.kernel, "kernel"), pair(epilogue.stride, "stride")
     padding = pair(epilogue.padding, "padding", least=0)
@@ -72,23 +115,30 @@ def check_epilogue(epilogue: Epilogue, size: tuple[int, int]) -> None:
             f"the pooled map would be empty: the map is {size[0]}x{size[1]}, "
             f"epilogue.kernel {kernel}, epilogue.padding {padding}"
         )
+    return epilogue._replace(power=power, kernel=kernel, stride=stride, padding=padding)
 
 
 def check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     check_are_tensors(x=x, weight=weight, bias=bias)
     if weight.dim() != 2:
         raise ValueError(f"weight must be [K, N]; got {tuple(weight.shape)}")
-    if x.dim() < 2 or x.shape[-1] != weight.shape[1]:
+    if x.dim() < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"x must be [..., {weight.shape[1]}]; got {tuple(x.shape)}")
     _check_tensors(x, weight, bias)
 
 
-def check_update(x: Tensor, y: Tensor, u: Tensor, weight: Tensor, c: Convolution) -> None:
+def checked_update(
+    x: Tensor, y: Tensor, u: Tensor, weight: Tensor, c: Convolution
+) -> tuple[Tensor, Tensor, Tensor, Convolution]:
+    """x, y and u as batches and the checked ``c``, if all fit each other."""
     check_are_tensors(x=x, y=y, u=u, weight=weight)
+    if x.dim() == weight.dim() - 1:
+        x, y, u = x.unsqueeze(0), y.unsqueeze(0), u.unsqueeze(0)
     if weight.dim() == 4:
-        check_conv2d(x, weight, None, c)
+        x, c = checked_conv2d(x, weight, None, c)
         expected = (x.shape[0], weight.shape[0], *conv2d_size(x, weight, c))
     else:
+        c = c.checked()
         check_linear(x, weight, None)
         expected = (*x.shape[:-1], weight.shape[0])
         if x.dim() != 2:
@@ -97,24 +147,31 @@ def check_update(x: Tensor, y: Tensor, u: Tensor, weight: Tensor, c: Convolution
         if tuple(tensor.shape) != expected:
             raise ValueError(f"{name} must be {expected}; got {tuple(tensor.shape)}")
         _check_same(tensor, name, weight)
+    return x, y, u, c
 
 
-def check_pre_activations(u: Tensor, groups: int) -> None:
+def checked_groups(u: Tensor, groups: int) -> int:
+    """``groups`` as an int, if pre-activations u can be split so."""
     check_are_tensors(u=u)
     if u.dim() < 2:
         raise ValueError(f"u must be [B, K, ...]; got {tuple(u.shape)}")
     if not u.is_floating_point():
         raise TypeError(f"u must be a floating point tensor; got {u.dtype}")
-    _check_groups(groups, u.shape[1])
+    return _check_groups(groups, u.shape[1])
 
 
-def check_step(weight: Tensor, delta_w: Tensor | None, lebesgue_p: float) -> None:
-    check_are_tensors(weight=weight, delta_w=delta_w)
+def checked_step(weight: Tensor, lebesgue_p: float) -> float:
+    """``lebesgue_p`` as a float, if the rows of ``weight`` can have such norms."""
+    check_are_tensors(weight=weight)
     if weight.dim() < 2:
         raise ValueError(f"weight must have neurons in dimension 0; got {tuple(weight.shape)}")
-    if delta_w is not None and delta_w.shape != weight.shape:
+    return check_lebesgue_p(lebesgue_p)
+
+
+def check_direction(weight: Tensor, delta_w: Tensor) -> None:
+    check_are_tensors(weight=weight, delta_w=delta_w)
+    if delta_w.shape != weight.shape:
         raise ValueError(f"delta_w must be {tuple(weight.shape)}; got {tuple(delta_w.shape)}")
-    check_lebesgue_p(lebesgue_p)
 
 
 def check_writable(weight: Tensor) -> None:
@@ -129,16 +186,22 @@ def check_writable(weight: Tensor) -> None:
 
 def check_are_tensors(**tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
-        if tensor is not None and not isinstance(tensor, Tensor):
+        if tensor is None and name == "bias":
+            continue
+        if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
+        if tensor.layout != torch.strided or tensor.is_nested:
+            kind = "a nested" if tensor.is_nested else f"a {tensor.layout}".replace("torch.", "")
+            raise TypeError(f"{name} must be a dense tensor; got {kind} one")
 
 
-def _check_groups(groups: int, filters: int) -> None:
-    check_int("groups", groups)
+def _check_groups(groups: int, filters: int) -> int:
+    groups = whole("groups", groups)
     if groups < 1 or filters % groups:
         raise ValueError(
             f"groups must be a positive divisor of the {filters} filters; got {groups}"
         )
+    return groups
 
 
 def _check_padding(padding: tuple[int, int], mode: str, size: tuple[int, int]) -> None:

@@ -19,6 +19,7 @@ VARIABLES: dict[str, Variable] = {
     "SOFTHEBB_FAST_BUILD": Variable(
         "whether installing builds the native kernels", ("auto", "0", "1")
     ),
+    "SOFTHEBB_FAST_TORCH": Variable("the torch that they are built with where none is installed"),
     "SOFTHEBB_FAST_AUTOTUNE": Variable(
         "whether the Triton kernels are tuned to this GPU", ("0", "1")
     ),

@@ -28,11 +28,12 @@ class InUse(ValueError):
         self.holder = holder
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a file beside ``path``, flush it to disk and move it to ``path``.
 
     What a killed process leaves there is overwritten by the next one.
     """
+    path = Path(path)
     part = path.with_name(f".{path.name}.part")
     try:
         with open(part, "wb") as file:
@@ -65,11 +66,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     write_text(path, text.getvalue())
 
 
-def writable_folder(path: Path, name: str = "out") -> Path:
+def writable_folder(path: str | Path, name: str = "out") -> Path:
     """``path`` as an existing folder that can be written, created if need be.
 
     Raises ValueError, naming the argument and the reason.
     """
+    path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

@@ -1,9 +1,11 @@
-"""Names that were mistyped."""
+"""Names as users write them: what an initialisation's text says, and what a mistyped one meant."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:
@@ -11,3 +13,34 @@ def did_you_mean(name: object, names: Iterable[str]) -> str:
     lowered = {known.lower(): known for known in names}
     close = [lowered[match] for match in get_close_matches(str(name).lower(), lowered)]
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def parse_init(text: str) -> Any:
+    """An initialisation from its text, as the command line and every `init` argument take it.
+
+    "zerO" (which stays a name); "zerO:scale=fork,noise=0.01"; by layer, counted from 1:
+    "1=zerO;3=random_binary" (the others are normal).
+
+    Raises ValueError for a `text` that is none of these; names are not looked up here.
+    """
+    if "=" in text.split(":")[0]:
+        pairs = (part.split("=", 1) for part in text.split(";"))
+        try:
+            return {int(layer) - 1: parse_init(init) for layer, init in pairs}
+        except ValueError:
+            raise ValueError(
+                f"init by layer must look like '1=zerO;3=random_binary'; got {text!r}"
+            ) from None
+    name, _, settings = text.partition(":")
+    if not settings:
+        return name
+    result: dict[str, Any] = {"name": name}
+    for setting in settings.split(","):
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"init settings must look like 'scale=fork'; got {setting!r}")
+        try:
+            result[key] = json.loads(value)
+        except json.JSONDecodeError:
+            result[key] = value
+    return result

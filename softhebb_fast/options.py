@@ -6,13 +6,14 @@ operators follow from the fields.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from softhebb_fast.kinds import KINDS, PADDING_MODES, TIE_RULES, WTA, Kind
+from softhebb_fast.scalars import number, plain, positive, whole
 
 
 class Convolution(NamedTuple):
@@ -37,16 +38,14 @@ class Convolution(NamedTuple):
 
     def checked(self) -> Convolution:
         """The same with a pair for every int. Raises TypeError or ValueError, naming the option."""
-        check_int("groups", self.groups)
         check_among("padding_mode", self.padding_mode, PADDING_MODES)
-        if self.x_bound is not None:
-            check_number("x_bound", self.x_bound)
-            if not 0 < self.x_bound < float("inf"):
-                raise ValueError(f"x_bound must be positive and finite; got {self.x_bound!r}")
         return self._replace(
+            groups=whole("groups", self.groups),
+            x_bound=None if self.x_bound is None else positive("x_bound", self.x_bound),
             stride=pair(self.stride, "stride"),
             padding=pair(self.padding, "padding", least=0),
             dilation=pair(self.dilation, "dilation"),
+            pre_triangle=plain(self.pre_triangle),
         )
 
 
@@ -54,7 +53,8 @@ class Competition(NamedTuple):
     """How the neurons of a group compete, and the exponent of their norm.
 
     Attributes:
-        t_invert: inverse temperature of the softmax; hard competitions ignore it.
+        t_invert: inverse temperature of the softmax, from 1e-30 to 1e30; hard competitions ignore
+            it.
         wta: one of ``WTA``.
         delta, rank: strength and place (1 is the winner) of the unlearning in ``"hard_anti"``.
         lebesgue_p: the product uses ``sign(W) |W|^(p - 1)``.
@@ -73,25 +73,24 @@ class Competition(NamedTuple):
 
         Raises TypeError or ValueError, naming the option.
         """
-        for name in ("t_invert", "lebesgue_p", "delta"):
-            check_number(name, getattr(self, name))
-        check_int("rank", self.rank)
+        checked = self._replace(
+            t_invert=number("t_invert", self.t_invert),
+            delta=number("delta", self.delta),
+            rank=whole("rank", self.rank),
+            lebesgue_p=check_lebesgue_p(self.lebesgue_p),
+        )
         if neurons < 1:
             raise ValueError(f"weight must hold at least one neuron a group; got {neurons}")
         check_among("wta", self.wta, WTA)
         check_among("tie_rule", self.tie_rule, TIE_RULES)
-        if not 0 < self.t_invert < float("inf"):
-            raise ValueError(f"t_invert must be positive and finite; got {self.t_invert!r}")
-        if self.ranks and not 1 <= self.rank <= neurons:
+        t = positive("t_invert", checked.t_invert)
+        if not 1e-30 <= t <= 1e30:
+            raise ValueError(f"t_invert must be from 1e-30 to 1e30; got {self.t_invert!r}")
+        if self.ranks and not 1 <= checked.rank <= neurons:
             raise ValueError(
                 f"rank must lie in 1..{neurons}, the neurons of a group; got {self.rank!r}"
             )
-        check_lebesgue_p(self.lebesgue_p)
-        return self._replace(
-            t_invert=float(self.t_invert),
-            delta=float(self.delta),
-            lebesgue_p=float(self.lebesgue_p),
-        )
+        return checked
 
     @property
     def kind(self) -> Kind:
@@ -127,17 +126,16 @@ class Rate(NamedTuple):
     @classmethod
     def of(cls, lr: float | Tensor, lr_power: float, device: torch.device) -> Rate:
         """The rate of a step on ``device``. Raises TypeError or ValueError, naming the argument."""
-        check_number("lr_power", lr_power)
+        lr_power = number("lr_power", lr_power)
         if not isinstance(lr, Tensor):
-            check_number("lr", lr)
-            return cls(float(lr), float(lr_power))
+            return cls(number("lr", lr), lr_power)
         if lr.numel() != 1 or lr.is_complex():
             raise ValueError(f"lr must be a number; got {lr.dtype} of shape {tuple(lr.shape)}")
         if lr.device == device:
-            return cls(0.0, float(lr_power), lr)
+            return cls(0.0, lr_power, lr)
         if lr.device.type != "cpu":
             raise ValueError(f"lr must lie on {device} or on the CPU; got a tensor on {lr.device}")
-        return cls(float(lr), float(lr_power))
+        return cls(float(lr), lr_power)
 
     @property
     def base(self) -> float | Tensor:
@@ -177,42 +175,59 @@ class Epilogue(NamedTuple):
 CONVOLUTION, COMPETITION = Convolution(), Competition()
 
 
-def conv2d_options(**options: Any) -> tuple[Convolution, Competition]:
-    """The options of a convolution by name. Raises TypeError for a name that is none."""
-    own = {name: options.pop(name) for name in Convolution._fields if name in options}
-    return Convolution(**own), Competition(**options)
-
-
 def pair(value: int | tuple[int, int], name: str, least: int = 1) -> tuple[int, int]:
-    """``value`` as (rows, columns), both at least ``least``."""
-    both = (value, value) if isinstance(value, int) else tuple(value) if _is_pair(value) else None
-    if both is None or any(isinstance(v, bool) or not isinstance(v, int) for v in both):
+    """``value``, a number or two in a tuple, a list or an array, as (rows, columns) of at least
+    ``least``."""
+    values = value if type(value) is tuple else plain(value)
+    if getattr(values, "ndim", None) == 1:
+        values = values.tolist()
+    if isinstance(values, int):
+        values = values, values
+    both = tuple(map(plain, values)) if isinstance(values, (tuple, list)) else ()
+    if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, int) for v in both):
         raise TypeError(f"{name} must be an int or a pair of ints; got {value!r}")
     if min(both) < least:
         raise ValueError(f"{name} must be at least {least}; got {value!r}")
     return both
 
 
-def check_lebesgue_p(lebesgue_p: float) -> None:
-    check_number("lebesgue_p", lebesgue_p)
-    if not 1 <= lebesgue_p < float("inf"):
+def single(value: int | tuple[int], name: str) -> int:
+    """``value`` of a sequence: an int, or one in a tuple or list."""
+    if isinstance(value, (tuple, list)) and len(value) == 1:
+        value = value[0]
+    return whole(name, value)
+
+
+def padded_sides(
+    padding: object,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What ``padding`` puts before and after (rows, columns); ``"same"`` gives u the size of x.
+
+    Of an odd number ``"same"`` puts the smaller half before, as torch does.
+    """
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding != "same":
+        if isinstance(padding, str):
+            raise ValueError(f"padding must be numbers, 'same' or 'valid'; got {padding!r}")
+        both = pair(padding, "padding", least=0)
+        return both, both
+    if stride != (1, 1):
+        raise ValueError(f"padding='same' needs stride 1; got stride={stride}")
+    total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+
+
+def check_lebesgue_p(lebesgue_p: float) -> float:
+    found = number("lebesgue_p", lebesgue_p)
+    if not 1 <= found < float("inf"):
         raise ValueError(f"lebesgue_p must be at least 1 and finite; got {lebesgue_p!r}")
+    return found
 
 
 def check_among(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
-
-
-def check_number(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-
-
-def check_int(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int; got {value!r}")
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 2

@@ -11,40 +11,20 @@ from torch import Tensor, nn
 
 from softhebb_fast.files import write_atomically
 from softhebb_fast.models import SoftHebbNet, evaluation_mode
-from softhebb_fast.training.metrics import MetricsRow, classifier_rows
+from softhebb_fast.pictures.curves import curves, learning
+from softhebb_fast.pictures.filters import filter_grid, tile_grid, tiles, unlearned
+from softhebb_fast.pictures.style import DPI
+from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
 
-COLUMNS = 12
 NEARLY_BLACK = 1e-4
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: str | Path) -> Path:
     """Write ``figure`` as PNG to ``path``, atomically."""
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))
+    path = Path(path)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
     return path
-
-
-def filter_grid(filters: Tensor, title: str) -> Figure:
-    """Filters ``[K, C, R, S]`` side by side, each scaled to its own largest magnitude.
-
-    One channel is drawn from blue (negative) over white to red; three are drawn as colours around
-    grey; of any other number, their mean is drawn as one channel.
-    """
-    scale = filters.flatten(1).abs().amax(dim=1).clamp_min(1e-30)
-    filters = filters / scale.view(-1, 1, 1, 1)
-    columns = min(COLUMNS, len(filters))
-    rows = -(-len(filters) // columns)
-    figure = Figure(figsize=(0.62 * columns, 0.62 * rows + 0.4), layout="constrained")
-    figure.suptitle(title, fontsize=9)
-    for i, axis in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axis.set_axis_off()
-        if i >= len(filters):
-            continue
-        if filters.shape[1] == 3:
-            axis.imshow((filters[i].permute(1, 2, 0).numpy() + 1) / 2)
-        else:
-            axis.imshow(filters[i].mean(dim=0).numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
-    return figure
 
 
 def receptive_fields(
@@ -105,102 +85,64 @@ def receptive_field_size(net: SoftHebbNet, block: int) -> int:
     return size
 
 
-def curves(rows: list[MetricsRow]) -> Figure:
-    """Accuracy of the classifier by epoch, and the figures of each Hebbian layer while it learns.
-
-    Raises ValueError if there is nothing to draw.
-    """
-    if not rows:
-        raise ValueError("rows must hold recorded figures; got none")
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    accuracy, norms, shares = figure.subplots(1, 3)
-    judged = classifier_rows(rows)
-    for name in ("train", "test"):
-        points = [(r["epoch"], r[f"{name}_accuracy"]) for r in judged if f"{name}_accuracy" in r]
-        if points:
-            accuracy.plot(*zip(*points, strict=True), marker=".", label=name)
-    accuracy.set(xlabel="epoch of the classifier", ylabel="accuracy (%)")
-    for layer in sorted({r["layer"] for r in rows if "layer" in r}):
-        own = [r for r in rows if r.get("layer") == layer]
-        epochs = [r["epoch"] for r in own]
-        norms.plot(epochs, [r["norm_mean"] for r in own], marker=".", label=f"layer {layer:g}")
-        shares.plot(epochs, [r["winner_probability"] for r in own], marker=".")
-    norms.set(xlabel="epoch of the layer", ylabel="mean filter norm")
-    shares.set(xlabel="epoch of the layer", ylabel="mean winner probability")
-    for axis in (accuracy, norms):
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(frameon=False)
-    return figure
-
-
-def learning(rows: list[MetricsRow], symmetry: list[dict[str, Any]]) -> Figure:
-    """Accuracy and loss of an ordinary network by epoch; by step the deviation of each weight's
-    channels, if it was recorded.
-
-    Raises ValueError if there is nothing to draw.
-    """
-    if not rows:
-        raise ValueError("rows must hold recorded figures; got none")
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    accuracy, loss, deviation = figure.subplots(1, 3)
-    for name in ("train", "test"):
-        for axis, what in ((accuracy, "accuracy"), (loss, "loss")):
-            column = f"{name}_{what}"
-            points = [(r["epoch"], r[column]) for r in rows if column in r]
-            axis.plot(*zip(*points, strict=True), marker=".", label=name)
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
-    accuracy.legend(frameon=False)
-    loss.set(xlabel="epoch", ylabel="loss")
-    for weight in dict.fromkeys(row["weight"] for row in symmetry):
-        points = [(r["step"], r["deviation"]) for r in symmetry if r["weight"] == weight]
-        deviation.plot(*zip(*points, strict=True), marker=".", label=weight)
-    deviation.set(xlabel="step", ylabel="largest deviation between channels")
-    if symmetry:
-        deviation.legend(frameon=False, fontsize=6)
-    return figure
-
-
 def plot_run(
     net: nn.Module,
     rows: list[MetricsRow],
-    folder: Path,
+    folder: str | Path,
     symmetry: list[dict[str, Any]] = (),
     *,
     neurons: int = 72,
     fields: bool = True,
     reporter: Reporter | None = None,
+    recorded: dict[int, dict[str, Any]] | None = None,
 ) -> list[Path]:
     """Draw everything there is to draw of a run into ``folder``; returns the files written.
 
     ``filters.png`` (up to 96 filters of the first layer), ``receptive_fields_N.png`` for deeper
     convolutional layers (``neurons`` of each; ``reporter`` hears of the steps), ``curves.png``.
-    An ordinary network has the last alone, with the ``symmetry`` that was recorded.
+    With what was ``recorded`` of the neurons (`Run.neurons`) those that win most come first, and
+    those that have not learned are marked. An ordinary network has the last alone, with the
+    ``symmetry`` that was recorded.
     """
+    folder = Path(folder)
     if not isinstance(net, SoftHebbNet):
         return [save(learning(rows, list(symmetry)), folder / "curves.png")] if rows else []
     written = []
     conv = [i for i in net.hebbian_blocks if hasattr(net.blocks[i].layer, "kernel_size")]
-    if conv and conv[0] == 0:
+    if net.hebbian_blocks[:1] == [0]:
         weight = net.blocks[0].layer.weight.detach().float().cpu()
-        title = f"{net.preset.name}: filters of layer 1"
-        written.append(save(filter_grid(weight[:96], title), folder / "filters.png"))
-    elif net.hebbian_blocks and hasattr(net.blocks[0].layer, "in_features"):
-        images = _as_images(net.blocks[0].layer.weight.detach().float().cpu()[:96])
+        images = weight if conv[:1] == [0] else _as_images(weight)
         if images is not None:
-            title = f"{net.preset.name}: weights of layer 1"
-            written.append(save(filter_grid(images, title), folder / "filters.png"))
+            title = f"{net.preset.name}: {'filters' if conv[:1] == [0] else 'weights'} of layer 1"
+            grid = filter_grid(images, title, **_known(recorded, 1))
+            written.append(save(grid, folder / "filters.png"))
     for block in conv if fields else []:
         if block == 0:
             continue
-        chosen = list(range(min(neurons, net.blocks[block].layer.out_channels)))
-        grid = filter_grid(
-            receptive_fields(net, block, chosen, reporter=reporter),
-            f"{net.preset.name}: receptive fields of layer {block + 1}",
-        )
+        known = _known(recorded, block + 1)
+        weight = net.blocks[block].layer.weight.detach().cpu()
+        every = tiles(weight, **known)
+        shown = every[:neurons]
+        title = f"{net.preset.name}: receptive fields of layer {block + 1}"
+        chosen = [tile.filter for tile in shown]
+        found = receptive_fields(net, block, chosen, reporter=reporter)
+        grid = tile_grid(found, shown, every, title, "pixel")
         written.append(save(grid, folder / f"receptive_fields_{block + 1}.png"))
     if rows:
         written.append(save(curves(rows), folder / "curves.png"))
     return written
+
+
+def _known(recorded: dict[int, dict[str, Any]] | None, layer: int) -> dict[str, Tensor]:
+    """What `tiles` takes of a layer, counted from 1: nothing where nothing was recorded."""
+    found = (recorded or {}).get(layer)
+    if not found:
+        return {}
+    known = {"wins": torch.tensor(found["wins"])}
+    if "start_norm" in found:
+        norms = (torch.tensor(found[name]) for name in ("norm", "start_norm"))
+        known["still"] = unlearned(*norms)
+    return known
 
 
 def _pre_activations(stack: list[nn.Module], x: Tensor) -> Tensor:

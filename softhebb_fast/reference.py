@@ -179,7 +179,9 @@ def soft_wta(
         parts = u.chunk(groups, dim=1)
         return torch.cat([soft_wta(p, competition, overwrite=overwrite) for p in parts], dim=1)
     soft, anti = competition.soft, competition.anti
-    p = torch.softmax(competition.t_invert * u, dim=1) if soft else None
+    p = None
+    if soft:  # t (u - max u): t u alone may overflow
+        p = torch.softmax(competition.t_invert * (u - u.detach().amax(1, keepdim=True)), dim=1)
     if soft and not anti:
         return p
     winner = winners(u, competition.tie_rule)
@@ -264,7 +266,8 @@ def norm_dependent_rate(
     weight: Tensor, lr: float | Tensor, lr_power: float = 0.5, lebesgue_p: float = 2.0
 ) -> Tensor:
     """``lr (| ||W_k|| - 1 | + 1e-10)^q`` for every neuron k, ``[K]``."""
-    norm = torch.linalg.vector_norm(accumulated(weight).flatten(1), ord=lebesgue_p, dim=1)
+    w = accumulated(weight).flatten(1)
+    norm = torch.linalg.vector_norm(w, ord=lebesgue_p, dim=1, dtype=torch.float64).to(w.dtype)
     return lr * ((norm - 1).abs() + 1e-10) ** lr_power
 
 

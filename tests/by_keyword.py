@@ -7,7 +7,13 @@ from typing import Any
 
 import softhebb_fast.ops
 import softhebb_fast.reference
-from softhebb_fast.options import Competition, Epilogue, Rate, conv2d_options
+from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
+
+
+def conv2d_options(**options: Any) -> tuple[Convolution, Competition]:
+    """The options of a convolution by name. Raises TypeError for a name that is none."""
+    own = {name: options.pop(name) for name in Convolution._fields if name in options}
+    return Convolution(**own), Competition(**options)
 
 
 class ByKeyword:

@@ -90,3 +90,73 @@ def linear_cases(draw: st.DrawFn) -> Case:
         draw(competitions(neurons)),
         draw(st.integers(0, 2**16)),
     )
+
+
+@dataclass
+class Extreme:
+    """A layer far from the order of 1 whose pre-activations are exact, so that y can be compared.
+
+    x, the weights and the bias are small whole numbers times powers of two.
+    """
+
+    x_shape: tuple[int, ...]
+    weight_shape: tuple[int, ...]
+    with_bias: bool
+    options: dict
+    x_exponent: int
+    w_exponent: int
+    seed: int
+
+    def tensors(self, dtype=torch.float32) -> tuple[Tensor, Tensor, Tensor | None]:
+        generator = torch.Generator().manual_seed(self.seed)
+
+        def draw(shape, exponent):
+            whole = torch.randint(-3, 4, shape, generator=generator).double()
+            return (whole * 2.0**exponent).to(dtype)
+
+        x, weight = draw(self.x_shape, self.x_exponent), draw(self.weight_shape, self.w_exponent)
+        power = self.options["lebesgue_p"] - 1
+        bias = draw(self.weight_shape[:1], int(self.x_exponent + power * self.w_exponent))
+        return x, weight, bias if self.with_bias else None
+
+
+@st.composite
+def extremes(draw: st.DrawFn, dtype=torch.float32, lebesgue: bool = True) -> Extreme:
+    """Convolutions and linear layers whose u, y u and D neither overflow nor vanish in ``dtype``.
+
+    t times the smallest difference of u goes from far below 1 to far above the largest t u that has
+    digits behind the point.
+    """
+    widest = {torch.float64: 900, torch.float16: 6}.get(dtype, 105)
+    p = draw(st.sampled_from([2.0, 3.0])) if lebesgue else 2.0
+    w_exponent = draw(st.integers(-widest // 2, widest // 2))
+    of_u = int(p - 1) * w_exponent  # what the exponent of x adds up to that of u, and D
+    low, high = max(-widest, -widest - of_u), min(widest, widest - of_u, widest - of_u - w_exponent)
+    x_exponent = draw(st.integers(low, max(low, high)))
+    groups, channels = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    neurons = draw(st.sampled_from([1, 2, 4, 8]))  # of which a mean is exact
+    t = draw(st.sampled_from([1.0, 3.0, 100.0])) * 2.0 ** draw(st.integers(-90, 90))
+    competing = {
+        "t_invert": draw(
+            st.sampled_from([t, 100.0, min(1e30, max(1e-30, 2.0 ** -(x_exponent + of_u)))])
+        ),
+        "wta": draw(st.sampled_from(WTA)),
+        "rank": draw(st.integers(1, neurons)),
+        "lebesgue_p": p,
+    }
+    rest = (x_exponent, w_exponent, draw(st.integers(0, 2**16)))
+    biased = draw(st.booleans())
+    if draw(st.booleans()):
+        inputs, batch = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+        return Extreme((batch, inputs), (neurons, inputs), biased, competing, *rest)
+    kernel = draw(st.integers(1, 3))
+    geometry = {
+        "groups": groups,
+        "padding": (kernel // 2, kernel // 2),
+        "padding_mode": "zeros",
+        "pre_triangle": draw(st.booleans()),
+    }
+    size = draw(st.integers(3, 5))
+    x_shape = (draw(st.integers(1, 2)), channels * groups, size, size)
+    w_shape = (neurons * groups, channels, kernel, kernel)
+    return Extreme(x_shape, w_shape, biased, geometry | competing, *rest)

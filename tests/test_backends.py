@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from softhebb_fast import backends
+from softhebb_fast import backends, ops, reference
 from softhebb_fast.backends import BACKENDS, PREFERENCE, choose, resolve, why_not
 from softhebb_fast.functional import softhebb_conv2d, softhebb_linear
 from tests import oracle
@@ -71,6 +72,30 @@ def test_triton_says_of_which_gpu_it_is_too_new(capability, runs, monkeypatch):
 def test_an_unknown_backend_is_an_error(function):
     with pytest.raises(ValueError, match=r"^backend must be one of auto, reference.*got 'numpy'"):
         function("numpy", "cpu")
+
+
+def test_missing_kernels_are_told_once_when_they_would_have_run(monkeypatch):
+    monkeypatch.setattr(ops, "MISSING", "nobody built them")
+    backends._warn_of_missing_kernels.cache_clear()
+    x, weight = conv_inputs()
+    with pytest.warns(RuntimeWarning, match="by its reference, .*: nobody built them"):
+        softhebb_conv2d(x, weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        softhebb_conv2d(x, weight)
+        softhebb_linear(x.flatten(1), torch.randn(4, 147))
+
+
+@pytest.mark.parametrize(
+    ("backend", "device_type"), [("auto", "mps"), ("auto", "meta"), ("reference", "cpu")]
+)
+def test_where_the_reference_is_wanted_no_kernels_are_missed(backend, device_type, monkeypatch):
+    monkeypatch.setattr(ops, "MISSING", "nobody built them")
+    backends._warn_of_missing_kernels.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolve(backend, device_type) is reference
+    assert choose("cpu") == "reference"
 
 
 def test_auto_takes_the_first_backend_that_runs(device):

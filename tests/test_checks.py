@@ -40,7 +40,7 @@ HALF, INT = {"dtype": torch.float16}, {"dtype": torch.int64}
 META = {"device": "meta"}
 
 VALUE_ERRORS = {
-    "x has 3 dimensions": (lambda: conv(image(4, 6, 6)), r"^x must be \[B, C, H, W\]; got \(4, 6"),
+    "x has 2 dimensions": (lambda: conv(image(6, 6)), r"^x must be \[B, C, H, W\] or .*got \(6, 6"),
     "weight has 3 dimensions": (lambda: conv(weight=filters(6, 4, 3)), r"^weight must be \[K, C"),
     "channels": (lambda: conv(image(2, 3, 6, 6)), r"^x must have 4 channels .*got \(2, 3, 6, 6\)"),
     "channels of groups": (lambda: conv(groups=2), r"^x must have 8 channels .*groups=2"),
@@ -54,6 +54,11 @@ VALUE_ERRORS = {
     "padding -1": (lambda: conv(padding=-1), r"^padding must be at least 0; got -1"),
     "groups 0": (lambda: conv(groups=0), r"^groups must be a positive divisor of the 6 .*got 0"),
     "groups 4": (lambda: conv(groups=4), r"^groups must be a positive divisor of the 6 .*got 4"),
+    "padding": (lambda: conv(padding="full"), r"^padding must be numbers, 'same' or .*'full'"),
+    "same with strides": (
+        lambda: conv(padding="same", stride=2),
+        r"^padding='same' needs",
+    ),
     "padding_mode": (lambda: conv(padding_mode="same"), r"^padding_mode must be .*got 'same'"),
     "reflect padding": (
         lambda: conv(padding=6),
@@ -76,9 +81,9 @@ VALUE_ERRORS = {
     ),
     "lebesgue_p": (lambda: conv(lebesgue_p=0.5), r"^lebesgue_p must be at least 1.*got 0\.5"),
     "backend": (lambda: conv(backend="cuda"), r"^backend must be one of auto.*; got 'cuda'"),
-    "conv1d x": (lambda: softhebb_conv1d(image(4, 6), filters(6, 4, 3)), r"^x must have 3 dim"),
+    "conv1d x": (lambda: softhebb_conv1d(image(6), filters(6, 4, 3)), r"^x must have 3 dim"),
     "conv1d weight": (lambda: softhebb_conv1d(image(2, 4, 6), filters()), r"^weight must have 3"),
-    "linear x": (lambda: softhebb_linear(torch.ones(5), LINEAR[1]), r"^x must be \[\.\.\., 5\]"),
+    "linear x": (lambda: softhebb_linear(torch.ones(6), LINEAR[1]), r"^x must be \[\.\.\., 5\]"),
     "linear features": (
         lambda: softhebb_linear(torch.ones(2, 4), LINEAR[1]),
         r"^x must be \[\.\.\., 5\]; got \(2, 4\)",
@@ -162,7 +167,7 @@ TYPE_ERRORS = {
     "stride is a float": (lambda: conv(stride=1.0), r"^stride must be an int or a pair.*got 1\.0"),
     "stride is a bool": (lambda: conv(stride=True), r"^stride must be an int or a pair.*got True"),
     "three strides": (lambda: conv(stride=(1, 1, 1)), r"^stride must be an int or a pair"),
-    "padding is a name": (lambda: conv(padding="same"), r"^padding must be an int or .*'same'"),
+    "padding is a float": (lambda: conv(padding=0.5), r"^padding must be an int or .*0\.5"),
     "dilation of floats": (lambda: conv(dilation=(1, 1.0)), r"^dilation must be an int or a pair"),
     "groups is a bool": (lambda: conv(groups=True), r"^groups must be an int; got True"),
     "groups is a float": (lambda: soft_wta(torch.ones(1, 3), groups=1.0), r"^groups must be an in"),

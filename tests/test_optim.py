@@ -208,7 +208,7 @@ def test_decays_need_a_step(schedule, total):
 
 @pytest.mark.parametrize("options", [{"speed": 0}, {"divisor": -1.0}, {"speed": float("nan")}])
 def test_exponential_decay_needs_positive_shapes(options):
-    with pytest.raises(ValueError, match="speed and divisor must be positive"):
+    with pytest.raises(ValueError, match=r"^(speed|divisor) must be positive and finite"):
         optim.ExponentialDecay(0.1, 10, **options)
 
 

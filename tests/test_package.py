@@ -21,6 +21,7 @@ ORDER = (
     "naming",
     "files",
     "kinds",
+    "scalars",
     "options",
     "reference",
     "checks",
@@ -37,6 +38,7 @@ ORDER = (
     "data",
     "models",
     "training",
+    "pictures",
     "plots",
     "bench",
     "search",
@@ -126,7 +128,7 @@ def test_imports_are_found():
     assert {"functional", "init", "optim", "nn"} <= rooms(PACKAGE / "__init__.py")
     assert f"{NAME}.presets.types.Layer" in imported(PACKAGE / "presets" / "scale.py")
     loop = set(imported(PACKAGE / "training" / "loop.py"))
-    assert {f"{NAME}.training.checkpoint", f"{NAME}.data.load"} <= loop
+    assert {f"{NAME}.training.checkpoint", f"{NAME}.data.permutation"} <= loop
 
 
 def test_only_the_command_prints():
@@ -177,5 +179,9 @@ def test_importing_takes_no_plotting_and_no_kernel_compiler():
 
 def test_version_is_that_of_the_distribution():
     project = Path(__file__).parents[1] / "pyproject.toml"
-    declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-    assert (declared["name"], declared["version"]) == (NAME, softhebb_fast.__version__)
+    declared = tomllib.loads(project.read_text(encoding="utf-8"))
+    assert declared["project"]["name"] == NAME
+    assert declared["project"]["dynamic"] == ["version"]
+    taken_from = declared["tool"]["setuptools"]["dynamic"]["version"]
+    assert taken_from == {"attr": f"{NAME}.__version__"}
+    assert softhebb_fast.__version__

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -7,6 +9,8 @@ from PIL import Image
 
 from softhebb_fast import plots
 from softhebb_fast.models import build
+from softhebb_fast.pictures.filters import tiles, unlearned
+from softhebb_fast.pictures.style import DPI, WIDTH
 from softhebb_fast.presets import get_preset, parse_network
 
 ROWS = [
@@ -135,55 +139,170 @@ def test_perceptrons_have_no_receptive_fields():
         plots.receptive_fields(small("2SoftMlpMNIST"), 0, [0])
 
 
+def panels(figure: Figure) -> dict:
+    return {axis.get_ylabel(): axis for axis in figure.axes if axis.axison}
+
+
 def test_curves_draw_what_was_recorded():
-    figure = plots.curves(ROWS)
-    accuracy, norms, shares = figure.axes
+    found = panels(plots.curves(ROWS))
+    assert list(found) == ["accuracy (%)", "mean norm of the filters", "mean softmax of the winner"]
+    accuracy, norms, shares = found.values()
     assert lines(accuracy) == {
-        "train": [(1, 60), (2, 80), (3, 90)],
-        "test": [(1, 55), (3, 85)],
+        "train, at last 90.00 %": [(1, 60), (2, 80), (3, 90)],
+        "test, at last 85.00 %": [(1, 55), (3, 85)],
     }
-    assert lines(norms) == {"layer 1": [(0.5, 20), (1, 9)], "layer 2": [(1, 5)]}
+    drawn = lines(norms)
+    assert drawn.pop("norm 1")
+    assert drawn == {"layer 1": [(0.5, 20), (1, 9)], "layer 2": [(1, 5)]}
     assert list(lines(shares).values()) == [[(0.5, 0.5), (1, 0.6)], [(1, 0.9)]]
-    assert accuracy.get_ylabel() == "accuracy (%)"
+    assert (norms.get_yscale(), accuracy.get_yscale()) == ("log", "linear")
+    assert all(axis.get_legend() for axis in found.values())
+
+
+def test_curves_of_all_that_a_run_records(tmp_path):
+    start = {"norm_mean": 25.0, "winner_entropy": 3.0, "competition_entropy": 2.0}
+    start |= {"winner_probability": 0.5, "distinct_filters": 4, "phase": "hebbian", "layer": 1}
+    gap = start | {"epoch": 0.5, "norm_mean": math.nan, "winner_entropy": math.nan}
+    judged = {"phase": "probe", "epoch": 0, "test_loss": 2.3, "test_accuracy": 10.0}
+    learned = {"phase": "probe", "epoch": 1, "train_loss": 0.5, "test_loss": 0.4}
+    figure = plots.curves([start | {"epoch": 0}, gap, start | {"epoch": 1}, judged, learned])
+    found = panels(figure)
+    assert list(found) == [
+        "accuracy (%)",
+        "loss (nats an image)",
+        "mean norm of the filters",
+        "entropy of the wins (bits)",
+        "entropy of the competition (bits)",
+        "distinct filters",
+    ]
+    assert lines(found["loss (nats an image)"])["test, at last 0.4"] == [(0, 2.3), (1, 0.4)]
+    assert found["loss (nats an image)"].get_yscale() == "log"
+    assert [x for x, _ in lines(found["entropy of the wins (bits)"])["layer 1"]] == [0, 0.5, 1]
+    assert size_of(plots.save(figure, tmp_path / "c.png"))[0] == round(WIDTH * DPI)
+
+
+def test_a_loss_of_nothing_but_zeros_and_gaps_is_drawn():
+    rows = [{"phase": "probe", "epoch": e, "test_loss": v} for e, v in ((0, 0.0), (1, math.nan))]
+    assert panels(plots.curves(rows))["loss (nats an image)"].get_yscale() == "linear"
 
 
 def test_curves_of_a_run_without_hebbian_layers():
-    figure = plots.curves(ROWS[3:])
-    assert lines(figure.axes[1]) == {}
-    assert figure.axes[1].get_legend() is None
+    assert list(panels(plots.curves(ROWS[3:]))) == ["accuracy (%)"]
     with pytest.raises(ValueError, match="rows must hold recorded figures"):
         plots.curves([])
 
 
+def test_many_weights_are_drawn_and_some_named():
+    symmetry = [
+        {"weight": f"{i}.weight", "step": s, "deviation": 1e-9 * 10**s if s else 0.0}
+        for i in range(60)
+        for s in (0, 1, 5)
+    ]
+    axis = plots.learning(ROWS[3:], symmetry).axes[1]
+    assert len(axis.get_lines()) == 61
+    named = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert (len(named), named[-1]) == (9, "52 others")
+    ticks = [tick for tick in axis.get_yticks() if tick]
+    assert min(ticks) > 0
+    assert len(ticks) <= 6
+
+
 def shown(figure: Figure) -> list:
-    return [axis.get_images()[0] for axis in figure.axes if axis.get_images()]
+    return figure.axes[0].get_images()
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_filters_of_one_channel_are_scaled_to_their_largest_weight():
     filters = torch.tensor([[[[1.0, -4.0]]], [[[0.5, 0.25]]], [[[0.0, 0.0]]]])
-    images = shown(plots.filter_grid(filters, "three"))
-    assert [image.get_array().tolist() for image in images] == [
+    figure = plots.filter_grid(filters, "three")
+    assert [image.get_array().tolist() for image in shown(figure)] == [
         [[0.25, -1.0]],
         [[1.0, 0.5]],
         [[0.0, 0.0]],
     ]
-    assert {image.get_clim() for image in images} == {(-1, 1)}
+    assert {image.get_clim() for image in shown(figure)} == {(-1, 1)}
+    bar = figure.axes[1].get_xlabel()
+    assert bar == "weight, relative to the largest magnitude in its picture"
+    assert figure.get_suptitle() == "three\n3 filters"
 
 
 def test_filters_of_three_channels_are_colours():
     filters = torch.zeros(14, 3, 2, 2)
-    filters[0, 0] = 2.0
+    filters[:, 0, 1, 1] = torch.arange(14)
+    filters[0, 0, 0, 0] = 2.0
     figure = plots.filter_grid(filters, "fourteen")
     images = shown(figure)
     assert len(images) == 14
-    assert len(figure.axes) == 24
     assert images[0].get_array()[0, 0].tolist() == [1, 0.5, 0.5]
     assert images[1].get_array()[0, 0].tolist() == [0.5, 0.5, 0.5]
+    assert len(figure.axes) == 1  # colours have no bar
 
 
-def test_filters_of_many_channels_are_averaged():
-    filters = torch.tensor([1.0, 0.0, 0.5, 0.0]).view(1, 4, 1, 1)
-    assert shown(plots.filter_grid(filters, "one"))[0].get_array().tolist() == [[0.375]]
+def test_other_channels_stand_side_by_side_or_are_averaged():
+    two = torch.tensor([1.0, -2.0]).view(1, 2, 1, 1)
+    (image,) = shown(plots.filter_grid(two, "one"))
+    assert image.get_array().filled(9).tolist() == [[0.5, 9, -1]]
+    four = torch.tensor([1.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, -3.0]).view(1, 4, 1, 2)
+    (image,) = shown(plots.filter_grid(four, "one"))
+    assert image.get_array().tolist() == [[0.5, -1.0]]  # means 0.375 and -0.75
+
+
+def test_equal_filters_are_drawn_once_and_the_busiest_first():
+    filters = torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0, 4.0]).view(6, 1, 1, 1) * torch.ones(1, 1, 2, 2)
+    filters[:, :, 0, 0] = 0
+    wins = torch.tensor([1, 6, 1, 0, 0, 2])
+    found = tiles(filters, wins)
+    assert [(tile.filter, tile.copies, tile.wins) for tile in found] == [
+        (1, 1, 6),
+        (0, 3, 2),
+        (5, 1, 2),
+        (3, 1, 0),
+    ]
+    figure = plots.filter_grid(filters, "six", wins=wins)
+    assert words(figure) == ["60.0 %", "×3 20.0 %", "20.0 %", "0"]
+    assert "4 distinct of 6 filters" in figure.get_suptitle()
+    alike = plots.filter_grid(torch.ones(96, 1, 3, 3), "alike")
+    assert (len(shown(alike)), words(alike)) == (1, ["×96"])
+    assert "1 distinct of 96 filters" in alike.get_suptitle()
+
+
+def test_filters_that_have_not_learned_are_marked():
+    start = torch.tensor([25.0, 25.0, 25.0, 0.0, math.nan])
+    still = unlearned(torch.tensor([25.0, 24.0, 25.01, 0.0, math.nan]), start)
+    assert still.tolist() == [True, False, True, True, False]
+    filters, wins = torch.randn(5, 1, 3, 3), torch.tensor([0, 9, 5, 0, 0])
+    figure = plots.filter_grid(filters, "five", wins=wins, still=still)
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["not learned: norm as at the start, to 0.1 %", "never wins"]
+    edges = [patch.get_edgecolor()[:3] for patch in figure.axes[0].patches]
+    assert edges[1] == edges[2] == edges[3] != edges[4]  # of filters 2, 0 and 3, and of 4
+    assert plots.filter_grid(filters, "five", wins=wins + 1).legends == []
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 1, 7, 1), (2000, 1, 3, 3), (3, 96, 1, 9)])
+def test_grids_of_any_size_fit_the_page(tmp_path, shape):
+    filters = torch.randn(shape)
+    filters[0] = math.nan
+    figure = plots.filter_grid(filters, "any", wins=torch.zeros(shape[0], dtype=torch.int64))
+    assert len(shown(figure)) == min(shape[0], 96)
+    assert size_of(plots.save(figure, tmp_path / "f.png"))[0] == round(WIDTH * DPI)
+
+
+@pytest.mark.parametrize(
+    ("shape", "more", "match"),
+    [
+        ((3, 9), {}, r"filters must be \[K, C, R, S\].*got torch.Size\(\[3, 9\]\)"),
+        ((0, 1, 3, 3), {}, "filters must be"),
+        ((3, 1, 2, 2), {"wins": torch.zeros(2)}, r"wins must have shape \[3\]; got"),
+        ((3, 1, 2, 2), {"still": torch.zeros(3, 1)}, r"still must have shape \[3\]; got"),
+    ],
+)
+def test_filters_that_cannot_be_drawn(shape, more, match):
+    with pytest.raises(ValueError, match=match):
+        plots.filter_grid(torch.zeros(shape), "none", **more)
 
 
 def test_pictures_of_a_run(tmp_path):
@@ -196,10 +315,22 @@ def test_pictures_of_a_run(tmp_path):
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(p.name for p in written)
     filters, fields, curves = map(size_of, written)
-    # 0.62 inches a filter, five in a row and nineteen in rows of twelve, at 120 dots an inch
-    assert filters == (372, 122)
-    assert fields == (892, 196)
-    assert curves == (1200, 408)
+    assert {width for width, _ in (filters, fields, curves)} == {round(WIDTH * DPI)}
+    assert fields[1] > filters[1]  # nineteen fields are two rows, five filters one
+
+
+def test_pictures_of_a_run_know_what_was_recorded(tmp_path, monkeypatch):
+    net, drawn = small("3SoftHebbCnnCIFAR"), []
+    draw = plots.tile_grid
+    monkeypatch.setattr(plots, "tile_grid", lambda *given: drawn.append(given) or draw(*given))
+    recorded = {
+        2: {"epoch": 1, "wins": [0] * 18 + [7], "norm": [1.0] * 19, "start_norm": [25] * 19}
+    }
+    plots.plot_run(net, [], tmp_path, neurons=3, recorded=recorded)
+    ((fields, shown, every, *_),) = drawn
+    assert fields.shape[0] == len(shown) == 3
+    assert [tile.filter for tile in shown] == [18, 0, 1]
+    assert len(every) == 19
 
 
 def test_fields_and_curves_may_be_left_out(tmp_path):
@@ -216,7 +347,7 @@ def test_weights_of_a_perceptron_are_drawn_as_images(tmp_path, shape, monkeypatc
     )
     written = plots.plot_run(net, [], tmp_path)
     assert [path.name for path in written] == ["filters.png"]
-    weight = net.blocks[0].layer.weight.detach()[:96]
+    weight = net.blocks[0].layer.weight.detach()
     assert torch.equal(drawn[0], weight.view(-1, *shape))
 
 

@@ -33,7 +33,7 @@ def test_layer(benchmark, case, name):
     torch.set_flush_denormal(True)
     provider.set_precision()
     with torch.no_grad():
-        if not provider.bound:
+        if not provider.partial:
             assert complaint(case, provider, DEVICE) is None
         call = provider.make(case, inputs(case, DEVICE, provider.layout))
         benchmark(_finished, call)

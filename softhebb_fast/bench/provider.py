@@ -30,7 +30,7 @@ class Provider:
     layout: of its images, maps and filters, brought about before it is timed.
     denormals: left as they come; all others flush them to zero, as the command does.
     compiles: its first call is much longer than the next ones.
-    bound: computes less than a step: shown for comparison, nothing to check.
+    partial: computes less than a step: shown for comparison, nothing to check.
     precision: of its products: ``"float32"``, or a name of ``gate.TOLERANCES``.
     dtype: of its images, maps and filters.
     memory_factor: its memory over ``Case.bytes``, about.
@@ -44,7 +44,7 @@ class Provider:
     layout: torch.memory_format = torch.contiguous_format
     denormals: bool = False
     compiles: bool = False
-    bound: bool = False
+    partial: bool = False
     precision: str = "float32"
     dtype: torch.dtype = torch.float32
     memory_factor: float = 0.6

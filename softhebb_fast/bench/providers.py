@@ -206,7 +206,7 @@ _LIBRARY = Provider(
     "library",
     "torch's convolution and its weight gradient alone",
     {"layer": _library, "step": _library},
-    bound=True,
+    partial=True,
 )
 
 
@@ -279,7 +279,7 @@ _ALL = (
         "products",
         "the bare matrix products, matrices made ready",
         {"layer": _products, "step": _products},
-        bound=True,
+        partial=True,
     ),
 )
 PROVIDERS = {provider.name: provider for provider in _ALL}

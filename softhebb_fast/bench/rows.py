@@ -58,8 +58,9 @@ FIELDS = tuple(field.name for field in fields(Row))
 _INTEGERS = ("threads", "samples", "calls", "flops")
 
 
-def read(path: Path) -> list[Row]:
+def read(path: str | Path) -> list[Row]:
     """The rows of a CSV file. Raises ValueError if it has another schema, OSError as ``open``."""
+    path = Path(path)
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != FIELDS:
@@ -67,8 +68,9 @@ def read(path: Path) -> list[Row]:
         return [_row(values) for values in reader]
 
 
-def write(path: Path, rows: Iterable[Row]) -> None:
+def write(path: str | Path, rows: Iterable[Row]) -> None:
     """Write rows atomically."""
+    path = Path(path)
     found = (
         {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()}
         for row in rows

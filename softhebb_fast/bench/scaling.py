@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from softhebb_fast.bench.plot import COLOURS
+from softhebb_fast.bench.plot import style
 from softhebb_fast.bench.providers import PROVIDERS
 from softhebb_fast.bench.rows import Row
+from softhebb_fast.pictures.style import grid, styled
 
 FAMILY = "scaling"
 QUANTITIES = {
@@ -47,10 +48,10 @@ def slope(points: Points) -> float:
 
 
 def fastest(by_provider: dict[str, Points]) -> list[tuple[int, str]]:
-    """Who is fastest from which value on, bounds left out: one entry a change."""
+    """Who is fastest from which value on, partial ones left out: one entry a change."""
     times: dict[int, dict[str, float]] = {}
     for provider, points in by_provider.items():
-        if provider not in PROVIDERS or not PROVIDERS[provider].bound:
+        if provider not in PROVIDERS or not PROVIDERS[provider].partial:
             for value, seconds in points:
                 times.setdefault(value, {})[provider] = seconds
     found: list[tuple[int, str]] = []
@@ -61,6 +62,7 @@ def fastest(by_provider: dict[str, Points]) -> list[tuple[int, str]]:
     return found
 
 
+@styled
 def plot(rows: Sequence[Row]) -> Figure:
     """A panel a quantity, logarithmic axes, the slopes in the legends.
 
@@ -69,20 +71,18 @@ def plot(rows: Sequence[Row]) -> Figure:
     found = curves(rows)
     if not found:
         raise ValueError("rows must hold cases of the family 'scaling/'; got none")
-    figure = Figure(figsize=(4.2 * len(found), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(found), squeeze=False)[0]
-    for axis, (quantity, by_provider) in zip(panels, found.items(), strict=True):
+    figure, panels = grid(len(found), min(2, len(found)), 2.8)
+    for axis, (quantity, by_provider) in zip(panels, found.items(), strict=False):
         for provider, points in by_provider.items():
             label = provider if len(points) < 2 else f"{provider} {slope(points):.2f}"
             values, seconds = zip(*points, strict=True)
             milliseconds = [1e3 * s for s in seconds]
-            colour = COLOURS.get(provider, "grey")
-            axis.plot(values, milliseconds, marker=".", color=colour, label=label)
-        axis.set(xscale="log", yscale="log", xlabel=QUANTITIES.get(quantity, quantity))
+            axis.plot(values, milliseconds, **style(provider), label=label)
+        name = QUANTITIES.get(quantity, quantity)
+        axis.set(xscale="log", yscale="log", xlabel=name, ylabel="ms a step")
         _plain_ticks(axis, {value for points in by_provider.values() for value, _ in points})
-        axis.grid(alpha=0.3)
-        axis.legend(frameon=False, fontsize=7, title="slope", title_fontsize=7)
-    panels[0].set_ylabel("ms")
+        axis.grid(visible=True)
+        axis.legend(title="slope", title_fontsize=7)
     return figure
 
 

@@ -71,7 +71,7 @@ def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None
     memory = Memory(device)
     pipe.recv()
     with torch.set_grad_enabled(case.kind not in ("layer", "step")):
-        wrong = None if provider.bound else complaint(case, provider, device)
+        wrong = None if provider.partial else complaint(case, provider, device)
         if wrong is not None:
             pipe.send(Refused(wrong, wrong=True))
             return

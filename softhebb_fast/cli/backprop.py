@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from softhebb_fast.cli.errors import users_mistakes
+from softhebb_fast.cli.options.data import reading
 from softhebb_fast.cli.process import default_device
 from softhebb_fast.cli.train import begin
 from softhebb_fast.data.catalog import canonical_name
@@ -22,6 +23,7 @@ def command(options: argparse.Namespace) -> int:
     options.dataset = canonical_name(given)
     options.device = options.device or default_device()
     options.options = dict(options.option)
+    options.reading, options.normalise = reading(options), None  # the former holds it
     known = vars(options)
     values = {f.name: known[f.name] for f in fields(BackpropConfig) if f.name in known}
     with users_mistakes():

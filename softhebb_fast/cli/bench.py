@@ -93,7 +93,7 @@ def _picture(found: list[Row]) -> Figure:
     if all(row.network == scaling.FAMILY for row in found):
         print(scaling.table(found))
         return scaling.plot(found)
-    return plot.bars(found)
+    return plot.medians(found)
 
 
 def _plan(options: argparse.Namespace) -> Plan:

@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # What the library calls otherwise than a command does.
-ALIASES = {"root": "data", "out": "folder", "name": "dataset", "seed": "seeds"}
+ALIASES = {
+    "root": "data",
+    "out": "folder",
+    "name": "dataset",
+    "seed": "seeds",
+    "image_size": "size",
+}
 # What follows a name that is also a word of English where it means the argument.
 DEMANDS = r" (?:must|needs|takes|is for|already holds|or the environment)\b"
 

@@ -21,10 +21,10 @@ def of_run(run: Loop) -> str:
     """Data set, protocol, how it is computed, and versions, a line each."""
     shape = "x".join(map(str, run.train_set.image_shape))
     counts = f"{len(run.train_set)} training and {len(run.test_set)} test images of {shape}"
-    where = place(run.config.dataset, run.root)
+    where = place(run.dataset, run.root)
     return "\n".join(
         (
-            f"data set: {run.config.dataset}{where}, {counts}",
+            f"data set: {run.dataset}{where}, {counts}",
             f"protocol: {protocol(run.config)}",
             f"computed: {computed(run.config)}",
             versions(),

@@ -9,6 +9,8 @@ PRECISIONS = VARIABLES["SOFTHEBB_FAST_PRECISION"].values
 MODES = ("successive", "consecutive", "simultaneous")
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
 DATA_SETS = ("mnist", "fashionmnist", "cifar10", "cifar100", "stl10", "imagenette", "imagenet")
+LAYOUTS = ("CHW", "HWC")
+NORMALISATIONS = ("off", "train", "imagenet")
 INITS = (
     *("normal", "positive", "negative", "zerO", "hadamard_patches", "hadamard_taps"),
     *("identity_taps", "walsh_binary", "random_binary", "identity", "partial_identity"),

@@ -18,7 +18,8 @@ from softhebb_fast.experiments.figures import draw
 from softhebb_fast.experiments.page import write_page
 from softhebb_fast.experiments.reproduce import adopt, check, reproduce, results_of
 from softhebb_fast.experiments.table import overview, table
-from softhebb_fast.training.config import check_number, check_seed
+from softhebb_fast.experiments.verdict import RULE
+from softhebb_fast.training.config import check_seed, checked_number
 from softhebb_fast.training.loop import Interrupted, Loop
 
 CHANGES = ("backend", "device", "limit", "cache_gib", "precision", "autocast")
@@ -27,7 +28,7 @@ CHANGES = ("backend", "device", "limit", "cache_gib", "precision", "autocast")
 def command(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     if options.limit is not None:
-        check_number("limit", options.limit, 1)
+        checked_number("limit", options.limit, 1)
     for seed in options.seeds:
         check_seed(seed)
     options.results = options.results or results_of(options.out, options.limit)
@@ -70,6 +71,8 @@ def _compare(experiment: Experiment, folder: Path) -> None:
     """Ours beside what was published, as a table and as figures."""
     path = results.path(experiment.name, folder)
     print(table(experiment, results.read(path)))
+    if experiment.verdict:
+        print(f"\n{RULE}")
     if experiment.claims:
         print(f"\n{claims_table(experiment.claims, Evidence.read(experiment.name, folder))}")
     written = [place for place in (path, *draw(experiment, folder)) if place.is_file()]

@@ -9,8 +9,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.cli import header
+from softhebb_fast.cli import baselines, header
 from softhebb_fast.cli.errors import users_mistakes
+from softhebb_fast.cli.options.data import reading
 from softhebb_fast.cli.process import default_device
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
 from softhebb_fast.data.catalog import canonical_name
@@ -27,8 +28,11 @@ def train(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     given, options.dataset = options.dataset, _dataset(options)
     options.device = options.device or default_device()
+    options.reading = reading(options)
     with users_mistakes():
         config = RunConfig(**{f.name: getattr(options, f.name) for f in fields(RunConfig)})
+        if options.baselines:
+            baselines.configs(config)
     slug = config.preset if config.preset in PRESETS else "network"
     try:
         return begin(config, f"{slug}-{Path(config.dataset).name}-{config.seed}", options)
@@ -50,16 +54,17 @@ def resume(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     run = load_run(options.folder)
-    loss, accuracy = run.evaluate(options.data)
-    images = len(run.test_set(options.data))
-    print(f"test accuracy {accuracy:.2f} % of {images} images, mean loss {loss:.4f}")
+    test = run.load("test", options.data)
+    loss, accuracy = run.evaluate(test=test)
+    print(f"test accuracy {accuracy:.2f} % of {len(test)} images, mean loss {loss:.4f}")
     return 0
 
 
 def plot(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     run = load_run(options.folder)
-    for path in _draw(run.net, run.rows, options.folder, run.symmetry, Bars(options.quiet)):
+    figures = (run.net, run.rows, options.folder, run.symmetry)
+    for path in _draw(figures, run.neurons, Bars(options.quiet)):
         print(path)
     return 0
 
@@ -134,10 +139,14 @@ def _run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
         paths = drawn or []
         if not (drawn or options.no_plots):
             figures = (trainer.net, trainer.rows, trainer.out, trainer.symmetry.rows)
-            paths = _draw(*figures, bars)
+            paths = _draw(figures, trainer.neurons, bars)
+        compared = getattr(options, "baselines", False)
+        others = compared and baselines.make(trainer, {"root": options.data, "reporter": bars})
     finally:
         bars.end()
     _print_summary(trainer, summary, paths)
+    if others:
+        print(baselines.text(summary, others))
     return 0
 
 
@@ -149,10 +158,9 @@ def _drawn(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.png"))
 
 
-def _draw(*figures: Any) -> list[Path]:
-    *figures, bars = figures
+def _draw(figures: tuple, neurons: dict[int, dict[str, Any]], bars: Bars) -> list[Path]:
     try:
-        return plot_run(*figures, reporter=bars)
+        return plot_run(*figures, reporter=bars, recorded=neurons)
     finally:
         bars.end()
 

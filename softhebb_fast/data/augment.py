@@ -123,7 +123,10 @@ class RandomResizedCropFlip:
         return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
     def windows(self, batch: int, height: int, width: int, generator: Generator) -> Tensor:
-        """Draw the windows: int64 [batch, 4] of (top, left, rows, columns)."""
+        """Draw the windows, by ``generator``, of images of ``height`` x ``width``.
+
+        int64 ``[batch, 4]`` of (top, left, rows, columns).
+        """
         draws = torch.empty(4, batch, ATTEMPTS, dtype=torch.float64, device=generator.device)
         area, aspect, down, across = draws.uniform_(generator=generator)
         area = height * width * (self.scale[0] + area * (self.scale[1] - self.scale[0]))

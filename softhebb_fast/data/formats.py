@@ -7,33 +7,49 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 import pickle
 import struct
 import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-Parts = tuple[Tensor, Tensor, tuple[str, ...]]
+from softhebb_fast.data.images import ImageSet
+
+
+class Parts(NamedTuple):
+    """What a file or folder holds; the fields are those of ``ImageSet``."""
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    skipped: Mapping[str, int] = MappingProxyType({})
+    converted: Mapping[str, int] = MappingProxyType({})
+
+    def named(self, name: str, split: str) -> ImageSet:
+        """The image set of that name."""
+        return ImageSet(
+            *(name, split, self.images, self.labels, self.classes),
+            skipped=self.skipped,
+            converted=self.converted,
+        )
+
 
 STL_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 STL_SIDE = 96
 STL_BYTES = 3 * STL_SIDE * STL_SIDE
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
 
 
 def read_idx_pair(files: Sequence[Path], classes: Sequence[str]) -> Parts:
     """Images [N, 1, H, W] and labels from a pair of IDX files, gzipped or not (MNIST)."""
     images, labels = read_idx(files[0], 3), read_idx(files[1], 1).to(torch.int64)
     _check_labels(files[1], labels, len(images), len(classes))
-    return images.unsqueeze(1), labels, tuple(classes)
+    return Parts(images.unsqueeze(1), labels, tuple(classes))
 
 
 def read_idx(path: Path, dims: int) -> Tensor:
@@ -63,7 +79,7 @@ def read_cifar(files: Sequence[Path], labels_key: str, names_key: str) -> Parts:
     images, labels = zip(
         *(_read_cifar_batch(path, labels_key, len(classes)) for path in batches), strict=True
     )
-    return torch.cat(images), torch.cat(labels), classes
+    return Parts(torch.cat(images), torch.cat(labels), classes)
 
 
 def _read_cifar_batch(path: Path, labels_key: str, classes: int) -> tuple[Tensor, Tensor]:
@@ -126,62 +142,10 @@ def read_stl10(files: Sequence[Path], limit: int | None) -> Parts:
     for part in images.split(4096):  # in place: the unlabelled images are 2.8 GB
         part.copy_(part.mT.contiguous())
     if len(files) == 1:
-        return images, torch.full((read,), -1), STL_CLASSES
+        return Parts(images, torch.full((read,), -1), STL_CLASSES)
     labels = torch.from_numpy(np.fromfile(files[1], np.uint8)).to(torch.int64) - 1
     _check_labels(files[1], labels, count, len(STL_CLASSES))
-    return images, labels[:read], STL_CLASSES
-
-
-def read_tree(folder: Path, size: int, limit: int | None) -> Parts:
-    """Images [N, 3, size, size] from ``folder/<class>/<image>``, in sorted order.
-
-    Each image is scaled to ``size`` on its short side and cropped in the centre. The classes are
-    those of the ``train`` folder beside it. With ``limit``, the images are spread evenly over the
-    sorted list, hence over the classes.
-    """
-    training = folder.parent / "train"
-    classes = _class_folders(training if training.is_dir() else folder)
-    unknown = sorted(set(_class_folders(folder)) - set(classes))
-    if unknown:
-        raise ValueError(f"{folder} has classes that {training} lacks: {', '.join(unknown[:5])}")
-    found = [
-        (path, label)
-        for label, name in enumerate(classes)
-        if (folder / name).is_dir()
-        for path in sorted((folder / name).iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    ]
-    if not found:
-        raise ValueError(
-            f"{folder} must hold images as <class>/<name> of type "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}; found none"
-        )
-    if limit is not None and limit < len(found):
-        found = [found[i * len(found) // limit] for i in range(limit)]
-    images = torch.empty(len(found), 3, size, size, dtype=torch.uint8)
-
-    def fill(i: int) -> None:
-        images[i] = _read_image(found[i][0], size)
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(fill, range(len(found))):
-            pass
-    return images, torch.tensor([label for _, label in found]), classes
-
-
-def _class_folders(folder: Path) -> tuple[str, ...]:
-    return tuple(
-        sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    )
-
-
-def _read_image(path: Path, size: int) -> Tensor:
-    try:
-        with Image.open(path) as image:
-            rgb = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _damaged(path, "an image that Pillow reads", error) from error
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
+    return Parts(images, labels[:read], STL_CLASSES)
 
 
 def _check_labels(path: Path, labels: Tensor, images: int, classes: int) -> None:

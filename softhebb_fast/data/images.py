@@ -1,34 +1,45 @@
-"""A data set as two tensors, and its batches in a given order."""
+"""A data set as two tensors."""
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
 
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+CHUNK = 1000  # images that are looked at together
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
     """Labelled images, resident on one device.
+
+    ``len``, iteration and ``set[i]`` give samples (x float32 [C, H, W], label int), as ``batch``
+    makes them, so that a ``DataLoader`` takes the set. ``set[part]`` with a slice, indices or a
+    mask is the ``subset``.
 
     Attributes:
         name: canonical name of the data set, such as ``"cifar10"``.
         split: the part that was loaded, such as ``"train"``.
-        images: uint8 [N, C, H, W], made contiguous.
+        images: [N, C, H, W], made contiguous: uint8, of which ``batch`` makes x = byte / 255, or
+            finite float32, which are x as they are.
         labels: int64 [N] on the same device; -1 where there is no label.
         classes: class names; label i is ``classes[i]``.
-        mean, std: per-channel constants that ``batch`` applies as (x - mean) / std to x in
-            [0, 1]; None for the sets that were published without a normalisation.
+        mean, std: per-channel constants that ``batch`` applies as (x - mean) / std;
+            None for the sets that were published without a normalisation.
+        skipped: what was found and left out: how many files, by reason.
+        converted: what was changed in reading: how many images, by change.
+        like: options of ``load`` by which another part is read as this one was.
 
     Raises:
-        TypeError: images not uint8, or labels not int64.
-        ValueError: shapes that do not fit together, or tensors on two devices.
+        TypeError: images neither uint8 nor float32, or labels not int64.
+        ValueError: shapes that do not fit together, tensors on two devices, labels out of range,
+            or values that are not finite, with the number of their image.
     """
 
     name: str
@@ -38,12 +49,16 @@ class ImageSet:
     classes: tuple[str, ...]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    converted: Mapping[str, int] = field(default_factory=dict)
+    like: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
-        if images.dtype != torch.uint8 or labels.dtype != torch.int64:
+        if images.dtype not in (torch.uint8, torch.float32) or labels.dtype != torch.int64:
             raise TypeError(
-                f"images must be uint8 and labels int64; got {images.dtype=} and {labels.dtype=}"
+                "images must be uint8 or float32 and labels int64; "
+                f"got {images.dtype=} and {labels.dtype=}; data.from_arrays converts others"
             )
         if images.dim() != 4 or labels.shape != images.shape[:1]:
             raise ValueError(
@@ -60,10 +75,43 @@ class ImageSet:
                 f"mean and std must both be None or have {images.shape[1]} values, one a channel; "
                 f"got {self.mean=} and {self.std=}"
             )
+        check_labels(labels, len(self.classes))
+        check_finite(images)
         object.__setattr__(self, "images", images.contiguous())
 
     def __len__(self) -> int:
         return self.images.shape[0]
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, int] | ImageSet:
+        if isinstance(index, slice):
+            return self._rows(index)
+        if isinstance(index, Tensor | np.ndarray) and index.ndim == 0:
+            index = index.item()
+        if isinstance(index, SupportsIndex) and not isinstance(index, Tensor | np.ndarray):
+            i = operator.index(index)
+            if not -len(self) <= i < len(self):
+                raise IndexError(f"index must lie in {-len(self)} .. {len(self) - 1}; got {i}")
+            x, labels = self.batch(slice(i % len(self), i % len(self) + 1))
+            return x[0], int(labels[0])
+        index = torch.as_tensor(index)
+        if index.dtype == torch.bool:
+            if index.shape != (len(self),):
+                raise ValueError(f"a mask must be [{len(self)}]; got {tuple(index.shape)}")
+            return self._rows(index.to(self.device))
+        return self.subset(index)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.image_shape))
+        dtype = str(self.images.dtype).removeprefix("torch.")
+        classes = f"{self.num_classes} class{'es' * (self.num_classes != 1)}"
+        parts = [f"{len(self)} images {size} {dtype}", classes, str(self.device)]
+        if self.mean is not None:
+            moments = (" ".join(f"{v:.4g}" for v in given) for given in (self.mean, self.std))
+            parts.append("mean {}, std {}".format(*moments))
+        return f"ImageSet({self.name!r}, {self.split!r}: {', '.join(parts)})"
 
     @property
     def num_classes(self) -> int:
@@ -78,9 +126,44 @@ class ImageSet:
     def device(self) -> torch.device:
         return self.images.device
 
+    @property
+    def empty_classes(self) -> tuple[str, ...]:
+        """The classes of which the set has no image."""
+        counts = self.labels[self.labels >= 0].bincount(minlength=self.num_classes).tolist()
+        return tuple(name for name, n in zip(self.classes, counts, strict=True) if not n)
+
+    def report(self) -> list[str]:
+        """What was skipped or changed in reading, a line each; empty where nothing was."""
+        name = f"{self.name} ({self.split})"
+        lines = [f"{name}: skipped {n}: {reason}" for reason, n in self.skipped.items()]
+        lines += [f"{name}: {n} images: {change}" for change, n in self.converted.items()]
+        if (empty := self.empty_classes) and len(empty) < self.num_classes:
+            shown = ", ".join(empty[:5]) + ", ..." * (len(empty) > 5)
+            lines.append(f"{name}: {len(empty)} of {self.num_classes} classes are empty: {shown}")
+        return lines
+
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set on ``device``."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        return self._with(self.images.to(device), self.labels.to(device))
+
+    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel over all pixels in [0, 1].
+
+        Both in float64; a channel that is constant has the deviation 1. ValueError if empty.
+        """
+        if not len(self):
+            raise ValueError("an empty set has no mean")
+        total = square = torch.zeros(self.images.shape[1], dtype=torch.float64)
+        plain = replace(self, mean=None, std=None)
+        for start in range(0, len(self), CHUNK):
+            x = plain.batch(slice(start, start + CHUNK))[0].double()
+            total = total + x.sum(dim=(0, 2, 3)).cpu()
+            square = square + x.square().sum(dim=(0, 2, 3)).cpu()
+        n = self.images[:, 0].numel()
+        mean = total / n
+        std = (square / n - mean * mean).clamp(min=0).sqrt()
+        std = torch.where(std > 1e-6, std, 1.0)  # below it a float32 sum says nothing
+        return tuple(mean.tolist()), tuple(std.tolist())
 
     def subset(self, selection: int | Sequence[int] | Tensor) -> ImageSet:
         """The first ``selection`` images (an int: at most so many), or those at its indices.
@@ -91,10 +174,23 @@ class ImageSet:
         if isinstance(selection, int) and not isinstance(selection, bool):
             if selection < 1:
                 raise ValueError(f"selection must be a count of at least 1; got {selection}")
-            return replace(self, images=self.images[:selection], labels=self.labels[:selection])
-        index = _checked_index(torch.as_tensor(selection), len(self), "selection")
-        index = index.to(self.device)
-        return replace(self, images=self.images[index], labels=self.labels[index])
+            return self._rows(slice(selection))
+        index = torch.as_tensor(selection)
+        if not index.numel():
+            index = index.long()
+        return self._rows(checked_index(index, len(self), "selection").to(self.device))
+
+    def _rows(self, rows: slice | Tensor) -> ImageSet:
+        if isinstance(rows, slice) and (rows.step or 1) < 0:  # which a tensor does not take
+            rows = torch.tensor(range(len(self))[rows], dtype=torch.int64, device=self.device)
+        return self._with(self.images[rows], self.labels[rows])
+
+    def _with(self, images: Tensor, labels: Tensor) -> ImageSet:
+        """The same set of such tensors made of its own, whose values are sound."""
+        made = copy.copy(self)
+        object.__setattr__(made, "images", images.contiguous())
+        object.__setattr__(made, "labels", labels)
+        return made
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """The images and labels at ``indices``, ready for a network.
@@ -104,97 +200,55 @@ class ImageSet:
                 checked here, so that nothing waits for the device.
 
         Returns:
-            x float32 [B, C, H, W], the stored bytes / 255 (then normalised, if the set has a
-            mean and std), and labels int64 [B].
+            x float32 [B, C, H, W], the stored bytes / 255 or the stored floats (then normalised,
+            if the set has a mean and std), and labels int64 [B].
         """
         if isinstance(indices, slice):
             images, labels = self.images[indices], self.labels[indices]
         else:
             index = indices.to(self.device)
             images, labels = self.images.index_select(0, index), self.labels.index_select(0, index)
-        last = images.is_cuda  # where loads are wider for it
-        layout = torch.channels_last if last else torch.preserve_format
-        x = images.to(torch.float32, memory_format=layout).div_(255)
+        if images.dtype == torch.uint8:
+            last = images.is_cuda  # where loads are wider for it
+            layout = torch.channels_last if last else torch.preserve_format
+            x = images.to(torch.float32, memory_format=layout).div_(255)
+        else:
+            x = images.clone() if isinstance(indices, slice) else images
+        return self.normalised_(x), labels
+
+    def normalised_(self, x: Tensor) -> Tensor:
+        """``x`` in [0, 1], [B, C, H, W], less the mean and by the std in place, if there are."""
         if self.mean is not None:
             for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
                 x.select(1, channel).sub_(mean).div_(std)
-        return x, labels
+        return x
 
 
-def permutation(n: int, seed: int, epoch: int = 0) -> Tensor:
-    """The order of epoch ``epoch``: a permutation of 0 .. n - 1, int64 [n] on the CPU.
-
-    A function of its three arguments alone, drawn by a CPU generator: the same on every device.
-
-    Raises:
-        ValueError: a negative ``n``.
-    """
-    if n < 0:
-        raise ValueError(f"n must not be negative; got {n=}")
-    return torch.randperm(n, generator=_generator("order", seed, epoch))
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raise ValueError unless all labels are those of ``classes`` classes, or -1 for none."""
+    bad = ((labels < -1) | (labels >= classes)).nonzero()
+    if len(bad):
+        i = int(bad[0])
+        raise ValueError(
+            f"labels must lie in 0 .. {classes - 1}, the {classes} classes, or be -1 for none; "
+            f"got {int(labels[i])} for image {i}"
+        )
 
 
-def batches(
-    dataset: ImageSet,
-    batch_size: int,
-    *,
-    order: Tensor | None = None,
-    start_batch: int = 0,
-    augment: Augmentation | None = None,
-    augment_seed: tuple[int, int] | None = None,
-    drop_last: bool = False,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (x, labels) batch by batch, as ``ImageSet.batch`` gives them.
-
-    Batch i depends on the arguments and on i alone, augmentation included, so a run that stops
-    in mid-epoch goes on bit-exactly with ``start_batch``.
-
-    Args:
-        dataset: what to iterate.
-        batch_size: images per batch; the last batch may be smaller.
-        order: int64 [M], indices into the set, on any device; None walks it in sequence.
-        start_batch: batches of this order to skip.
-        augment: applied to each x with a CPU generator of its own.
-        augment_seed: (seed, epoch), from which batch i's generator is seeded; required with
-            ``augment``.
-        drop_last: leave out a last batch that is not full.
-
-    Raises:
-        TypeError: an order of another dtype.
-        ValueError: sizes or indices out of range, or ``augment`` without ``augment_seed``.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-    if augment is not None and augment_seed is None:
-        raise ValueError("augment needs augment_seed=(seed, epoch), which seeds its generators")
-    if augment_seed is not None and (not isinstance(augment_seed, tuple) or len(augment_seed) != 2):
-        raise ValueError(f"augment_seed must be a pair (seed, epoch); got {augment_seed!r}")
-    if order is not None:
-        order = _checked_index(order, len(dataset), "order").to(dataset.device)
-    samples = len(dataset) if order is None else len(order)
-    count = samples // batch_size if drop_last else -(-samples // batch_size)
-    if not 0 <= start_batch <= count:
-        raise ValueError(f"start_batch must be 0 to {count}, the batches there are; {start_batch=}")
-
-    def walk() -> Iterator[tuple[Tensor, Tensor]]:
-        for i in range(start_batch, count):
-            window = slice(i * batch_size, (i + 1) * batch_size)
-            x, labels = dataset.batch(window if order is None else order[window])
-            if augment is not None:
-                x = augment(x, _generator("augment", *augment_seed, i))
-            yield x, labels
-
-    return walk()
+def check_finite(images: Tensor) -> None:
+    """Raise ValueError if a value of float images is not finite, with the number of its image."""
+    if not images.is_floating_point():
+        return
+    for start in range(0, len(images), CHUNK):
+        sound = images[start : start + CHUNK].isfinite().flatten(1).all(dim=1)
+        if not sound.all():
+            i = int(sound.logical_not().nonzero()[0])
+            value = float(images[start + i][~images[start + i].isfinite()][0])
+            raise ValueError(f"images must be finite; image {start + i} has the value {value}")
 
 
-def _generator(purpose: str, *numbers: int) -> torch.Generator:
-    # A hash, because neighbouring seeds, epochs and batches must not share a stream.
-    text = " ".join((purpose, *(str(operator.index(n)) for n in numbers)))
-    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-    return torch.Generator().manual_seed(seed)
-
-
-def _checked_index(index: Tensor, n: int, name: str) -> Tensor:
+def checked_index(index: Tensor, n: int, name: str) -> Tensor:
+    """``index`` unless it holds anything but indices 0 .. n - 1, int64 [M]."""
     if index.dtype != torch.int64:
         raise TypeError(f"{name} must hold int64 indices; got {index.dtype}")
     if index.dim() != 1:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.data import formats
+from softhebb_fast.data import folders, formats
 from softhebb_fast.data.augment import GaussianNoise, RandomCropFlip, RandomResizedCropFlip
 from softhebb_fast.data.formats import Parts
+from softhebb_fast.data.own import Shape, read_listing, spread
+from softhebb_fast.data.reading import Reading
 
-Reader = Callable[[Sequence[Path], int | None, int | None], Parts]
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Reader = Callable[[Sequence[Path], int | None, Reading], Parts]
+TREE_SIZE = 160
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class DataSet:
         folder: that of its files below the data root, as torchvision lays it out.
         files: for each split, the files (or folders of images) that it needs. A file may also
             lie there as ``<file>.gz``.
-        read: reads the files of a split: ``read(files, limit, image_size)``.
+        read: reads the files of a split: ``read(files, limit, reading)``.
         augmentation: the published one.
         downloads: (address, md5) pairs: one tar archive that unpacks to ``unpacked``, or one
             ``<file>.gz`` for each file. Empty where nothing can be downloaded.
         unpacked: the archive's folder, where its name is not ``folder``.
-        image_size: side to which images are scaled, None where all have one size.
-        mean, std: per channel, as ``ImageSet`` takes them.
+        kind: what of ``reading.OPTIONS`` is open.
+        normalise: as ``load`` takes it.
     """
 
     folder: str
@@ -39,37 +40,37 @@ class DataSet:
     augmentation: type
     downloads: tuple[tuple[str, str], ...] = ()
     unpacked: str | None = None
-    image_size: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    kind: str = "file"
+    normalise: str = "off"
 
 
 def idx(classes: tuple[str, ...]) -> Reader:
     """A reader of images and labels in IDX files."""
-    return lambda files, limit, size: formats.read_idx_pair(files, classes)
+    return lambda files, limit, how: formats.read_idx_pair(files, classes)
 
 
 def cifar(labels_key: str, names_key: str) -> Reader:
     """A reader of CIFAR's pickles, with the labels and names under these keys."""
-    return lambda files, limit, size: formats.read_cifar(files, labels_key, names_key)
+    return lambda files, limit, how: formats.read_cifar(files, labels_key, names_key)
 
 
-def stl10(files: Sequence[Path], limit: int | None, size: int | None) -> Parts:
+def stl10(files: Sequence[Path], limit: int | None, how: Reading) -> Parts:
     return formats.read_stl10(files, limit)
 
 
-def tree(folder: str, files: Mapping[str, tuple[str, ...]], **more: Any) -> DataSet:
-    """A tree of images of any size, ``<split>/<class>/<image>``."""
-    return DataSet(
-        folder,
-        files,
-        lambda found, limit, size: formats.read_tree(found[0], size, limit),
-        RandomResizedCropFlip,
-        image_size=160,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        **more,
-    )
+def tree(folder: str, **more: Any) -> DataSet:
+    """A tree of images of any size, ``{train,val}/<class>/<image>``; by default 160x160 RGB."""
+    files = {"train": ("train",), "test": ("val",)}
+    options = {"kind": "tree", "normalise": "imagenet", **more}
+    return DataSet(folder, files, read_tree, RandomResizedCropFlip, **options)
+
+
+def read_tree(files: Sequence[Path], limit: int | None, how: Reading) -> Parts:
+    [folder] = files
+    training = folder.parent / "train"
+    found = folders.listing(folder, training if training.is_dir() else folder)
+    shape = Shape(how.channels or 3, how.image_size or (TREE_SIZE, TREE_SIZE), deep=False)
+    return read_listing(spread(found, limit), how, shape)
 
 
 FASHION_CLASSES = (
@@ -152,7 +153,6 @@ DATA_SETS: dict[str, DataSet] = {
     ),
     "imagenette": tree(
         "imagenette",
-        {"train": ("train",), "test": ("val",)},
         downloads=(
             (
                 "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz",
@@ -161,5 +161,5 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         unpacked="imagenette2-160",
     ),
-    "imagenet": tree("imagenet", {"train": ("train",), "test": ("val",)}),
+    "imagenet": tree("imagenet"),
 }

@@ -13,25 +13,26 @@ import pooch
 from softhebb_fast.data.sets import DataSet
 
 ROOT_VARIABLE = "SOFTHEBB_FAST_DATA"
-EMBEDDED = Path(__file__).resolve().parents[2] / "data"
+EMBEDDED = Path(__file__).resolve().with_name("bundled")
 EMBEDDED_SET = "MNIST/raw"
 TIMEOUT = (5, 30)  # seconds to connect, seconds without a byte
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
-    """The folder of the data sets, into which what is missing is downloaded: the first of `roots`.
+    """The folder into which data sets are downloaded: the first of `roots` that is the user's.
 
     Raises:
         ValueError: ``root`` or the variable names something that is not a folder.
     """
-    return roots(root)[0]
+    found = roots(root)
+    return next((folder for folder in found if folder != EMBEDDED), found[0])
 
 
 def roots(root: str | os.PathLike | None = None) -> list[Path]:
     """The folders in which data sets are looked for, one after the other.
 
     ``root`` alone if it is given. Else the environment variable SOFTHEBB_FAST_DATA, if it is set;
-    the MNIST that comes with the project, if it is there; the user's cache folder.
+    the MNIST that comes with the package, if it is there; the user's cache folder.
 
     Raises:
         ValueError: ``root`` or the variable names something that is not a folder.

@@ -24,9 +24,10 @@ class Cell:
         label: its row in tables.
         run: fields of the configuration, without the seed.
         published: published figures by column of the results; accuracies are per cent.
-        at_least: the test accuracy that counts as reproduced; None takes ``within``.
-        within: the distance from the published test accuracy that counts as reproduced; None for
-            a published figure that is no goal.
+        published_error: the standard error of the published test accuracy, 0 if it is not known.
+        comparable: whether that accuracy is of this configuration; False for one that stands
+            beside it.
+        target: the test accuracy that this project wants to reach, where nothing was published.
         panel, series, x: its place in the experiment's figure.
         kind: of the configuration.
         gpu: what a run costs on a GPU, of one that is made nowhere else; "" for all others.
@@ -36,8 +37,9 @@ class Cell:
     label: str
     run: Mapping[str, Any]
     published: Mapping[str, Any] = field(default_factory=dict)
-    at_least: float | None = None
-    within: float | None = 1.0
+    published_error: float = 0.0
+    comparable: bool = True
+    target: float | None = None
     panel: str = ""
     series: str = ""
     x: str = ""
@@ -52,15 +54,6 @@ class Cell:
         if unknown := sorted(changes.keys() - {f.name for f in fields(self.kind)}):
             raise ValueError(f"the runs of {self.name} know nothing of {', '.join(unknown)}")
         return self.kind(**{**self.run, "seed": seed, **changes}).resolved()
-
-    def reproduced(self, accuracy: float) -> bool | None:
-        """Whether a test accuracy counts as reproduced; None where there is no goal."""
-        if self.at_least is not None:
-            return accuracy >= self.at_least
-        published = self.published.get("test_accuracy")
-        if published is None or self.within is None:
-            return None
-        return abs(accuracy - published) <= self.within
 
 
 @dataclass(frozen=True)

@@ -12,122 +12,208 @@ from softhebb_fast.experiments import results
 from softhebb_fast.experiments.cell import Cell, Experiment
 from softhebb_fast.experiments.learning_figures import learning, traces
 from softhebb_fast.experiments.results import Result, mean_and_deviation, numbers, of_cell
+from softhebb_fast.pictures.style import (
+    GREY,
+    OURS,
+    PUBLISHED,
+    WIDTH,
+    grid,
+    line,
+    styled,
+    whole_epochs,
+    wrapped,
+)
 from softhebb_fast.plots import save
 
+PARTS = ("", "_curves", "_symmetry")  # of a figure's file name, in the order of the page
 CURVES = {
     "distinct_filters": "distinct filters",
     "norm_mean": "mean norm",
     "winner_entropy": "entropy of the wins (bits)",
 }
+ROW = 0.2  # inches of a bar
 
 
-def draw(experiment: Experiment, folder: Path = results.FOLDER) -> list[Path]:
+def draw(experiment: Experiment, folder: str | Path = results.FOLDER) -> list[Path]:
     """Draw the figures of an experiment into ``folder``: none if there is nothing to show."""
+    folder = Path(folder)
     rows = results.read(results.path(experiment.name, folder))
     if not any(of_cell(rows, cell.name) for cell in experiment.cells):
         return []
     recorded = results.read(results.path(f"{experiment.name}_curves", folder))
     drawn = []
+    if experiment.figure in ("bars", "curves"):
+        drawn.append((bars(experiment, rows), ""))
     if experiment.figure == "curves":
-        drawn.append((curves(experiment, recorded), ""))
-    elif experiment.figure == "learning":
+        drawn.append((curves(experiment, recorded), "_curves"))
+    if experiment.figure == "lines":
+        drawn.append((lines(experiment, rows), ""))
+    if experiment.figure == "learning":
         drawn.append((learning(experiment, recorded), ""))
-    elif experiment.figure:
-        drawn.append((panels(experiment, rows), ""))
     if experiment.traces:
         weights = results.read(results.path(f"{experiment.name}_symmetry", folder))
         drawn.append((traces(experiment, weights), "_symmetry"))
     return [save(figure, folder / f"{experiment.name}{part}.png") for figure, part in drawn]
 
 
-def panels(experiment: Experiment, rows: list[Result]) -> Figure:
-    """Test accuracies as bars or lines; what was published as open circles or dashed lines."""
+@styled
+def bars(experiment: Experiment, rows: list[Result]) -> Figure:
+    """Test accuracy as bars from 0, one a cell, the published one as an open circle.
+
+    Whiskers are the deviation over the seeds, where there are several. Cells of one ``x`` stand
+    together; panels of several data sets stand side by side.
+    """
     names = list(dict.fromkeys(cell.panel for cell in experiment.cells))
-    figure = Figure(figsize=(7.5 * len(names), 3.8), layout="constrained")
-    one_panel = _bars if experiment.figure == "bars" else _lines
-    series = _names(list(experiment.cells), lambda cell: cell.series)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        cells = [cell for cell in experiment.cells if cell.panel == name]
-        one_panel(axes, cells, series, rows)
-        axes.set(title=name, xlabel=experiment.axis, ylabel="test accuracy (%)")
-        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.suptitle(f"{experiment.title} ({experiment.source})", fontsize=9)
+    by_panel = [[cell for cell in experiment.cells if cell.panel == name] for name in names]
+    several = len(_names(list(experiment.cells), lambda c: c.series)) > 1
+    most = max(len(cells) + several * len(_names(cells, lambda c: c.x)) for cells in by_panel)
+    figure = Figure(figsize=(WIDTH, ROW * most + 1.1), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False, sharex=True)[0]
+    labels = [
+        _bars(axes, cells, rows, experiment.axis, several)
+        for axes, cells in zip(panels, by_panel, strict=True)
+    ]
+    for axes, name, own in zip(panels, names, labels, strict=True):
+        axes.set(title=name, xlabel="test accuracy (%)", xlim=(0, 118))
+        axes.set_xticks(range(0, 101, 20))
+        axes.spines.bottom.set_bounds(0, 100)
+        if axes is not panels[0] and own == labels[0]:
+            axes.set_yticklabels([])
+    drawn = [done for cell in experiment.cells if (done := of_cell(rows, cell.name))]
+    panels[-1].barh([], [], color=OURS, label="ours")
+    if any(len(done) > 1 for done in drawn):
+        panels[-1].errorbar([], [], xerr=[], color="black", label="deviation over seeds")
+    if any("test_accuracy" in cell.published for cell in experiment.cells):
+        panels[-1].plot([], [], **PUBLISHED, label="published (in brackets)")
+    handles, labels = panels[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.suptitle(_title(experiment))
     return figure
 
 
+@styled
+def lines(experiment: Experiment, rows: list[Result]) -> Figure:
+    """Test accuracies by ``x`` as lines, what was published dashed, with open markers."""
+    names = list(dict.fromkeys(cell.panel for cell in experiment.cells))
+    figure, panels = grid(len(names), min(2, len(names)), 3.2)
+    series = _names(list(experiment.cells), lambda cell: cell.series)
+    for axes, name in zip(panels, names, strict=False):
+        _lines(axes, [cell for cell in experiment.cells if cell.panel == name], series, rows)
+        axes.set(xlabel=name or experiment.axis, ylabel="test accuracy (%)")
+        axes.grid(visible=True)
+    for i, name in enumerate(series):
+        panels[0].plot([], [], **line(i), label=name)
+    panels[0].plot([], [], color="black", **_OPEN, marker="o", label="published")
+    figure.legend(loc="outside lower center", ncols=3)
+    figure.suptitle(_title(experiment))
+    return figure
+
+
+@styled
 def curves(experiment: Experiment, rows: list[Result]) -> Figure:
     """Each layer's figures over its training: panels by data set and layer, a line a cell.
 
     Of several seeds, the first is drawn.
     """
-    lines: dict[tuple[str, str], list[tuple[Cell, list[Result]]]] = {}
+    found: dict[tuple[str, str], list[tuple[Cell, list[Result]]]] = {}
     for cell in experiment.cells:
         own = [row for row in rows if row["cell"] == cell.name and not row["limit"]]
         for layer in dict.fromkeys(row["layer"] for row in own):
             first = [r for r in own if (r["layer"], r["seed"]) == (layer, own[0]["seed"])]
-            lines.setdefault((cell.panel, layer), []).append((cell, first))
-    figure = Figure(figsize=(12, 2.6 * max(1, len(lines)) + 0.8), layout="constrained")
-    grid = figure.subplots(max(1, len(lines)), len(CURVES), squeeze=False)
+            found.setdefault((cell.panel, layer), []).append((cell, first))
+    figure, panels = grid(len(CURVES) * len(found), len(CURVES), 1.75)
     series = _names(list(experiment.cells), lambda cell: cell.series)
-    for line, ((panel, layer), cells) in zip(grid, lines.items(), strict=False):
-        for axes, (column, title) in zip(line, CURVES.items(), strict=True):
+    for i, ((panel, layer), cells) in enumerate(found.items()):
+        for j, (column, title) in enumerate(CURVES.items()):
+            axes = panels[len(CURVES) * i + j]
             for cell, own in cells:
-                i = series.index(cell.series)
                 points = [(float(r["epoch"]), float(r[column])) for r in own if r[column]]
-                style = {"color": f"C{i % 10}", "ls": "-" if i < 10 else "--", "lw": 1.2}
-                axes.plot(*zip(*points, strict=True), **style)
-            axes.set(title=f"{panel}, layer {layer}: {title}", xlabel="epoch of the layer")
-        line[0].set_yscale("log", base=2)
-        line[1].set_yscale("log")
+                style = line(series.index(cell.series)) | {"ms": 2.5}
+                if points:
+                    axes.plot(*zip(*points, strict=True), **style)
+            axes.set(title=f"{panel}, layer {layer}", ylabel=title)
+            axes.grid(visible=True)
+            whole_epochs(axes, [1.0], "epoch of the layer")
+            if column == "distinct_filters":
+                axes.set_yscale("log", base=2)
+                axes.yaxis.set_major_formatter("{x:g}")
+            elif column == "norm_mean":
+                axes.set_yscale("log")
     for i, name in enumerate(series):
-        grid[0][0].plot([], [], color=f"C{i % 10}", ls="-" if i < 10 else "--", label=name)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        panels[0].plot([], [], **line(i), label=name)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
-def _bars(axes: Axes, cells: list[Cell], series: list[str], rows: list[Result]) -> None:
-    places = _names(cells, lambda c: c.x)
-    width = 0.8 / len(series)
-    for cell in cells:
-        i = series.index(cell.series)
-        x = places.index(cell.x) + (i - (len(series) - 1) / 2) * width
-        values = numbers(of_cell(rows, cell.name), "test_accuracy")
-        if values:
-            mean, deviation = mean_and_deviation(values)
-            error = deviation if len(values) > 1 else None
-            axes.bar(x, mean, 0.9 * width, yerr=error, color=f"C{i}")
-        if "test_accuracy" in cell.published:
-            axes.plot(x, cell.published["test_accuracy"], "o", mfc="none", mec="black")
-    for i, name in enumerate(series):
-        axes.bar(0, 0, color=f"C{i}", label=name)
-    axes.plot([], [], "o", mfc="none", mec="black", label="published")
-    axes.set_xticks(range(len(places)), places)
-    low = min([v for cell in cells for v in _heights(cell, rows)], default=0)
-    axes.set_ylim(max(0, 10 * (low // 10) - 10), 100)
+_OPEN = {"ls": "--", "mfc": "white", "lw": 0.9}
+
+
+def _bars(axes: Axes, cells: list[Cell], rows: list[Result], axis: str, several: bool) -> list[str]:
+    """Draw the bars of a panel from the top; returns their names. ``several`` series are names
+    under a heading for each ``x``, of one the ``x`` themselves are."""
+    y, places, names, headings = 0.0, [], [], []
+    for x in _names(cells, lambda c: c.x):
+        if x and several:
+            headings.append((y, f"{axis}: {x}"))
+            y += 1
+        for cell in (c for c in cells if c.x == x):
+            places.append(y)
+            names.append(wrapped(cell.series if several else cell.x, 40))
+            _bar(axes, y, numbers(of_cell(rows, cell.name), "test_accuracy"), cell)
+            y += 1
+    axes.set_yticks(places, names)
+    for place, text in headings:
+        axes.text(1, place + 0.1, text, va="center", style="italic")
+    axes.set_ylim(y - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    if axis and not headings:
+        axes.set_ylabel(axis)
+    return names
+
+
+def _bar(axes: Axes, y: float, values: list[float], cell: Cell) -> None:
+    ends = [0.0]
+    if values:
+        mean, deviation = mean_and_deviation(values)
+        several = len(values) > 1
+        if mean == mean:
+            axes.barh(y, mean, 0.75, color=OURS)
+            if several:
+                axes.errorbar(mean, y, xerr=deviation, color="black", lw=1)
+            ends.append(mean + deviation)
+        text = f"{mean:.1f}" if mean == mean else "diverged"
+    else:
+        text = "not run"
+    if (published := cell.published.get("test_accuracy")) is not None:
+        axes.plot(published, y, **PUBLISHED)
+        ends.append(published + 1)
+        text += f" ({published:g})"
+    axes.text(max(ends) + 1, y, text, va="center", fontsize=7, color="black" if values else GREY)
 
 
 def _lines(axes: Axes, cells: list[Cell], series: list[str], rows: list[Result]) -> None:
     places = _names(cells, lambda c: c.x)
     for name in _names(cells, lambda c: c.series):
-        color = f"C{series.index(name)}"
+        style = line(series.index(name))
         own = [cell for cell in cells if cell.series == name]
         found = [(places.index(c.x), numbers(of_cell(rows, c.name), "test_accuracy")) for c in own]
         points = [(x, *mean_and_deviation(values)) for x, values in found if values]
         if points:
             x, mean, deviation = zip(*points, strict=True)
-            axes.errorbar(x, mean, deviation, color=color, marker="o")
-        published = [(places.index(c.x), c.published.get("test_accuracy")) for c in own]
-        axes.plot(*zip(*published, strict=True), "--o", color=color, mfc="none", lw=0.8)
-        axes.plot([], [], "-o", color=color, label=name)
-    axes.plot([], [], "--o", color="black", mfc="none", lw=0.8, label="published")
+            axes.errorbar(x, mean, [d or float("nan") for d in deviation], **style)
+        published = [
+            (places.index(c.x), c.published["test_accuracy"])
+            for c in own
+            if "test_accuracy" in c.published
+        ]
+        if published:
+            axes.plot(*zip(*published, strict=True), **style | _OPEN)
     axes.set_xticks(range(len(places)), places)
 
 
-def _heights(cell: Cell, rows: list[Result]) -> list[float]:
-    published = cell.published.get("test_accuracy")
-    ours = numbers(of_cell(rows, cell.name), "test_accuracy")
-    return ours + ([] if published is None else [published])
+def _title(experiment: Experiment) -> str:
+    source = "" if experiment.source == "this project" else f" ({experiment.source})"
+    return wrapped(f"{experiment.title}{source}", 110)
 
 
 def _names(cells: list[Cell], name: Callable[[Cell], str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from softhebb_fast.data import ImageSet, load
+from softhebb_fast.data import ImageSet
 from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
@@ -22,7 +22,7 @@ from softhebb_fast.training.metrics import (
     classifier_rows,
     layer_rows,
 )
-from softhebb_fast.training.run_folder import Run, is_finished, load_run, read_provenance, source
+from softhebb_fast.training.run_folder import Run, is_finished, load_run, read_provenance
 
 LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
 LOG_EVERY_ELSEWHERE = 10
@@ -109,12 +109,15 @@ def final_layers(run: Run, root: str | Path | None = None) -> list[MetricsRow]:
 def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]:
     """The figures of each Hebbian layer over its training, its start (epoch 0) included.
 
-    The start is measured behind the trained layers below, which is what the layer learned from.
+    Where the run has not recorded its start, that is measured behind the trained layers below.
     """
     run = load_run(folder)
     rows = [row for row in run.rows if row["phase"] == "hebbian"]
     start, sample = initial(run), _sample(run, root)
+    recorded = {row["layer"] for row in rows if row["epoch"] == 0}
     for i in run.net.hebbian_blocks:
+        if i + 1 in recorded:
+            continue
         layer = run.net.blocks[i].layer
         trained = {name: value.clone() for name, value in layer.state_dict().items()}
         layer.load_state_dict(start.blocks[i].layer.state_dict())
@@ -126,14 +129,13 @@ def curves(folder: Path, root: str | Path | None = None) -> list[dict[str, Any]]
 
 def _sample(run: Run, root: str | Path | None) -> ImageSet:
     """The images on which layers are measured, beside the network."""
-    options = {"root": root or run.root, "device": run.config.device}
-    return load(source(run.config.dataset, root), "train", limit=SAMPLE, **options)
+    return run.load("train", root, SAMPLE)
 
 
 def _classifier(run: Run) -> dict[str, Any]:
     config, last = run.config, run.rows[-1]
     every = LOG_EVERY.get(config.dataset, LOG_EVERY_ELSEWHERE)
-    logged = classifier_rows(run.rows)[-every:]
+    logged = [row for row in classifier_rows(run.rows) if "train_loss" in row][-every:]
     return {
         "test_accuracy": last["test_accuracy"],
         "test_loss": last["test_loss"],

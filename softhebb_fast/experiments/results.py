@@ -61,13 +61,15 @@ CHECK_COLUMNS = ("check", "value", "commit", "torch")
 Result = dict[str, str]
 
 
-def path(name: str, folder: Path = FOLDER) -> Path:
+def path(name: str, folder: str | Path = FOLDER) -> Path:
     """The CSV of the experiment of that name."""
+    folder = Path(folder)
     return folder / f"{name}.csv"
 
 
-def read(path: Path) -> list[Result]:
+def read(path: str | Path) -> list[Result]:
     """The rows of a CSV, every value as text; none if there is no file."""
+    path = Path(path)
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:

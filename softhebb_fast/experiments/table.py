@@ -6,6 +6,7 @@ import statistics
 
 from softhebb_fast.experiments.cell import Cell, Experiment
 from softhebb_fast.experiments.results import Result, mean_and_deviation, numbers, of_cell
+from softhebb_fast.experiments.verdict import verdict
 
 NOT_RUN = "not run"
 
@@ -37,15 +38,6 @@ def overview(experiment: Experiment, rows: list[Result]) -> str:
         published = cell.published.get("test_accuracy", "")
         lines.append(f"  {cell.name:{width}} {published!s:>7}  {cell.label}: {state}")
     return "\n".join(lines)
-
-
-def verdict(cell: Cell, rows: list[Result]) -> str:
-    """yes or no, or nothing where there is nothing to compare; ``rows`` are those of the cell."""
-    if not rows:
-        return ""
-    accuracy, _ = mean_and_deviation(numbers(rows, "test_accuracy"))
-    reproduced = cell.reproduced(accuracy)
-    return "" if reproduced is None else "yes" if reproduced else "**no**"
 
 
 def ours(rows: list[Result], column: str) -> str:

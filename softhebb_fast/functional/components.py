@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -9,15 +10,17 @@ from torch import Tensor
 
 from softhebb_fast import reference
 from softhebb_fast.checks import (
-    check_pre_activations,
-    check_step,
-    check_update,
+    check_direction,
     check_writable,
+    checked_groups,
+    checked_step,
+    checked_update,
 )
 from softhebb_fast.functional.autocast import autocast_disabled
 from softhebb_fast.functional.rounding import add_
 from softhebb_fast.kinds import ROUNDINGS
 from softhebb_fast.options import COMPETITION, CONVOLUTION, Competition, Convolution, check_among
+from softhebb_fast.scalars import number
 
 
 def soft_wta(
@@ -35,9 +38,9 @@ def soft_wta(
 
     Neurons lie in dimension 1 and compete at every position, inside their group.
     ``overwrite`` is the linear layer's form of ``"hard_anti"``. Options and errors as in
-    ``softhebb_conv2d``.
+    ``softhebb_conv2d``: ``t_invert``, ``wta``, ``delta``, ``rank``, ``groups``, ``tie_rule``.
     """
-    check_pre_activations(u, groups)
+    groups = checked_groups(u, groups)
     competition = Competition(t_invert, wta, delta, rank, tie_rule=tie_rule)
     competition = competition.checked(u.shape[1] // groups)
     y = reference.soft_wta(
@@ -53,7 +56,7 @@ def hebbian_update(
     weight: Tensor,
     *,
     stride: int | tuple[int, int] = CONVOLUTION.stride,
-    padding: int | tuple[int, int] = CONVOLUTION.padding,
+    padding: int | tuple[int, int] | str = CONVOLUTION.padding,
     dilation: int | tuple[int, int] = CONVOLUTION.dilation,
     groups: int = CONVOLUTION.groups,
     padding_mode: str = CONVOLUTION.padding_mode,
@@ -61,11 +64,13 @@ def hebbian_update(
     """The normalised ascent direction of ``weight`` for any competition variable ``y``.
 
     Shapes: x ``[B, C, H, W]``, y and u ``[B, K, OH, OW]``, weight ``[K, C / groups, R, S]``; or
-    x ``[B, N]``, y and u ``[B, K]``, weight ``[K, N]``. Returns a tensor like ``weight``. With
-    ``y`` a one-hot target this is the supervised Hebbian rule. Errors as in ``softhebb_conv2d``.
+    x ``[B, N]``, y and u ``[B, K]``, weight ``[K, N]``; x, y and u of one image may come without
+    B. Returns a tensor like ``weight``. With ``y`` a one-hot target this is the supervised Hebbian
+    rule. ``stride``, ``padding``, ``dilation``, ``groups``, ``padding_mode`` and errors as in
+    ``softhebb_conv2d``.
     """
-    convolution = Convolution(stride, padding, dilation, groups, padding_mode).checked()
-    check_update(x, y, u, weight, convolution)
+    given = Convolution(stride, padding, dilation, groups, padding_mode)
+    x, y, u, convolution = checked_update(x, y, u, weight, given)
     x, y, u, w = (reference.accumulated(t) for t in (x, y, u, weight))
     if w.dim() == 4:
         x = reference.pad(x, convolution.padding, padding_mode)
@@ -75,21 +80,28 @@ def hebbian_update(
 
 
 def norm_dependent_rate(
-    weight: Tensor, lr: float, lr_power: float = 0.5, lebesgue_p: float = COMPETITION.lebesgue_p
+    weight: Tensor,
+    lr: float | Tensor,
+    lr_power: float = 0.5,
+    lebesgue_p: float = COMPETITION.lebesgue_p,
 ) -> Tensor:
     """The rate ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` of every neuron k, ``[K]``.
 
     Shape: weight ``[K, ...]``. float64 for a float64 weight, else float32. A neuron of norm 1 is
     all but frozen. Errors as in ``softhebb_conv2d``. Source: Journé et al. 2023 (arXiv 2209.11883).
+
+    ``lebesgue_p`` is the exponent of the norm.
     """
-    check_step(weight, None, lebesgue_p)
-    return reference.norm_dependent_rate(weight, lr, lr_power, lebesgue_p)
+    lebesgue_p = checked_step(weight, lebesgue_p)
+    return reference.norm_dependent_rate(
+        weight, _rate(lr), number("lr_power", lr_power), lebesgue_p
+    )
 
 
 def hebbian_step_(
     weight: Tensor,
     delta_w: Tensor,
-    lr: float,
+    lr: float | Tensor,
     lr_power: float = 0.5,
     lebesgue_p: float = COMPETITION.lebesgue_p,
     *,
@@ -97,18 +109,26 @@ def hebbian_step_(
 ) -> Tensor:
     """``W += norm_dependent_rate(W) * delta_w`` in place; returns ``weight``. delta_w as weight.
 
+    The rates are those of ``norm_dependent_rate`` for ``lr``, ``lr_power`` and ``lebesgue_p``.
+
     ``rounding="stochastic"`` rounds sums in float16 or bfloat16 up or down with probabilities that
     keep their mean, by torch's global generator of the weight's device. Steps far below the
     spacing of 16-bit numbers are then not lost. float32 and float64 are not affected.
     """
-    check_step(weight, delta_w, lebesgue_p)
+    check_direction(weight, delta_w)
+    lebesgue_p = checked_step(weight, lebesgue_p)
     check_writable(weight)
     check_among("rounding", rounding, ROUNDINGS)
+    lr, lr_power = _rate(lr), number("lr_power", lr_power)
     if rounding == "nearest":
         return reference.hebbian_step_(weight, delta_w, lr, lr_power, lebesgue_p)
     with torch.no_grad():
         rate = reference.norm_dependent_rate(weight, lr, lr_power, lebesgue_p)
         return add_(weight, rate.view(-1, *[1] * (weight.dim() - 1)) * delta_w, rounding)
+
+
+def _rate(lr: float | Tensor) -> float | Tensor:
+    return lr if isinstance(lr, Tensor) else number("lr", lr)
 
 
 class CompetitionStatistics(NamedTuple):
@@ -118,10 +138,13 @@ class CompetitionStatistics(NamedTuple):
         share: every neuron's share of the positions, ``[K]``, summing to 1 in each group: of the
             softmax for soft competitions, of the wins for hard ones.
         winner_probability: mean softmax probability of the winner; 1 for hard competitions.
+        entropy: mean entropy in bits of the softmax over the neurons of a group, log2 of their
+            number at most; 0 for hard competitions.
     """
 
     share: Tensor
     winner_probability: float
+    entropy: float
 
 
 @torch.no_grad()
@@ -133,12 +156,16 @@ def competition_statistics(
     groups: int = CONVOLUTION.groups,
     tie_rule: str = COMPETITION.tie_rule,
 ) -> CompetitionStatistics:
-    """Winner statistics of pre-activations ``u [B, K]`` or ``[B, K, ...]``; NaN without any."""
-    check_pre_activations(u, groups)
+    """Winner statistics of pre-activations ``u [B, K]`` or ``[B, K, ...]``; NaN without any.
+
+    ``t_invert``, ``wta``, ``groups`` and ``tie_rule`` as in ``softhebb_conv2d``.
+    """
+    groups = checked_groups(u, groups)
     competition = Competition(t_invert, wta, rank=1, tie_rule=tie_rule)
     competition = competition.checked(u.shape[1] // groups)
     shared = competition._replace(wta="soft" if competition.soft else "hard")
     p = reference.soft_wta(reference.accumulated(u), shared, groups=groups)
     share = p.transpose(0, 1).flatten(1).mean(dim=1)
-    top = p.unflatten(1, (groups, -1)).amax(dim=2)
-    return CompetitionStatistics(share, float(top.mean()))
+    grouped = p.unflatten(1, (groups, -1))
+    entropy = torch.special.entr(grouped).sum(dim=2).mean() / math.log(2)
+    return CompetitionStatistics(share, float(grouped.amax(dim=2).mean()), float(entropy))

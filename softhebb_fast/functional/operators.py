@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -13,10 +13,10 @@ from softhebb_fast import reference
 from softhebb_fast.backends import resolve
 from softhebb_fast.checks import (
     check_are_tensors,
-    check_conv2d,
-    check_epilogue,
     check_linear,
     check_writable,
+    checked_conv2d,
+    checked_epilogue,
     conv2d_size,
 )
 from softhebb_fast.functional.autocast import autocast_disabled
@@ -29,20 +29,22 @@ from softhebb_fast.options import (
     Convolution,
     Epilogue,
     Rate,
-    conv2d_options,
+    single,
 )
 from softhebb_fast.reference import SoftHebbOutput, Total
 
 
 class Step(NamedTuple):
-    """What a step in place gives: u as it was before, and the direction of the bias or None."""
+    """What a step in place gives: ``u`` as it was before, and ``delta_b``, the bias's direction, or
+    None."""
 
     u: Tensor
     delta_b: Tensor | None
 
 
 class BlockOutput(NamedTuple):
-    """What ``softhebb_block`` gives; ``delta_w`` and ``delta_b`` are None where not asked for."""
+    """What ``softhebb_block`` gives: the map ``out``, and ``delta_w`` and ``delta_b``, None where
+    not asked for."""
 
     out: Tensor
     delta_w: Tensor | None = None
@@ -55,7 +57,7 @@ def softhebb_conv2d(
     bias: Tensor | None = None,
     *,
     stride: int | tuple[int, int] = CONVOLUTION.stride,
-    padding: int | tuple[int, int] = CONVOLUTION.padding,
+    padding: int | tuple[int, int] | str = CONVOLUTION.padding,
     dilation: int | tuple[int, int] = CONVOLUTION.dilation,
     groups: int = CONVOLUTION.groups,
     t_invert: float = COMPETITION.t_invert,
@@ -72,14 +74,17 @@ def softhebb_conv2d(
 ) -> SoftHebbOutput:
     """Convolve ``x`` and compute the SoftHebb update of ``weight``, which stays as it is.
 
-    Shapes: x ``[B, C, H, W]``, weight ``[K, C / groups, R, S]``, bias ``[K]``;
-    u ``[B, K, OH, OW]`` with ``OH = (H + 2 padding - dilation (R - 1) - 1) // stride + 1``,
-    delta_w as weight. float64, float32, float16 or bfloat16, the same for all; sums are taken in
-    float32 at least.
+    Shapes: x ``[B, C, H, W]``, or ``[C, H, W]`` for a batch of one whose u is ``[K, OH, OW]``;
+    weight ``[K, C / groups, R, S]``, bias ``[K]``; u ``[B, K, OH, OW]`` with
+    ``OH = (H + 2 padding - dilation (R - 1) - 1) // stride + 1``, delta_w as weight.
+    float64, float32, float16 or bfloat16, the same for all; sums are taken in float32 at least.
 
     ``u`` is differentiable in x, weight and bias as a convolution is; ``delta_w`` is a constant.
 
     Args:
+        stride, padding, dilation: ints or pairs, of rows and columns. ``"valid"`` is no padding;
+            ``"same"`` gives u the size of x at stride 1, with the larger half after x.
+        groups: channels and neurons are split into so many groups.
         t_invert: inverse temperature of the softmax; hard competitions ignore it.
         wta: ``"soft_anti"`` (softmax, losers negated; the published conv nets), ``"soft"``,
             ``"hard"`` (the winner gets 1) or ``"hard_anti"`` (the winner gets 1 and the neuron of
@@ -109,10 +114,11 @@ def softhebb_conv2d(
         stride, padding, dilation, groups, padding_mode, pre_triangle, x_bound
     )
     competition = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
-    options = _checked_conv2d(x, weight, bias, convolution, competition)
+    batch, *options = _checked_conv2d(x, weight, bias, convolution, competition)
     with autocast_disabled(x.device):
         module, total = _summing(backend, x, competition, process_group)
-        return module.conv2d(x, weight, bias, *options, **total)
+        out = module.conv2d(batch, weight, bias, *options, **total)
+    return out if x.dim() == 4 else out._replace(u=out.u.squeeze(0))
 
 
 def softhebb_conv2d_step_(
@@ -122,20 +128,41 @@ def softhebb_conv2d_step_(
     *,
     lr: float | Tensor,
     lr_power: float = 0.5,
+    stride: int | tuple[int, int] = CONVOLUTION.stride,
+    padding: int | tuple[int, int] | str = CONVOLUTION.padding,
+    dilation: int | tuple[int, int] = CONVOLUTION.dilation,
+    groups: int = CONVOLUTION.groups,
+    t_invert: float = COMPETITION.t_invert,
+    wta: str = COMPETITION.wta,
+    delta: float = COMPETITION.delta,
+    rank: int = COMPETITION.rank,
+    padding_mode: str = CONVOLUTION.padding_mode,
+    pre_triangle: bool = CONVOLUTION.pre_triangle,
+    x_bound: float | None = CONVOLUTION.x_bound,
+    lebesgue_p: float = COMPETITION.lebesgue_p,
+    tie_rule: str = COMPETITION.tie_rule,
     backend: str = "auto",
-    **options: Any,
 ) -> Step:
     """``softhebb_conv2d`` and ``hebbian_step_`` in one: changes ``weight``, builds no graph.
 
     The rates are ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power``, from the norms before the step. An
     ``lr`` that is a tensor on the device of x is read when the step runs, so that a CUDA graph
     follows it. The bias is left alone. Options and errors as in ``softhebb_conv2d``.
+
+    All other arguments are those of ``softhebb_conv2d``: ``bias``, ``stride``, ``padding``,
+    ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``, ``padding_mode``,
+    ``pre_triangle``, ``x_bound``, ``lebesgue_p``, ``tie_rule``, ``backend``.
     """
-    options = _checked_conv2d(x, weight, bias, *conv2d_options(**options))
+    convolution = Convolution(
+        stride, padding, dilation, groups, padding_mode, pre_triangle, x_bound
+    )
+    competition = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
+    batch, *options = _checked_conv2d(x, weight, bias, convolution, competition)
     check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
-        module, rate = _module(backend, x, options[1]), Rate.of(lr, lr_power, x.device)
-        return Step(*module.conv2d_step_(x, weight, bias, rate, *options))
+        module, rate = _module(backend, x, competition), Rate.of(lr, lr_power, x.device)
+        step = Step(*module.conv2d_step_(batch, weight, bias, rate, *options))
+    return step if x.dim() == 4 else step._replace(u=step.u.squeeze(0))
 
 
 def softhebb_conv1d(
@@ -143,29 +170,57 @@ def softhebb_conv1d(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    **options: Any,
+    stride: int | tuple[int] = 1,
+    padding: int | tuple[int] | str = 0,
+    dilation: int | tuple[int] = 1,
+    groups: int = CONVOLUTION.groups,
+    t_invert: float = COMPETITION.t_invert,
+    wta: str = COMPETITION.wta,
+    delta: float = COMPETITION.delta,
+    rank: int = COMPETITION.rank,
+    padding_mode: str = CONVOLUTION.padding_mode,
+    pre_triangle: bool = CONVOLUTION.pre_triangle,
+    x_bound: float | None = CONVOLUTION.x_bound,
+    lebesgue_p: float = COMPETITION.lebesgue_p,
+    tie_rule: str = COMPETITION.tie_rule,
+    backend: str = "auto",
+    process_group: dist.ProcessGroup | None = None,
 ) -> SoftHebbOutput:
-    """``softhebb_conv2d`` on ``x [B, C, L]`` and ``weight [K, C / groups, S]``.
+    """``softhebb_conv2d`` on ``x [B, C, L]`` or ``[C, L]`` and ``weight [K, C / groups, S]``.
 
     The options are those of ``softhebb_conv2d``, and so are the errors.
+
+    All other arguments are those of ``softhebb_conv2d``: ``bias``, ``stride``, ``padding``,
+    ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``, ``padding_mode``,
+    ``pre_triangle``, ``x_bound``, ``lebesgue_p``, ``tie_rule``, ``backend``,
+    ``process_group``.
     """
     check_are_tensors(x=x, weight=weight)
-    for name, tensor in (("x", x), ("weight", weight)):
-        if tensor.dim() != 3:
-            raise ValueError(f"{name} must have 3 dimensions; got {tuple(tensor.shape)}")
+    if x.dim() not in (2, 3):
+        raise ValueError(f"x must have 3 dimensions, or 2 without a batch; got {tuple(x.shape)}")
+    if weight.dim() != 3:
+        raise ValueError(f"weight must have 3 dimensions; got {tuple(weight.shape)}")
     u, delta_w, delta_b = softhebb_conv2d(
-        x.unsqueeze(2),
-        weight.unsqueeze(2),
+        x.unsqueeze(-2),
+        weight.unsqueeze(-2),
         bias,
-        stride=(1, stride),
-        padding=(0, padding),
-        dilation=(1, dilation),
-        **options,
+        stride=(1, single(stride, "stride")),
+        padding=padding if isinstance(padding, str) else (0, single(padding, "padding")),
+        dilation=(1, single(dilation, "dilation")),
+        groups=groups,
+        t_invert=t_invert,
+        wta=wta,
+        delta=delta,
+        rank=rank,
+        padding_mode=padding_mode,
+        pre_triangle=pre_triangle,
+        x_bound=x_bound,
+        lebesgue_p=lebesgue_p,
+        tie_rule=tie_rule,
+        backend=backend,
+        process_group=process_group,
     )
-    return SoftHebbOutput(u.squeeze(2), delta_w.squeeze(2), delta_b)
+    return SoftHebbOutput(u.squeeze(-2), delta_w.squeeze(-2), delta_b)
 
 
 def softhebb_linear(
@@ -184,9 +239,11 @@ def softhebb_linear(
 ) -> SoftHebbOutput:
     """Multiply ``x`` by ``weight`` and compute the SoftHebb update of ``weight``.
 
-    Shapes: x ``[..., N]``, weight ``[K, N]``, bias ``[K]``; u ``[..., K]``, delta_w as weight.
-    Options and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the neuron of
-    rank ``rank`` with ``-delta`` even where it is the winner, as the published linear layer does.
+    Shapes: x ``[..., N]`` or ``[N]``, weight ``[K, N]``, bias ``[K]``; u ``[..., K]``, delta_w as
+    weight. ``t_invert``, ``wta``, ``delta``, ``rank``, ``lebesgue_p``, ``tie_rule``, ``backend``,
+    ``process_group`` and errors as in ``softhebb_conv2d``, but that ``"hard_anti"`` overwrites the
+    neuron of rank ``rank`` with ``-delta`` even where it is the winner, as the published linear
+    layer does.
     """
     given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     competition = _checked_linear(x, weight, bias, given)
@@ -203,11 +260,23 @@ def softhebb_linear_step_(
     *,
     lr: float | Tensor,
     lr_power: float = 0.5,
+    t_invert: float = COMPETITION.t_invert,
+    wta: str = COMPETITION.wta,
+    delta: float = COMPETITION.delta,
+    rank: int = COMPETITION.rank,
+    lebesgue_p: float = COMPETITION.lebesgue_p,
+    tie_rule: str = COMPETITION.tie_rule,
     backend: str = "auto",
-    **options: Any,
 ) -> Step:
-    """``softhebb_linear`` and ``hebbian_step_`` in one, as ``softhebb_conv2d_step_``."""
-    competition = _checked_linear(x, weight, bias, Competition(**options))
+    """``softhebb_linear`` and ``hebbian_step_`` in one, as ``softhebb_conv2d_step_``.
+
+    The rates ``lr`` and ``lr_power`` are as there, the options as in ``softhebb_linear``.
+
+    Shapes of ``x``, ``weight`` and ``bias``, and ``t_invert``, ``wta``, ``delta``, ``rank``,
+    ``lebesgue_p``, ``tie_rule`` and ``backend`` as in ``softhebb_linear``.
+    """
+    given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
+    competition = _checked_linear(x, weight, bias, given)
     check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
         module, rate = _module(backend, x, competition), Rate.of(lr, lr_power, x.device)
@@ -224,8 +293,20 @@ def softhebb_block(
     update: str | None = None,
     lr: float | Tensor | None = None,
     lr_power: float = 0.5,
+    stride: int | tuple[int, int] = CONVOLUTION.stride,
+    padding: int | tuple[int, int] | str = CONVOLUTION.padding,
+    dilation: int | tuple[int, int] = CONVOLUTION.dilation,
+    groups: int = CONVOLUTION.groups,
+    t_invert: float = COMPETITION.t_invert,
+    wta: str = COMPETITION.wta,
+    delta: float = COMPETITION.delta,
+    rank: int = COMPETITION.rank,
+    padding_mode: str = CONVOLUTION.padding_mode,
+    pre_triangle: bool = CONVOLUTION.pre_triangle,
+    x_bound: float | None = CONVOLUTION.x_bound,
+    lebesgue_p: float = COMPETITION.lebesgue_p,
+    tie_rule: str = COMPETITION.tie_rule,
     backend: str = "auto",
-    **options: Any,
 ) -> BlockOutput:
     """Convolution, activation and pooling in one pass, learning or not; builds no graph.
 
@@ -237,13 +318,22 @@ def softhebb_block(
         update: None (evaluation), ``"delta_w"`` (also return the direction) or ``"in_place"``
             (also step, as ``softhebb_conv2d_step_`` does).
         lr, lr_power: for ``"in_place"``.
-        options: those of ``softhebb_conv2d``.
+
+    All other arguments are those of ``softhebb_conv2d``.
 
     Raises as ``softhebb_conv2d``, and ValueError for an unknown ``update``, a missing ``lr`` or a
     pooled map without a position.
+
+    ``x``, ``weight`` and all other arguments are those of ``softhebb_conv2d``: ``bias``,
+    ``stride``, ``padding``, ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``,
+    ``padding_mode``, ``pre_triangle``, ``x_bound``, ``lebesgue_p``, ``tie_rule``, ``backend``.
     """
-    options = _checked_conv2d(x, weight, bias, *conv2d_options(**options))
-    check_epilogue(epilogue, conv2d_size(x, weight, options[0]))
+    convolution = Convolution(
+        stride, padding, dilation, groups, padding_mode, pre_triangle, x_bound
+    )
+    competition = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
+    batch, *options = _checked_conv2d(x, weight, bias, convolution, competition)
+    options.append(checked_epilogue(epilogue, conv2d_size(batch, weight, options[0])))
     if update not in (None, "delta_w", "in_place"):
         raise ValueError(f"update must be None, 'delta_w' or 'in_place'; got {update!r}")
     if update == "in_place" and lr is None:
@@ -251,14 +341,16 @@ def softhebb_block(
     if update == "in_place":
         check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
-        module = _module(backend, x, options[1])
+        module = _module(backend, x, competition)
         if update is None:
-            return BlockOutput(module.block_forward(x, weight, bias, *options, epilogue))
-        if update == "delta_w":
-            return BlockOutput(*module.block_update(x, weight, bias, *options, epilogue))
-        rate = Rate.of(lr, lr_power, x.device)
-        out, delta_b = module.block_step_(x, weight, bias, rate, *options, epilogue)
-        return BlockOutput(out, delta_b=delta_b)
+            out = BlockOutput(module.block_forward(batch, weight, bias, *options))
+        elif update == "delta_w":
+            out = BlockOutput(*module.block_update(batch, weight, bias, *options))
+        else:
+            rate = Rate.of(lr, lr_power, x.device)
+            pooled, delta_b = module.block_step_(batch, weight, bias, rate, *options)
+            out = BlockOutput(pooled, delta_b=delta_b)
+    return out if x.dim() == 4 else out._replace(out=out.out.squeeze(0))
 
 
 def _checked_conv2d(
@@ -267,10 +359,9 @@ def _checked_conv2d(
     bias: Tensor | None,
     convolution: Convolution,
     competition: Competition,
-) -> tuple[Convolution, Competition]:
-    convolution = convolution.checked()
-    check_conv2d(x, weight, bias, convolution)
-    return convolution, competition.checked(weight.shape[0] // convolution.groups)
+) -> tuple[Tensor, Convolution, Competition]:
+    x, convolution = checked_conv2d(x, weight, bias, convolution)
+    return x, convolution, competition.checked(weight.shape[0] // convolution.groups)
 
 
 def _checked_linear(

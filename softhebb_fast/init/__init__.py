@@ -6,6 +6,10 @@ fan-in N = (C/g)·R·S. Functions ending in `_` fill it in place without autogra
 shape, and then copied: one seed gives one network on every device and in every dtype. Tensors on
 the meta device hold nothing to fill and consume no random numbers.
 
+They share their arguments: `weight`, the tensor to fill; `radius` and `lebesgue_p`, the norm that
+filters aim at and its exponent; `generator`, a CPU generator for what is drawn, torch's global one
+if None; `signs`, which of the equally good signs `hadamard_patches_` takes.
+
 `docs/initialisation.md` has a table of them all.
 """
 
@@ -26,6 +30,7 @@ from softhebb_fast.init.registry import INITS, Init, initialise, needs_bias, per
 from softhebb_fast.init.symmetry import Symmetry, feature_diversity, symmetry
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import ZERO_SCALES, identity_, partial_identity_, zerO_
+from softhebb_fast.naming import parse_init
 
 __all__ = [
     "INITS",
@@ -49,6 +54,7 @@ __all__ = [
     "negative_",
     "noise_",
     "normal_",
+    "parse_init",
     "partial_identity_",
     "per_layer",
     "positive_",

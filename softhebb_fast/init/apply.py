@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from softhebb_fast.init.branches import PRODUCTS, branch_ends
 from softhebb_fast.init.common import check_model
 from softhebb_fast.init.registry import Init, initialise, needs_bias, resolve
+from softhebb_fast.naming import parse_init
 
 # Names, in lower case, that mean a whole model's start, and what its layers get.
 STARTS: dict[str, dict[str, Any]] = {
@@ -88,6 +89,8 @@ def apply(
     Raises TypeError for an argument of a wrong kind, ValueError for an unknown init or argument of
     it or names that `model` does not have. What an init raises for a layer is raised on. The model
     is then as it was.
+
+    ``generator`` is for what is drawn.
     """
     check_model(model)
     for argument, flag in (("zero_branches", zero_branches), ("zero_head", zero_head)):
@@ -152,6 +155,7 @@ def _start_all(
 
 def _published(init: Init) -> tuple[str, Init]:
     """The name of a whole model's start ("" for another init), and the init of its layers."""
+    init = parse_init(init) if isinstance(init, str) else init
     options = dict(init) if isinstance(init, Mapping) else {"name": init}
     name = options.pop("name", None)
     key = name.lower() if isinstance(name, str) else ""

@@ -19,7 +19,7 @@ def noise_(weight: Tensor, scale: float, generator: torch.Generator | None = Non
     Raises ValueError for a scale that is not positive and finite.
     """
     check_weight(weight)
-    check_positive("noise", scale)
+    scale = check_positive("noise", scale)
     filters = weight.flatten(1)
     deviation = torch.linalg.vector_norm(filters, dim=1, keepdim=True)
     deviation *= scale / filters.shape[1] ** 0.5
@@ -39,7 +39,7 @@ def weight_noise_(
     Raises TypeError if `model` is no module, ValueError for a size that is not positive and finite.
     """
     check_model(model)
-    check_positive("size", size)
+    size = check_positive("size", size)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.add_(draw(torch.randn, parameter, generator).to(parameter), alpha=size)
@@ -74,7 +74,7 @@ def draw_bias_(
     generator: torch.Generator | None = None,
 ) -> None:
     """The biases of `random_bias_`, for weights that have started some other way."""
-    check_positive("scale", scale)
+    scale = check_positive("scale", scale)
     samplers = {"normal": torch.randn, "uniform": torch.rand}
     if distribution not in samplers:
         raise ValueError(f"distribution must be 'normal' or 'uniform'; got {distribution=}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
+
+from softhebb_fast.scalars import number
 
 
 def check_model(model: nn.Module) -> None:
@@ -15,9 +16,14 @@ def check_model(model: nn.Module) -> None:
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}")
 
 
-def check_positive(name: str, value: float) -> None:
-    if not isinstance(value, Real) or not 0 < value < math.inf:
+def check_positive(name: str, value: float) -> float:
+    try:
+        found = number(name, value)
+    except TypeError:
+        found = math.nan
+    if not 0 < found < math.inf:
         raise ValueError(f"{name} must be a positive, finite number; got {value!r}")
+    return found
 
 
 def fan_in(weight: Tensor) -> int:

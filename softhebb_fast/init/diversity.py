@@ -13,7 +13,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Diversity:
-    """How different the filters of one weight are; see `diversity`."""
+    """How different the filters of one weight are; see `diversity`.
+
+    Fields: `filters`, `distinct`, `mean_abs_cosine`, `rank`, `norm_mean`, `norm_min`, `norm_max`,
+    `nonzeros`, `numel`.
+    """
 
     filters: int
     distinct: int

@@ -36,7 +36,7 @@ def hadamard_patches_(weight: Tensor, radius: float = 25.0, signs: str = "walsh"
     filters, which N signs cannot tell apart.
     """
     check_weight(weight)
-    check_positive("radius", radius)
+    radius = check_positive("radius", radius)
     rows = patch_signs(weight.shape[0], fan_in(weight), signs, weight.device)
     return weight.copy_(rows.mul_(radius / math.sqrt(rows.shape[1])).view_as(weight))
 
@@ -51,7 +51,7 @@ def walsh_binary_(weight: Tensor, radius: float = 25.0, signs: str = "walsh") ->
     Raises as `hadamard_patches_`.
     """
     check_weight(weight)
-    check_positive("radius", radius)
+    radius = check_positive("radius", radius)
     rows = patch_signs(weight.shape[0], fan_in(weight), signs, weight.device)
     return weight.copy_((rows > 0).view_as(weight)).mul_(radius / math.sqrt(rows.shape[1] / 2))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from softhebb_fast.init.common import centre, check_positive, draw, fan_in
 from softhebb_fast.init.diversity import check_weight
+from softhebb_fast.scalars import number
 
 
 @torch.no_grad()
@@ -27,8 +28,8 @@ def normal_(
     Raises ValueError for a radius or p that is not positive and finite.
     """
     check_weight(weight)
-    check_positive("radius", radius)
-    check_positive("lebesgue_p", lebesgue_p)
+    radius = check_positive("radius", radius)
+    lebesgue_p = check_positive("lebesgue_p", lebesgue_p)
     moment = 2 ** (lebesgue_p / 2) * math.gamma((lebesgue_p + 1) / 2) / math.sqrt(math.pi)
     deviation = radius / (fan_in(weight) * moment) ** (1 / lebesgue_p)
     return weight.copy_(draw(torch.randn, weight, generator).mul_(deviation))
@@ -48,8 +49,8 @@ def positive_(
     Raises ValueError for a radius or p that is not positive and finite.
     """
     check_weight(weight)
-    check_positive("radius", radius)
-    check_positive("lebesgue_p", lebesgue_p)
+    radius = check_positive("radius", radius)
+    lebesgue_p = check_positive("lebesgue_p", lebesgue_p)
     width = radius * ((lebesgue_p + 1) / fan_in(weight)) ** (1 / lebesgue_p)
     return weight.copy_(draw(torch.rand, weight, generator).mul_(width))
 
@@ -77,6 +78,7 @@ def random_binary_(
     Raises ValueError unless 0 <= probability <= 1.
     """
     check_weight(weight)
+    probability = number("probability", probability)
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must be between 0 and 1; got {probability=}")
     if probability == 0.5:
@@ -94,10 +96,10 @@ def constant_(weight: Tensor, value: float | None = None, radius: float = 25.0) 
     Raises ValueError for a value that is not finite or a radius that is not positive and finite.
     """
     check_weight(weight)
-    check_positive("radius", radius)
+    radius = check_positive("radius", radius)
     if value is None:
         value = radius / math.sqrt(fan_in(weight))
-    elif not math.isfinite(value):
+    elif not math.isfinite(value := number("value", value)):
         raise ValueError(f"value must be finite; got {value=}")
     return weight.fill_(value)
 

@@ -22,7 +22,7 @@ from softhebb_fast.init.random import (
 )
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import identity_, partial_identity_, zerO_
-from softhebb_fast.naming import did_you_mean
+from softhebb_fast.naming import did_you_mean, parse_init
 
 Init = str | Mapping[str, Any] | Callable[[Tensor], Any]
 
@@ -57,9 +57,9 @@ def initialise(
 ) -> None:
     """Fill `weight` (and `bias` [K], where random biases are asked for) as `init` says.
 
-    `init` is a name of `INITS` (in any case), a dict such as {"name": "zerO", "scale": "fork"}
-    with further arguments of that function, or a callable that fills the weight it is given or
-    returns one of its shape and dtype.
+    `init` is a name of `INITS` (in any case), a text such as "zerO:scale=fork" or a dict such as
+    {"name": "zerO", "scale": "fork"}, with further arguments of that function, or a callable that
+    fills the weight it is given or returns one of its shape and dtype.
     Any dict may also hold "noise", the scale of `noise_`, and "random_bias", the deviation of
     normal biases (as "random_bias" draws them, but on top of the weights).
 
@@ -118,6 +118,8 @@ def needs_bias(init: Init | None) -> bool:
     """Whether `init` draws random biases, and so wants a layer that has a bias."""
     if isinstance(init, Mapping):
         return "random_bias" in init or needs_bias(init.get("name"))
+    if isinstance(init, str) and ":" in init:
+        return needs_bias(parse_init(init))
     return isinstance(init, str) and init.lower() == "random_bias"
 
 
@@ -126,11 +128,12 @@ def per_layer(init: Init | list | tuple | Mapping[int, Init], n_layers: int) -> 
 
     `init` is a single init for all layers, a list or tuple of `n_layers` of them, or a dict from
     the layer's index (from 0) to its init, in which the layers left out are "normal":
-    {0: "zerO", 2: "zerO"}.
+    {0: "zerO", 2: "zerO"}. A text is read by `parse_init`, where layers count from 1.
 
     Raises ValueError for a wrong length, an index outside the network or an unknown name or
     argument, TypeError for anything that is no init.
     """
+    init = parse_init(init) if isinstance(init, str) else init
     if isinstance(init, list | tuple):
         if len(init) != n_layers:
             raise ValueError(f"init must have one entry per layer, {n_layers}; got {len(init)}")
@@ -152,6 +155,7 @@ def per_layer(init: Init | list | tuple | Mapping[int, Init], n_layers: int) -> 
 
 def resolve(init: Init) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The function that `init` stands for, and the options it carries."""
+    init = parse_init(init) if isinstance(init, str) else init
     if callable(init):
         return init, {}
     if isinstance(init, Mapping):

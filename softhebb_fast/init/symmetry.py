@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
 from softhebb_fast.init.common import check_model
+from softhebb_fast.scalars import at_least_zero
 
 TOLERANCE = 1e-4
 UNKNOWN = (math.nan, math.nan, -1)  # stable rank, effective rank, rank
@@ -18,7 +18,12 @@ UNKNOWN = (math.nan, math.nan, -1)  # stable rank, effective rank, rank
 
 @dataclass(frozen=True)
 class Symmetry:
-    """How different the channels of one weight are; see `symmetry`."""
+    """How different the channels of one weight are; see `symmetry`.
+
+    Fields: `channels`, `distinct`, `deviation`, `forward_correlation`, `backward_correlation`,
+    `kernel_correlation`; `stable_rank`, `effective_rank` and `rank` of the weight, and
+    `change_stable_rank`, `change_effective_rank` and `change_rank` of its change.
+    """
 
     channels: int
     distinct: int
@@ -65,8 +70,7 @@ def symmetry(
     check_model(model)
     if not isinstance(start, Mapping | None):
         raise TypeError(f"start must be a state_dict or None; got {start!r}")
-    if not isinstance(tolerance, Real) or not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance must be a number from 0 on; got {tolerance!r}")
+    tolerance = at_least_zero("tolerance", tolerance)
     weights = {n: p.detach() for n, p in model.named_parameters() if p.dim() in (2, 3, 4)}
     for name, weight in weights.items():
         shape = None if start is None else getattr(start.get(name), "shape", ())
@@ -83,6 +87,8 @@ def feature_diversity(found: Mapping[str, Symmetry]) -> float:
     """Σ ln √(1 - C_b²) over the weights, C_b the backward correlation (Blumenfeld et al. 2020).
 
     0 if no two channels are correlated, -inf if in one weight all are equal.
+
+    `found` is what `symmetry` gives.
     """
     left = [1 - s.backward_correlation**2 for s in found.values()]
     return sum(0.5 * math.log(value) if value > 0 else -math.inf for value in left)

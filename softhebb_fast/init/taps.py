@@ -29,7 +29,7 @@ def hadamard_taps_(weight: Tensor, radius: float = 25.0) -> Tensor:
     K > 2^c (2^taps - 1): for linear weights and 1x1 kernels, as soon as K > 2^c.
     """
     check_weight(weight)
-    check_positive("radius", radius)
+    radius = check_positive("radius", radius)
     filters, channels = weight.shape[:2]
     codes = 1 << (channels - 1).bit_length()
     taps = _from_the_middle(weight)
@@ -62,7 +62,7 @@ def identity_taps_(weight: Tensor, radius: float = 25.0) -> Tensor:
     Raises ValueError for a radius that is not positive and finite, and for K >= 2^N filters.
     """
     check_weight(weight)
-    check_positive("radius", radius)
+    radius = check_positive("radius", radius)
     filters, channels = weight.shape[:2]
     elements = fan_in(weight)
     if filters.bit_length() > elements:

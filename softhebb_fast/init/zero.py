@@ -38,7 +38,7 @@ def zerO_(weight: Tensor, scale: str = "algorithm2", radius: float | None = None
     if scale not in ZERO_SCALES:
         raise ValueError(f"scale must be one of {', '.join(ZERO_SCALES)}; got {scale=}")
     if radius is not None:
-        check_positive("radius", radius)
+        radius = check_positive("radius", radius)
     rows, columns = weight.shape[:2]
     if rows <= columns:
         return partial_identity_(weight).mul_(1.0 if radius is None else radius)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 import re
@@ -14,6 +13,7 @@ from typing import Any
 import platformdirs
 import torch
 import triton
+from filelock import FileLock
 
 from softhebb_fast.files import write_text
 from softhebb_fast.kernels.configs import Choice, Config
@@ -56,8 +56,7 @@ class Measurements:
         self.choices[name] = _choice(choice)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path.with_suffix(".lock"), "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with FileLock(self.path.with_suffix(".lock")):
                 self.choices = self._read() | self.choices
                 content = self.origin | {"choices": self.choices}
                 write_text(self.path, json.dumps(content, indent=1) + "\n")

@@ -5,6 +5,7 @@ own; `network("constnet", (3, 32, 32), 10, widen=1)` builds one. All are made on
 from torch's global generator.
 """
 
+from softhebb_fast.models.published import load_published
 from softhebb_fast.models.registry import NETWORKS, network
 from softhebb_fast.models.softhebb import (
     ACTIVATIONS,
@@ -21,5 +22,6 @@ __all__ = [
     "build",
     "evaluation_mode",
     "features",
+    "load_published",
     "network",
 ]

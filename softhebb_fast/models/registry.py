@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any
 
 from torch import nn
@@ -13,8 +12,10 @@ from softhebb_fast.init.common import check_positive
 from softhebb_fast.models.constnet import constnet, leakynet
 from softhebb_fast.models.feedforward import cifar_cnn, mnist_cnn, perceptron
 from softhebb_fast.models.resnet import resnet
+from softhebb_fast.models.softhebb import checked_shape
 from softhebb_fast.models.zero_resnet import zero_resnet
 from softhebb_fast.nn.layer import check_sizes
+from softhebb_fast.scalars import number, plain, whole
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     function.__name__: function
@@ -29,41 +30,36 @@ def network(
 
     Raises TypeError or ValueError for a shape, classes or an option of a wrong kind or size,
     ValueError for an unknown name or option, and as that function does.
+
+    ``image_shape`` is (C, H, W); ``options`` are those of that function.
     """
     if not isinstance(name, str) or name not in NETWORKS:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}; got {name!r}")
-    if not _are_whole(image_shape) or len(image_shape) != 3:
-        raise TypeError(f"image_shape must be (C, H, W); got {image_shape!r}")
-    channels, height, width = image_shape
-    check_sizes(channels=channels, height=height, width=width, classes=classes)
+    image_shape = checked_shape(image_shape)
+    (classes,) = check_sizes(classes=classes)
     _, _, *known = inspect.signature(NETWORKS[name]).parameters.values()
     takes = {parameter.name: parameter.default for parameter in known}
     if unknown := sorted(options.keys() - takes.keys()):
         raise ValueError(f"options of {name} must be among {', '.join(takes)}; got {unknown}")
-    for option, value in options.items():
-        _check_option(option, value, takes[option])
-    return NETWORKS[name](tuple(image_shape), classes, **options)
+    options = {key: _checked_option(key, value, takes[key]) for key, value in options.items()}
+    return NETWORKS[name](image_shape, classes, **options)
 
 
-def _check_option(name: str, value: Any, default: Any) -> None:
-    """Raise unless ``value`` is of the kind of the option's default, and of a size that can be."""
+def _checked_option(name: str, value: Any, default: Any) -> Any:
+    """``value``, if it is of the kind of the option's default, and of a size that can be."""
     if isinstance(default, bool | str):
-        if not isinstance(value, type(default)):
+        if not isinstance(plain(value), type(default)):
             raise TypeError(f"{name} must be a {type(default).__name__}; got {value!r}")
-    elif isinstance(default, int):
-        check_sizes(**{name: value})
-    elif isinstance(default, float):
+        return plain(value)
+    if isinstance(default, int):
+        return whole(name, value, least=1)
+    if isinstance(default, float):
         if name != "dropout":
-            check_positive(name, value)
-        elif not (isinstance(value, Real) and 0 <= value < 1):
+            return check_positive(name, value)
+        if not 0 <= number(name, value) < 1:
             raise ValueError(f"{name} must be at least 0 and below 1; got {value!r}")
-    elif not _are_whole(value):
+        return number(name, value)
+    sizes = value.tolist() if getattr(value, "ndim", None) == 1 else value
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
         raise TypeError(f"{name} must be a list of whole numbers; got {value!r}")
-    else:
-        for size in value:
-            check_sizes(**{name: size})
-
-
-def _are_whole(values: Any) -> bool:
-    numbers = isinstance(values, Sequence) and not isinstance(values, str)
-    return numbers and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+    return tuple(whole(name, size, least=1) for size in sizes)

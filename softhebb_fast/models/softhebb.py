@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,7 +12,8 @@ from softhebb_fast.checks import output_size
 from softhebb_fast.init import Init, needs_bias, per_layer
 from softhebb_fast.nn import Block, Dropout, RePU, SoftHebbConv2d, SoftHebbLinear, Softmax, Triangle
 from softhebb_fast.nn.layer import HebbianLayer
-from softhebb_fast.presets import Layer, Pool, Preset
+from softhebb_fast.presets import Layer, Pool, Preset, as_preset
+from softhebb_fast.scalars import whole
 
 ACTIVATIONS = {
     "triangle": Triangle,
@@ -39,6 +40,9 @@ class SoftHebbNet(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
+        """The logits ``[B, classes]`` of images ``x [B, C, H, W]``, or of one ``[C, H, W]``."""
+        if isinstance(x, Tensor) and x.dim() == 3:
+            return self(x.unsqueeze(0)).squeeze(0)
         for block in self.blocks:
             x = block(x)
         return self.head(x)
@@ -50,7 +54,7 @@ class SoftHebbNet(nn.Module):
 
 
 def build(
-    preset: Preset,
+    preset: Preset | str | Sequence[str],
     image_shape: tuple[int, int, int],
     num_classes: int,
     *,
@@ -63,14 +67,20 @@ def build(
     Weights are drawn from torch's global generator in the order of the layers, as published.
 
     Args:
+        preset: a preset, the name of one, or layer strings.
+        image_shape: C, H and W.
+        num_classes: outputs of a last layer that leaves them open.
         init: for the Hebbian layers: one for all, a list with one each, or a dict from layer
             number to init (see ``init.per_layer``). None is the published rule: ``"normal"``
             for layers behind a batch norm, ``"positive"`` for the others.
-        tie_rule: of the Hebbian layers, as ``functional.softhebb_conv2d`` takes it.
+        tie_rule, backend: of the Hebbian layers, as ``functional.softhebb_conv2d`` takes them.
 
     Raises:
+        TypeError: a preset, shape or number of classes of another kind.
         ValueError: images too small for the network, an unknown init or activation.
     """
+    preset, image_shape = as_preset(preset), checked_shape(image_shape)
+    num_classes = whole("num_classes", num_classes, least=1)
     *body, last = preset.layers
     hebbian = [i for i, layer in enumerate(body) if layer.hebbian]
     inits = dict(zip(hebbian, _inits(init, [body[i] for i in hebbian]), strict=True))
@@ -81,6 +91,15 @@ def build(
         blocks.append(block)
     features = shape[0] * shape[1] * shape[2]
     return SoftHebbNet(preset, blocks, _head(last, features, num_classes, backend))
+
+
+def checked_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """``image_shape`` as (C, H, W) in ints. Raises TypeError or ValueError."""
+    ordered = isinstance(image_shape, Sequence) and not isinstance(image_shape, str)
+    if not (ordered or hasattr(image_shape, "tolist")) or len(image_shape) != 3:
+        raise TypeError(f"image_shape must be (C, H, W); got {image_shape!r}")
+    names = ("channels", "height", "width")
+    return tuple(whole(*size, least=1) for size in zip(names, image_shape, strict=True))
 
 
 def _inits(init: Init | list | dict | None, layers: list[Layer]) -> list[Init]:

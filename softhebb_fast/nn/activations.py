@@ -6,9 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from softhebb_fast.scalars import positive
+
 
 class Triangle(nn.Module):
-    """``relu(u - mean over channels of u) ** power``, channels in dimension 1, shape kept.
+    """``relu(u - mean over channels of u) ** power``, shape kept.
+
+    Channels lie in dimension 1, or are all that ``[K]`` has; an image needs its batch dimension.
 
     The mean is taken as a constant by autograd, as in the published networks.
 
@@ -17,10 +21,10 @@ class Triangle(nn.Module):
 
     def __init__(self, power: float = 1.0) -> None:
         super().__init__()
-        self.power = _positive("power", power)
+        self.power = positive("power", power)
 
     def forward(self, u: Tensor) -> Tensor:
-        return _power(F.relu(u - u.detach().mean(dim=1, keepdim=True)), self.power)
+        return _power(F.relu(u - u.detach().mean(dim=_channels(u), keepdim=True)), self.power)
 
     def extra_repr(self) -> str:
         return f"power={self.power}"
@@ -31,7 +35,7 @@ class RePU(nn.Module):
 
     def __init__(self, power: float = 1.0) -> None:
         super().__init__()
-        self.power = _positive("power", power)
+        self.power = positive("power", power)
 
     def forward(self, u: Tensor) -> Tensor:
         return _power(F.relu(u), self.power)
@@ -45,20 +49,20 @@ class Softmax(nn.Module):
 
     def __init__(self, t_invert: float = 1.0) -> None:
         super().__init__()
-        self.t_invert = _positive("t_invert", t_invert)
+        self.t_invert = positive("t_invert", t_invert)
 
     def forward(self, u: Tensor) -> Tensor:
-        return torch.softmax(self.t_invert * u, dim=1)
+        channels = _channels(u)
+        largest = u.detach().amax(channels, keepdim=True)
+        return torch.softmax(self.t_invert * (u - largest), dim=channels)
 
     def extra_repr(self) -> str:
         return f"t_invert={self.t_invert}"
 
 
+def _channels(u: Tensor) -> int:
+    return 0 if isinstance(u, Tensor) and u.dim() == 1 else 1
+
+
 def _power(x: Tensor, power: float) -> Tensor:
     return x if power == 1 else x**power
-
-
-def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise ValueError(f"{name} must be positive; got {value!r}")
-    return value

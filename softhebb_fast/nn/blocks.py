@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -10,10 +12,13 @@ from softhebb_fast.backends import serves
 from softhebb_fast.functional import Epilogue
 from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.functional.transforms import transforming
+from softhebb_fast.init import Init
 from softhebb_fast.nn.activations import RePU, Triangle
-from softhebb_fast.nn.conv import SoftHebbConv2d
+from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.normalise import bound_after, normalised
 from softhebb_fast.nn.plain import heard, plain
+from softhebb_fast.nn.recording import check_input, recorded
+from softhebb_fast.options import COMPETITION, CONVOLUTION, pair
 
 
 class Block(nn.Module):
@@ -21,7 +26,14 @@ class Block(nn.Module):
 
     Where a native backend computes a ``SoftHebbConv2d`` and no gradient is wanted, layer,
     activation and pool are one pass (``functional.softhebb_block``). Parts of derived classes,
-    with a forward of their own or with hooks are called one by one.
+    with a forward of their own or with hooks are called one by one. While it is traced or exported
+    a block consists of torch's own operators. A convolution's ``[C, H, W]`` is a batch of one.
+
+    Args:
+        layer: a SoftHebb layer, or any other module.
+        norm: applied to the input.
+        activation: applied to what ``layer`` gives.
+        pool: applied last.
 
     Raises ValueError for a pool that returns indices beside the maxima.
     """
@@ -42,6 +54,17 @@ class Block(nn.Module):
         self.norm, self.layer, self.activation, self.pool = norm, layer, activation, pool
 
     def forward(self, x: Tensor) -> Tensor:
+        """What the parts make of ``x``, one after the other."""
+        check_input(x)
+        if _lacks_batch(self.layer, x):
+            return self._of_batch(x.unsqueeze(0)).squeeze(0)
+        return self._of_batch(x)
+
+    def _of_batch(self, x: Tensor) -> Tensor:
+        if recorded(x):
+            for part in (self.norm, self.layer, *self._tail()):
+                x = x if part is None else part(x)
+            return x
         x, known = self.normalised(x)
         epilogue = self._epilogue()
         if epilogue is not None and _fuses(self.layer, x):
@@ -52,7 +75,7 @@ class Block(nn.Module):
         return _keep_layout(x)
 
     def step_(self, x: Tensor) -> None:
-        """``layer(norm(x))`` for what it learns."""
+        """``layer(norm(x))`` of a batch ``x`` for what it learns."""
         if type(self).forward is not Block.forward or "forward" in self.__dict__ or heard(self):
             self(x)
             return
@@ -95,8 +118,12 @@ class Block(nn.Module):
 class SoftHebbBlock(Block):
     """BatchNorm2d(affine=False), SoftHebbConv2d, an activation and a pool, as published.
 
-    Input ``[B, C, H, W]``. The positional arguments and ``options`` are those of
-    ``SoftHebbConv2d``, and so are the errors.
+    Input ``[B, C, H, W]``. All arguments but these, and the errors, are those of
+    ``SoftHebbConv2d``: ``in_channels``, ``out_channels``, ``kernel_size``, ``stride``, ``padding``,
+    ``dilation``, ``groups``, ``t_invert``, ``padding_mode``, ``wta``, ``bias``, ``init``,
+    ``radius``, ``lr``, ``lr_power``, ``schedule``, ``update``, ``rounding``, ``backend``,
+    ``device``, ``dtype``, ``delta``, ``rank``, ``pre_triangle``, ``lebesgue_p``, ``tie_rule``,
+    ``generator``.
 
     Args:
         activation: applied to u; ``Triangle()`` if not given.
@@ -111,20 +138,80 @@ class SoftHebbBlock(Block):
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, int],
-        *geometry,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        t_invert: float = COMPETITION.t_invert,
+        *,
         activation: nn.Module | None = None,
         pool: nn.Module | None = None,
         batch_norm: bool = True,
-        **options,
+        padding_mode: str = CONVOLUTION.padding_mode,
+        wta: str = COMPETITION.wta,
+        bias: bool = False,
+        init: Init = "normal",
+        radius: float = 25.0,
+        lr: float | None = None,
+        lr_power: float = 0.5,
+        schedule: Callable[[int], float] | None = None,
+        update: str = "grad",
+        rounding: str = "nearest",
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        delta: float = COMPETITION.delta,
+        rank: int = COMPETITION.rank,
+        pre_triangle: bool = CONVOLUTION.pre_triangle,
+        lebesgue_p: float = COMPETITION.lebesgue_p,
+        tie_rule: str = COMPETITION.tie_rule,
+        generator: torch.Generator | None = None,
     ) -> None:
-        device, dtype = options.get("device"), options.get("dtype")
-        norm = nn.BatchNorm2d(in_channels, affine=False, device=device, dtype=dtype)
+        layer = SoftHebbConv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            t_invert,
+            padding_mode=padding_mode,
+            wta=wta,
+            bias=bias,
+            init=init,
+            radius=radius,
+            lr=lr,
+            lr_power=lr_power,
+            schedule=schedule,
+            update=update,
+            rounding=rounding,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            delta=delta,
+            rank=rank,
+            pre_triangle=pre_triangle,
+            lebesgue_p=lebesgue_p,
+            tie_rule=tie_rule,
+            generator=generator,
+        )
+        norm = nn.BatchNorm2d(layer.in_channels, affine=False, device=device, dtype=dtype)
         super().__init__(
-            SoftHebbConv2d(in_channels, out_channels, kernel_size, *geometry, **options),
+            layer,
             norm=norm if batch_norm else None,
             activation=Triangle() if activation is None else activation,
             pool=pool,
         )
+
+
+def _lacks_batch(layer: nn.Module, x: Tensor) -> bool:
+    if not isinstance(x, Tensor) or x.dim() == 4:
+        return False
+    one = isinstance(layer, (SoftHebbConv1d, nn.Conv1d))
+    return x.dim() == (2 if one else 3) and isinstance(
+        layer, (SoftHebbConv2d, nn.Conv2d, nn.Conv1d)
+    )
 
 
 def _keep_layout(x: Tensor) -> Tensor:
@@ -146,7 +233,10 @@ def _with_pool(epilogue: Epilogue, pool: nn.Module) -> Epilogue | None:
     if kind == "avg" and (not pool.count_include_pad or pool.divisor_override is not None):
         return None
     sizes = {"kernel": pool.kernel_size, "stride": pool.stride, "padding": pool.padding}
-    pairs = {name: (n, n) if isinstance(n, int) else tuple(n) for name, n in sizes.items()}
+    try:
+        pairs = {name: pair(size, name, 0) for name, size in sizes.items()}
+    except TypeError:
+        return None
     return epilogue._replace(pool=kind, **pairs)
 
 
@@ -175,7 +265,7 @@ def _fused(layer: SoftHebbConv2d, x: Tensor, epilogue: Epilogue, known: dict[str
         layer.assign(out.delta_w, out.delta_b)
         return out.out
     rates = None if bias is None else layer.learning_rates()
-    base = {"lr": layer.lr, "lr_power": layer.lr_power}
+    base = {"lr": layer.base_rate(), "lr_power": layer.lr_power}
     out = functional.softhebb_block(x, weight, epilogue, bias, update="in_place", **base, **options)
     layer.step_bias_(rates, out.delta_b)
     return out.out

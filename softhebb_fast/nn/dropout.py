@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from softhebb_fast import extension
+from softhebb_fast.nn.recording import recorded
 
 NATIVE = extension.MISSING is None
 LEVELS = 1 << 16
@@ -18,11 +19,15 @@ class Dropout(nn.Dropout):
     torch draws one number of its generator for every element. The native operator draws one in
     all, the seed of a counter-based generator, and stores no mask; without it, one draw serves
     four elements. The probability is rounded to a multiple of 2^-16, and the mask follows torch's
-    global generator. On other devices it is ``nn.Dropout``.
+    global generator. On other devices, and while it is traced or exported, it is ``nn.Dropout``.
+
+    Args:
+        p: probability with which an element is dropped.
+        inplace: without effect on the CPU, where the result is another tensor.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or x.device.type != "cpu" or self.p in (0, 1):
+        if not self.training or recorded(x) or x.device.type != "cpu" or self.p in (0, 1):
             return super().forward(x)
         if NATIVE and x.dtype in DTYPES and not torch.compiler.is_compiling():
             seed = int(torch.empty((), dtype=torch.int64).random_(-(1 << 63), None))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from types import FrameType
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -113,16 +112,13 @@ def meet(layer: nn.Module) -> None:
 
 
 def _shards(layer: nn.Module) -> bool:
-    """Whether a module around this call gathers the weight for the call alone (fully_shard)."""
-    package = sys.modules.get("torch.distributed.fsdp")
-    sharded = getattr(package, "FSDPModule", None)
-    frame: FrameType | None = sys._getframe() if sharded is not None else None
-    while frame is not None:
-        module = frame.f_locals.get("self")
-        if isinstance(module, sharded) and _gathers(module, layer):
-            return True
-        frame = frame.f_back
-    return False
+    """Whether a module gathers the weight for its own calls alone (fully_shard)."""
+    sharded = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
+    if sharded is None:
+        return False
+    from torch.distributed._composable_state import _module_state_mapping as known
+
+    return any(isinstance(module, sharded) and _gathers(module, layer) for module in list(known))
 
 
 def _gathers(sharded: nn.Module, layer: nn.Module) -> bool:

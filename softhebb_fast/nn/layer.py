@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,14 +20,27 @@ from softhebb_fast.functional.transforms import recomputing
 from softhebb_fast.init import Init, initialise
 from softhebb_fast.kinds import ROUNDINGS
 from softhebb_fast.nn import guards, handing
+from softhebb_fast.nn.recording import check_input, recorded
 from softhebb_fast.options import COMPETITION, Competition, check_among
 from softhebb_fast.reference import accumulated
+from softhebb_fast.scalars import at_least_zero, number, whole
 
 UPDATES = ("grad", "in_place")
 
 
 class HebbianLayer(nn.Module):
-    """A layer whose forward learns in training mode and is a plain product in evaluation mode."""
+    """A layer whose forward learns in training mode and is a plain product in evaluation mode.
+
+    What ``SoftHebbConv2d`` and ``SoftHebbLinear`` share; they document the arguments.
+
+    Args:
+        shape: of the weight.
+        neurons_a_group: how many neurons compete with each other.
+        competition: how they do.
+
+    ``bias``, ``init``, ``radius``, ``lr``, ``lr_power``, ``schedule``, ``update``, ``rounding``,
+    ``backend``, ``generator``, ``device`` and ``dtype`` mean what they mean in ``SoftHebbConv2d``.
+    """
 
     r1_tolerance: float
     bias_rate: float
@@ -34,6 +49,8 @@ class HebbianLayer(nn.Module):
     handed: handing.Handed | None = None
     notices = True
     _met: int | None = None
+    schedule: Callable[[int], float] | None = None
+    steps = 0
 
     def __init__(
         self,
@@ -46,6 +63,7 @@ class HebbianLayer(nn.Module):
         radius: float,
         lr: float | None,
         lr_power: float,
+        schedule: Callable[[int], float] | None,
         update: str,
         rounding: str,
         backend: str,
@@ -54,21 +72,23 @@ class HebbianLayer(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        competition.checked(neurons_a_group)
+        competition = competition.checked(neurons_a_group)
         if update not in UPDATES:
             raise ValueError(f"update must be one of {', '.join(UPDATES)}; got {update!r}")
-        if update == "in_place" and lr is None:
-            raise ValueError("lr must be given for update='in_place'; got None")
-        if lr is not None and not lr >= 0:
-            raise ValueError(f"lr must not be negative, the layer ascends by itself; got {lr!r}")
+        if schedule is not None:
+            _check_schedule(schedule, update, lr)
+        elif update == "in_place" and lr is None:
+            raise ValueError("lr must be given for update='in_place', or schedule; got None")
+        if lr is not None:
+            lr = _checked_rate(lr)
         check_among("rounding", rounding, ROUNDINGS)
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
         for name, value in competition._asdict().items():
             setattr(self, name, value)
-        self.init, self.radius = init, radius
-        self.lr, self.lr_power, self.update, self.backend = lr, lr_power, update, backend
-        self.rounding = rounding
+        self.init, self.radius, self.schedule = init, number("radius", radius), schedule
+        self.lr, self.lr_power = lr, number("lr_power", lr_power)
+        self.update, self.backend, self.rounding = update, backend, rounding
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         if bias:
             self.bias = nn.Parameter(torch.empty(shape[0], device=device, dtype=dtype))
@@ -80,7 +100,8 @@ class HebbianLayer(nn.Module):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights anew; a bias starts at ``log(1 / K) / t``, a uniform prior.
 
-        A callable ``init`` is given a weight of NaN. An error leaves the layer as it was.
+        ``generator`` is for random initialisations. The count of steps starts anew, too. A callable
+        ``init`` is given a weight of NaN. An error leaves the layer as it was.
         """
         before = [(p, p.clone()) for p in (self.weight, self.bias) if p is not None]
         try:
@@ -89,6 +110,7 @@ class HebbianLayer(nn.Module):
             for parameter, value in before:
                 parameter.copy_(value)
             raise
+        self.steps = 0
 
     def _draw(self, generator: torch.Generator | None) -> None:
         if callable(self.init):
@@ -112,8 +134,19 @@ class HebbianLayer(nn.Module):
         applied to the weights (``update="in_place"``). u is then differentiable in x only, and
         autocast does not lower the precision; in evaluation mode both are as in a plain layer.
 
-        Raises TypeError or RuntimeError where the update would be lost, saying what to do.
+        While it is traced or exported the layer consists of torch's own operators; one that learns
+        then raises RuntimeError. Raises TypeError or RuntimeError where the update would be lost,
+        saying what to do.
         """
+        check_input(x)
+        if recorded(x):
+            # torch.fx hands out a stand-in for self.weight.
+            if self.training and getattr(self._parameters.get("weight"), "requires_grad", True):
+                raise RuntimeError(
+                    "a layer that learns cannot be traced or exported, its step would be lost; "
+                    "call eval() first, or freeze the layer with requires_grad_(False)"
+                )
+            return self._product(x, self.weight, self.bias)
         if autocasts(x.device):
             x = x.to(self.weight.dtype)
         if not self.learns:
@@ -136,7 +169,7 @@ class HebbianLayer(nn.Module):
         graph = torch.is_grad_enabled() and x.requires_grad
         if graph or not self.steps_at_once:
             out = self._hebbian(x, weight.clone() if graph else weight, bias, **self._summed())
-            options = self.lr, self.lr_power, self.lebesgue_p
+            options = self.base_rate(), self.lr_power, self.lebesgue_p
             functional.hebbian_step_(weight, out.delta_w, *options, rounding=self.rounding)
         else:
             out = self._hebbian_step_(x, weight, bias, **known)
@@ -187,9 +220,9 @@ class HebbianLayer(nn.Module):
         return self.weight.detach(), None if self.bias is None else self.bias.detach()
 
     def assign(self, delta_w: Tensor, delta_b: Tensor | None) -> None:
-        """Hand an update to an optimizer, as the gradients of weight and bias.
+        """Hand ``delta_w`` and ``delta_b`` to an optimizer, as gradients of weight and bias.
 
-        It replaces what is there. A forward that is repeated in a backward pass hands nothing.
+        They replace what is there. A forward that is repeated in a backward pass hands nothing.
         """
         if not torch.compiler.is_compiling():
             if recomputing():
@@ -203,13 +236,66 @@ class HebbianLayer(nn.Module):
 
     @torch.no_grad()
     def step_bias_(self, rates: Tensor | None, delta_b: Tensor | None) -> None:
-        """Step the bias in place by the neurons' ``rates``, if it learns."""
+        """The end of a step in place: the bias moves by the neurons' ``rates`` along ``delta_b``,
+        if it learns, and a layer with a schedule counts the step."""
+        if self.schedule is not None:
+            self._count()
         if delta_b is not None and self.bias.requires_grad:
             add_(self.bias, rates * (self.bias_rate / self.t_invert) * delta_b, self.rounding)
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and files take on: not what was noticed of this weight."""
         return {k: v for k, v in self.__dict__.items() if k not in ("handed", "_met")}
+
+    def base_rate(self) -> float | Tensor | None:
+        """The base rate of the next step in place: ``lr``, or what ``schedule`` says.
+
+        Inside ``torch.compile`` a schedule's is a tensor, so that a new rate compiles nothing anew.
+        """
+        if self.schedule is None:
+            return self.lr
+        if torch.compiler.is_compiling():
+            from softhebb_fast.nn import uncompiled
+
+            return uncompiled.rate(self)
+        return self.scheduled()
+
+    def scheduled(self) -> float:
+        """What ``schedule`` says for the next step."""
+        rate = number("the rate of schedule", self.schedule(self.steps))
+        if not 0 <= rate < math.inf:
+            raise ValueError(
+                "schedule must give finite rates that are not negative; got "
+                f"{rate!r} for step {self.steps}"
+            )
+        return rate
+
+    def _count(self) -> None:
+        if torch.compiler.is_compiling():
+            from softhebb_fast.nn import uncompiled
+
+            uncompiled.count(self)
+        else:
+            self.steps += 1
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.schedule is not None:
+            destination[f"{prefix}steps"] = torch.tensor(self.steps)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+        steps = state_dict.pop(f"{prefix}steps", None)
+        if steps is not None:
+            self.steps = whole("steps", steps, least=0)
+        elif f"{prefix}weight" in state_dict:
+            self.steps = 0  # a state from before the layer had a schedule
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        raise RuntimeError(
+            f"{type(self).__name__} cannot be scripted; use torch.jit.trace or torch.export on the "
+            "model in evaluation mode"
+        )
 
     def norms(self) -> Tensor:
         """The Lebesgue norm of every filter, ``[K]``: float64 for float64 weights, else float32."""
@@ -225,11 +311,15 @@ class HebbianLayer(nn.Module):
         return float(distance.mean()), int((distance < self.r1_tolerance).sum())
 
     def learning_rates(self) -> Tensor:
-        """The rate of every neuron at the next in-place step, ``[K]``. Needs ``lr``."""
-        if self.lr is None:
+        """The rate of every neuron at the next in-place step, ``[K]``.
+
+        Needs ``lr`` or ``schedule``.
+        """
+        base = self.base_rate()
+        if base is None:
             raise ValueError("lr must be given to compute rates; this layer has lr=None")
         return functional.norm_dependent_rate(
-            self.weight.detach(), self.lr, self.lr_power, self.lebesgue_p
+            self.weight.detach(), base, self.lr_power, self.lebesgue_p
         )
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -256,7 +346,10 @@ class HebbianLayer(nn.Module):
         if self.bias is not None:
             parts.append("bias=True")
         parts.append(f"update={self.update!r}")
-        if self.lr is not None:
+        if self.schedule is not None:
+            name = getattr(self.schedule, "__name__", self.schedule)
+            parts.append(f"schedule={name}, lr_power={self.lr_power}")
+        elif self.lr is not None:
             parts.append(f"lr={self.lr}, lr_power={self.lr_power}")
         if self.rounding != "nearest":
             parts.append(f"rounding={self.rounding!r}")
@@ -265,12 +358,35 @@ class HebbianLayer(nn.Module):
         return ", ".join(parts)
 
 
-def check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"{name} must be an int; got {size!r}")
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1; got {size}")
+def check_sizes(**sizes: int) -> tuple[int, ...]:
+    """The sizes as ints, all of them at least 1."""
+    return tuple(whole(name, size, least=1) for name, size in sizes.items())
+
+
+def _check_schedule(schedule: Callable[[int], float], update: str, lr: float | None) -> None:
+    if not callable(schedule):
+        raise TypeError(f"schedule must be a function of the step; got {schedule!r}")
+    if update != "in_place":
+        raise ValueError(
+            "schedule is for update='in_place'; the steps of update='grad' are the optimizer's, "
+            "and so is their rate"
+        )
+    if lr is None:
+        return
+    first = number("the rate of schedule", schedule(0))
+    if not math.isclose(number("lr", lr), first):
+        raise ValueError(
+            f"lr must be left out, or be the rate of schedule at step 0, {first}; got {lr!r}"
+        )
+
+
+def _checked_rate(lr: float) -> float:
+    try:
+        return at_least_zero("lr", lr)
+    except ValueError:
+        raise ValueError(
+            f"lr must not be negative or infinite, the layer ascends by itself; got {lr!r}"
+        ) from None
 
 
 def _ordinary(gradient: Tensor) -> Tensor:

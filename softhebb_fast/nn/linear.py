@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from softhebb_fast.checks import check_linear
 from softhebb_fast.functional import SoftHebbOutput, Step
 from softhebb_fast.init import Init
 from softhebb_fast.nn.layer import HebbianLayer, check_sizes
+from softhebb_fast.nn.recording import recorded
 from softhebb_fast.options import COMPETITION, Competition
 from softhebb_fast.reference import lebesgue_weight
 
@@ -22,7 +24,16 @@ class SoftHebbLinear(HebbianLayer):
     """A fully connected layer that learns by soft winner-take-all Hebbian plasticity.
 
     Input ``[..., N]``, output u ``[..., K]``; ``weight`` is ``[K, N]``. Every leading dimension
-    counts as batch. The arguments mean what they mean in ``SoftHebbConv2d``.
+    counts as batch; ``[N]`` is a batch of one.
+
+    Args:
+        in_features: N.
+        out_features: K, the competing neurons.
+
+    All other arguments (``t_invert``, ``wta``, ``bias``, ``init``, ``radius``, ``lr``,
+    ``lr_power``, ``schedule``, ``update``, ``rounding``, ``backend``, ``device``, ``dtype``,
+    ``delta``, ``rank``, ``lebesgue_p``, ``tie_rule``, ``generator``) mean what they mean in
+    ``SoftHebbConv2d``.
 
     Source: Journé et al. 2023 (arXiv 2209.11883); Moraitis et al. 2022 (SoftHebb, eq. 5).
     """
@@ -42,6 +53,7 @@ class SoftHebbLinear(HebbianLayer):
         radius: float = 25.0,
         lr: float | None = None,
         lr_power: float = 0.5,
+        schedule: Callable[[int], float] | None = None,
         update: str = "grad",
         rounding: str = "nearest",
         backend: str = "auto",
@@ -53,7 +65,7 @@ class SoftHebbLinear(HebbianLayer):
         tie_rule: str = COMPETITION.tie_rule,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_sizes(in_features=in_features, out_features=out_features)
+        in_features, out_features = check_sizes(in_features=in_features, out_features=out_features)
         super().__init__(
             (out_features, in_features),
             out_features,
@@ -63,6 +75,7 @@ class SoftHebbLinear(HebbianLayer):
             radius=radius,
             lr=lr,
             lr_power=lr_power,
+            schedule=schedule,
             update=update,
             rounding=rounding,
             backend=backend,
@@ -78,11 +91,12 @@ class SoftHebbLinear(HebbianLayer):
         return functional.softhebb_linear(x, weight, bias, **self.options(), **summed)
 
     def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any) -> Step:
-        options = {**self.options(), **known, "lr": self.lr, "lr_power": self.lr_power}
+        options = {**self.options(), **known, "lr": self.base_rate(), "lr_power": self.lr_power}
         return functional.softhebb_linear_step_(x, weight, bias, **options)
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        check_linear(x, weight, bias)
+        if not recorded(x):
+            check_linear(x, weight, bias)
         return F.linear(x, lebesgue_weight(weight, self.lebesgue_p), bias)
 
     def extra_repr(self) -> str:

@@ -137,7 +137,8 @@ def _shapes(layer: HebbianLayer) -> Iterator[tuple[int, ...]]:
     if isinstance(layer, SoftHebbLinear):
         yield from ((5, layer.in_features), (2, 3, layer.in_features))
         return
-    spans = zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
+    padding = (0, 0) if layer.padding == "same" else layer.padding
+    spans = zip(layer.kernel_size, layer.stride, padding, layer.dilation, strict=True)
     fitting = (_fitting(d * (k - 1) + 1 - 2 * p, s, p + 2) for k, s, p, d in spans)
     (rows, _), (_, columns) = fitting
     for i in range(1 + min(max(layer.stride), MOST_SIZES)):

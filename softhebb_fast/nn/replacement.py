@@ -95,7 +95,7 @@ def _parameter(tensor: Tensor) -> nn.Parameter:
     return tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)
 
 
-def _padding(module: nn.Module) -> int | tuple[int, int]:
+def _padding(module: nn.Module) -> int | tuple[int, int] | str:
     """The padding, which some layers have as ``F_padding`` beside one of zero or none."""
     padding, own = getattr(module, "padding", None), getattr(module, "F_padding", None)
     if own is not None and padding in (None, 0, (0, 0), [0, 0]):
@@ -106,7 +106,9 @@ def _padding(module: nn.Module) -> int | tuple[int, int]:
         sizes = (pair(getattr(module, n, 1), n) for n in ("kernel_size", "dilation"))
         span = [d * (k - 1) for k, d in zip(*sizes, strict=True)]
         if any(s % 2 for s in span):
-            raise Unsuitable("its padding is not the same on both sides")
+            if pair(module.stride, "stride") != (1, 1):
+                raise Unsuitable("its padding is not the same on both sides")
+            return padding
         return span[0] // 2, span[1] // 2
     if isinstance(padding, (tuple, list)) and len(padding) == 4:
         left, right, top, bottom = padding

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.extension import MISSING, call
-from softhebb_fast.ops import autograd, fake  # noqa: F401  # they register themselves
+from softhebb_fast.ops import autograd, fake, flops  # noqa: F401  # they register themselves
 from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
 from softhebb_fast.reference import SoftHebbOutput
 

@@ -25,7 +25,8 @@ from softhebb_fast.optim.schedules import HALVINGS
 class TensorLRSGD(SGD):
     """SGD whose groups may have a rate for each neuron as their ``lr``.
 
-    The arguments of ``torch.optim.SGD``. ``lr`` of a group is a number, or a tensor of K numbers,
+    ``params``, ``momentum``, ``dampening``, ``weight_decay``, ``nesterov`` and all other arguments
+    are those of ``torch.optim.SGD``. ``lr`` of a group is a number, or a tensor of K numbers,
     ``[K]`` or ``[K, 1, ...]``, for parameters ``[K, ...]``. The published example descends with
     negative rates; ``maximize=True`` and positive ones do the same.
 
@@ -81,6 +82,7 @@ class WeightNormDependentLR(LRScheduler):
     ``lr`` is what the group had before its first scheduler, which becomes ``[K, 1, ...]``, as
     ``TensorLRSGD`` takes it. A group holds one weight ``[K, ...]`` and perhaps its bias. Rates are
     set at the start and by ``step()``, which comes after each step of the optimizer.
+    ``optimizer`` and ``last_epoch`` are as in PyTorch's schedulers.
 
     Warns of groups that descend, because the gradients of Hebbian layers point uphill, and that
     ``verbose`` is ignored, because PyTorch's schedulers no longer print. Raises ValueError for a
@@ -124,7 +126,7 @@ class WeightNormDependentLR(LRScheduler):
         return rates.view(-1, *[1] * (weight.dim() - 1))
 
     def step(self, epoch: int | None = None) -> None:
-        """Set the rates anew."""
+        """Set the rates anew; ``epoch`` is as in PyTorch's schedulers."""
         groups = self.optimizer.param_groups
         if len(groups) != len(self.base_lrs):
             raise ValueError(
@@ -137,7 +139,7 @@ class WeightNormDependentLR(LRScheduler):
 
 
 class CustomStepLR(MultiStepLR):
-    """Halves the rate after 20, 35, 50, 60, 70, 80 and 90 per cent of ``nb_epochs``.
+    """Halves the rate of ``optimizer`` after 20, 35, 50, 60, 70, 80 and 90 % of ``nb_epochs``.
 
     To be stepped after each epoch of the classifier. Of shares that fall on one epoch the first
     counts. ``halving_schedule`` leaves short runs as they are, as the published program does.

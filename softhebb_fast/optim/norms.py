@@ -26,7 +26,8 @@ def norm_dependent(
     """Make an optimizer's steps on Hebbian weights norm-dependent, neuron by neuron.
 
     What a step changes is multiplied by ``(| ||W_k|| - 1 | + 1e-10)^q``, W as it was before the
-    step; the optimizer's own ``lr`` is the base rate. This holds for any optimizer, for momentum,
+    step; the optimizer's own ``lr`` is the base rate. The exponent q is ``lr_power``, and the
+    norms are of order ``lebesgue_p``. This holds for any optimizer, for momentum,
     weight decay and ``step(closure)``. Parameters without a gradient stay as they are. During a
     step the weights are kept a second time.
 

@@ -7,17 +7,24 @@ Schedules are pure functions of the step, so that a resumed run needs nothing bu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
+from softhebb_fast.scalars import number, plain, positive, whole
+
 
 @dataclass(frozen=True)
 class Constant:
-    """The same rate at every step."""
+    """The same rate ``lr`` at every step."""
 
     lr: float
+
+    def __post_init__(self) -> None:
+        _plain(self, lr=number)
 
     def __call__(self, step: int) -> float:
         return self.lr
@@ -31,7 +38,7 @@ class LinearDecay:
     total_steps: int
 
     def __post_init__(self) -> None:
-        _check_total(self.total_steps)
+        _plain(self, lr=number, total_steps=_total)
 
     def __call__(self, step: int) -> float:
         return self.lr * max(0.0, 1 - step / self.total_steps)
@@ -50,11 +57,7 @@ class ExponentialDecay:
     divisor: float = 96.0
 
     def __post_init__(self) -> None:
-        _check_total(self.total_steps)
-        if not self.speed > 0 or not self.divisor > 0:
-            raise ValueError(
-                f"speed and divisor must be positive; got {self.speed!r} and {self.divisor!r}"
-            )
+        _plain(self, lr=number, total_steps=_total, speed=positive, divisor=positive)
 
     def __call__(self, step: int) -> float:
         end = math.exp(-self.speed)
@@ -64,13 +67,20 @@ class ExponentialDecay:
 
 @dataclass(frozen=True)
 class Milestones:
-    """``lr`` times ``factor`` for every milestone (a step) behind, after ``warm_up`` steps in which
-    the rate grows linearly."""
+    """``lr`` times ``factor`` for every one of ``milestones`` (steps) behind.
+
+    In the first ``warm_up`` steps the rate grows linearly.
+    """
 
     lr: float
     milestones: tuple[int, ...] = ()
     factor: float = 0.1
     warm_up: int = 0
+
+    def __post_init__(self) -> None:
+        _plain(self, lr=number, factor=number, warm_up=_from_zero)
+        milestones = tuple(_from_zero("milestones", step) for step in self.milestones)
+        object.__setattr__(self, "milestones", milestones)
 
     def __call__(self, step: int) -> float:
         passed = sum(step >= milestone for milestone in self.milestones)
@@ -82,6 +92,7 @@ HALVINGS = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)  # of all epochs, in a long run
 
 def halving_epochs(epochs: int) -> list[int]:
     """The epochs after which the published classifier's rate is halved, for a run of ``epochs``."""
+    epochs = _from_zero("epochs", epochs)
     if epochs < 20:
         return []
     fractions = (0.5, 0.75) if epochs < 50 else HALVINGS
@@ -89,10 +100,24 @@ def halving_epochs(epochs: int) -> list[int]:
 
 
 def halving_schedule(optimizer: Optimizer, epochs: int) -> MultiStepLR:
-    """A scheduler that halves the rate at ``halving_epochs``; step it once after each epoch."""
+    """A scheduler that halves the rate at ``halving_epochs``; step it once after each epoch.
+
+    ``epochs`` are those of the whole run, ``optimizer`` is torch's.
+    """
     return MultiStepLR(optimizer, milestones=halving_epochs(epochs), gamma=0.5)
 
 
-def _check_total(total_steps: int) -> None:
-    if not total_steps >= 1:
-        raise ValueError(f"total_steps must be at least 1; got {total_steps!r}")
+def _from_zero(name: str, value: int) -> int:
+    return whole(name, value, least=0)
+
+
+def _total(name: str, value: float) -> float:
+    if not number(name, value) >= 1:
+        raise ValueError(f"{name} must be at least 1; got {value!r}")
+    return plain(value)
+
+
+def _plain(schedule: object, **kinds: Callable[[str, Any], Any]) -> None:
+    """Put plain numbers of these kinds in the place of what a schedule was given."""
+    for name, kind in kinds.items():
+        object.__setattr__(schedule, name, kind(name, getattr(schedule, name)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from softhebb_fast.naming import did_you_mean
@@ -30,6 +30,7 @@ __all__ = [
     "Pool",
     "Preset",
     "Protocol",
+    "as_preset",
     "format_layer",
     "format_network",
     "get_preset",
@@ -54,8 +55,30 @@ def get_preset(
 
     Raises:
         ValueError: for an unknown name, with the names most like it; for factors that do not fit.
+
+    ``width_factor`` and ``neuron_factor`` as there.
     """
     if name not in PRESETS:
         hint = did_you_mean(name, PRESETS) or "; see PRESETS for the names"
         raise ValueError(f"name must be a preset, got {name!r}{hint}")
     return scaled(PRESETS[name], width_factor=width_factor, neuron_factor=neuron_factor)
+
+
+def as_preset(preset: Preset | str | Sequence[str]) -> Preset:
+    """A preset, the name of one, or layer strings as `parse_network` takes them, as a preset.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: as `get_preset` and `parse_network`.
+    """
+    if isinstance(preset, Preset):
+        return preset
+    if isinstance(preset, str):
+        return get_preset(preset) if _is_name(preset) else parse_network(preset)
+    if isinstance(preset, list | tuple) and all(isinstance(layer, str) for layer in preset):
+        return parse_network(preset)
+    raise TypeError(f"preset must be a Preset, a preset's name or layer strings; got {preset!r}")
+
+
+def _is_name(text: str) -> bool:
+    return text in PRESETS or "-" not in text

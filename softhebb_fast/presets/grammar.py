@@ -66,6 +66,8 @@ def parse_pool(text: str) -> Pool:
 
     Raises:
         ValueError: for another number of pieces, an unknown kind, or sizes that do not fit.
+
+    ``text`` may be of any case.
     """
     kind, *sizes = text.strip().lower().split("_")
     if len(sizes) != 3:
@@ -83,6 +85,8 @@ def parse_activation(text: str) -> tuple[str, float]:
 
     Raises:
         ValueError: for an unknown name or a parameter that is not a number.
+
+    ``text`` may be of any case.
     """
     name, *rest = text.strip().lower().split("_", 1)
     if name not in ACTIVATIONS:
@@ -113,6 +117,8 @@ def parse_network(text: str | Sequence[str], name: str = "custom") -> Preset:
 
     Raises:
         ValueError: as parse_layer; for layers that cannot follow each other; for two values of ls.
+
+    ``text`` is one string or a list of them; ``name`` is that of the new preset.
     """
     blocks = [_parse_block(part) for part in (text.split() if isinstance(text, str) else text)]
     rates = {rate for _, rate in blocks if rate is not None}

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from .blocks import AVG, head, soft
-from .types import Preset
+from .blocks import head, triangle
+from .types import Layer, Preset
 
 OWN = (
-    Preset("DemoMNIST", (soft(64, 7, 3, 3, 0.2, 1, AVG), head())),
-    Preset("Linear", (head(0.0),)),
+    Preset(
+        "DemoMNIST",
+        (
+            Layer(
+                "linear",
+                "soft_anti",
+                1000,
+                t_invert=12,
+                lr=0.1,
+                lr_power=0.5,
+                radius=5,
+                activation=triangle(1),
+            ),
+            head(0),
+        ),
+    ),
+    Preset("Linear", (head(0),)),  # a linear classifier of the pixels themselves
 )

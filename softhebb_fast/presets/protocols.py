@@ -12,6 +12,9 @@ class Protocol:
     `unsup_*` are for the Hebbian layers, `probe_*` for the classifier, `test_batch` for
     evaluation. `augment`: the classifier trains on augmented images. `unlabelled`: the Hebbian
     layers train on the data set's unlabelled split.
+
+    Fields: `dataset`, `unsup_epochs`, `unsup_batch`, `probe_epochs`, `probe_batch`, `test_batch`,
+    `augment`, `unlabelled`.
     """
 
     dataset: str
@@ -38,7 +41,7 @@ _IN_NAMES = {"MNIST": "mnist", "CIFA": "cifar10", "STL": "stl10", "ImNet": "imag
 
 
 def protocol(dataset: str) -> Protocol:
-    """The protocol of a data set; case, '-' and '_' in its name do not matter.
+    """The protocol of the data set called `dataset`; case, '-' and '_' in its name do not matter.
 
     A data set without a published protocol gets one Hebbian epoch in batches of 32 and 50
     classifier epochs in batches of 64, without augmentation. For FashionMNIST only a general

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from softhebb_fast.scalars import number
+
 from .types import Layer, Origin, Preset
 
 NEURON_NAMES = {0.25: "quarterNeurons", 0.5: "halfNeurons", 2.0: "doubleNeurons"}
@@ -15,9 +17,9 @@ def scaled(
 ) -> Preset:
     """The preset with other numbers of outputs in every layer but the last.
 
-    With C outputs in its first layer, a width factor w gives layer i (from 0) C * w^i outputs;
-    None keeps the outputs as they are (the published base networks have w = 4). The neuron
-    factor then multiplies them all. Results are rounded, half to even. The name gains the
+    With C outputs in its first layer, a `width_factor` w gives layer i (from 0) C * w^i outputs;
+    None keeps the outputs as they are (the published base networks have w = 4). The
+    `neuron_factor` then multiplies them all. Results are rounded, half to even. The name gains the
     published suffix (_wf2, _halfNeurons), or one like it; a preset that stays the same is
     returned as it is.
 
@@ -25,6 +27,8 @@ def scaled(
         ValueError: for a factor that is not positive, or one that leaves a layer without outputs
             or with a number of outputs that its groups, or the next layer's, do not divide.
     """
+    neuron_factor = number("neuron_factor", neuron_factor)
+    width_factor = None if width_factor is None else number("width_factor", width_factor)
     factors = f"{width_factor=}, {neuron_factor=}"
     if not 0 < neuron_factor < float("inf"):
         raise ValueError(f"neuron_factor must be a positive number, got {factors}")

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from softhebb_fast.kinds import KINDS, PADDING_MODES, WTA
+from softhebb_fast.scalars import number, plain, whole
 
 Kind = Literal["conv", "linear"]
 Schedule = Literal["norm", "linear", "exponential", "constant"]
@@ -85,6 +86,11 @@ class Layer:
     Raises:
         ValueError: for a field outside its range, naming it; for a rule, kernel or batch norm
             that does not fit the kind; for `out` not divisible by `groups`.
+
+    Of a convolution: `kernel`, `padding`, `stride`, `dilation`, `groups` and `padding_mode`;
+    `pre_triangle` rectifies u before the competition, `batch_norm` normalises the input, `pool`
+    comes last. `lebesgue_p` is the exponent of the norm, `bias` adds a learned prior, `dropout`
+    acts on the input.
     """
 
     kind: Kind
@@ -126,6 +132,7 @@ class Layer:
         for name in ("t_invert", "lebesgue_p", "radius"):
             _number(self, name, above=0.0)
         for name in ("bias", "pre_triangle", "batch_norm"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
             _one_of(self, name, (False, True))
         if self.dropout >= 1:
             raise ValueError(f"Layer: dropout must be below 1, got {self.dropout}")
@@ -136,8 +143,11 @@ class Layer:
         match self.activation:
             case None:
                 return
-            case (name, int() | float() as power) if name in ACTIVATIONS and math.isfinite(power):
-                return
+            case (name, power) if name in ACTIVATIONS:
+                power = plain(power)
+                if isinstance(power, int | float) and math.isfinite(power):
+                    object.__setattr__(self, "activation", (name, float(power)))
+                    return
         raise ValueError(
             f"Layer: activation must be None or (name, number) with a name among "
             f"{', '.join(ACTIVATIONS)}, got {self.activation!r}"
@@ -223,6 +233,8 @@ class Preset:
         ValueError: for no layers, a conv layer after a linear one, an open `out` before the last
             layer, channels not divisible by the next layer's groups, or a rate that is not
             positive.
+
+    `name` is what `get_preset` takes, `source` whose network it is.
     """
 
     name: str
@@ -238,8 +250,8 @@ class Preset:
                 f"Preset {self.name!r}: layers must be a tuple of one Layer or more, "
                 f"got {self.layers!r}"
             )
-        for number, (below, layer) in enumerate(pairwise(self.layers), start=1):
-            where = f"Preset {self.name!r}: layer {number}"
+        for place, (below, layer) in enumerate(pairwise(self.layers), start=1):
+            where = f"Preset {self.name!r}: layer {place}"
             if below.out is None:
                 raise ValueError(f"{where} follows a layer that has out=None; give that a number")
             if layer.kind == "conv" and below.kind == "linear":
@@ -266,18 +278,25 @@ def _one_of(owner: object, name: str, choices: tuple[Any, ...]) -> None:
 
 def _whole(owner: object, name: str, least: int) -> None:
     value = getattr(owner, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    try:
+        object.__setattr__(owner, name, whole(name, value, least))
+    except (TypeError, ValueError):
         raise ValueError(
             f"{type(owner).__name__}: {name} must be a whole number >= {least}, got {value!r}"
-        )
+        ) from None
 
 
 def _number(
     owner: object, name: str, *, least: float = -math.inf, above: float = -math.inf
 ) -> None:
     value = getattr(owner, name)
-    fits = isinstance(value, int | float) and math.isfinite(value)
-    if not (fits and value >= least and value > above):
+    try:
+        found = number(name, value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if math.isfinite(found) and found >= least and found > above:
+        object.__setattr__(owner, name, found)
+    else:
         bound = f"> {above:g}" if above > least else f">= {least:g}"
         raise ValueError(
             f"{type(owner).__name__}: {name} must be a finite number {bound}, got {value!r}"

@@ -54,7 +54,7 @@ class Search:
 
 def search(
     what: Search,
-    folder: Path,
+    folder: str | Path,
     trials: int,
     *,
     root: str | None = None,
@@ -75,6 +75,7 @@ def search(
         ValueError: optuna is not installed; a folder that cannot be written, or that holds a
             search for something else.
     """
+    folder = Path(folder)
     optuna = _optuna()
     study = open_study(what, folder, sampler_seed)
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
@@ -112,8 +113,9 @@ def search(
     return study
 
 
-def open_study(what: Search, folder: Path, sampler_seed: int | None = None) -> Study:
+def open_study(what: Search, folder: str | Path, sampler_seed: int | None = None) -> Study:
     """The study in ``folder``, a new one if there is none. Raises as `search` does."""
+    folder = Path(folder)
     optuna = _optuna()
     release = claim(writable_folder(folder), WAIT)
     try:
@@ -146,11 +148,12 @@ def _opened(optuna: Any, what: Search, folder: Path, sampler_seed: int | None) -
     return study
 
 
-def write_results(study: Study, what: Search, folder: Path) -> None:
+def write_results(study: Study, what: Search, folder: str | Path) -> None:
     """Write ``trials.csv``, and ``best.json`` if a trial came to its end, atomically.
 
     Raises InUse if another process writes them for a minute.
     """
+    folder = Path(folder)
     release = claim(folder, WAIT)
     try:
         _write(study, what, folder)

@@ -71,7 +71,7 @@ class HeldOut(Trainer):
         super().__init__(*arguments, **options)
 
     def _load_data(self, device: torch.device) -> None:
-        options = {"root": self.root, "device": device}
+        options = {"root": self.root, "device": device, **(self.config.reading or {})}
         whole = load(self.config.dataset, "train", **options)
         wanted = self.budget.images + self.budget.validation
         if wanted > len(whole):
@@ -96,6 +96,8 @@ class Judge(Reporter):
         self.accuracy = 0.0
 
     def record(self, row: MetricsRow) -> None:
+        if row["epoch"] == 0:  # nothing has learned yet
+            return
         if "layer" in row:
             self.layers[row["layer"]] = row
             objection = self.proxies.objection(row, row["epoch"] == self.epochs)

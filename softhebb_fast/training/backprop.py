@@ -109,8 +109,8 @@ class BackpropTrainer(Loop):
         inputs = BatchSource(self.train_set, [], self.config.augmentation())
         return BackpropStage(self.net, inputs, self.test_set, self.config)
 
-    def _order(self, samples: int) -> Tensor:
-        return permutation(samples, self.config.seed, self.epoch * self.config.reshuffle)
+    def _order(self, samples: int, epoch: int) -> Tensor:
+        return permutation(samples, self.config.seed, epoch * self.config.reshuffle)
 
     @contextmanager
     def _settings(self) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,14 +11,16 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from softhebb_fast.data import ImageSet, RandomCropFlip
-from softhebb_fast.init import apply, weight_noise_
+from softhebb_fast.data.reading import checked_moments
+from softhebb_fast.init import apply, parse_init, weight_noise_
 from softhebb_fast.models import NETWORKS, network
 from softhebb_fast.naming import did_you_mean
 from softhebb_fast.training.config import (
     Config,
-    check_number,
     check_plain,
+    check_reading,
     check_seed,
+    checked_number,
     checked_steps,
 )
 
@@ -59,10 +60,14 @@ class BackpropConfig(Config):
         gradient_noise: that of noise added to every gradient, see ``optim.gradient_noise``.
         deterministic: whether cuDNN must choose deterministic algorithms.
         autocast: learn in bfloat16, by ``torch.autocast``; tests are in float32.
+        seed, device: of torch's generator, and where it trains.
+        epochs, batch, test_batch: passes over the images, and images a step and a test.
         limit: use only so many training and test images; for trials.
         test_every: epochs between two tests; the first and the last are tested as well.
         records: how often an epoch's training figures are recorded, each time those since the last.
         symmetry_steps: steps after which ``init.symmetry`` is recorded.
+        reading: how the images are read: options of ``data.load`` for that, such as
+            ``{"image_size": 32, "holdout": 0.2}``; None for none.
 
     Raises ValueError or TypeError for a value out of its range or of another kind, naming it.
     """
@@ -99,6 +104,7 @@ class BackpropConfig(Config):
     autocast: bool = False
     limit: int | None = None
     symmetry_steps: tuple[int, ...] = ()
+    reading: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.network, str) or self.network not in NETWORKS:
@@ -116,35 +122,38 @@ class BackpropConfig(Config):
                 raise ValueError(f"{name} must be one of {allowed}; got {value!r}")
         for name, least in LEAST.items():
             if (value := getattr(self, name)) is not None or name not in OPTIONAL:
-                check_number(name, value, least)
+                object.__setattr__(self, name, checked_number(name, value, least))
         for name in FLAGS:
             if not isinstance(value := getattr(self, name), bool):
                 raise TypeError(f"{name} must be a bool; got {value!r}")
         check_seed(self.seed)
         check_plain("options", self.options)
         check_plain("init", self.init)
+        check_reading(self.reading)
         object.__setattr__(self, "symmetry_steps", checked_steps(self.symmetry_steps))
         object.__setattr__(self, "milestones", checked_steps(self.milestones, "milestones"))
         if self.normalise is not None:
-            object.__setattr__(self, "normalise", _checked_moments(self.normalise))
+            object.__setattr__(self, "normalise", checked_moments(self.normalise))
 
     def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         net = network(self.network, image_shape, classes, **self.options)
         if self.init is not None:
-            options = dict(self.init) if isinstance(self.init, dict) else {"name": self.init}
+            init = parse_init(self.init) if isinstance(self.init, str) else self.init
+            options = dict(init) if isinstance(init, dict) else {"name": init}
             names = ("zero_branches", "zero_head", "branches", "exclude")
             arguments = {name: options.pop(name) for name in names if name in options}
             apply(net, options, **arguments)
         return weight_noise_(net, self.weight_noise) if self.weight_noise else net
 
     def prepared(self, images: ImageSet) -> ImageSet:
+        """``images``, to be normalised as ``normalise`` says."""
         if self.normalise is None:
             return images
         return replace(images, mean=self.normalise[0], std=self.normalise[1])
 
     @contextmanager
     def testing(self, net: nn.Module) -> Iterator[None]:
-        """Hide the running statistics of batch norms where those of the batch are asked for."""
+        """Hide the running statistics of ``net`` where those of the batch are asked for."""
         norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
         kept = [(norm, norm.running_mean, norm.running_var) for norm in norms]
         if self.statistics == "batch":
@@ -161,16 +170,3 @@ class BackpropConfig(Config):
 
     def augmentation(self) -> RandomCropFlip | None:
         return None if self.augment is None else RandomCropFlip(mode=self.augment)
-
-
-def _checked_moments(pair: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """``normalise`` as tuples. Raises unless it is as many deviations above 0 as means."""
-    rows = isinstance(pair, list | tuple) and all(isinstance(row, list | tuple) for row in pair)
-    if not rows or len(pair) != 2 or len(pair[0]) != len(pair[1]):
-        raise TypeError(f"normalise must be [means, deviations] of the channels; got {pair!r}")
-    means, deviations = map(tuple, pair)
-    for value in (*means, *deviations):
-        check_number("normalise", value, -math.inf)
-    if not all(0 < value < math.inf for value in deviations):
-        raise ValueError(f"normalise must have positive deviations; got {pair!r}")
-    return means, deviations

@@ -16,16 +16,14 @@ FILE = "checkpoint.pt"
 FORMAT = 1
 
 
-def save(folder: Path, config: Config, state: dict[str, Any]) -> None:
+def save(folder: str | Path, config: Config, state: dict[str, Any]) -> None:
     """Write ``state`` and torch's random state to ``folder / "checkpoint.pt"``, atomically."""
-    rng = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        rng["cuda"] = torch.cuda.get_rng_state_all()
-    content = {"format": FORMAT, "config": config.to_dict(), "rng": rng, **state}
+    folder = Path(folder)
+    content = {"format": FORMAT, "config": config.to_dict(), "rng": rng_state(), **state}
     write_atomically(folder / FILE, lambda file: torch.save(content, file))
 
 
-def load(folder: Path, config: Config | None = None) -> dict[str, Any]:
+def load(folder: str | Path, config: Config | None = None) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are unpickled. Random state is returned
     under ``"rng"``, not restored.
 
@@ -34,6 +32,7 @@ def load(folder: Path, config: Config | None = None) -> dict[str, Any]:
         ValueError: a damaged file, another format, or, if ``config`` is given, a checkpoint of
             another configuration, with the fields that differ.
     """
+    folder = Path(folder)
     path = folder / FILE
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint: {path} does not exist")
@@ -50,6 +49,14 @@ def load(folder: Path, config: Config | None = None) -> dict[str, Any]:
     if config is not None:
         _check_config(path, content["config"], config)
     return content
+
+
+def rng_state() -> dict[str, Any]:
+    """Torch's random state, as ``restore_rng`` takes it."""
+    rng: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        rng["cuda"] = torch.cuda.get_rng_state_all()
+    return rng
 
 
 def restore_rng(rng: dict[str, Any]) -> None:

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from softhebb_fast.backends import BACKENDS, choose
-from softhebb_fast.data import ImageSet
+from softhebb_fast.data import ImageSet, Reading
 from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.models import build
 from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, protocol
+from softhebb_fast.scalars import plain
 
 MODES = ("successive", "consecutive", "simultaneous")
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
@@ -36,13 +37,18 @@ class Config:
     """What configurations have in common: plain values that survive JSON."""
 
     kind: ClassVar[str]
+    dataset: str
+    seed: int
+    limit: int | None
+    reading: dict[str, Any] | None
 
     def resolved(self) -> Self:
         """The same run with nothing left open."""
         return self
 
     def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """The network as it starts, from torch's global generator."""
+        """The network as it starts, from torch's global generator, for ``image_shape`` (C, H, W)
+        and so many ``classes``."""
         raise NotImplementedError
 
     def backend_used(self) -> str:
@@ -50,7 +56,7 @@ class Config:
         raise NotImplementedError
 
     def prepared(self, images: ImageSet) -> ImageSet:
-        """A data set as the network takes it."""
+        """A data set ``images`` as the network takes it."""
         return images
 
     def testing(self, net: nn.Module) -> AbstractContextManager:
@@ -79,12 +85,18 @@ class RunConfig(Config):
         mode: ``"successive"`` trains one layer after the other, then the classifier;
             ``"consecutive"`` all Hebbian layers in one pass, then what learns by backpropagation
             end to end; ``"simultaneous"`` everything in the same passes.
-        unsup_epochs .. test_batch: None takes the published protocol of the data set.
+        seed: of torch's generator and of the order of the images.
+        backend, device: as ``models.build`` takes it; where it trains.
+        width_factor, neuron_factor: as ``presets.get_preset`` takes them.
+        unsup_epochs, unsup_batch, probe_epochs, probe_batch, test_batch: of the Hebbian layers, the
+            classifier and tests; None takes the published protocol of the data set.
         augment: train the classifier on augmented images; None takes the published protocol.
         limit: use only so many training (and test) images; for trials.
         precision: how the Hebbian layers take float32 products, see ``precision.use``.
         autocast: train by backpropagation in bfloat16, by ``torch.autocast``; tests are in float32.
         symmetry_steps: steps of the run after which ``init.symmetry`` is recorded.
+        reading: how the images are read: options of ``data.load`` for that, such as
+            ``{"image_size": 32, "holdout": 0.2}``; None for none.
         cache_dtype: dtype in which frozen features are kept.
         cache_gib: features that need more memory are recomputed for every batch.
 
@@ -115,6 +127,7 @@ class RunConfig(Config):
     precision: str = "ieee"
     autocast: bool = False
     symmetry_steps: tuple[int, ...] = ()
+    reading: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -135,7 +148,9 @@ class RunConfig(Config):
         for name, least in LEAST.items():
             value = getattr(self, name)
             if value is not None or name in ("seed", "cache_gib"):
-                check_number(name, value, least)
+                object.__setattr__(self, name, checked_number(name, value, least))
+        for name in ("width_factor", "neuron_factor"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         check_seed(self.seed)
         for name in ("preset", "dataset"):
             if not isinstance(getattr(self, name), str):
@@ -143,6 +158,7 @@ class RunConfig(Config):
         if not isinstance(self.autocast, bool):
             raise TypeError(f"autocast must be a bool; got {self.autocast!r}")
         check_plain("init", self.init)
+        check_reading(self.reading)
         object.__setattr__(self, "symmetry_steps", checked_steps(self.symmetry_steps))
 
     def resolved(self) -> RunConfig:
@@ -183,19 +199,21 @@ class RunConfig(Config):
         return super().from_dict(values)
 
 
-def check_number(name: str, value: Any, least: float) -> None:
-    """Raise unless ``value`` is a number, whole where ``least`` is, of at least ``least``."""
-    kinds = int if isinstance(least, int) else int | float
-    if isinstance(value, bool) or not isinstance(value, kinds):
+def checked_number(name: str, value: Any, least: float) -> int | float:
+    """``value`` as a plain number, whole where ``least`` is. Raises unless it is one, of at least
+    ``least``."""
+    found, kinds = plain(value), int if isinstance(least, int) else int | float
+    if isinstance(found, bool) or not isinstance(found, kinds):
         text = "a whole number" if kinds is int else "a number"
         raise TypeError(f"{name} must be {text}; got {value!r}")
-    if not value >= least:
+    if not found >= least:
         raise ValueError(f"{name} must be at least {least:g}; got {value!r}")
+    return found
 
 
 def check_seed(seed: int) -> None:
     """Raise unless ``seed`` is one that a generator takes."""
-    check_number("seed", seed, 0)
+    seed = checked_number("seed", seed, 0)
     if seed >= 2**64:
         raise ValueError(f"seed must be below 2**64; got {seed}")
 
@@ -210,11 +228,21 @@ def check_plain(name: str, value: Any) -> None:
         ) from None
 
 
+def check_reading(reading: Any) -> None:
+    """Raise unless ``reading`` is None or a dict of options for reading images."""
+    if reading is None:
+        return
+    if not isinstance(reading, dict):
+        raise TypeError(f"reading must be a dict of options of data.load; got {reading!r}")
+    known = {f.name for f in fields(Reading)}
+    if unknown := sorted(map(str, set(reading) - known)):
+        raise ValueError(f"reading must hold {', '.join(sorted(known))}; got {', '.join(unknown)}")
+    check_plain("reading", reading)
+    Reading(**reading)
+
+
 def checked_steps(steps: Iterable[int], name: str = "symmetry_steps") -> tuple[int, ...]:
     """Steps as a tuple. Raises unless they are whole numbers from 0 on."""
     if isinstance(steps, str) or not isinstance(steps, Iterable):
         raise TypeError(f"{name} must be whole numbers; got {steps!r}")
-    steps = tuple(steps)
-    for step in steps:
-        check_number(name, step, 0)
-    return steps
+    return tuple(checked_number(name, step, 0) for step in steps)

@@ -75,11 +75,13 @@ def cache_features(
     which the blocks give, so that a cache made again after an interruption has the same bits, be
     it made of the images or of a cache below.
 
+    Raises ValueError, with the number of the image, if its features are not finite.
+
     Args:
         in_place: let the features take the place of ``source``, itself a cache that nobody needs
             any more, in its dtype. They must not be more (``fits``).
     """
-    images = None
+    images, sound = None, []
     for i, (x, _) in enumerate(batches(source, CHUNK)):
         x = features(blocks, x)
         if images is None:
@@ -89,8 +91,12 @@ def cache_features(
                 if in_place
                 else torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout)
             )
-        images[i * CHUNK : i * CHUNK + len(x)] = x
+        rows = images[i * CHUNK : i * CHUNK + len(x)]
+        rows.copy_(x)
+        sound.append(rows.isfinite().all())
         on_batch(len(x))
+    if not torch.stack(sound).all():  # waits for the device once
+        _raise_not_finite(images)
     return FeatureSet(images, source.labels)
 
 
@@ -98,6 +104,12 @@ def fits(source: FeatureSet, blocks: list[nn.Module]) -> bool:
     """Whether the features of ``source`` have room in its place, sample by sample."""
     x, _ = source.batch(slice(0, 1))
     return features(blocks, x).numel() <= x.numel()
+
+
+def _raise_not_finite(images: Tensor) -> None:
+    for i, image in enumerate(images):
+        if not image.isfinite().all():
+            raise ValueError(f"features must be finite; those of image {i} are not")
 
 
 def _within(images: Tensor, shape: tuple[int, ...], layout: torch.memory_format) -> Tensor:

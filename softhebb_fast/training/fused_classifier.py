@@ -96,22 +96,21 @@ class ClassifierStage(Stage):
             *(number, first, rows, self.dropout.p),
         )
 
+    def begin(self) -> list[MetricsRow]:
+        return [{"phase": self.phase, "epoch": 0, **self._tested()}]
+
     def end_epoch(self, epoch: int) -> list[MetricsRow]:
         loss, correct = self.state.totals.sum(dim=(0, 1)).tolist()
         self.state.totals.zero_()
+        seen = len(self.labels)
+        row = {"phase": self.phase, "epoch": epoch, "train_loss": loss / seen}
+        return [row | {"train_accuracy": 100 * correct / seen, **self._tested()}]
+
+    def _tested(self) -> MetricsRow:
         given = (self.state.weight, self.state.bias, self.test_x[None], self.test_labels)
-        test_loss, test_correct = self.kernels.judge(*given)[0].tolist()
-        seen, tested = len(self.labels), len(self.test_labels)
-        return [
-            {
-                "phase": self.phase,
-                "epoch": epoch,
-                "train_loss": loss / seen,
-                "train_accuracy": 100 * correct / seen,
-                "test_loss": test_loss / tested,
-                "test_accuracy": 100 * test_correct / tested,
-            }
-        ]
+        loss, correct = self.kernels.judge(*given)[0].tolist()
+        tested = len(self.test_labels)
+        return {"test_loss": loss / tested, "test_accuracy": 100 * correct / tested}
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the steps so far; also brings the head up to them."""

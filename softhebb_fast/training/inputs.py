@@ -16,6 +16,7 @@ from softhebb_fast.training.features import (
     feature_bytes,
     fits,
 )
+from softhebb_fast.training.finite import NotFinite
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.stages import BatchSource
 
@@ -53,7 +54,15 @@ class StageInputs:
             return BatchSource(images, below)
         self.reporter.begin(f"features of the {images.split} images", len(images))
         cache = self._kept_features if keep else cache_features
-        cached = cache(images, below, dtype, on_batch)
+        try:
+            cached = cache(images, below, dtype, on_batch)
+        except ValueError as error:
+            name = f"layer {depth + 1}" if depth < len(self.net.blocks) else "the classifier"
+            hint = " (cache_dtype=float16 ends at 65504)" * (dtype == torch.float16)
+            raise NotFinite(
+                f"what {name} learns from, the {images.split} images through the layers below: "
+                f"{error}{hint}"
+            ) from error
         self.reporter.end()
         return BatchSource(cached, [])
 

@@ -6,22 +6,23 @@ import time
 import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from softhebb_fast.data import ImageSet, load, permutation
+from softhebb_fast.data import ImageSet, permutation
 from softhebb_fast.files import claim, writable_folder
 from softhebb_fast.training import checkpoint, metrics, steps
+from softhebb_fast.training.finite import Guard
+from softhebb_fast.training.images import fingerprint, given_images, load_images, named, source
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import (
     Config,
     check_data,
-    fingerprint,
     read_config,
-    source,
     usable_device,
     write_config,
 )
@@ -39,15 +40,20 @@ class Interrupted(Exception):
 class Loop:
     """Train the network of ``config`` and write what it becomes to the folder ``out``.
 
-    The folder gets ``config.json``, ``checkpoint.pt``, ``metrics.csv`` and, if the configuration
-    asks for it, ``symmetry.csv``. A checkpoint is written every 30 seconds, at a stage's end, at a
-    stop, and at an epoch's end where that costs little. A run that ended early, however it ended,
-    goes on from its last checkpoint with ``resume`` and gives the same bits as one that never
-    stopped. Other processes are kept off the folder until the run ends or this process does.
+    The folder gets ``config.json``, ``checkpoint.pt``, ``metrics.csv``, ``neurons.csv`` of Hebbian
+    layers and, if the configuration asks for it, ``symmetry.csv``. A checkpoint is written every
+    30 seconds, at a stage's end, at a stop, and at an epoch's end where that costs little. A run
+    that ended early, however it ended, goes on from its last checkpoint with ``resume`` and gives
+    the same bits as one that never stopped. Other processes are kept off the folder until the run
+    ends or this process does.
 
     Args:
         config: what to train; its open fields take the published protocol.
         out: folder of the run; must not hold another run.
+        train, test: the images, if the program has them: each an ``ImageSet``, a pair (images,
+            labels) of arrays or tensors, or a map-style torch ``Dataset``; see
+            ``data.as_image_set``. ``config.dataset`` is then their name. Without ``test``,
+            ``config.reading`` says what is held out of ``train``. ``resume`` needs them again.
         root: folder of the data sets, see ``data.data_root``.
         reporter: hears of progress.
         checkpoint_seconds: the longest time between two checkpoints.
@@ -57,6 +63,7 @@ class Loop:
             folder in which another process writes.
         FileNotFoundError: data that is missing, saying which file to put where.
         RuntimeError: a backend or precision chosen by name that cannot be had here.
+        TypeError: images of another kind.
     """
 
     def __init__(
@@ -64,13 +71,19 @@ class Loop:
         config: Config,
         out: str | Path,
         *,
+        train: Any = None,
+        test: Any = None,
         root: str | Path | None = None,
         reporter: Reporter | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         _resume: bool = False,
         _dataset: str | None = None,
     ) -> None:
-        self.config = config = config.resolved()
+        if train is None and test is not None:
+            raise ValueError("train must be given with test")
+        self._given = None if train is None else (train, test)
+        config = config.resolved()
+        self.config = config = config if _resume else named(config, train is not None)
         self.reporter = reporter or Reporter()
         self.checkpoint_seconds = checkpoint_seconds
         self.stop_requested = False
@@ -83,9 +96,12 @@ class Loop:
         else:
             self._check_empty()
         saved = checkpoint.load(self.out, config) if _resume else None
-        self._dataset = _dataset or config.dataset
+        self.dataset = _dataset or config.dataset
         self._load_data(device)
-        self.data = {images.split: fingerprint(images) for images in self._sets()}
+        for images in self._sets().values():
+            for line in images.report():
+                self.reporter.say(line)
+        self.data = {part: fingerprint(images) for part, images in self._sets().items()}
         torch.manual_seed(config.seed)
         shape, classes = self.train_set.image_shape, self.train_set.num_classes
         self.net: nn.Module = config.build(shape, classes).to(device)
@@ -93,6 +109,7 @@ class Loop:
             self.net.to(memory_format=torch.channels_last)
         self.stage_number = self.epoch = self.batch = self.step = 0
         self.rows: list[metrics.MetricsRow] = []
+        self.neurons: dict[int, dict[str, Any]] = {}
         self.elapsed = 0.0
         self._stage_state: dict[str, Any] | None = None
         self.symmetry = SymmetryRecorder(self.net, config.symmetry_steps)
@@ -103,7 +120,7 @@ class Loop:
             self._check_empty()
             write_config(self.out, config, self.root, self.data)
         else:
-            check_data(self.out, self.data)
+            check_data(self.out, self.data, "root" if train is None else "train and test")
             self._restore(saved)
 
     @classmethod
@@ -159,13 +176,18 @@ class Loop:
         return nullcontext()
 
     def _load_data(self, device: torch.device) -> None:
-        options = {"root": self.root, "device": device, "limit": self.config.limit}
-        self.train_set: ImageSet = load(self._dataset, "train", **options)
-        self.test_set: ImageSet = load(self._dataset, "test", **options)
+        self.train_set: ImageSet
+        self.test_set: ImageSet
+        if self._given is None:
+            pair = load_images(self.config, self.dataset, self.root, device)
+        else:
+            pair = given_images(self.config, *self._given, device)
+            self._given = None  # the program's own, which need not be kept
+        self.train_set, self.test_set = pair
 
-    def _sets(self) -> list[ImageSet]:
-        """What the run is made on."""
-        return [self.train_set, self.test_set]
+    def _sets(self) -> dict[str, ImageSet]:
+        """What the run is made on, by what it is for."""
+        return {"train": self.train_set, "test": self.test_set}
 
     def _check_empty(self) -> None:
         if (self.out / checkpoint.FILE).exists():
@@ -184,9 +206,9 @@ class Loop:
         """The stage that a value of the plan stands for, when its turn comes."""
         raise NotImplementedError
 
-    def _order(self, samples: int) -> torch.Tensor:
-        """The order of the samples in this epoch."""
-        return permutation(samples, self.config.seed, self.epoch)
+    def _order(self, samples: int, epoch: int) -> torch.Tensor:
+        """The order of the samples in that epoch."""
+        return permutation(samples, self.config.seed, epoch)
 
     def _run_stages(self) -> None:
         while self.stage_number < len(self._plan):
@@ -204,9 +226,13 @@ class Loop:
         done = self.epoch * samples + self.batch * stage.batch_size
         self.reporter.begin(stage.title, stage.epochs * samples, done)
         runner = steps.runner(stage, self.reporter.say)
+        guard = Guard(self.net, stage, partial(self._order, samples), seed)
+        guard.keep(self.epoch, self.batch)
+        if done == 0:
+            self._record(stage.begin())
         while self.epoch < stage.epochs:
             self.reporter.status(self._status(stage))
-            order = self._order(samples)
+            order = self._order(samples, self.epoch)
             first, seeds = self.epoch * per_epoch, (seed, self.epoch)
             for count in runner.walk(order, self.batch, first, seeds):
                 steps_made = -(-count // stage.batch_size)
@@ -214,18 +240,23 @@ class Loop:
                 self.symmetry.record(self.step - steps_made, self.step)
                 self.reporter.advance(count)
                 if self.batch in stage.marks:
+                    guard.check()
                     self._record(stage.record(self.epoch + self.batch / per_epoch))
+                    guard.keep(self.epoch, self.batch)
                 if self.batch < per_epoch:
-                    self._save_if_due(stage)
+                    self._save_if_due(stage, guard)
+            guard.check()
             self.epoch, self.batch = self.epoch + 1, 0
             self._record(stage.end_epoch(self.epoch))
-            self._save_if_due(stage, end_of_epoch=True)
+            guard.keep(self.epoch, 0)
+            self._save_if_due(stage, guard, end_of_epoch=True)
         self.reporter.status(self._status(stage))
         self.reporter.end()
 
     def _record(self, rows: list[metrics.MetricsRow]) -> None:
         seconds = self._elapsed()
         for row in rows:
+            row = metrics.keep_neurons(self.neurons, row)
             self.rows.append(row | {"seconds": seconds})
             self.reporter.record(self.rows[-1])
 
@@ -238,10 +269,11 @@ class Loop:
         self.reporter.advance(count)
         self._stop_if_asked()
 
-    def _save_if_due(self, stage: Stage, end_of_epoch: bool = False) -> None:
+    def _save_if_due(self, stage: Stage, guard: Guard, end_of_epoch: bool = False) -> None:
         since = time.monotonic() - self._saved
         cheap = end_of_epoch and (self.epoch == stage.epochs or since >= SHARE * self._saving)
         if cheap or since >= self.checkpoint_seconds or self.stop_requested:
+            guard.check()
             self._save(stage.state_dict())
         self._stop_if_asked()
 
@@ -263,17 +295,20 @@ class Loop:
             "model": self.net.state_dict(),
             "image_shape": list(self.train_set.image_shape),
             "num_classes": self.train_set.num_classes,
+            "like": dict(self.train_set.like),
             "stage": self.stage_number,
             "epoch": self.epoch,
             "batch": self.batch,
             "stage_state": stage_state,
             "step": self.step,
             "rows": self.rows,
+            "neurons": self.neurons,
             "symmetry": self.symmetry.rows,
             "elapsed": self.elapsed,
         }
         checkpoint.save(self.out, self.config, state)
         metrics.write_csv(self.out, self.rows)
+        metrics.write_neurons(self.out, self.neurons)
         self.symmetry.write(self.out)
         self._saved = time.monotonic()
         self._saving = self._saved - began
@@ -283,5 +318,6 @@ class Loop:
         self.stage_number, self.epoch = saved["stage"], saved["epoch"]
         self.batch, self.rows, self.elapsed = saved["batch"], saved["rows"], saved["elapsed"]
         self._stage_state, self._rng = saved["stage_state"], saved["rng"]
-        # Checkpoints that are older have neither.
+        # Older checkpoints have none of these.
+        self.neurons = saved.get("neurons", {})
         self.step, self.symmetry.rows = saved.get("step", 0), saved.get("symmetry", [])

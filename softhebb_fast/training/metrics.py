@@ -30,6 +30,7 @@ COLUMNS = (
     "winner_probability",
     "busiest_share",
     "winner_entropy",
+    "competition_entropy",
     "distinct_filters",
     "train_loss",
     "train_accuracy",
@@ -38,6 +39,9 @@ COLUMNS = (
 )
 # of these, what tells whether a layer's filters have come apart
 LAYER_FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_probability")
+
+NEURONS_FILE = "neurons.csv"
+NEURON_COLUMNS = ("layer", "neuron", "epoch", "wins", "norm", "start_norm")
 
 MetricsRow = dict[str, Any]
 SAMPLE = 100  # images on which the layers' figures are measured
@@ -61,14 +65,20 @@ def last_figures(rows: list[MetricsRow]) -> dict[str, Any]:
 def layer_rows(
     net: SoftHebbNet, sample: Samples, blocks: list[int], phase: str, epoch: float
 ) -> list[MetricsRow]:
-    """The figures of Hebbian blocks, measured on the first images of ``sample``."""
+    """The figures of Hebbian blocks, measured on the first images of ``sample``.
+
+    Beside `layer_metrics` a row has ``neurons``: the ``wins`` of each neuron there, and its
+    ``norm``.
+    """
     x, _ = sample.batch(slice(0, SAMPLE))
     rows, below = [], 0
     with evaluation_mode(net):
         for i in blocks:
             x, below = features(list(net.blocks[below:i]), x), i
             row = {"phase": phase, "layer": i + 1, "epoch": epoch}
-            rows.append(row | layer_metrics(net.blocks[i], x))
+            figures, wins = _measured(net.blocks[i], x)
+            norms = net.blocks[i].layer.norms().tolist()
+            rows.append({**row, **figures, "neurons": {"wins": wins.tolist(), "norm": norms}})
     return rows
 
 
@@ -78,22 +88,31 @@ def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
 
     Mean filter norm; R1, the neurons whose norm has come to 1; the mean softmax probability of
     the winner; the share of the busiest neuron; the entropy of the wins over the neurons in bits,
-    log2(K) at most; the number of distinct filters.
+    log2(K) at most; the mean entropy of the softmax at a position in bits; the number of distinct
+    filters.
     """
+    return _measured(block, x)[0]
+
+
+def _measured(block: nn.Module, x: Tensor) -> tuple[MetricsRow, Tensor]:
+    """`layer_metrics`, and how often each neuron wins."""
     layer = block.layer
     with evaluation_mode(block):
         u = _pre_activations(layer, block.normalised(x)[0])
     groups = getattr(layer, "groups", 1)
     options = {"groups": groups, "tie_rule": layer.tie_rule}
     statistics = competition_statistics(u, layer.t_invert, layer.wta, **options)
-    return {
+    wins = _wins(u, groups, layer.tie_rule)
+    figures = {
         "norm_mean": float(layer.norms().mean()),
         "r1": layer.convergence()[1],
         "winner_probability": statistics.winner_probability,
         "busiest_share": float(statistics.share.max()),
-        "winner_entropy": _entropy(_wins(u, groups, layer.tie_rule)),
+        "winner_entropy": _entropy(wins),
+        "competition_entropy": statistics.entropy,
         "distinct_filters": distinct_filters(layer.weight),
     }
+    return figures, wins
 
 
 def _pre_activations(layer: HebbianLayer, x: Tensor) -> Tensor:
@@ -114,15 +133,50 @@ def _entropy(counts: Tensor) -> float:
     return float(-(p * p.log2()).sum()) + 0.0
 
 
-def write_csv(folder: Path, rows: list[MetricsRow]) -> None:
+def write_csv(folder: str | Path, rows: list[MetricsRow]) -> None:
     """Write all rows to ``folder / "metrics.csv"``, atomically; losses are means a sample,
     accuracies per cent, seconds the time since the run began."""
+    folder = Path(folder)
     rounded = ({key: _rounded(value) for key, value in row.items()} for row in rows)
     files.write_csv(folder / FILE, COLUMNS, rounded)
 
 
-def read_csv(folder: Path) -> list[MetricsRow]:
+def keep_neurons(neurons: dict[int, dict[str, Any]], row: MetricsRow) -> MetricsRow:
+    """Take the ``neurons`` of a row out, into those kept by layer; returns the row without them.
+
+    Of each layer the last ``wins`` and ``norm`` are kept, with their ``epoch``, and the
+    ``start_norm`` of epoch 0.
+    """
+    row = dict(row)
+    if (found := row.pop("neurons", None)) is not None:
+        kept = neurons.setdefault(row["layer"], {})
+        if row["epoch"] == 0:
+            kept["start_norm"] = found["norm"]
+        kept |= {"epoch": row["epoch"], **found}
+    return row
+
+
+def write_neurons(folder: Path, neurons: dict[int, dict[str, Any]]) -> None:
+    """Write ``folder / "neurons.csv"``, atomically: a row a neuron, counted from 0; its wins on
+    the sample, its norm then and, if that was recorded, at the start. No file if there are none."""
+    rows = (
+        {
+            **{"layer": layer, "neuron": k, "epoch": _rounded(found["epoch"])},
+            **{"wins": wins, "norm": _rounded(norm), "start_norm": _rounded(start)},
+        }
+        for layer, found in sorted(neurons.items())
+        for starts in [found.get("start_norm", [None] * len(found["norm"]))]
+        for k, (wins, norm, start) in enumerate(
+            zip(found["wins"], found["norm"], starts, strict=True)
+        )
+    )
+    if neurons:
+        files.write_csv(folder / NEURONS_FILE, NEURON_COLUMNS, rows)
+
+
+def read_csv(folder: str | Path) -> list[MetricsRow]:
     """The rows of ``folder / "metrics.csv"``: numbers as floats, empty cells left out."""
+    folder = Path(folder)
     with open(folder / FILE, newline="", encoding="utf-8") as file:
         return [
             {k: v if k == "phase" else float(v) for k, v in row.items() if v != ""}

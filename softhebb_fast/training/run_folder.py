@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from softhebb_fast.training import checkpoint
 from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.classifier import evaluate
 from softhebb_fast.training.config import Config, RunConfig
+from softhebb_fast.training.images import reading_options, source
 from softhebb_fast.training.metrics import MetricsRow, classifier_rows
 from softhebb_fast.training.provenance import provenance
 
@@ -35,7 +35,10 @@ class Run:
         net: the network, in evaluation mode.
         rows: what was recorded.
         symmetry: the symmetry of its weights at the recorded steps.
+        neurons: by Hebbian layer, counted from 1: the ``epoch`` of the last record, and lists with
+            the ``wins``, ``norm`` and ``start_norm`` of its neurons.
         image_shape: channels, height and width of its images.
+        like: how its images were read, as ``ImageSet.like``.
     """
 
     config: Config
@@ -44,28 +47,42 @@ class Run:
     rows: list[MetricsRow]
     symmetry: list[dict[str, Any]]
     image_shape: tuple[int, int, int]
+    neurons: dict[int, dict[str, Any]]
+    like: dict[str, Any] = field(default_factory=dict)
 
-    def evaluate(self, root: str | Path | None = None) -> tuple[float, float]:
-        """Mean loss and accuracy in per cent on `test_set`. Raises as ``data.load`` does."""
-        config, test = self.config, self.test_set(root)
+    def evaluate(
+        self, root: str | Path | None = None, *, test: ImageSet | None = None
+    ) -> tuple[float, float]:
+        """Mean loss and accuracy in per cent on the test set, or on ``test``.
+
+        The set is read from the data root ``root`` or its own. Raises as ``data.load`` does, also
+        for a run on images that its program gave: it needs ``test``.
+        """
+        config = self.config
+        test = self.load("test", root) if test is None else test
+        test = config.prepared(test.to(config.device))
         wanted = getattr(config, "precision", "ieee")
         missing = precision.why_not(wanted, torch.device(config.device).type)
         with precision.use("ieee" if missing else wanted), config.testing(self.net):
             return evaluate(self.net, test, config.test_batch)
 
-    def test_set(self, root: str | Path | None = None) -> ImageSet:
-        """The images it is tested on, from the data root ``root``. Raises as ``data.load`` does."""
+    def load(
+        self, split: str, root: str | Path | None = None, limit: int | None = None
+    ) -> ImageSet:
+        """A part of the data set, read as the run did. Raises as ``data.load`` does."""
         config = self.config
-        options = {"root": root or self.root, "device": config.device, "limit": config.limit}
-        return config.prepared(load(source(config.dataset, root), "test", **options))
+        options = reading_options(config, self.like) | {"limit": limit or config.limit}
+        place = {"root": root or self.root, "device": config.device}
+        return load(source(config.dataset, root), split, **place, **options)
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: str | Path) -> Run:
     """The run in ``folder``.
 
     Raises FileNotFoundError if there is none or it has no checkpoint yet, ValueError if a file of
     it is damaged or its device is not here.
     """
+    folder = Path(folder)
     config, root = read_config(folder)
     saved = checkpoint.load(folder, config)
     device = usable_device(config.device)
@@ -75,17 +92,20 @@ def load_run(folder: Path) -> Run:
     net = here.build(shape, saved["num_classes"])
     net.load_state_dict(saved["model"])
     symmetry = saved.get("symmetry", [])  # older checkpoints have none
-    return Run(config, root, net.to(device).eval(), saved["rows"], symmetry, shape)
+    neurons, like = saved.get("neurons", {}), saved.get("like", {})
+    net = net.to(device).eval()
+    return Run(config, root, net, saved["rows"], symmetry, shape, neurons, like)
 
 
 def write_config(
-    folder: Path, config: Config, root: str | None, data: dict[str, Any] | None = None
+    folder: str | Path, config: Config, root: str | None, data: dict[str, Any] | None = None
 ) -> None:
     """Write ``folder / "config.json"`` atomically.
 
     It gets what makes the run (`provenance`), where its data lay, and by which `fingerprint` of
-    each split in ``data`` they are known elsewhere.
+    each part in ``data`` they are known elsewhere.
     """
+    folder = Path(folder)
     named = ":" in config.dataset  # it tells its place itself
     content = {
         "kind": config.kind,
@@ -97,11 +117,12 @@ def write_config(
     write_text(folder / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
 
 
-def read_config(folder: Path) -> tuple[Config, str | None]:
+def read_config(folder: str | Path) -> tuple[Config, str | None]:
     """The configuration of the run in ``folder``, and its data root if that is still here.
 
     Raises FileNotFoundError if there is no run, ValueError if ``config.json`` is damaged.
     """
+    folder = Path(folder)
     path = folder / CONFIG_FILE
     content = _read(folder)
     try:
@@ -112,40 +133,28 @@ def read_config(folder: Path) -> tuple[Config, str | None]:
         raise ValueError(f"the configuration {path} is damaged: {error}") from error
 
 
-def read_provenance(folder: Path) -> dict[str, Any]:
+def read_provenance(folder: str | Path) -> dict[str, Any]:
     """What made the run in ``folder``, as `provenance` gives it; empty if it was not kept."""
     return _read(folder).get("made_by", {})
 
 
-def check_data(folder: Path, found: dict[str, Any]) -> None:
-    """Raise ValueError, with what differs, unless the run in ``folder`` was begun on these data."""
+def check_data(folder: Path, found: dict[str, Any], origin: str) -> None:
+    """Raise ValueError, with what differs, unless the run in ``folder`` was begun on these data.
+
+    ``origin`` are the arguments that they came from.
+    """
     kept = _read(folder).get("data", {})  # older runs have kept none
     different = [
-        f"{split}: {kept[split]['images']} images {kept[split]['digest']} there, "
+        f"{part}: {kept[part]['images']} images {kept[part]['digest']} there, "
         f"{print_['images']} images {print_['digest']} here"
-        for split, print_ in found.items()
-        if split in kept and kept[split] != print_
+        for part, print_ in found.items()
+        if part in kept and kept[part] != print_
     ]
     if different:
         raise ValueError(
-            f"root must hold the data that the run in {str(folder)!r} was begun on "
+            f"{origin} must hold the data that the run in {str(folder)!r} was begun on "
             f"({'; '.join(different)})"
         )
-
-
-def fingerprint(images: ImageSet) -> dict[str, Any]:
-    """How many images there are, and a digest of their pixels and labels."""
-    digest = hashlib.blake2b(digest_size=16)
-    for tensor in (images.images, images.labels):
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    return {"images": len(images), "digest": digest.hexdigest()}
-
-
-def source(dataset: str, root: str | Path | None) -> str:
-    """The data set's name; one that names its own place, ``imagefolder:PATH``, is at ``root`` if
-    that is given."""
-    kind, named, _ = dataset.partition(":")
-    return f"{kind}:{root}" if named and root is not None else dataset
 
 
 def is_finished(folder: Path) -> bool:

@@ -20,6 +20,6 @@ def begin(config: Config, out: str | Path, **options: Any) -> Loop:
 
 
 def resume(out: str | Path, **options: Any) -> Loop:
-    """The run in ``out``, where it stopped. Options and errors are those of ``Loop.resume``."""
+    """The run in ``out``, where it stopped. ``options`` and errors are those of ``Loop.resume``."""
     config, _ = read_config(Path(out))
     return TRAINERS[config.kind].resume(out, **options)

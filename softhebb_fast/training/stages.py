@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from softhebb_fast.backends import choose
-from softhebb_fast.data.images import Augmentation
+from softhebb_fast.data.walk import Augmentation
 from softhebb_fast.models import SoftHebbNet, features
 from softhebb_fast.nn import SoftHebbLinear
 from softhebb_fast.nn.layer import HebbianLayer
@@ -125,6 +125,10 @@ class Stage:
                 return f"a layer learns by the backend {backend!r}"
         return None
 
+    def begin(self) -> list[MetricsRow]:
+        """What to record before the first step, as epoch 0."""
+        return []
+
     def record(self, epoch: float) -> list[MetricsRow]:
         """What to record inside a pass, ``epoch`` passes (a fraction) after the beginning."""
         return []
@@ -173,6 +177,9 @@ class HebbianStage(Stage):
         first, last = self.trained[0], self.trained[-1]
         x = features([*self.inputs.below, *self.net.blocks[first:last]], x)
         self.net.blocks[last].step_(x)
+
+    def begin(self) -> list[MetricsRow]:
+        return self.record(0)
 
     def record(self, epoch: float) -> list[MetricsRow]:
         return layer_rows(self.net, self.sample, self.trained, self.phase, epoch)
@@ -254,6 +261,11 @@ class SupervisedStage(Stage):
         self.correct += correct
         self.seen += len(labels)
 
+    def begin(self) -> list[MetricsRow]:
+        layers = layer_rows(self.net, self.sample, self.hebbian, self.phase, 0)
+        tested = [{"phase": self.phase, "epoch": 0, **self._tested()}] if self._cheap else []
+        return [*layers, *tested]
+
     def end_epoch(self, epoch: int) -> list[MetricsRow]:
         if not self.learns_labels:
             self.scheduler.step()
@@ -264,15 +276,22 @@ class SupervisedStage(Stage):
             "train_loss": float(self.loss) / seen,
             "train_accuracy": 100 * float(self.correct) / seen,
         }
-        cheap = not self.test.below and len(self.model) == len(self.net.head)
-        if cheap or epoch in (1, self.epochs) or epoch % 10 == 0:
-            model = nn.Sequential(*self.test.below, *self.model)
-            loss, accuracy = evaluate(model, self.test.source, self.test_batch)
-            row |= {"test_loss": loss, "test_accuracy": accuracy}
+        if self._cheap or epoch in (1, self.epochs) or epoch % 10 == 0:
+            row |= self._tested()
         for counter in (self.loss, self.correct, self.seen):
             counter.zero_()
         layers = layer_rows(self.net, self.sample, self.hebbian, self.phase, epoch)
         return [*layers, row]
+
+    @property
+    def _cheap(self) -> bool:
+        """Whether a test needs no more than the classifier on features that are there."""
+        return not self.test.below and len(self.model) == len(self.net.head)
+
+    def _tested(self) -> MetricsRow:
+        model = nn.Sequential(*self.test.below, *self.model)
+        loss, accuracy = evaluate(model, self.test.source, self.test_batch)
+        return {"test_loss": loss, "test_accuracy": accuracy}
 
     def state_dict(self) -> dict[str, Any]:
         return {

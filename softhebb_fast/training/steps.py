@@ -98,6 +98,7 @@ class GraphSteps(EagerSteps):
         self.say, self.recorder = say, recorder or GraphCapture(device)
         self.order = torch.empty(len(stage.inputs.source), dtype=torch.int64, device=device)
         self.constants = _constants(stage.inputs.source)
+        self.finish = _finish(stage.inputs.source)
         self.position = torch.zeros((), dtype=torch.int64, device=device)
         # Exact, as the host's floats are.
         self.lrs = torch.zeros(STEPS, len(stage.decaying), dtype=torch.float64, device=device)
@@ -128,7 +129,8 @@ class GraphSteps(EagerSteps):
         for i in range(steps):
             rows = source.images, source.labels, self.order, self.position, *self.constants
             with self.stage.reading(self.lrs.select(0, i)):
-                self.stage.learn(*gather(*rows, i * size, size))
+                x, labels = gather(*rows, i * size, size)
+                self.stage.learn(self.finish(x), labels)
         self.position += steps * size
 
     def _advance(self, number: int, most: int) -> int:
@@ -155,7 +157,14 @@ class GraphSteps(EagerSteps):
 
 
 def _constants(source: Samples) -> tuple[Tensor | None, Tensor | None]:
-    """Mean and std of the source's images as tensors on its device, if it has them."""
-    if not isinstance(source, ImageSet) or source.mean is None:
+    """Mean and std of the source's images of bytes as tensors on its device, if it has them."""
+    whole = isinstance(source, ImageSet) and source.images.dtype == torch.uint8
+    if not whole or source.mean is None:
         return None, None
     return tuple(torch.tensor(v, device=source.device) for v in (source.mean, source.std))
+
+
+def _finish(source: Samples) -> Callable[[Tensor], Tensor]:
+    """What is left to do where images are floats, to which ``gather`` does nothing."""
+    floats = isinstance(source, ImageSet) and source.images.dtype != torch.uint8
+    return source.normalised_ if floats else lambda x: x

@@ -17,6 +17,7 @@ from softhebb_fast.training import fused_classifier
 from softhebb_fast.training.classifier import neuron_accuracy
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.fused_classifier import ClassifierStage
+from softhebb_fast.training.images import reading_options
 from softhebb_fast.training.inputs import StageInputs
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.plan import PlannedStage, is_perceptron, plan
@@ -26,7 +27,8 @@ from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, Supe
 class Trainer(Loop):
     """Train the network of a ``RunConfig``: its Hebbian layers, then what learns from labels.
 
-    Arguments, files and errors are those of ``Loop``.
+    After ``config``, ``arguments`` and ``options`` are those of ``Loop`` (``out``, ``root``,
+    ``reporter``, ``checkpoint_seconds``), and so are files and errors.
     """
 
     config: RunConfig
@@ -58,14 +60,15 @@ class Trainer(Loop):
 
     def _load_data(self, device: torch.device) -> None:
         super()._load_data(device)
-        options = {"root": self.root, "device": device, "limit": self.config.limit}
-        unlabelled = protocol(self.config.dataset).unlabelled and self.config.unsup_epochs > 0
-        found = load(self._dataset, "unlabeled", **options) if unlabelled else self.train_set
-        self.unsup_set = found
+        self.unsup_set = self.train_set
+        if protocol(self.config.dataset).unlabelled and self.config.unsup_epochs > 0:
+            options = reading_options(self.config, self.train_set.like)
+            place = {"root": self.root, "device": device}
+            self.unsup_set = load(self.dataset, "unlabeled", **place, **options)
 
-    def _sets(self) -> list[ImageSet]:
-        own = [] if self.unsup_set is self.train_set else [self.unsup_set]
-        return [*super()._sets(), *own]
+    def _sets(self) -> dict[str, ImageSet]:
+        own = {} if self.unsup_set is self.train_set else {"unlabeled": self.unsup_set}
+        return {**super()._sets(), **own}
 
     def _planned(self) -> list[PlannedStage]:
         return plan(self.net, self.config)

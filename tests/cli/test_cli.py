@@ -202,7 +202,9 @@ def test_train_evaluate_plot_resume(capsys, tmp_path, root):
     assert lines[-2].startswith("test accuracy ")
     names = ["metrics.csv", "filters.png", "receptive_fields_2.png", "curves.png"]
     assert lines[-1] == "written: " + ", ".join(str(out / name) for name in names)
-    assert sorted(os.listdir(out)) == sorted([*names, "checkpoint.pt", "config.json"])
+    assert sorted(os.listdir(out)) == sorted(
+        [*names, "checkpoint.pt", "config.json", "neurons.csv"]
+    )
     assert "layer 1, 2: 100%" in progress
     assert "classifier: 100%" in progress
     config, data = read_config(out)
@@ -398,7 +400,7 @@ def test_python_m(tmp_path):
 def test_the_tiny_configuration_is_what_the_command_takes():
     options = vars(make_parser().parse_args(["train", "DemoMNIST"]))
     assert CONFIG.keys() <= options.keys()
-    assert {field.name for field in fields(RunConfig)} <= options.keys()
+    assert {field.name for field in fields(RunConfig)} <= options.keys() | {"reading"}
 
 
 def test_a_reader_that_stops_reading_gets_no_error():

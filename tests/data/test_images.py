@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from softhebb_fast.data import GaussianNoise, ImageSet, RandomCropFlip, batches, permutation
 from tests.data.writers import counted
@@ -34,8 +37,8 @@ def test_image_set_is_contiguous():
 def test_image_set_checks():
     images, labels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
     make = partial(ImageSet, "x", "train")
-    with pytest.raises(TypeError, match="images must be uint8"):
-        make(images.float(), labels, ("a",))
+    with pytest.raises(TypeError, match="images must be uint8 or float32"):
+        make(images.double(), labels, ("a",))
     with pytest.raises(TypeError, match="labels int64"):
         make(images, labels.int(), ("a",))
     with pytest.raises(ValueError, match=r"labels \[N\]; got .*\(3,\)"):
@@ -44,6 +47,91 @@ def test_image_set_checks():
         make(images, labels, ("a",), (0.5,), (0.5,))
     with pytest.raises(ValueError, match="both be None"):
         make(images, labels, ("a",), (0.5, 0.5, 0.5))
+    for label in (1, -2, 2**40):
+        wrong = torch.tensor([0, label])
+        with pytest.raises(ValueError, match=f"lie in 0 .. 0, .*got {label} for image 1"):
+            make(images, wrong, ("a",))
+    for value in (float("nan"), float("inf")):
+        floats = images.float()
+        floats[1, 2, 3, 0] = value
+        with pytest.raises(ValueError, match=f"finite; image 1 has the value {value}"):
+            make(floats, labels, ("a",))
+
+
+def test_image_set_is_a_sequence_of_samples():
+    data = counted(5)
+    x, label = data[3]
+    assert x.shape == (1, 2, 2)
+    assert x.dtype == torch.float32
+    assert x.unique().tolist() == [torch.tensor(3 / 255).item()]
+    assert label == 3
+    assert type(label) is int
+    assert [label for _, label in data] == [0, 1, 2, 3, 4]
+    for index in (-1, np.int64(4), torch.tensor(4)):
+        assert data[index][1] == 4
+    for part, expected in (
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, -2), [4, 2, 0]),
+        ([4, 0], [4, 0]),
+        (torch.tensor([2]), [2]),
+        (np.array([1, 1]), [1, 1]),
+        (torch.arange(5) > 2, [3, 4]),
+        ([], []),
+    ):
+        assert data[part].labels.tolist() == expected
+    for index in (5, -6):
+        with pytest.raises(IndexError, match=f"index must lie in -5 .. 4; got {index}"):
+            data[index]
+    with pytest.raises(ValueError, match="mask must be"):
+        data[torch.ones(4, dtype=torch.bool)]
+    batch, labels = next(iter(DataLoader(data, 5)))
+    assert torch.equal(batch, data.batch(slice(0, 5))[0])
+    assert torch.equal(labels, data.labels)
+
+
+def test_image_set_is_printed():
+    data = replace(counted(3), mean=(0.1307,), std=(0.3081,))
+    text = "ImageSet('counted', 'train': 3 images 1x2x2 uint8, 3 classes, cpu, "
+    assert repr(data) == text + "mean 0.1307, std 0.3081)"
+
+
+def test_moments():
+    images = torch.randint(256, (30, 2, 5, 5), dtype=torch.uint8)
+    images[:, 1] = 51
+    data = ImageSet("x", "train", images, torch.zeros(30, dtype=torch.int64), ("a",))
+    mean, std = data.moments()
+    expected = images[:, 0].double() / 255
+    assert abs(mean[0] - expected.mean().item()) < 1e-6
+    assert abs(std[0] - expected.std(correction=0).item()) < 1e-6
+    assert abs(mean[1] - 0.2) < 1e-6
+    assert std[1] == 1.0
+    x, _ = replace(data, mean=mean, std=std).batch(slice(0, 30))
+    assert abs(x[:, 0].mean()) < 1e-5
+    assert abs(x[:, 0].std(correction=0) - 1) < 1e-5
+
+
+def test_floats_are_taken_as_they_are():
+    floats = torch.rand(4, 2, 3, 3)
+    data = ImageSet("x", "train", floats, torch.zeros(4, dtype=torch.int64), ("a",))
+    x, _ = data.batch(torch.tensor([2, 0]))
+    assert torch.equal(x, floats[[2, 0]])
+    normal = replace(data, mean=(0.5, 0.25), std=(0.5, 0.125))
+    for rows in (slice(0, 2), torch.tensor([0, 1])):
+        x, _ = normal.batch(rows)
+        assert torch.equal(x[:, 1], (floats[:2, 1] - 0.25) / 0.125)
+    assert torch.equal(normal.images, floats)  # not normalised in place
+
+
+def test_report():
+    data = replace(
+        counted(3), labels=torch.tensor([0, 0, 2]), skipped={"hidden": 2}, converted={"cut": 3}
+    )
+    assert data.empty_classes == ("1",)
+    assert data.report() == [
+        "counted (train): skipped 2: hidden",
+        "counted (train): 3 images: cut",
+        "counted (train): 1 of 3 classes are empty: 1",
+    ]
 
 
 def test_subset():

@@ -23,19 +23,34 @@ from tests.data.writers import (
     write_tree,
 )
 
-EMBEDDED = Path(__file__).resolve().parents[2] / "data"
+EMBEDDED = Path(sets.__file__).with_name("bundled")
 
 
 def test_root_order(tmp_path, monkeypatch):
     given, variable = tmp_path / "given", tmp_path / "variable"
     given.mkdir()
     variable.mkdir()
-    assert data_root() == EMBEDDED
-    monkeypatch.setenv("SOFTHEBB_FAST_DATA", str(variable))
-    assert data_root() == variable
-    assert data_root(given) == given
     monkeypatch.setenv("SOFTHEBB_FAST_DATA", "")
-    assert data_root() == EMBEDDED
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cache = sources.roots()[-1]
+    assert sources.roots() == [EMBEDDED, cache]
+    monkeypatch.setenv("SOFTHEBB_FAST_DATA", str(variable))
+    assert sources.roots() == [variable, EMBEDDED, cache]
+    assert data_root() == variable
+    assert sources.roots(given) == [given]
+    assert data_root(given) == given
+
+
+def test_nothing_is_downloaded_into_the_package(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOFTHEBB_FAST_DATA", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    content = archive(write_cifar10(tmp_path), "cifar-10-batches-py")
+    serve(monkeypatch, "cifar10", server, {"cifar.tar.gz": content})
+    before = sorted(EMBEDDED.rglob("*"))
+    assert len(load("cifar10")) == 10
+    assert sorted(EMBEDDED.rglob("*")) == before
+    assert (data_root() / "cifar-10-batches-py").is_dir()
+    assert data_root(EMBEDDED) == EMBEDDED
 
 
 def test_root_without_a_checkout_is_the_cache(tmp_path, monkeypatch):

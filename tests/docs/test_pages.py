@@ -21,11 +21,11 @@ from softhebb_fast.presets.grammar import KEYS, METHODS, OPERATIONS
 from softhebb_fast.presets.types import DEFAULTS, RULES
 from tests.docs.blocks import DOCS, ROOT, blocks, commands, run
 
-PROGRAMS = ("index.md", "install.md", "guide.md", "layer_strings.md", "rules.md")
+PROGRAMS = ("index.md", "backends.md", "guide.md", "layer_strings.md", "rules.md")
 PAGES = sorted(DOCS.rglob("*.md"))
 PACKAGE = ROOT / "softhebb_fast"
 # What a program imports from elsewhere than these is not meant to be imported.
-PRIVATE = {"checks", "cli", "environment", "extension", "files", "kernels", "naming", "ops"}
+PRIVATE = {"checks", "cli", "environment", "extension", "files", "kernels", "naming", "ops", "scalars"}
 
 
 def text(page: str) -> str:

@@ -17,13 +17,12 @@ TINY = Experiment(
     "Nobody 2000",
     "Text.",
     (
-        Cell("one", "the first", RUN, {"test_accuracy": 50.0}, within=49.9, series="a", x="1"),
+        Cell("one", "the first", RUN, {"test_accuracy": 50.0}, series="a", x="1"),
         Cell(
             "two",
             "the second",
             RUN | {"init": {"name": "zerO", "scale": "fork"}},
             {"test_accuracy": 99.0, "initial_nonzeros": "5"},
-            at_least=99.0,
             series="a",
             x="2",
         ),

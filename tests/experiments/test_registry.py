@@ -90,15 +90,6 @@ def test_nonzeros_are_the_published_integers():
     assert published == f"{binary[0][0]} {binary[1][1]} {binary[1][2]}"
 
 
-def test_what_counts_as_reproduced():
-    softhebb = get_experiment("softhebb")
-    deepest = softhebb.cell("cifar10-3-normal")
-    assert (deepest.reproduced(80.0), deepest.reproduced(79.99)) == (True, False)
-    first = softhebb.cell("cifar10-1-soft")
-    assert [first.reproduced(a) for a in (70.3, 70.5, 71.7, 71.9)] == [False, True, True, False]
-    assert get_experiment("figure1").cell("mnist-3-normal").reproduced(10.0) is None
-
-
 def test_runs_differ_by_what_makes_their_numbers():
     cell = get_experiment("table1").cell("mnist-3-zero")
     config = cell.config(0, backend="auto")

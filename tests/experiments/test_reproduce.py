@@ -14,7 +14,7 @@ import torch
 
 from softhebb_fast import cli
 from softhebb_fast.experiments import figures, measure, reproduce, results
-from softhebb_fast.training import checkpoint
+from softhebb_fast.training import checkpoint, run_folder
 from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.run_folder import load_run
 from softhebb_fast.training.trainer import Trainer
@@ -81,7 +81,7 @@ def test_a_row_tells_what_the_run_was(tiny, finished, root):
     assert row["test_accuracy"] == accuracy
     assert row["test_loss"] == loss
     assert row["logged_test_loss"] == loss / 1000
-    probes = [r for r in run.rows if r["phase"] == "probe"]
+    probes = [r for r in run.rows if "train_loss" in r]
     assert row["logged_train_loss"] == literal(sum(r["train_loss"] for r in probes) / 2 / 32)
     last = [r for r in run.rows if r["phase"] == "hebbian"][-1]
     assert row["distinct_filters"] == str(last["distinct_filters"]) == "5"
@@ -104,14 +104,14 @@ def test_curves_begin_before_training(finished, root):
 
 def test_a_run_is_measured_where_it_was_trained(finished, monkeypatch):
     """On images beside its network: another device than the CPU's is only pretended here."""
-    run, load, devices = load_run(finished), measure.load, []
+    run, load, devices = load_run(finished), run_folder.load, []
 
     def loaded(*args, device="cpu", **options):
         devices.append(device)
         return load(*args, **options)
 
     run = replace(run, config=replace(run.config, device="cuda"))
-    monkeypatch.setattr(measure, "load", loaded)
+    monkeypatch.setattr(run_folder, "load", loaded)
     monkeypatch.setattr(measure, "load_run", lambda folder: run)
     measure.measure(finished)
     measure.curves(finished)

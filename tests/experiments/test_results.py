@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from softhebb_fast.experiments import results, table
+from softhebb_fast.experiments import results, table, verdict
 from tests.experiments.conftest import TINY
 
 
@@ -66,7 +66,7 @@ def test_the_table_compares(tmp_path):
         "|  | test %, published | ours | non-zeros, published | ours | seeds | reproduced "
         "| protocol | backend | minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
-        "| the first | 50.0 | 65.00 ± 5.00 |  |  | 2 | yes | 1 x 16, 2 x 32 "
+        "| the first | 50.0 | 65.00 ± 5.00 |  |  | 2 | better | 1 x 16, 2 x 32 "
         "| cpp float32, 2 threads | 3.0 |",
         "| the second | 99.0 | not run: the files are not here | 5 |  | 0 |  |  |  |  |",
     ]
@@ -77,8 +77,8 @@ def test_the_table_compares(tmp_path):
 
 def test_figures_of_a_table():
     one = TINY.cells[0]
-    assert table.verdict(one, []) == ""
-    assert table.verdict(one, [{"test_accuracy": "0.05"}]) == "**no**"
+    assert verdict.verdict(one, []) == ""
+    assert verdict.verdict(one, [{"test_accuracy": "0.05"}]) == "**no**"
     assert table.ours([{"x": "0.01"}, {"x": "0.03"}], "x") == "0.02 ± 0.01"
     assert table.ours([{"x": "1 2"}, {"x": "1 3"}, {"x": "1 2"}], "x") == "1 2; 1 3"
 

@@ -84,7 +84,7 @@ def test_weights_that_are_not_finite_and_mistakes():
         init.symmetry(model_of(torch.ones(2, 2)), {"0": 3})
     with pytest.raises(TypeError, match="start must be a state_dict or None; got 5"):
         init.symmetry(model_of(torch.ones(2, 2)), 5)
-    with pytest.raises(ValueError, match="tolerance must be a number from 0 on; got -1"):
+    with pytest.raises(ValueError, match="tolerance must be finite and not negative; got -1"):
         init.symmetry(model_of(torch.ones(2, 2)), tolerance=-1)
 
 
@@ -119,5 +119,5 @@ def test_gradient_noise_has_its_size_and_can_be_taken_away():
     assert torch.equal(weight, before - 1)
     with pytest.raises(ValueError, match="size must be a positive, finite number; got 0"):
         optim.gradient_noise(optimizer, 0)
-    with pytest.raises(TypeError, match=r"optimizer must be a torch\.optim\.Optimizer; got 3"):
+    with pytest.raises(TypeError, match=r"optimizer must be a torch\.optim\.Optimizer.*got int"):
         optim.gradient_noise(3, 1e-7)

@@ -16,8 +16,7 @@ pytest.importorskip("triton")
 from benchmarks.gpu.offline import Launch, launches_go_to
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.sync import POLLS
-from softhebb_fast.options import conv2d_options
-from tests.by_keyword import kernels, reference
+from tests.by_keyword import conv2d_options, kernels, reference
 from tests.kernels.cases import CASES, LINEAR, WIDE, Case
 from tests.kernels.in_turn import in_turn
 from tests.tolerances import TOLERANCES, assert_close, assert_outputs_close, tolerance

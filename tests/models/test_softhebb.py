@@ -57,13 +57,12 @@ GEOMETRY = (
         ((96, 30, 15, 864), (384, 14, 7, 589_824), (1536, 9, 4, 589_824)),
         24_576,
     ),
-    ("DemoMNIST", MNIST, ((64, 28, 14, 3_136),), 12_544),
 )
 
 
 def images_of(name: str) -> tuple[int, int, int]:
     kinds = {"MNIST": MNIST, "CIFA": CIFAR, "STL": STL, "ImNet": IMNET}
-    return next(shape for kind, shape in kinds.items() if kind in name)
+    return next((shape for kind, shape in kinds.items() if kind in name), MNIST)
 
 
 def on_meta(name: str, shape: tuple[int, int, int]):

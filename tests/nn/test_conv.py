@@ -91,12 +91,12 @@ def test_the_representation_names_what_is_not_default():
     )
     layer = SoftHebbConv2d(
         4, 8, (3, 1), 2, 1, 2, 2, 0.5, wta="hard_anti", bias=True, pre_triangle=True,
-        update="in_place", lr=0.1, lebesgue_p=3, backend="reference",
+        update="in_place", lr=0.1, lebesgue_p=3.0, backend="reference",
     )  # fmt: skip
     assert layer.extra_repr() == (
         "4, 8, kernel_size=(3, 1), stride=(2, 2), padding=(1, 1), dilation=(2, 2), groups=2, "
         "padding_mode='reflect', pre_triangle=True, t_invert=0.5, wta='hard_anti', "
-        "delta=2.0, rank=3, lebesgue_p=3, bias=True, update='in_place', lr=0.1, lr_power=0.5, "
+        "delta=2.0, rank=3, lebesgue_p=3.0, bias=True, update='in_place', lr=0.1, lr_power=0.5, "
         "backend='reference'"
     )
 
@@ -112,6 +112,8 @@ def test_the_representation_names_what_is_not_default():
         ((4, 4, 3), {"groups": 3}, "groups must divide in_channels and out_channels; got groups=3"),
         ((4, 6, 3), {"groups": 2, "wta": "hard_anti", "rank": 4}, r"rank must lie in 1\.\.3"),
         ((4, 4, 3), {"padding_mode": "same"}, "padding_mode must be one of reflect"),
+        ((4, 4, 3, 1, "full"), {}, "padding must be numbers, 'same' or 'valid'; got 'full'"),
+        ((4, 4, 3, 2, "same"), {}, r"padding='same' needs stride 1; got stride=\(2, 2\)"),
     ],
 )
 def test_bad_values_are_named(arguments, options, message):
@@ -126,7 +128,7 @@ def test_bad_values_are_named(arguments, options, message):
         ((4, True, 3), "out_channels must be an int"),
         ((4, 4, (3, 3, 3)), "kernel_size must be an int or a pair"),
         ((4, 4, 3, 1.5), "stride must be an int or a pair"),
-        ((4, 4, 3, 1, "same"), "padding must be an int or a pair"),
+        ((4, 4, 3, 1, None), "padding must be an int or a pair"),
     ],
 )
 def test_bad_types_are_named(arguments, message):
@@ -138,13 +140,13 @@ def test_bad_types_are_named(arguments, message):
 def test_input_that_does_not_fit_is_refused_in_both_modes(training):
     layer = SoftHebbConv2d(3, 4, 3, padding=2).train(training)
     for shape, message in (
-        ((3, 8, 8), r"x must be \[B, C, H, W\]; got \(3, 8, 8\)"),
+        ((8, 8), r"x must be \[B, C, H, W\] or \[C, H, W\]; got \(8, 8\)"),
         ((2, 1, 8, 8), r"x must have 3 channels.*got \(2, 1, 8, 8\)"),
         ((2, 3, 2, 8), "padding must be smaller than the image"),
     ):
         with pytest.raises(ValueError, match=message):
             layer(images(*shape))
-    with pytest.raises(ValueError, match=r"x must be \[B, C, L\]; got \(2, 3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"x must be \[B, C, L\] or \[C, L\]; got \(2, 3, 8, 8\)"):
         SoftHebbConv1d(3, 4, 3).train(training)(images(2, 3, 8, 8))
     with pytest.raises(ValueError, match="the output would be empty"):
         SoftHebbConv2d(3, 4, 9).train(training)(images(2, 3, 8, 8))

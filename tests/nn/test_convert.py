@@ -67,6 +67,8 @@ def test_evaluation_is_preserved_bit_for_bit():
     [
         nn.Conv2d(4, 6, 3, padding="same", padding_mode="circular"),
         nn.Conv2d(4, 6, 5, padding="same", dilation=(1, 2)),
+        nn.Conv2d(4, 6, 4, padding="same"),
+        nn.Conv2d(4, 6, (2, 3), padding="same", padding_mode="circular"),
         nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), groups=2, padding_mode="replicate"),
         nn.Conv2d(4, 6, 3, padding="valid", bias=False),
         nn.Conv2d(4, 6, 3, padding=2, padding_mode="reflect", dtype=torch.float64),
@@ -198,7 +200,6 @@ class OwnConv2d(nn.Conv2d):
         (nn.ConvTranspose2d(2, 4, 3), "ConvTranspose2d is neither nn.Conv2d nor nn.Linear"),
         (nn.Bilinear(2, 3, 4), "Bilinear is neither nn.Conv2d nor nn.Linear"),
         (OwnConv2d(2, 4, 3), "OwnConv2d is neither nn.Conv2d nor nn.Linear"),
-        (nn.Conv2d(2, 4, 4, padding="same"), "its padding is not the same on both sides"),
         (odd(), "its padding is not the same on both sides"),
         (unknown_mode(), "padding_mode 'constant' is not supported"),
         (flat(), "its weight does not have 4 dimensions"),

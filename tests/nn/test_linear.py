@@ -86,5 +86,5 @@ def test_errors_name_the_argument():
     for layer in (SoftHebbLinear(5, 4), SoftHebbLinear(5, 4).eval()):
         with pytest.raises(ValueError, match=r"x must be \[\.\.\., 5\]; got \(2, 6\)"):
             layer(rows(2, 6))
-        with pytest.raises(ValueError, match=r"x must be \[\.\.\., 5\]; got \(5,\)"):
-            layer(rows(5))
+        with pytest.raises(ValueError, match=r"x must be \[\.\.\., 5\]; got \(6,\)"):
+            layer(rows(6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -220,6 +221,16 @@ def test_pools_that_return_pairs():
     changed.pool.return_indices = True
     with pytest.raises(TypeError, match="the parts of a block must return a tensor; got tuple"):
         changed(images(3, 2, 8, 8))
+
+
+@pytest.mark.parametrize("kernel", [np.int64(2), [2, 2], np.array([2, 2])], ids=repr)
+def test_sizes_of_pools_may_be_any_whole_numbers(kernel):
+    x = torch.randn(2, 3, 6, 6)
+    block = SoftHebbBlock(3, 4, 3, pool=nn.AvgPool2d(2)).eval()
+    with torch.no_grad():
+        expected = block(x)
+        block.pool.kernel_size = block.pool.stride = kernel
+        assert torch.equal(block(x), expected)
 
 
 def test_the_kinds_are_plain_until_something_is_added():

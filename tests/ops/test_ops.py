@@ -134,7 +134,7 @@ def test_a_step_is_seen_by_autograd():
 WITHOUT = """
 import pathlib, sys
 exists = pathlib.Path.exists
-pathlib.Path.exists = lambda self, **o: self.name != "_C.so" and exists(self, **o)
+pathlib.Path.exists = lambda self, **o: self.suffix != ".so" and exists(self, **o)
 import torch
 from softhebb_fast import backends, extension, functional
 from tests.ops.test_ops import CASES

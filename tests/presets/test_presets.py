@@ -96,7 +96,7 @@ TABLES = {
         ("soft_anti", 128, 3, 2, 1, True, tri(0.7), AVG, 1, 0.07, 0.4, 25),
     ],
     "DemoMNIST": [
-        ("soft_anti", 64, 7, 3, 1, True, tri(1), AVG, 3, 0.2, 0.5, 25),
+        ("soft_anti", 1000, 0, 0, 1, False, tri(1), None, 12, 0.1, 0.5, 5),
     ],
 }
 
@@ -111,7 +111,7 @@ def test_preset_matches_its_table(name):
         assert (layer.schedule, layer.padding_mode) == ("norm", "reflect")
         assert (layer.bias, layer.pre_triangle, layer.dropout) == (False, False, 0.0)
         assert layer.hebbian == (layer.rule != "bp")
-    dropout = 0.0 if "Mlp" in name else 0.5
+    dropout = 0.0 if "Mlp" in name or name == "DemoMNIST" else 0.5
     assert head == Layer("linear", "bp", dropout=dropout)
     assert (head.out, PRESETS[name].lr_supervised) == (None, 1e-3)
 
@@ -121,6 +121,7 @@ def test_names_and_sources():
         *((name, name, "SoftHebb") for name in SOFTHEBB.split()),
         *((name, name, "ZerO-SoftHebb") for name in ZERO.split()),
         ("DemoMNIST", "DemoMNIST", "softhebb_fast"),
+        ("Linear", "Linear", "softhebb_fast"),
     ]
 
 
@@ -237,7 +238,7 @@ def test_factors():
 @pytest.mark.parametrize(
     ("name", "factors", "message"),
     [
-        ("DemoMNIST", {"neuron_factor": 0.001}, r"neuron_factor=0.001: .*out must be .*got 0"),
+        ("DemoMNIST", {"neuron_factor": 0.0001}, r"neuron_factor=0.0001: .*out must be .*got 0"),
         ("DemoMNIST", {"neuron_factor": 0}, "neuron_factor must be a positive number"),
         ("DemoMNIST", {"width_factor": -1}, "width_factor must be a positive number"),
         ("DemoMNIST", {"width_factor": float("nan")}, "width_factor must be a positive number"),
@@ -570,7 +571,7 @@ def test_scaled_takes_any_preset():
     assert outs(scaled(net, width_factor=3, neuron_factor=0.5)) == [5, 15, 10]
 
 
-BELOW = ("kinds", "naming")
+BELOW = ("kinds", "naming", "scalars")
 OWN_BELOW = [f"softhebb_fast.{name}" for name in BELOW]
 
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from softhebb_fast import cli
-from softhebb_fast.cli.options.common import parse_init
 from softhebb_fast.init import initialise
+from softhebb_fast.naming import parse_init
 from softhebb_fast.presets import get_preset, parse_network
 from softhebb_fast.search.space import SPACES, Space, get_space, init_option
 from softhebb_fast.search.study import Search, best, open_study, search

@@ -133,7 +133,7 @@ def test_network():
         ({"preset": NET, "neuron_factor": 0.5}, "are for presets, not layer strings"),
         ({"preset": NET, "width_factor": 1.0}, "are for presets, not layer strings"),
         ({"preset": "tender-c8-k3 BP"}, "unknown method 'tender'"),
-        ({"neuron_factor": 0.001}, "DemoMNIST cannot be scaled"),
+        ({"neuron_factor": 0.0001}, "DemoMNIST cannot be scaled"),
         ({"neuron_factor": -1.0}, "neuron_factor must be a positive number"),
     ],
 )

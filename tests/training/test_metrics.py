@@ -24,7 +24,7 @@ def test_rows_come_back_from_the_file(tmp_path):
     ]
     lines = (tmp_path / metrics.FILE).read_text().splitlines()
     assert lines[0] == ",".join(metrics.COLUMNS)
-    assert lines[1] == "hebbian,1,0.1,1.5,25.0,3,,,,,,,,"
+    assert lines[1] == "hebbian,1,0.1,1.5,25.0,3,,,,,,,,,"
     assert len(lines) == 3
 
 
@@ -71,6 +71,8 @@ def test_figures_of_a_perceptron():
     assert found["busiest_share"] == literal((2 * winner + 1 - winner) / 3)
     assert found["norm_mean"] == literal(3.0)
     assert found["winner_entropy"] == literal(math.log2(3) - 2 / 3)
+    sides = [winner, 1 - winner]
+    assert found["competition_entropy"] == literal(-sum(p * math.log2(p) for p in sides))
     assert (found["r1"], found["distinct_filters"]) == (1, 2)
     assert layer.training
     assert layer.weight.tolist() == [[3, 4], [0, 1]]
@@ -91,6 +93,7 @@ def test_figures_of_a_convolution():
         "winner_probability": 1.0,
         "busiest_share": literal(0.6),
         "winner_entropy": literal(math.log2(5) - (3 * math.log2(3) + 2) / 5),
+        "competition_entropy": 0.0,
         "distinct_filters": 3,
     }
     assert all(torch.equal(v, before[k]) for k, v in block.state_dict().items())

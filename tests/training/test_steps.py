@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from softhebb_fast.data import ImageSet, RandomCropFlip, permutation
 from softhebb_fast.models import SoftHebbNet, build
@@ -21,6 +21,7 @@ from softhebb_fast.training.features import FeatureSet
 from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
 from softhebb_fast.training.steps import EagerSteps, GraphSteps, runner
 from tests.capture_safety import CUDA, CaptureError, CaptureSafety, fake_cuda, on_fake_cuda
+from tests.data.writers import with_tensors
 
 NET = get_preset("4SoftHebbCnnCIFAR", neuron_factor=0.1)
 LABELS = get_preset("4SoftHebbCnnCIFAR_HebbClassifier", neuron_factor=0.1)
@@ -57,11 +58,25 @@ class Rehearsal(GraphCapture):
 
 
 def images(device: torch.device | str = "cpu", normalised: bool = False) -> ImageSet:
-    pixels = torch.arange(IMAGES * 3 * 32 * 32, dtype=torch.int64, device=device) * 7919 % 256
-    labels = torch.arange(IMAGES, device=device) % 10
+    def tensors() -> tuple[Tensor, Tensor]:
+        pixels = torch.arange(IMAGES * 3 * 32 * 32, dtype=torch.int64, device=device) * 7919 % 256
+        return pixels.to(torch.uint8).view(IMAGES, 3, 32, 32), torch.arange(
+            IMAGES, device=device
+        ) % 10
+
     constants = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)) if normalised else (None, None)
-    pixels = pixels.to(torch.uint8).view(IMAGES, 3, 32, 32)
-    return ImageSet("made", "train", pixels, labels, tuple("0123456789"), *constants)
+    given = tensors()
+    if not isinstance(given[0], FakeTensor) and not given[0].is_meta:
+        return ImageSet("made", "train", *given, tuple("0123456789"), *constants)
+    with unset_fake_temporarily():  # a set reads its labels
+        made = images("cpu", normalised)
+    return with_tensors(made, *given)
+
+
+def floats() -> ImageSet:
+    """The normalised images as floats: the same batches but for the place of the division."""
+    made = images(normalised=True)
+    return replace(made, images=made.images / 255)
 
 
 def features(device: torch.device | str = "cpu") -> FeatureSet:
@@ -110,13 +125,23 @@ def state(stage: Stage) -> dict[str, Tensor]:
     [
         lambda: hebbian(images()),
         lambda: hebbian(images(normalised=True), trained=(1,)),
+        lambda: hebbian(floats(), trained=(1,)),
         lambda: supervised(images()),
         lambda: supervised(images(), together=True),
         lambda: supervised(images(), scheduled(LABELS, "constant")),
         lambda: hebbian(images(), DECAYING),
         lambda: supervised(images(), scheduled(LABELS, "exponential")),
     ],
-    ids=["hebbian", "one layer", "classifier", "together", "labels", "linear", "exponential"],
+    ids=[
+        "hebbian",
+        "one layer",
+        "floats",
+        "classifier",
+        "together",
+        "labels",
+        "linear",
+        "exponential",
+    ],
 )
 def test_replayed_steps_are_launched_steps(make):
     launched, replayed, recorder = make(), make(), Rehearsal()

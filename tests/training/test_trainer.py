@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import gc
 import json
 import math
@@ -137,10 +138,13 @@ def test_what_is_recorded(tmp_path, root):
     hebbian = [row for row in run.rows if row["phase"] == "hebbian"]
     for layer in (1, 2):
         epochs = [row["epoch"] for row in hebbian if row["layer"] == layer]
-        assert epochs == literal([0.1 * i for i in range(1, 11)])
+        assert epochs == literal([0.1 * i for i in range(11)])
     assert run.rows[: len(hebbian)] == hebbian
-    first, last = run.rows[len(hebbian) :]
+    start, first, last = run.rows[len(hebbian) :]
     assert (first["phase"], first["epoch"], last["epoch"]) == ("probe", 1, 2)
+    assert set(start) == {"phase", "epoch", "seconds", "test_loss", "test_accuracy"}
+    assert start["epoch"] == 0
+    assert start["test_loss"] > last["test_loss"]
     assert 0 < last["train_loss"] < first["train_loss"]
     seconds = [row["seconds"] for row in run.rows]
     assert seconds == sorted(seconds)
@@ -149,7 +153,36 @@ def test_what_is_recorded(tmp_path, root):
         {k: v if isinstance(v, str) else float(f"{v:.7g}") for k, v in row.items()}
         for row in run.rows
     ]
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "config.json", "metrics.csv"]
+    assert sorted(os.listdir(tmp_path)) == [
+        *("checkpoint.pt", "config.json", "metrics.csv", "neurons.csv")
+    ]
+
+
+def test_what_is_recorded_of_neurons(tmp_path, root):
+    run, _ = watched(tmp_path, root)
+    rows = list(csv.DictReader((tmp_path / metrics.NEURONS_FILE).open()))
+    sizes = [len(block.layer.weight) for block in run.net.blocks]
+    assert [r["layer"] for r in rows] == ["1"] * sizes[0] + ["2"] * sizes[1]
+    assert {r["epoch"] for r in rows} == {"1"}
+    for layer, block in enumerate(run.net.blocks, 1):
+        own = [r for r in rows if r["layer"] == str(layer)]
+        assert [float(r["norm"]) for r in own] == literal(block.layer.norms().tolist())
+        assert all(r["start_norm"] != r["norm"] for r in own[:1])
+        wins = [int(r["wins"]) for r in own]
+        share = [w / sum(wins) for w in wins if w]
+        entropy = -sum(p * math.log2(p) for p in share)
+        last = [row for row in run.rows if row.get("layer") == layer][-1]
+        assert last["winner_entropy"] == literal(entropy)
+    assert load_run(tmp_path).neurons == run.neurons
+
+
+def test_neurons_whose_start_is_not_known(tmp_path):
+    neurons = {}
+    row = {"layer": 2, "epoch": 0.5, "neurons": {"wins": [3, 0], "norm": [1.0, math.nan]}}
+    assert metrics.keep_neurons(neurons, row) == {"layer": 2, "epoch": 0.5}
+    metrics.write_neurons(tmp_path, neurons)
+    lines = (tmp_path / metrics.NEURONS_FILE).read_text().splitlines()
+    assert lines[1:] == ["2,0,0.5,3,1.0,", "2,1,0.5,0,nan,"]
 
 
 def test_a_run_can_be_opened_when_it_is_done(tmp_path, root):
@@ -211,7 +244,7 @@ def test_features_that_do_not_fit_are_computed_again(tmp_path, root):
     # evaluated at the first, the last and every tenth epoch, because it costs a pass
     judged = [row["epoch"] for row in listener.trainer.rows if "test_loss" in row]
     assert judged == [1, 3]
-    assert [row["epoch"] for row in cached.rows if "test_loss" in row] == [1, 2, 3]
+    assert [row["epoch"] for row in cached.rows if "test_loss" in row] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -233,7 +266,7 @@ def test_a_classifier_that_learns_by_the_hebbian_rule(tmp_path, root):
         )
     assert changed(watcher.states[-2][1], watcher.states[-1][1]) == {"head.2.weight"}
     probe = [row for row in run.rows if row["phase"] == "probe"]
-    assert probe[0]["train_accuracy"] < 30
+    assert probe[1]["train_accuracy"] < 30
     assert probe[-1]["train_accuracy"] > 60
 
 
@@ -269,7 +302,7 @@ def test_backpropagation_layer_by_layer(tmp_path, root):
     assert changed(states["classifier"], states["end"]) == HEAD
     tested = [(row["phase"], row["epoch"]) for row in run.rows if "test_loss" in row]
     assert tested == [(p, e) for p in ("layer 1", "layer 2") for e in (1, 3)] + [
-        ("probe", e) for e in (1, 2, 3)
+        ("probe", e) for e in (0, 1, 2, 3)
     ]
     assert run.summary()["test_accuracy"] == run.rows[-1]["test_accuracy"]
 

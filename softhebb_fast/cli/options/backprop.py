@@ -7,17 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.cli.names import DATA_SETS, NETWORKS
+from softhebb_fast.cli.names import NETWORKS
 from softhebb_fast.cli.options.common import (
     AUTOCAST,
     AddCommand,
-    add_data_option,
     add_device_option,
     add_run_options,
     add_symmetry_steps,
     argument,
-    parse_init,
 )
+from softhebb_fast.cli.options.data import add_data_options
+from softhebb_fast.naming import parse_init
 
 CHOICES = {
     "optimizer": (("adam", "sgd"), "default adam"),
@@ -56,11 +56,7 @@ def add_command(command: AddCommand) -> None:
     text = "train an ordinary network by backpropagation"
     sub = command("backprop", "backprop:command", text)
     sub.add_argument("network", metavar="NETWORK", help=", ".join(NETWORKS))
-    sub.add_argument(
-        "--dataset",
-        help=f"{', '.join(DATA_SETS)} or imagefolder:PATH; default that of the network, else mnist",
-    )
-    add_data_option(sub)
+    add_data_options(sub, "that of the network, else mnist")
     sub.add_argument("--out", metavar="DIR", type=Path, help="folder of the run; default in runs/")
     sub.add_argument(
         "--option",
@@ -78,8 +74,6 @@ def add_command(command: AddCommand) -> None:
     )
     add_device_option(sub)
     sub.add_argument("--milestones", nargs="+", type=int, default=[], metavar="EPOCH")
-    text = "means and deviations of the channels, such as [[0.13],[0.31]]"
-    sub.add_argument("--normalise", type=argument(json.loads), metavar="JSON", help=text)
     own: dict[str, Any] = {"default": argparse.SUPPRESS}
     for name, (choices, text) in CHOICES.items():
         sub.add_argument(f"--{name}", choices=choices, help=text, **own)

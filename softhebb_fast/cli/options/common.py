@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,32 +46,3 @@ def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return checked
-
-
-def parse_init(text: str) -> Any:
-    """An initialisation from the command line.
-
-    ``zerO``; ``zerO:scale=fork,noise=0.01``; by layer, counted from 1: ``1=zerO;3=random_binary``
-    (the others are normal).
-    """
-    if "=" in text.split(":")[0]:
-        pairs = (part.split("=", 1) for part in text.split(";"))
-        try:
-            return {int(layer) - 1: parse_init(init) for layer, init in pairs}
-        except ValueError:
-            raise ValueError(
-                f"init by layer must look like '1=zerO;3=random_binary'; got {text!r}"
-            ) from None
-    name, _, settings = text.partition(":")
-    if not settings:
-        return name
-    result: dict[str, Any] = {"name": name}
-    for setting in settings.split(","):
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise ValueError(f"init settings must look like 'scale=fork'; got {setting!r}")
-        try:
-            result[key] = json.loads(value)
-        except json.JSONDecodeError:
-            result[key] = value
-    return result

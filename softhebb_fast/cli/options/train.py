@@ -6,14 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from softhebb_fast.cli.names import (
-    BACKENDS,
-    CACHE_DTYPES,
-    DATA_SETS,
-    INITS,
-    MODES,
-    PRECISIONS,
-)
+from softhebb_fast.cli.names import BACKENDS, CACHE_DTYPES, INITS, MODES, PRECISIONS
 from softhebb_fast.cli.options.common import (
     AUTOCAST,
     AddCommand,
@@ -22,9 +15,10 @@ from softhebb_fast.cli.options.common import (
     add_run_options,
     add_symmetry_steps,
     argument,
-    parse_init,
 )
+from softhebb_fast.cli.options.data import add_data_options
 from softhebb_fast.kinds import TIE_RULES
+from softhebb_fast.naming import parse_init
 
 PRECISION = "SOFTHEBB_FAST_PRECISION"
 
@@ -52,12 +46,7 @@ def add_readers(command: AddCommand) -> None:
 
 def _add_training_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("preset", metavar="PRESET", help="a preset's name, or layer strings")
-    sub.add_argument(
-        "--dataset",
-        help=f"{', '.join(DATA_SETS)} or imagefolder:PATH; default that of the preset, mnist for "
-        "layer strings",
-    )
-    add_data_option(sub)
+    add_data_options(sub, "that of the preset, mnist for layer strings")
     sub.add_argument("--out", metavar="DIR", type=Path, help="folder of the run; default in runs/")
     sub.add_argument(
         "--init",
@@ -83,6 +72,8 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
         ("limit", "use only so many images"),
     ):
         sub.add_argument(f"--{name}", type=int, metavar="N", help=text)
+    text = "also train the classifier on the pixels and on the layers as they started"
+    sub.add_argument("--baselines", action="store_true", help=text)
     sub.add_argument("--augment", action=argparse.BooleanOptionalAction, default=None)
     sub.add_argument("--cache-dtype", choices=CACHE_DTYPES, default="float32")
     sub.add_argument(

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.definitions.collapse import NOISE, RADIUS_25
-from softhebb_fast.experiments.definitions.nets import CIFAR_NET, ZERO_NET_2
+from softhebb_fast.experiments.definitions.collapse import (
+    NOISE,
+    RADIUS_25,
+    SETS,
+    quarter_untrained,
+)
+from softhebb_fast.experiments.definitions.nets import (
+    CIFAR_NET,
+    ZERO_NET_2,
+    deep_untrained,
+    pixels,
+)
+from softhebb_fast.experiments.definitions.table1 import TITLES
 
 SHAPIRO = {"signs": "rudin_shapiro"}
 BREAKERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -35,7 +47,7 @@ class Net(NamedTuple):
     run: dict[str, Any]
     tried: tuple[str, ...] = ALL
     published: float | None = None  # the best ZerO
-    at_least: float | None = None  # what a deterministic start should reach
+    target: float | None = None  # what a deterministic start should reach
 
 
 NETS = {
@@ -63,7 +75,7 @@ SEARCHED = Cell(
         "dataset": "cifar10",
         "init": {0: {"name": "walsh_binary"} | SHAPIRO, 1: "walsh_binary", 2: "identity_taps"},
     },
-    within=None,
+    comparable=False,
 )
 SHARED = {
     "zero": "radius",
@@ -101,13 +113,16 @@ quarter of the neurons, the starts over whole patches with the published network
                 f"{net.title}: {BREAKERS[breaker][0]}",
                 net.run | BREAKERS[breaker][1],
                 {} if net.published is None else {"test_accuracy": net.published},
-                at_least=net.at_least,
-                within=None,
+                comparable=False,
+                target=net.target,
             )
             for name, net in NETS.items()
             for breaker in net.tried
         ),
         SEARCHED,
+        *(quarter_untrained(dataset) for dataset in SETS),
+        *(deep_untrained(d, f"{TITLES[d]}, 3 layers: random, untrained") for d in SETS),
+        *(replace(pixels(d), label=f"{TITLES[d]}: linear classifier on the pixels") for d in SETS),
     ),
     {
         "test_accuracy": "test %",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.definitions.nets import CIFAR_NET, FORK
+from softhebb_fast.experiments.definitions.nets import CIFAR_NET, FORK, pixels, untrained
 from softhebb_fast.experiments.definitions.table1 import TITLES
 
 SMALL = 0.02  # about the norm of the released code's filters
@@ -29,6 +30,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "normal": ("random, norms of 25", {}),
 }
 
+SETS = ("mnist", "cifar10")
+QUARTER = {"preset": CIFAR_NET, "neuron_factor": 0.25}
+
+
+def quarter_untrained(dataset: str) -> Cell:
+    """The network with a quarter of its neurons and random filters."""
+    label, run = "random, norms of 25, untrained", QUARTER | {"dataset": dataset}
+    place = {"panel": TITLES[dataset], "series": label}
+    return untrained(f"{dataset}-quarter-untrained", f"{TITLES[dataset]}, {label}", run, **place)
+
+
 EXPERIMENT = Experiment(
     "collapse",
     "Why ZerO collapses",
@@ -46,17 +58,24 @@ ways that may make it fail. Each is taken away alone and with another:
 Random weights with norms of 0.02 have the scale without the duplicates. Figures of layers are in
 the order of the layers. The entropy of the wins is at most log2 of the neurons: 4.6, 6.6 and 8.6
 bits.""",
-    tuple(
-        Cell(
-            f"{dataset}-quarter-{name}",
-            f"{TITLES[dataset]}, {label}",
-            run | more,
-            panel=TITLES[dataset],
-            series=label,
-        )
-        for dataset in ("mnist", "cifar10")
-        for run in [{"preset": CIFAR_NET, "dataset": dataset, "neuron_factor": 0.25}]
-        for name, (label, more) in CASES.items()
+    (
+        *(
+            Cell(
+                f"{dataset}-quarter-{name}",
+                f"{TITLES[dataset]}, {label}",
+                QUARTER | {"dataset": dataset} | more,
+                panel=TITLES[dataset],
+                series=label,
+            )
+            for dataset in SETS
+            for name, (label, more) in CASES.items()
+        ),
+        *(quarter_untrained(dataset) for dataset in SETS),
+        *(
+            replace(cell, label=f"{TITLES[dataset]}, {cell.label}")
+            for dataset in SETS
+            for cell in [pixels(dataset, panel=TITLES[dataset], series="pixels")]
+        ),
     ),
     {
         "test_accuracy": "test %",

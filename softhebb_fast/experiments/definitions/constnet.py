@@ -56,7 +56,7 @@ CONVOLUTIONS = ("0.weight", "*.conv.weight", "*.skip.weight")  # all but the hea
 
 
 def _cells() -> Iterator[Cell]:
-    common = {"within": None, "kind": BackpropConfig}
+    common = {"kind": BackpropConfig}
     title = "CIFAR-10, ConstNet, widen 1"
     for name, (label, init, breakers, options) in ARMS.items():
         run = {**SMALL, "init": init, "options": {"widen": 1, **options}, **breakers}

@@ -27,6 +27,23 @@ def tuned(preset: str, **factors: float) -> dict[str, Any]:
     return {"preset": preset, "dataset": "mnist", "init": FORK, **factors}
 
 
+def pixels(dataset: str, **place: str) -> Cell:
+    """The classifier on the pixels themselves, by the protocol of the networks' classifiers."""
+    run = {"preset": "Linear", "dataset": dataset}
+    return Cell(f"{dataset}-pixels", "linear classifier on the pixels", run, **place)
+
+
+def untrained(name: str, label: str, run: dict[str, Any], **place: str) -> Cell:
+    """The network of ``run`` with layers that stay as they start, below the same classifier."""
+    return Cell(name, label, {**run, "unsup_epochs": 0}, **place)
+
+
+def deep_untrained(dataset: str, label: str) -> Cell:
+    """The three-layer network with random filters."""
+    name = "cifar10-3-random" if dataset == "cifar10" else f"{dataset}-3-untrained"
+    return untrained(name, label, deep(dataset, "normal")[1])
+
+
 def with_halvings(cell: Cell) -> Cell:
     """The same with CIFAR-10's classifier: of ten epochs, none at a halved rate, the last is
     one more draw from a range of half a point."""

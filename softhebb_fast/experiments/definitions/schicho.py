@@ -38,6 +38,7 @@ class Net(NamedTuple):
     run: dict[str, Any]
     published: dict[str, tuple[float | None, float | None]]
     gpu: str = ""
+    comparable: bool = True  # whether what was published is of this very network
 
 
 FNN = {"network": "perceptron", "options": {"hidden": [500]}, **MNIST}
@@ -74,6 +75,7 @@ NETS = {
             **{**MNIST, "epochs": 15, "symmetry_steps": WAVE},
         },
         CNN_PUBLISHED,
+        comparable=False,
     ),
     "cifar-fnn": Net(
         "CIFAR-10, three hidden layers",
@@ -93,6 +95,7 @@ NETS = {
             **{"epochs": 20, "statistics": "batch", "symmetry_steps": CNN_STEPS},
         },
         CIFAR_CNN_PUBLISHED,
+        comparable=False,
     ),
     "cifar-cnn-eighth-10k": Net(
         "CIFAR-10, six convolutions of an eighth of the channels, 10,000 images",
@@ -114,7 +117,7 @@ def _cell(name: str, start: str, net: Net, **more: Any) -> Cell:
         f"{net.title}: {label}",
         {**net.run, "init": init, **more},
         {column: value for column, value in published.items() if value is not None},
-        within=None,
+        comparable=net.comparable,
         panel=net.title,
         series=label,
         kind=BackpropConfig,
@@ -131,7 +134,6 @@ def _logistic(name: str, title: str, run: dict[str, Any], first: float, last: fl
         f"{title}: {label}",
         cell.run,
         cell.published,
-        within=None,
         panel=title,
         series=label,
         kind=BackpropConfig,
@@ -164,7 +166,6 @@ def _resnets() -> Iterator[Cell]:
                     f"{title}: {label}{how}",
                     {**run, **options, "init": coded},
                     {"test_accuracy": published[start]} if coded_only else {},
-                    within=None,
                     panel=title,
                     series=f"{label}{how}",
                     kind=BackpropConfig,
@@ -203,7 +204,6 @@ what was published stands beside both.""",
     tuple(_cells()),
     {"test_accuracy": "test %", "first_epoch": "after epoch 1 %"},
     figure="learning",
-    verdict="",
     traces=(
         Trace("largest gradient, CIFAR-10 perceptron", "cifar-fnn-normal", "*", "gradient"),
         Trace(

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.definitions.nets import as_on_cifar10, deep, with_halvings
+from softhebb_fast.experiments.definitions.nets import (
+    as_on_cifar10,
+    deep,
+    deep_untrained,
+    pixels,
+    with_halvings,
+)
 
 PUBLISHED = {  # random, ZerO
     "cifar10": (80.3, 36.97),
@@ -11,7 +19,6 @@ PUBLISHED = {  # random, ZerO
     "mnist": (99.4, 71.4),
     "stl10": (72.725, 39.05),
 }
-AT_LEAST = {"cifar10": 80.0, "fashionmnist": 89.5, "mnist": 98.9}
 TITLES = {
     "cifar10": "CIFAR-10",
     "fashionmnist": "FashionMNIST",
@@ -26,10 +33,16 @@ def _cells() -> list[Cell]:
         for init, value in (("normal", normal), ("zero", zero)):
             name, run = deep(dataset, init)
             label = f"{TITLES[dataset]}, {'random' if init == 'normal' else 'ZerO'}"
-            least = AT_LEAST.get(dataset) if init == "normal" else None
-            cells.append(Cell(name, label, run, {"test_accuracy": value}, at_least=least))
+            cell = Cell(name, label, run, {"test_accuracy": value})
             if name == "mnist-3-normal":
-                cells += [with_halvings(cells[-1]), as_on_cifar10(cells[-1])]
+                cells += [replace(cell, comparable=False), with_halvings(cell), as_on_cifar10(cell)]
+            else:
+                cells.append(cell)
+    for dataset in ("cifar10", "mnist"):
+        title = TITLES[dataset]
+        cells.append(deep_untrained(dataset, f"{title}, random, untrained"))
+        cell = pixels(dataset)
+        cells.append(replace(cell, label=f"{title}, {cell.label}"))
     return cells
 
 
@@ -45,9 +58,10 @@ filters start with norms of 0.01 to 0.03. The first k columns leave only 1, 128 
 filters on MNIST, of 96, 384 and 1536.
 
 The headline of 99.4 % on MNIST has no published architecture. The report's own rerun of this
-network gave 98.9 %, with ten epochs of the classifier at one rate. On CIFAR-10 the classifier
-learns for 50 epochs and halves its rate seven times. MNIST is here with either classifier, and with
-CIFAR-10's Hebbian batches of ten too (the report takes 32).
+network gave 98.9 %, with ten epochs of the classifier at one rate; ours is held against that. On
+CIFAR-10 the classifier learns for 50 epochs and halves its rate seven times. MNIST is here with
+that too, and with CIFAR-10's Hebbian batches of ten (the report takes 32). Both are held against
+99.4.
 
 FashionMNIST's published protocol is only a general setting; its Hebbian layers take one epoch here.
 STL-10 needs its files, 2.6 GB, in the data folder.""",

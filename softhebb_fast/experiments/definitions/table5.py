@@ -9,8 +9,10 @@ from softhebb_fast.experiments.definitions.nets import (
     FORK,
     ZERO_NET_2,
     ZERO_NET_4,
+    pixels,
     pooled_by_maximum,
     tuned,
+    untrained,
 )
 from softhebb_fast.presets import format_network, get_preset
 
@@ -52,6 +54,9 @@ training accuracy is below test accuracy. The columns below are in these units."
             TWO,
         ),
         Cell("mnist-4-tuned-zero", "4 layers", tuned(ZERO_NET_4), FOUR),
+        untrained("mnist-2-tuned-untrained", "2 layers, ZerO untrained", tuned(ZERO_NET_2)),
+        untrained("mnist-4-tuned-untrained", "4 layers, ZerO untrained", tuned(ZERO_NET_4)),
+        pixels("mnist"),
     ),
     {
         "test_accuracy": "test %",

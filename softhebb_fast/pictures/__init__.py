@@ -1,0 +1,1 @@
+"""How pictures look: of filters, of runs, of results."""
