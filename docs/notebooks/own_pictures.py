@@ -103,4 +103,5 @@ print(f"on {3 * 32 * 32} pixels {pixels:.0f} %, on 16 features {features:.0f} %;
 # %% [markdown]
 # Sixteen numbers a picture, learned without a label, beat 3072 pixels. A whole run on such a
 # folder, with checkpoints and pictures, is one command:
-# `softhebb-fast train 3SoftHebbCnnImNet --dataset imagefolder:PATH`. It takes the pictures at 160 x 160.
+# `softhebb-fast train 3SoftHebbCnnImNet --dataset imagefolder:PATH`. It takes the pictures at
+# 160 x 160.
