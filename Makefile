@@ -1,6 +1,7 @@
 # `make demo` learns MNIST without labels and prints where the pictures are; `make test` runs the
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
+# `make docs` writes the site of the pages to build/site; a warning is an error.
 # `make gpu OUT=folder DATA=folder`, on a machine with a GPU, tests every kernel there and times it.
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ INSTALL_TORCH = $(PIP) $(CPU_TORCH) 2>/dev/null || \
 	$(PIP) "torch==$(TORCH)"
 endif
 
-.PHONY: help setup demo test test-slow gpu lint clean
+.PHONY: help setup demo test test-slow gpu lint docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -54,6 +55,11 @@ gpu:
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: setup
+	$(PIP) "softhebb_fast[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "build/site/index.html; with search: $(BIN)/python -m http.server -d build/site"
 
 clean:
 	rm -rf build dist *.egg-info $(VENV)
