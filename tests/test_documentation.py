@@ -65,6 +65,7 @@ def test_public_methods_name_their_arguments(name):
 
 
 OPEN = {"nn.convert", "models.network", "training.Trainer", "training.begin", "training.resume"}
+OPEN |= {"data.as_image_set", "data.from_dataset", "data.load_pair"}
 
 
 @pytest.mark.parametrize("name", PUBLIC)

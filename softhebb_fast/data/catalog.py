@@ -131,13 +131,17 @@ def load(
 
 
 def load_pair(name: str, **options: object) -> tuple[ImageSet, ImageSet]:
-    """The training and the test images, read alike. Options and errors are those of ``load``."""
+    """The training and the test images of ``name``, read alike.
+
+    ``options`` and errors are those of ``load``.
+    """
     train = load(name, "train", **options)
     return train, load(name, "test", **{**options, **train.like})
 
 
 def normalised(images: ImageSet, normalise: str | Sequence[Sequence[float]]) -> ImageSet:
-    """``images`` with that mean and std, as ``load`` takes them ("train" are their own).
+    """``images`` with the mean and std that ``normalise`` says, as for ``load`` ("train" are their
+    own).
 
     Raises ValueError if those are of another number of channels.
     """

@@ -50,8 +50,8 @@ def from_dataset(
 
     Every item is read once and kept, so random transforms are drawn once. An image is a tensor or
     array [C, H, W], [H, W, C] or [H, W], or a Pillow image; a label a number or a string. Values
-    and labels are read as by ``from_arrays``, which takes ``how``. Class names are those of
-    ``dataset.classes``, if it has them.
+    and labels are read as by ``from_arrays``, which takes ``name``, ``split`` and ``how``. Class
+    names are those of ``dataset.classes``, if it has them.
 
     Raises:
         TypeError: an ``IterableDataset``, a ``DataLoader``, or items of another kind.

@@ -23,7 +23,8 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Reading:
-    """The options of ``load`` that say how images are read; see there.
+    """The options of ``load`` that say how images are read: ``image_size``, ``channels``,
+    ``normalise``, ``holdout``, ``layout``, ``value_range`` and ``skip_damaged``; see there.
 
     Raises TypeError or ValueError for a value of another kind or out of its range, naming it.
     """
@@ -66,7 +67,7 @@ class Reading:
             object.__setattr__(self, "normalise", checked_moments(self.normalise))
 
     def check_for(self, kind: str, name: str) -> None:
-        """Raise ValueError where an option says nothing about data of this kind."""
+        """Raise ValueError where an option says nothing about ``name``, data of this ``kind``."""
         for option, value in asdict(self).items():
             if value not in (None, False) and option not in OPTIONS[kind]:
                 kinds = [known for known, options in OPTIONS.items() if option in options]

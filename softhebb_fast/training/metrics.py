@@ -14,6 +14,7 @@ from softhebb_fast.backends import serves
 from softhebb_fast.functional import competition_statistics
 from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import SoftHebbNet, evaluation_mode, features
+from softhebb_fast.nn import SoftHebbLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.plain import plain
 from softhebb_fast.reference import winners
@@ -45,6 +46,7 @@ NEURON_COLUMNS = ("layer", "neuron", "epoch", "wins", "norm", "start_norm")
 
 MetricsRow = dict[str, Any]
 SAMPLE = 100  # images on which the layers' figures are measured
+LINEAR_SAMPLE = 1000  # where a layer is linear, and has one position an image
 
 
 def classifier_rows(rows: list[MetricsRow]) -> list[MetricsRow]:
@@ -70,7 +72,8 @@ def layer_rows(
     Beside `layer_metrics` a row has ``neurons``: the ``wins`` of each neuron there, and its
     ``norm``.
     """
-    x, _ = sample.batch(slice(0, SAMPLE))
+    linear = any(isinstance(net.blocks[i].layer, SoftHebbLinear) for i in blocks)
+    x, _ = sample.batch(slice(0, LINEAR_SAMPLE if linear else SAMPLE))
     rows, below = [], 0
     with evaluation_mode(net):
         for i in blocks:

@@ -69,7 +69,10 @@ class Run:
     def load(
         self, split: str, root: str | Path | None = None, limit: int | None = None
     ) -> ImageSet:
-        """A part of the data set, read as the run did. Raises as ``data.load`` does."""
+        """The part ``split`` of the data set, read as the run did, from ``root`` or its own place.
+
+        At most ``limit`` images. Raises as ``data.load`` does.
+        """
         config = self.config
         options = reading_options(config, self.like) | {"limit": limit or config.limit}
         place = {"root": root or self.root, "device": config.device}

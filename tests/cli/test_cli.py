@@ -12,9 +12,9 @@ import torch
 import softhebb_fast
 from softhebb_fast import backends, cli
 from softhebb_fast.cli import train as train_command
-from softhebb_fast.cli.options.common import parse_init
 from softhebb_fast.cli.parser import make_parser
 from softhebb_fast.data import sources
+from softhebb_fast.naming import parse_init
 from softhebb_fast.presets import PRESETS
 from softhebb_fast.training import checkpoint
 from softhebb_fast.training.config import RunConfig

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from softhebb_fast import init
-from softhebb_fast.cli.options.common import parse_init
+from softhebb_fast.naming import parse_init
 
 TOL = 1e-5  # relative; the literals below carry six digits
 

@@ -70,6 +70,7 @@ def own(block: int) -> set[str]:
 
 
 HEAD = {"head.2.weight", "head.2.bias"}
+CONV = "softkrotov-c16-k7-p3-t3-lr0.2-lp0.5:triangle_1:avg_4_2_1 BP:dropout_0.5"
 
 
 def test_successive_training_changes_one_block_at_a_time(tmp_path, root):
@@ -333,7 +334,7 @@ def test_augmented_images(tmp_path):
     for file in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
         images = drawn.integers(256, size=(2, 3072))
         (folder / file).write_bytes(python2_batch(images, [0, 2], b"labels"))
-    options = {"preset": "DemoMNIST", "dataset": "cifar10", "limit": None, "unsup_batch": 2}
+    options = {"preset": CONV, "dataset": "cifar10", "limit": None, "unsup_batch": 2}
     run, watcher = watched(tmp_path / "run", tmp_path, augment=True, **options)
     assert [title for title, _ in watcher.states] == [
         "layer 1",
@@ -360,7 +361,7 @@ def test_unlabelled_images_teach_the_hebbian_layers(tmp_path):
         (folder / f"test_{part}.bin").write_bytes((folder / f"train_{part}.bin").read_bytes())
     unlabelled = folder / "unlabeled_X.bin"
     unlabelled.write_bytes(unlabelled.read_bytes()[: 2 * 3 * 96 * 96])
-    options = {"preset": "DemoMNIST", "dataset": "stl10", "unsup_batch": 2}
+    options = {"preset": CONV, "dataset": "stl10", "unsup_batch": 2}
     run, _ = watched(tmp_path / "run", tmp_path, **options)
     assert run.unsup_set.split == "unlabeled"
     assert (len(run.unsup_set), len(run.train_set)) == (2, 4)
@@ -472,8 +473,7 @@ def test_a_small_net_learns_digits(tmp_path):
     summary = trainer(
         tmp_path,
         sources.EMBEDDED,
-        preset="DemoMNIST",
-        neuron_factor=0.25,
+        preset=CONV,
         limit=2000,
         unsup_batch=8,
         probe_epochs=10,
