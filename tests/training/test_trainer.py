@@ -334,7 +334,13 @@ def test_augmented_images(tmp_path):
     for file in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
         images = drawn.integers(256, size=(2, 3072))
         (folder / file).write_bytes(python2_batch(images, [0, 2], b"labels"))
-    options = {"preset": CONV, "dataset": "cifar10", "limit": None, "unsup_batch": 2}
+    options = {
+        "preset": CONV,
+        "neuron_factor": 1.0,
+        "dataset": "cifar10",
+        "limit": None,
+        "unsup_batch": 2,
+    }
     run, watcher = watched(tmp_path / "run", tmp_path, augment=True, **options)
     assert [title for title, _ in watcher.states] == [
         "layer 1",
@@ -361,7 +367,7 @@ def test_unlabelled_images_teach_the_hebbian_layers(tmp_path):
         (folder / f"test_{part}.bin").write_bytes((folder / f"train_{part}.bin").read_bytes())
     unlabelled = folder / "unlabeled_X.bin"
     unlabelled.write_bytes(unlabelled.read_bytes()[: 2 * 3 * 96 * 96])
-    options = {"preset": CONV, "dataset": "stl10", "unsup_batch": 2}
+    options = {"preset": CONV, "neuron_factor": 1.0, "dataset": "stl10", "unsup_batch": 2}
     run, _ = watched(tmp_path / "run", tmp_path, **options)
     assert run.unsup_set.split == "unlabeled"
     assert (len(run.unsup_set), len(run.train_set)) == (2, 4)
@@ -474,6 +480,7 @@ def test_a_small_net_learns_digits(tmp_path):
         tmp_path,
         sources.EMBEDDED,
         preset=CONV,
+        neuron_factor=1.0,
         limit=2000,
         unsup_batch=8,
         probe_epochs=10,
