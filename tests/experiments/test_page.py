@@ -24,7 +24,7 @@ def test_a_page_without_results_says_so(tmp_path, capsys):
         assert f"## {experiment.name}: {experiment.title}\n" in text
         assert f"[{experiment.name}](#{experiment.name}-" in text
     assert text.count("Not run yet: ") == len(EXPERIMENTS)
-    assert "-weights-on-four-data-sets) | 10 | 0 | 0 | 0 | 0 | 0 | 0 | 10 |" in text
+    assert "-weights-on-four-data-sets) | 14 | 0 | 0 | 0 | 0 | 0 | 0 | 14 |" in text
 
 
 def test_a_page_counts_what_came_out(tmp_path):
@@ -36,6 +36,6 @@ def test_a_page_counts_what_came_out(tmp_path):
     (tmp_path / "table2.png").write_bytes(b"")
     (tmp_path / "table2.md").write_text("Found: it holds.\n")
     text = page.page(tmp_path, tmp_path / "docs" / "page.md")
-    assert "| [table2](#table2-non-zero-weights) | 5 | 2 | 1 | 0 | 1 | 0 | 0 | 3 |" in text
+    assert "| [table2](#table2-non-zero-weights) | 7 | 2 | 1 | 0 | 1 | 0 | 0 | 5 |" in text
     assert "![Non-zero weights](../table2.png)" in text
     assert "\nFound: it holds.\n\nNot run yet: `mnist-3-normal-halvings`" in text

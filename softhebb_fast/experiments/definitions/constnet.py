@@ -10,6 +10,7 @@ from typing import Any
 from softhebb_fast.experiments.cell import Cell, Experiment, Trace
 from softhebb_fast.experiments.claims import Claim, Evidence
 from softhebb_fast.experiments.definitions.constnet_checks import CHECKS
+from softhebb_fast.experiments.definitions.nets import pixels
 from softhebb_fast.training.backprop_config import BackpropConfig
 
 SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "augment": "reflect"}
@@ -156,7 +157,7 @@ images for 8 epochs, 632 steps; the full protocol, widen 1, 4 and 10, needs a GP
 skips; its layers start by a code, the stem first: h random, i identity, 1 average. It learns from
 10,000 digits of MNIST, with noise of 1e-7 in every arm, because nothing else would part its
 channels on the CPU.""",
-    tuple(_cells()),
+    (*_cells(), pixels("cifar10")),
     {"test_accuracy": "test %", "train_accuracy": "train %"},
     figure="learning",
     verdict="",

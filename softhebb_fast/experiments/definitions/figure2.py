@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.definitions.nets import ZERO_NET_2, ZERO_NET_4, deep, tuned
+from softhebb_fast.experiments.definitions.nets import (
+    ZERO_NET_2,
+    ZERO_NET_4,
+    deep,
+    deep_untrained,
+    pixels,
+    tuned,
+)
 
 SERIES: dict[str, tuple[str, dict[str, Any]]] = {
     "SoftHebb": deep("mnist", "normal"),
@@ -59,6 +67,11 @@ networks; the number of neurons scales all layers alike.""",
             NEURONS,
             {"0.5x": {"neuron_factor": 0.5}, "1x": {}, "2x": {"neuron_factor": 2.0}},
         ),
+        replace(
+            deep_untrained("mnist", "random, untrained"),
+            **{"panel": "neurons", "series": "random, untrained", "x": "1x"},
+        ),
+        pixels("mnist", panel="neurons", series="pixels", x="1x"),
     ),
     figure="lines",
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from softhebb_fast.experiments.cell import Cell, Experiment, Trace
 from softhebb_fast.experiments.claims import Claim, Evidence
+from softhebb_fast.experiments.definitions.nets import pixels
 from softhebb_fast.experiments.definitions.zero_checks import CHECKS
 from softhebb_fast.training.backprop_config import BackpropConfig
 
@@ -184,7 +185,7 @@ pre-activation, a skip round every 3x3 convolution, all of which are zero. Netwo
 have a learned scale and bias in the place of each normalisation, maps of 16x16 and 8, 16 and 32
 channels. Narrow networks learn from 10,000 images. Their accuracies say who learns, not how well
 the full network would.""",
-    (*_perceptrons(), *_residual(), *_deep()),
+    (*_perceptrons(), *_residual(), *_deep(), pixels("mnist"), pixels("cifar10")),
     {"test_accuracy": "test %", "change_ranks": "ranks of the change", "train_loss": "train loss"},
     figure="learning",
     traces=(
