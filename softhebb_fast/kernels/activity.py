@@ -78,7 +78,7 @@ def activity_kernel(
             o_m = i_m + tl.arange(0, BM)
             m = (o_m < M)[:, None] & m_k[None, :]
             o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-            b_top, b_win, b_sum = load_statistics(stats, i_g, o_m, M, scalars, F.TILES, C)
+            b_win, b_lse = load_statistics(stats, i_g, o_m, M, F.TILES, C)
             b_anti = b_win
             if C.RANKS:
                 b_anti = tl.load(stats.anti + i_g * M + o_m, mask=o_m < M, other=-1)
@@ -86,9 +86,7 @@ def activity_kernel(
             if not C.SOFT:
                 m_y = m & ((o_k[None, :] == b_win[:, None]) | (o_k[None, :] == b_anti[:, None]))
             b_u = load_u(pre, o, m_y, 0.0, True)
-            b_y, b_p = store_activity(
-                *(pre, act, o, m, b_u, o_k, b_win, b_anti, b_top, b_sum, scalars, C)
-            )
+            b_y, b_p = store_activity(pre, act, o, m, b_u, o_k, b_win, b_anti, b_lse, scalars, C)
             b_ys += b_y
             b_yu += b_p
         store_sums(act.y_sums, i_s, i_g, o_k, b_ys, b_yu, F.BIASED, G)
@@ -98,7 +96,7 @@ def activity_kernel(
 
 
 @triton.jit
-def store_activity(pre, act, o, m, b_u, o_k, b_win, b_anti, b_top, b_sum, scalars, C: tl.constexpr):
+def store_activity(pre, act, o, m, b_u, o_k, b_win, b_anti, b_lse, scalars, C: tl.constexpr):
     """y of a tile of u ``[BM, BN]``, stored and scaled where it is a 16-bit factor of a float32
     layer; and y and y u as they are.
 
@@ -106,7 +104,7 @@ def store_activity(pre, act, o, m, b_u, o_k, b_win, b_anti, b_top, b_sum, scalar
     """
     m_win = o_k[None, :] == b_win[:, None]
     m_anti = o_k[None, :] == b_anti[:, None]
-    b_y = competition(b_u, m_win, m_anti, b_top, b_sum, scalars, C)
+    b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scalars, C)
     Y_SCALE = 1.0 if act.y.dtype == pre.u.dtype else scalars.y_scale
     store_terms(act.y, act.y1, o, m, b_y * Y_SCALE)
     m_u = m if C.SOFT else m & (m_win | m_anti)
@@ -123,9 +121,8 @@ def finish_tile(
     M,
     o_k,
     b_u,
-    b_top,
     b_win,
-    b_sum,
+    b_lse,
     scalars,
     BIASED: tl.constexpr,
     G: tl.constexpr,
@@ -134,7 +131,7 @@ def finish_tile(
     """y of positions ``o_m`` and neurons ``o_k``, and their part ``i_s`` of the sums."""
     m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
     o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-    b_y, b_yu = store_activity(*(pre, act, o, m, b_u, o_k, b_win, b_win, b_top, b_sum, scalars, C))
+    b_y, b_yu = store_activity(pre, act, o, m, b_u, o_k, b_win, b_win, b_lse, scalars, C)
     store_sums(act.y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED, G)
 
 

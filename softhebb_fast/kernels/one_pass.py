@@ -111,7 +111,7 @@ def one_pass_kernel(
             store_blocks(out, b_u, o, o_m, o_k, M, G, E, F.WHOLE)
         store_u_sums(pre, b_u, m_k[None, :], i_g * M + o_m, o_m < M)
         b_c = tl.where(m_k[None, :], b_u, -float("inf"))
-        b_top, b_win, b_sum = statistics(b_c, scalars.t_log2e)
+        _, b_win, b_lse = statistics(b_c, scalars.t_log2e)
         m_win = o_k[None, :] == b_win[:, None]
         m_anti = m_win
         if C.RANKS:
@@ -120,7 +120,7 @@ def one_pass_kernel(
                 b_c = tl.where(o_k[None, :] == b_anti[:, None], -float("inf"), b_c)
                 _, b_anti = tl.max(b_c, axis=1, return_indices=True)
             m_anti = o_k[None, :] == b_anti[:, None]
-        b_y = competition(b_u, m_win, m_anti, b_top, b_sum, scalars, C)
+        b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scalars, C)
         if y_sums is not None:
             b_ys += tl.sum(tl.where(m, b_y, 0.0), axis=0)
             b_yu += tl.sum(tl.where(m, b_y * b_u, 0.0), axis=0)
