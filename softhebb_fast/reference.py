@@ -267,7 +267,10 @@ def norm_dependent_rate(
 ) -> Tensor:
     """``lr (| ||W_k|| - 1 | + 1e-10)^q`` for every neuron k, ``[K]``."""
     w = accumulated(weight).flatten(1)
-    norm = torch.linalg.vector_norm(w, ord=lebesgue_p, dim=1, dtype=torch.float64).to(w.dtype)
+    norm = torch.linalg.vector_norm(w, ord=lebesgue_p, dim=1)
+    # Powers of large weights leave float32; elsewhere the published rule's rounding is kept.
+    wide = torch.linalg.vector_norm(w, ord=lebesgue_p, dim=1, dtype=torch.float64).to(w.dtype)
+    norm = torch.where(norm.isfinite(), norm, wide)
     return lr * ((norm - 1).abs() + 1e-10) ** lr_power
 
 
