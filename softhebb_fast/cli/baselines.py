@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from softhebb_fast.cli.progress import stops_on_interrupt
@@ -30,12 +28,15 @@ def configs(config: RunConfig) -> dict[str, RunConfig]:
     }
 
 
-def make(trained: Loop, make_options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def make(trained: Loop) -> dict[str, dict[str, Any]]:
     """The last figures of both runs, made or gone on with in the folder of ``trained``."""
-    found = {}
+    found, options = {}, {"root": trained.root, "reporter": trained.reporter}
     for name, config in configs(trained.config).items():
         folder = trained.out / name
-        run = _begun(config, folder)(**make_options)
+        if (folder / CONFIG_FILE).exists():
+            run = runs.resume(folder, **options)
+        else:
+            run = runs.begin(config, folder, **options)
         with stops_on_interrupt(run):
             found[name] = run.run()
     return found
@@ -57,9 +58,3 @@ def text(learned: dict[str, Any], found: dict[str, dict[str, Any]]) -> str:
             f"  of what it has learned           {learned['neuron_accuracy']:6.2f} %",
         ]
     return "\n".join(lines)
-
-
-def _begun(config: RunConfig, folder: Path) -> Callable[..., Loop]:
-    if (folder / CONFIG_FILE).exists():
-        return lambda **options: runs.resume(folder, **options)
-    return lambda **options: runs.begin(config, folder, **options)

@@ -17,7 +17,7 @@ from softhebb_fast.cli.progress import Bars, stops_on_interrupt
 from softhebb_fast.data.catalog import canonical_name
 from softhebb_fast.files import InUse
 from softhebb_fast.plots import plot_run
-from softhebb_fast.presets import PRESETS, get_preset, published_dataset
+from softhebb_fast.presets import PRESETS, get_preset, is_name, published_dataset
 from softhebb_fast.training import checkpoint, metrics, runs
 from softhebb_fast.training.config import Config, RunConfig
 from softhebb_fast.training.loop import Loop
@@ -47,8 +47,7 @@ def train(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
-    root = {} if options.data is None else {"root": options.data}
-    return _run(lambda **extra: runs.resume(options.folder, **root, **extra), options)
+    return _run(lambda **extra: runs.resume(options.folder, root=options.data, **extra), options)
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -84,8 +83,7 @@ def begin(config: Config, name: str, options: argparse.Namespace) -> int:
                 if not (folder / CONFIG_FILE).exists():
                     return runs.begin(config, folder, root=options.data, **extra)
                 if _goes_on(folder, config):
-                    root = {} if options.data is None else {"root": options.data}
-                    stopped = runs.resume(folder, **root, **extra)
+                    stopped = runs.resume(folder, root=options.data, **extra)
                     print(f"{folder} was stopped before its end, and goes on")
                     return stopped
             except InUse:
@@ -98,7 +96,7 @@ def _dataset(options: argparse.Namespace) -> str:
     """The data set that is asked for, else that of the preset, or MNIST for layer strings."""
     preset = options.preset
     published = "mnist"
-    if preset in PRESETS or "-" not in preset:
+    if is_name(preset):
         try:
             published = published_dataset(get_preset(preset).name)
         except ValueError as error:
@@ -141,7 +139,7 @@ def _run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
             figures = (trainer.net, trainer.rows, trainer.out, trainer.symmetry.rows)
             paths = _draw(figures, trainer.neurons, bars)
         compared = getattr(options, "baselines", False)
-        others = compared and baselines.make(trainer, {"root": options.data, "reporter": bars})
+        others = compared and baselines.make(trainer)
     finally:
         bars.end()
     _print_summary(trainer, summary, paths)

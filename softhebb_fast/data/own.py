@@ -83,25 +83,29 @@ def read_array_file(
 ) -> ImageSet:
     """A part of a file or folder of arrays, see ``load``; not normalised yet."""
     found = read_arrays(path)
+    parts = found
     if how.holdout is not None:
         _check_holdout(path, found)
-        images, labels = found["train"] if "train" in found else found["all"]
-        whole = from_arrays(images, labels, layout=how.layout, value_range=how.value_range)
-        kept, held = divide(whole.labels, how.holdout, seed)
-        found = {"train": kept, "test": held, "all": torch.arange(len(whole))}
-    if split not in found:
+        parts = ("train", "test", "all")
+    if split not in parts:
         raise ValueError(
-            f"{path} has no arrays of the part {split!r}, only of {', '.join(found)}; hold out a "
+            f"{path} has no arrays of the part {split!r}, only of {', '.join(parts)}; hold out a "
             "part of its training images for tests with holdout=0.2"
         )
     options = {"layout": how.layout, "value_range": how.value_range}
+    training = "train" if "train" in found else split if how.holdout is None else "all"
+    first = from_arrays(*found[training], **options)
     if how.holdout is not None:
-        result = replace(whole.subset(found[split]), name=name, split=split)
-        result = replace(result, converted=dict.fromkeys(whole.converted, len(result)))
+        kept, held = divide(first.labels, how.holdout, seed)
+        rows = {"train": kept, "test": held, "all": torch.arange(len(first))}
+        part = first.subset(rows[split])
+        result = replace(part, converted=dict.fromkeys(first.converted, len(part)))
+    elif split == training:
+        result = first
     else:
-        first = from_arrays(*found["train" if "train" in found else split], **options)
         options = {"classes": first.classes, **options, **first.like}
-        result = from_arrays(*found[split], name=name, split=split, **options)
+        result = from_arrays(*found[split], **options)
+    result = replace(result, name=name, split=split)
     return result.subset(spread_rows(len(result), limit)) if limit else result
 
 
@@ -215,6 +219,8 @@ def _parallel(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[
 
 
 def _check_memory(dimensions: tuple[int, ...], dtype: torch.dtype) -> None:
+    if not hasattr(os, "sysconf"):  # as on Windows
+        return
     wanted = int(np.prod(dimensions)) * dtype.itemsize
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if wanted > there:

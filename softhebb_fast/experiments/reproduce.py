@@ -119,7 +119,7 @@ def bring_to_end(
     run: Callable[[Loop], Any] = Loop.run,
 ) -> None:
     """Make the run of ``config`` in ``folder``, or what is left of it."""
-    options = {"reporter": reporter} | ({} if root is None else {"root": root})
+    options = {"reporter": reporter, "root": root}
     if not (folder / CONFIG_FILE).exists():
         run(runs.begin(config, folder, **options))
         return

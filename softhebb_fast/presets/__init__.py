@@ -34,6 +34,7 @@ __all__ = [
     "format_layer",
     "format_network",
     "get_preset",
+    "is_name",
     "parse_activation",
     "parse_layer",
     "parse_network",
@@ -74,11 +75,12 @@ def as_preset(preset: Preset | str | Sequence[str]) -> Preset:
     if isinstance(preset, Preset):
         return preset
     if isinstance(preset, str):
-        return get_preset(preset) if _is_name(preset) else parse_network(preset)
+        return get_preset(preset) if is_name(preset) else parse_network(preset)
     if isinstance(preset, list | tuple) and all(isinstance(layer, str) for layer in preset):
         return parse_network(preset)
     raise TypeError(f"preset must be a Preset, a preset's name or layer strings; got {preset!r}")
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
+    """Whether ``text`` stands for a preset, known or mistyped, and not for layer strings."""
     return text in PRESETS or "-" not in text

@@ -16,7 +16,7 @@ from softhebb_fast.data import ImageSet, Reading
 from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.models import build
 from softhebb_fast.precision import PRECISIONS
-from softhebb_fast.presets import PRESETS, Preset, get_preset, parse_network, protocol
+from softhebb_fast.presets import Preset, get_preset, is_name, parse_network, protocol
 from softhebb_fast.scalars import plain
 
 MODES = ("successive", "consecutive", "simultaneous")
@@ -174,7 +174,7 @@ class RunConfig(Config):
         Raises ValueError for an unknown name, layer strings that do not parse, or factors that do
         not fit.
         """
-        if self.preset in PRESETS or "-" not in self.preset:
+        if is_name(self.preset):
             return get_preset(
                 self.preset, width_factor=self.width_factor, neuron_factor=self.neuron_factor
             )

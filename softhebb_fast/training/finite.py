@@ -44,6 +44,7 @@ class Guard:
         self, net: nn.Module, stage: Stage, order: Callable[[int], Tensor], seed: int
     ) -> None:
         self.net, self.stage, self.order, self.seed = net, stage, order, seed
+        self.sound = -1  # the batches of the stage after which all was finite
 
     def keep(self, epoch: int, batch: int) -> None:
         """Remember this state, after ``batch`` batches of ``epoch``, if it is sound.
@@ -51,16 +52,25 @@ class Guard:
         Raises NotFinite, naming the layer, if it is not.
         """
         state = self.stage.state_dict()  # brings the network up to date
-        if (name := first_not_finite(self.net.state_dict())) is not None:
+        if (name := self._look(epoch, batch)) is not None:
             raise NotFinite(f"{_layer(name)} is not finite before batch {batch + 1}")
         self.position = epoch, batch
         self.kept = copy.deepcopy((state, self.net.state_dict(), checkpoint.rng_state()))
 
-    def check(self) -> None:
-        """Raise NotFinite, naming the layer and the batch, if the weights are not finite."""
-        self.stage.state_dict()
-        if (name := first_not_finite(self.net.state_dict())) is not None:
+    def check(self, epoch: int, batch: int) -> None:
+        """Raise NotFinite, naming the layer and the batch, if the weights are not finite there."""
+        if (name := self._look(epoch, batch)) is not None:
             raise NotFinite(self._located(name))
+
+    def _look(self, epoch: int, batch: int) -> str | None:
+        """What is not finite after ``batch`` batches of ``epoch``; a place is looked at once."""
+        at = epoch * self.stage.per_epoch + batch
+        if at == self.sound:
+            return None
+        self.stage.state_dict()
+        name = first_not_finite(self.net.state_dict())
+        self.sound = at if name is None else -1
+        return name
 
     def _located(self, name: str) -> str:
         stage, (epoch, start) = self.stage, self.position

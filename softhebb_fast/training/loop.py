@@ -128,15 +128,16 @@ class Loop:
         """The run in ``out``, where its last checkpoint left it.
 
         A run that was stopped before its first checkpoint starts over. The options are those of
-        the constructor. Raises as it does, and ValueError for a damaged checkpoint or one that
-        belongs to another configuration.
+        the constructor; without ``root`` the run's own is taken. Raises as it does, and ValueError
+        for a damaged checkpoint or one that belongs to another configuration.
         """
-        config, root = read_config(Path(out))
+        config, own = read_config(Path(out))
+        given = options.pop("root", None)
         hidden = {
             "_resume": (Path(out) / checkpoint.FILE).exists(),
-            "_dataset": source(config.dataset, options.get("root")),
+            "_dataset": source(config.dataset, given),
         }
-        return cls(config, out, **{"root": root, **options}, **hidden)
+        return cls(config, out, root=own if given is None else given, **options, **hidden)
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return the last figures of the run.
@@ -240,12 +241,12 @@ class Loop:
                 self.symmetry.record(self.step - steps_made, self.step)
                 self.reporter.advance(count)
                 if self.batch in stage.marks:
-                    guard.check()
+                    guard.check(self.epoch, self.batch)
                     self._record(stage.record(self.epoch + self.batch / per_epoch))
                     guard.keep(self.epoch, self.batch)
                 if self.batch < per_epoch:
                     self._save_if_due(stage, guard)
-            guard.check()
+            guard.check(self.epoch, self.batch)
             self.epoch, self.batch = self.epoch + 1, 0
             self._record(stage.end_epoch(self.epoch))
             guard.keep(self.epoch, 0)
@@ -273,7 +274,7 @@ class Loop:
         since = time.monotonic() - self._saved
         cheap = end_of_epoch and (self.epoch == stage.epochs or since >= SHARE * self._saving)
         if cheap or since >= self.checkpoint_seconds or self.stop_requested:
-            guard.check()
+            guard.check(self.epoch, self.batch)
             self._save(stage.state_dict())
         self._stop_if_asked()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from softhebb_fast.experiments.cell import Cell, Experiment
@@ -122,7 +121,7 @@ quarter of the neurons, the starts over whole patches with the published network
         SEARCHED,
         *(quarter_untrained(dataset) for dataset in SETS),
         *(deep_untrained(d, f"{TITLES[d]}, 3 layers: random, untrained") for d in SETS),
-        *(replace(pixels(d), label=f"{TITLES[d]}: linear classifier on the pixels") for d in SETS),
+        *(pixels(d, f"{TITLES[d]}: ") for d in SETS),
     ),
     {
         "test_accuracy": "test %",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from softhebb_fast.experiments.cell import Cell, Experiment
@@ -71,11 +70,7 @@ bits.""",
             for name, (label, more) in CASES.items()
         ),
         *(quarter_untrained(dataset) for dataset in SETS),
-        *(
-            replace(cell, label=f"{TITLES[dataset]}, {cell.label}")
-            for dataset in SETS
-            for cell in [pixels(dataset, panel=TITLES[dataset], series="pixels")]
-        ),
+        *(pixels(d, f"{TITLES[d]}, ", panel=TITLES[d], series="pixels") for d in SETS),
     ),
     {
         "test_accuracy": "test %",

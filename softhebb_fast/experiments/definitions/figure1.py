@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from softhebb_fast.experiments.cell import Cell, Experiment
 from softhebb_fast.experiments.definitions.nets import (
     CIFAR_NET,
@@ -41,8 +39,8 @@ def _cells() -> list[Cell]:
         )
     name, run = deep("mnist", "zero")
     cells.append(Cell(name, "all", run, {"test_accuracy": 71.6}, series="ZerO on", x="all"))
-    random = deep_untrained("mnist", "none, and untrained")
-    cells.append(replace(random, series="ZerO on", x="none, untrained"))
+    place = {"series": "ZerO on", "x": "none, untrained"}
+    cells.append(deep_untrained("mnist", "none, and untrained", **place))
     cells.append(pixels("mnist", series="ZerO on", x="pixels"))
     return cells
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from softhebb_fast.experiments.cell import Cell, Experiment
@@ -67,9 +66,8 @@ networks; the number of neurons scales all layers alike.""",
             NEURONS,
             {"0.5x": {"neuron_factor": 0.5}, "1x": {}, "2x": {"neuron_factor": 2.0}},
         ),
-        replace(
-            deep_untrained("mnist", "random, untrained"),
-            **{"panel": "neurons", "series": "random, untrained", "x": "1x"},
+        deep_untrained(
+            *("mnist", "random, untrained"), panel="neurons", series="random, untrained", x="1x"
         ),
         pixels("mnist", panel="neurons", series="pixels", x="1x"),
     ),

@@ -27,10 +27,10 @@ def tuned(preset: str, **factors: float) -> dict[str, Any]:
     return {"preset": preset, "dataset": "mnist", "init": FORK, **factors}
 
 
-def pixels(dataset: str, **place: str) -> Cell:
+def pixels(dataset: str, prefix: str = "", **place: str) -> Cell:
     """The classifier on the pixels themselves, by the protocol of the networks' classifiers."""
     run = {"preset": "Linear", "dataset": dataset}
-    return Cell(f"{dataset}-pixels", "linear classifier on the pixels", run, **place)
+    return Cell(f"{dataset}-pixels", f"{prefix}linear classifier on the pixels", run, **place)
 
 
 def untrained(name: str, label: str, run: dict[str, Any], **place: str) -> Cell:
@@ -38,10 +38,10 @@ def untrained(name: str, label: str, run: dict[str, Any], **place: str) -> Cell:
     return Cell(name, label, {**run, "unsup_epochs": 0}, **place)
 
 
-def deep_untrained(dataset: str, label: str) -> Cell:
+def deep_untrained(dataset: str, label: str, **place: str) -> Cell:
     """The three-layer network with random filters."""
     name = "cifar10-3-random" if dataset == "cifar10" else f"{dataset}-3-untrained"
-    return untrained(name, label, deep(dataset, "normal")[1])
+    return untrained(name, label, deep(dataset, "normal")[1], **place)
 
 
 def with_halvings(cell: Cell) -> Cell:

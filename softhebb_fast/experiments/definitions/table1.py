@@ -41,8 +41,7 @@ def _cells() -> list[Cell]:
     for dataset in ("cifar10", "mnist"):
         title = TITLES[dataset]
         cells.append(deep_untrained(dataset, f"{title}, random, untrained"))
-        cell = pixels(dataset)
-        cells.append(replace(cell, label=f"{title}, {cell.label}"))
+        cells.append(pixels(dataset, f"{title}, "))
     return cells
 
 
