@@ -7,19 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from softhebb_fast import cli
 from softhebb_fast.training.run_folder import read_config
+from tests.cli.calls import call
 from tests.tiny import write_mnist_subset
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     return write_mnist_subset(tmp_path_factory.mktemp("data"), 64)
-
-
-def call(capsys, *arguments: object) -> tuple[int, str, str]:
-    code = cli.main([str(a) for a in arguments])
-    return code, *capsys.readouterr()
 
 
 def test_train_evaluate_plot_resume(capsys, tmp_path, root):

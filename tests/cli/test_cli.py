@@ -19,6 +19,7 @@ from softhebb_fast.presets import PRESETS
 from softhebb_fast.training import checkpoint
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.run_folder import read_config
+from tests.cli.calls import call
 from tests.data.writers import write_tree
 from tests.tiny import CONFIG, write_mnist_subset
 
@@ -51,16 +52,6 @@ def done(tmp_path_factory, root) -> Path:
     assert cli.main(["train", "3SoftHebbCnnCIFAR", *arguments]) == 0
     torch.set_flush_denormal(False)
     return folder
-
-
-def call(capsys, *arguments: object) -> tuple[int, str, str]:
-    """Exit status and what was written to standard output and standard error."""
-    capsys.readouterr()
-    try:
-        code = cli.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        code = end.code
-    return code, *capsys.readouterr()
 
 
 def mistake(capsys, *arguments: object) -> str:

@@ -23,6 +23,7 @@ from softhebb_fast.data import load, sources
 from softhebb_fast.presets import PRESETS, PROTOCOLS, published_dataset
 from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.run_folder import is_finished, read_config
+from tests.cli.calls import call
 from tests.data.writers import write_tree
 from tests.test_files import hold
 from tests.tiny import write_mnist_subset
@@ -41,15 +42,6 @@ def _alone(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     return write_mnist_subset(tmp_path_factory.mktemp("data"), 64)
-
-
-def call(capsys, *arguments: object) -> tuple[int, str, str]:
-    capsys.readouterr()
-    try:
-        code = cli.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        code = end.code
-    return code, *capsys.readouterr()
 
 
 def demo(capsys, *arguments: object) -> tuple[int, str, str]:
