@@ -142,6 +142,7 @@ class RidgeClassifier:
         Raises ValueError, with the memory needed and the memory free, where it does not suffice.
         """
         samples, features = whole("samples", samples, 2), whole("features", features, 1)
+        self._equations = None
         form = self.settings.form
         if form == "auto":
             form = "dual" if samples < features else "primal"
