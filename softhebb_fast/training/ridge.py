@@ -86,7 +86,7 @@ class RidgeClassifier:
 
     Args:
         classes: how many there are; a class without images is never predicted.
-        settings: those of ``RidgeSettings``.
+        penalty, holdout, standardise, factors, products, form: as in ``RidgeSettings``.
 
     Attributes:
         weight, bias: float64 ``[classes, F]`` and ``[classes]``, None before the fit.
@@ -97,9 +97,19 @@ class RidgeClassifier:
             without these where the equations could not be solved.
     """
 
-    def __init__(self, classes: int, **settings: Any) -> None:
+    def __init__(
+        self,
+        classes: int,
+        *,
+        penalty: str | float = "holdout",
+        holdout: float = 0.1,
+        standardise: bool = False,
+        factors: Sequence[float] = FACTORS,
+        products: str = "float32",
+        form: str = "auto",
+    ) -> None:
         self.classes = whole("classes", classes, 2)
-        self.settings = RidgeSettings(**settings)
+        self.settings = RidgeSettings(penalty, holdout, standardise, factors, products, form)
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
         self.penalty: float | None = None
@@ -107,7 +117,9 @@ class RidgeClassifier:
         self.trials: list[dict[str, float]] = []
         self._equations: Primal | Dual | None = None
 
-    def fit(self, x: Tensor, labels: Tensor, *, chunk: int = 1000, seed: int = 0) -> RidgeClassifier:
+    def fit(
+        self, x: Tensor, labels: Tensor, *, chunk: int = 1000, seed: int = 0
+    ) -> RidgeClassifier:
         """Fit to features ``x [N, ...]`` and ``labels [N]``, ``chunk`` rows at a time.
 
         Raises as ``begin``, ``add`` and ``solve`` do. ``seed`` draws what is held out.
@@ -121,7 +133,10 @@ class RidgeClassifier:
         return self.solve()
 
     def drawn(self, samples: int, seed: int) -> Tensor | None:
-        """Which of so many samples are held out, bool ``[samples]``; None if none need be."""
+        """Which of so many ``samples`` are held out, bool ``[samples]``; None if none need be.
+
+        ``seed`` draws them. Raises ValueError where none or all would be.
+        """
         if self.settings.penalty != "holdout":
             return None
         count = round(self.settings.holdout * samples)
@@ -137,7 +152,7 @@ class RidgeClassifier:
     def begin(
         self, samples: int, features: int, device: torch.device | str = "cpu"
     ) -> RidgeClassifier:
-        """Make ready for so many samples and features.
+        """Make ready for so many ``samples`` and ``features``, on ``device``.
 
         Raises ValueError, with the memory needed and the memory free, where it does not suffice.
         """
@@ -160,7 +175,7 @@ class RidgeClassifier:
         return self
 
     def bytes_needed(self, samples: int, features: int) -> int:
-        """The most memory that a fit takes at a time."""
+        """The most memory that a fit to so many ``samples`` and ``features`` takes at a time."""
         settings, form = self.settings, self.settings.form
         if form == "auto":
             form = "dual" if samples < features else "primal"
@@ -241,7 +256,7 @@ class RidgeClassifier:
         return rows.double() @ self.weight.t() + self.bias
 
     def predict(self, x: Tensor) -> Tensor:
-        """The class ``[N]`` with the largest score."""
+        """The class ``[N]`` with the largest score, of features ``x [N, ...]``."""
         return self.scores(x).argmax(1)
 
     def _penalties(self, equations: Primal | Dual) -> list[float]:

@@ -1,8 +1,8 @@
 """Least squares with a penalty, in the two forms of its equations, from chunks of rows.
 
-Rows are features x ``[F]``; the target of a class is 1 for its rows and 0 for all others. Both forms
-centre rows and targets, so that the bias goes without a penalty. Sums are float64, whatever dtype
-their products have. Rows count from the mean of the first chunk, so that little cancels.
+Rows are features x ``[F]``; the target of a class is 1 for its rows and 0 for all others. Both
+forms centre rows and targets, so that the bias goes without a penalty. Sums are float64, whatever
+dtype their products have. Rows count from the mean of the first chunk, so that little cancels.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Primal:
         kept, self._kept = self._kept, []
         rows, more = self.rows, sum(len(x) for x, _ in kept)
         sums = sum(x.double().sum(0) for x, _ in kept)
-        counts = sum(labels.bincount(minlength=len(self.counts)) for _, labels in kept)
+        counts = sum(labels.bincount(minlength=len(self.counts)) for _, labels in kept).double()
         centre = sums / more
         for x, labels in kept:
             self._add_products(((x.double() - centre) / self.scale).to(self.dtype), labels)
@@ -133,8 +133,8 @@ class Primal:
 class Dual:
     """``(XXᵀ + λ) A = Y``, ``W = XᵀA`` of N x N: for more features than rows.
 
-    Attributes and methods are those of ``Primal``, a row in the place of a feature of ``matrix`` and
-    ``right``. All rows are kept.
+    Attributes and methods are those of ``Primal``, rows in the place of the features of ``matrix``
+    and ``right``. All rows are kept.
     """
 
     def __init__(

@@ -96,10 +96,11 @@ class RidgeStage(Stage):
         tried = [trial["penalty"] for trial in self.classifier.trials]
         if not tried or self.classifier.penalty not in (tried[0], tried[-1]):
             return None
-        which = "least" if self.classifier.penalty == tried[0] else "largest"
+        chosen = self.classifier.penalty
+        which = "least" if chosen == tried[0] else "largest"
         return (
-            f"the penalty chosen, {self.classifier.penalty:.3g}, is the {which} of the {len(tried)} "
-            "tried: others may be better (factors of the ridge classifier)"
+            f"the penalty chosen, {chosen:.3g}, is the {which} of the {len(tried)} tried: others "
+            "may be better (factors of the ridge classifier)"
         )
 
     def end_epoch(self, epoch: int) -> list[MetricsRow]:
