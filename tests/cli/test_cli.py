@@ -11,6 +11,7 @@ import torch
 
 import softhebb_fast
 from softhebb_fast import backends, cli
+from softhebb_fast.cli import baselines
 from softhebb_fast.cli import train as train_command
 from softhebb_fast.cli.parser import make_parser
 from softhebb_fast.data import sources
@@ -107,6 +108,14 @@ def train(capsys, tmp_path, *arguments: object) -> str:
 def test_mistakes_of_training(capsys, tmp_path, arguments, message):
     assert message in train(capsys, tmp_path, *arguments)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_pixels_have_no_layers_to_choose_from():
+    config = RunConfig("DemoMNIST", "mnist", classifier="ridge", features={"layers": [1]})
+    found = baselines.configs(config)
+    assert found["pixels"].features is None
+    assert found["untrained"].features == config.features
+    assert {run.classifier for run in found.values()} == {"ridge"}
 
 
 def test_a_classifier_that_is_solved(capsys, tmp_path, root):
