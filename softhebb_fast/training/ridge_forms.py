@@ -21,7 +21,6 @@ class Primal:
         matrix: float64 ``[F, F]``, right in its lower triangle alone.
         right: float64 ``[F, K]``.
         rows: how many rows the equations are of.
-        held: whether rows are kept back.
     """
 
     def __init__(
@@ -40,10 +39,6 @@ class Primal:
         """The most memory taken at a time, ``held`` rows kept back; ``spectrum`` decomposes."""
         matrices = 8 * features**2 * (5 if spectrum else 1)
         return matrices + itemsize * features * held + 4 * 8 * BLOCK * features
-
-    @property
-    def held(self) -> bool:
-        return bool(self._kept)
 
     @property
     def mean(self) -> Tensor:
@@ -151,10 +146,6 @@ class Dual:
         matrices = 8 * samples**2 * (6 if spectrum else 3)
         return matrices + itemsize * features * samples + 4 * 8 * BLOCK * samples
 
-    @property
-    def held(self) -> bool:
-        return bool(self._held.any())
-
     def add(self, x: Tensor, labels: Tensor, held: Tensor | None) -> None:
         if self.shift is None:
             self.shift = x.double().mean(0).to(self.x.dtype)
@@ -182,7 +173,7 @@ class Dual:
         return cross @ solution + self.counts / self.rows, self.labels[self._held]
 
     def take_held(self) -> None:
-        if self.held:
+        if self._held.any():
             self._take(torch.ones_like(self._held))
 
     def weight(self, solution: Tensor) -> tuple[Tensor, Tensor]:

@@ -266,6 +266,11 @@ def test_bad_chunks_are_named_and_nothing_of_them_is_taken_in():
     found.add(x, labels)
     whole = RidgeClassifier(CLASSES, penalty=1.0, **EXACT).fit(x, labels)
     assert torch.equal(found.solve().weight, whole.weight)
+    for held in (None, torch.ones(30, dtype=torch.bool)):
+        other = RidgeClassifier(CLASSES).begin(30, 10)
+        other.add(x, labels, held)
+        with pytest.raises(ValueError, match="held must hold out some of 30 rows"):
+            other.solve()
     with pytest.raises(ValueError, match="holdout must hold out one of 4 images"):
         RidgeClassifier(CLASSES).fit(x[:4], labels[:4])
 
