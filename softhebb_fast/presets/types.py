@@ -16,7 +16,10 @@ PoolKind = Literal["max", "avg"]
 Origin = Literal["SoftHebb", "ZerO-SoftHebb", "softhebb_fast"]
 
 RULES = (*WTA, "bp", "supervised")
-ACTIVATIONS = ("triangle", "relu", "repu", "softmax", "exp", "tanh", "sigmoid", "hard")
+ACTIVATIONS = (
+    *("triangle", "relu", "repu", "softmax", "topshare"),
+    *("exp", "tanh", "sigmoid", "hard"),
+)
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "conv": {
