@@ -13,6 +13,7 @@ from softhebb_fast.models.softhebb import (
     build,
     evaluation_mode,
     features,
+    whitening,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "features",
     "load_published",
     "network",
+    "whitening",
 ]

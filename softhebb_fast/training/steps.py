@@ -40,7 +40,7 @@ def runner(
     if wanted not in ("0", "1"):
         raise ValueError(f"{VARIABLE} must be 0 or 1; got {wanted!r}")
     device = stage.inputs.source.device
-    captures = wanted == "1" and device.type == "cuda"
+    captures = wanted == "1" and device.type == "cuda" and stage.captured
     if isinstance(stage, ClassifierStage):
         return ClassifierSteps(stage, GraphCapture(device) if captures else None, say)
     if not captures:
