@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from softhebb_fast.cli.names import BACKENDS, CACHE_DTYPES, INITS, MODES, PRECISIONS
+from softhebb_fast.cli.names import BACKENDS, CACHE_DTYPES, FROM_DATA, INITS, MODES, PRECISIONS
 from softhebb_fast.cli.options.common import (
     AUTOCAST,
     AddCommand,
@@ -51,7 +51,7 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--init",
         type=argument(parse_init),
-        help=f"one of {', '.join(INITS)}; with settings 'zerO:scale=fork'; by layer "
+        help=f"one of {', '.join((*INITS, *FROM_DATA))}; with settings 'zerO:scale=fork'; by layer "
         "'1=zerO;3=random_binary'; default as published",
     )
     sub.add_argument(
