@@ -227,7 +227,7 @@ class PatchWhitening(nn.Module):
 @contextmanager
 def _float32_products(x: Tensor) -> Iterator[None]:
     """Keep cuDNN from TF32: small variances blow its errors up, and flat patches' contrast more."""
-    if not x.is_cuda or torch.compiler.is_compiling():
+    if recorded(x) or torch.compiler.is_compiling() or not x.is_cuda:
         yield
         return
     before = torch.backends.cudnn.conv.fp32_precision

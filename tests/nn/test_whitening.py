@@ -235,12 +235,20 @@ def test_state_takes_the_statistics_along(contrast):
         other(x)
 
 
-def test_exported():
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_traced_exported_and_compiled(contrast):
     x = images(dtype=torch.float32)
-    whitening = PatchWhitening(3, 3, contrast=0.01).fit(x)
+    whitening = PatchWhitening(3, 3, padding=1, contrast=contrast).fit(x)
     block = Block(layer_behind(whitening), norm=whitening, activation=Triangle()).eval()
-    exported = torch.export.export(block, (x,)).module()
-    assert_close(exported(x), block(x), TOLERANCES["float32_whitened"])
+    expected = block(x)
+    for made in (
+        torch.export.export(block, (x,)).module(),
+        torch.fx.symbolic_trace(block),
+        torch.jit.trace(block, (x,), check_trace=False),
+        torch.compile(block, fullgraph=True, backend="eager"),
+    ):
+        assert_close(made(x), expected, TOLERANCES["float32_whitened"])
 
 
 def test_autocast_does_not_lower_the_precision():
