@@ -20,6 +20,10 @@ TOLERANCES = {
     "float32_u": 2e-6,
     # the errors of u times t = 12, summed over positions that partly cancel
     "float32_delta_w": 1e-5,
+    # sums of some tens of products as large as x, some of them divided by a small deviation
+    "float32_whitened": 2e-5,
+    # epsilon = 1e-9 of variances that are 1e-4 at least
+    "float64_epsilon": 1e-4,
     # sums as in float32 and one rounding of the result to 11 bits
     "float16": 5e-4,
     # the same to 8 bits

@@ -17,6 +17,7 @@ INITS = (
     *("identity_taps", "walsh_binary", "random_binary", "identity", "partial_identity"),
     *("constant", "averaging", "zeros", "random_bias"),
 )
+FROM_DATA = ("patches", "kmeans")
 NETWORKS = (
     *("perceptron", "mnist_cnn", "cifar_cnn", "resnet", "zero_resnet", "constnet", "leakynet"),
 )

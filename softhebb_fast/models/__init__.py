@@ -14,6 +14,7 @@ from softhebb_fast.models.softhebb import (
     build,
     evaluation_mode,
     features,
+    whitening,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "features",
     "load_published",
     "network",
+    "whitening",
 ]

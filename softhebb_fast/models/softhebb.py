@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from softhebb_fast.models.readout import Readout, Selection
 from softhebb_fast.nn import (
     Block,
     Dropout,
+    PatchWhitening,
     RePU,
     SoftHebbConv2d,
     SoftHebbLinear,
@@ -106,7 +108,8 @@ def build(
         num_classes: outputs of a last layer that leaves them open.
         init: for the Hebbian layers: one for all, a list with one each, or a dict from layer
             number to init (see ``init.per_layer``). None is the published rule: ``"normal"``
-            for layers behind a batch norm, ``"positive"`` for the others.
+            for layers behind a batch norm or a whitening, ``"positive"`` for the others. Layers
+            that start from data wait for ``nn.initialise_from``.
         tie_rule, backend: of the Hebbian layers, as ``functional.softhebb_conv2d`` takes them.
         features: what the classifier sees; None for the whole output of the last layer below it.
         mirror: whether tests take the mean of an image's scores and its mirror image's.
@@ -148,7 +151,7 @@ def _inits(init: Init | list | dict | None, layers: list[Layer]) -> list[Init]:
 
 
 def _published_init(layer: Layer) -> str:
-    return "normal" if layer.batch_norm else "positive"
+    return "normal" if layer.batch_norm or layer.whiten else "positive"
 
 
 def _block(
@@ -174,15 +177,7 @@ def _block(
             f"reflected by padding={layer.padding}; use larger images"
         )
     size = _after(size, layer.kernel, layer.stride, layer.padding, layer.dilation, where)
-    geometry = (
-        channels,
-        layer.out,
-        layer.kernel,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-    )
+    norm, geometry = _geometry(layer, channels)
     if layer.hebbian:
         product = _hebbian(
             SoftHebbConv2d,
@@ -194,7 +189,6 @@ def _block(
         )
     else:
         product = nn.Conv2d(*geometry, bias=layer.bias, padding_mode=layer.padding_mode)
-    norm = nn.BatchNorm2d(channels, affine=False) if layer.batch_norm else None
     if layer.pool is not None:
         size = _after(size, layer.pool.kernel, layer.pool.stride, layer.pool.padding, 1, where)
     block = Block(
@@ -204,6 +198,27 @@ def _block(
         pool=_pool(layer.pool),
     )
     return block, (layer.out, *size)
+
+
+def _geometry(layer: Layer, channels: int) -> tuple[nn.Module | None, tuple[int, ...]]:
+    """What normalises a convolution's input, and the convolution's channels, kernel and so on.
+
+    Whitened patches are one position each: the whitening has the kernel.
+    """
+    window = layer.kernel, layer.stride, layer.padding
+    if layer.whiten is None:
+        norm = nn.BatchNorm2d(channels, affine=False) if layer.batch_norm else None
+        return norm, (channels, layer.out, *window, layer.dilation, layer.groups)
+    options = asdict(layer.whiten) | {"padding_mode": layer.padding_mode}
+    del options["images"]
+    norm = PatchWhitening(channels, *window, **options)
+    return norm, (norm.out_channels, layer.out, 1)
+
+
+def whitening(block: nn.Module) -> PatchWhitening | None:
+    """The whitening of a block, None if it has none."""
+    parts = () if block.norm is None else block.norm.modules()
+    return next((part for part in parts if isinstance(part, PatchWhitening)), None)
 
 
 def _hebbian(kind: type[HebbianLayer], layer: Layer, geometry: tuple, **options) -> HebbianLayer:

@@ -12,12 +12,15 @@ from softhebb_fast.nn.distributed import synchronise
 from softhebb_fast.nn.dropout import Dropout
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
+from softhebb_fast.nn.starts import initialise_from
+from softhebb_fast.nn.whitening import PatchWhitening
 
 __all__ = [
     "Block",
     "Conversion",
     "Dropout",
     "HebbianLayer",
+    "PatchWhitening",
     "RePU",
     "SoftHebbBlock",
     "SoftHebbConv1d",
@@ -27,5 +30,6 @@ __all__ = [
     "TopShare",
     "Triangle",
     "convert",
+    "initialise_from",
     "synchronise",
 ]

@@ -14,12 +14,14 @@ from .grammar import (
     parse_layer,
     parse_network,
     parse_pool,
+    parse_whitening,
 )
 from .own import OWN
 from .protocols import PROTOCOLS, Protocol, protocol, published_dataset
 from .scale import scaled
 from .softhebb import SOFTHEBB
 from .types import ACTIVATIONS, Layer, Pool, Preset
+from .whitening import Whitening
 from .zero import ZERO
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Pool",
     "Preset",
     "Protocol",
+    "Whitening",
     "as_preset",
     "format_layer",
     "format_network",
@@ -39,6 +42,7 @@ __all__ = [
     "parse_layer",
     "parse_network",
     "parse_pool",
+    "parse_whitening",
     "protocol",
     "published_dataset",
     "scaled",

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 from softhebb_fast.kinds import KINDS, PADDING_MODES, WTA
 from softhebb_fast.scalars import number, plain, whole
 
+from .whitening import Whitening
+
 Kind = Literal["conv", "linear"]
 Schedule = Literal["norm", "linear", "exponential", "constant"]
 PoolKind = Literal["max", "avg"]
@@ -92,8 +94,9 @@ class Layer:
 
     Of a convolution: `kernel`, `padding`, `stride`, `dilation`, `groups` and `padding_mode`;
     `pre_triangle` rectifies u before the competition, `batch_norm` normalises the input, `pool`
-    comes last. `lebesgue_p` is the exponent of the norm, `bias` adds a learned prior, `dropout`
-    acts on the input.
+    comes last. `whiten` takes the place of the batch norm: the layer then learns from whitened
+    patches, each a whole. `lebesgue_p` is the exponent of the norm, `bias` adds a learned prior,
+    `dropout` acts on the input.
     """
 
     kind: Kind
@@ -119,9 +122,11 @@ class Layer:
     activation: tuple[str, float] | None = None
     pool: Pool | None = None
     dropout: float = 0.0
+    whiten: Whitening | None = None
 
     def __post_init__(self) -> None:
         _one_of(self, "kind", get_args(Kind))
+        self._check_whiten()
         for name, value in DEFAULTS[self.kind].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -141,6 +146,20 @@ class Layer:
             raise ValueError(f"Layer: dropout must be below 1, got {self.dropout}")
         self._check_activation()
         self._check_kind()
+
+    def _check_whiten(self) -> None:
+        if self.whiten is None:
+            return
+        if not isinstance(self.whiten, Whitening):
+            raise ValueError(f"Layer: whiten must be a Whitening or None, got {self.whiten!r}")
+        if self.batch_norm is None:
+            object.__setattr__(self, "batch_norm", False)
+        for name, value in {"batch_norm": False, "groups": 1, "dilation": 1}.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"Layer: {name} must be {value!r} for a layer of whitened patches, "
+                    f"got {getattr(self, name)!r}"
+                )
 
     def _check_activation(self) -> None:
         match self.activation:
@@ -172,6 +191,7 @@ class Layer:
                 "pre_triangle": False,
                 "batch_norm": False,
                 "pool": None,
+                "whiten": None,
             }.items():
                 if getattr(self, name) != value:
                     raise ValueError(
@@ -217,6 +237,7 @@ class Layer:
     def _around(self) -> str:
         parts = [
             "bn" if self.batch_norm else "",
+            str(self.whiten or ""),
             f"dropout {self.dropout:g}" if self.dropout else "",
             "bias" if self.bias else "",
             "pre_triangle" if self.pre_triangle else "",

@@ -36,7 +36,8 @@ class StageInputs:
     ) -> BatchSource:
         """``images`` through the first ``depth`` blocks: cached if it fits, else batch by batch.
 
-        With ``keep`` the features are kept for the next stage. ``on_batch`` hears of the size of
+        With ``keep`` the features are kept for the next stage, which may take them as they are or
+        go on from there. ``on_batch`` hears of the size of
         each batch of features.
         """
         top = depth == len(self.net.blocks)
@@ -44,6 +45,9 @@ class StageInputs:
         keep = keep and self.net.readout is None
         if not below:
             return BatchSource(images, [])
+        kept = self._kept
+        if keep and kept is not None and kept.images is images and kept.depth == depth:
+            return BatchSource(kept.features, [])
         self.net.eval()
         dtype = getattr(torch, self.config.cache_dtype)
         gib = feature_bytes(images, below, dtype) / 2**30

@@ -43,7 +43,7 @@ def runner(
     if isinstance(stage, RidgeStage):
         return RidgeSteps(stage, say)
     device = stage.inputs.source.device
-    captures = wanted == "1" and device.type == "cuda"
+    captures = wanted == "1" and device.type == "cuda" and stage.captured
     if isinstance(stage, ClassifierStage):
         return ClassifierSteps(stage, GraphCapture(device) if captures else None, say)
     if not captures:

@@ -21,6 +21,7 @@ from softhebb_fast.training.images import reading_options
 from softhebb_fast.training.inputs import StageInputs
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.plan import PlannedStage, is_perceptron, plan
+from softhebb_fast.training.preparation import PREPARATIONS
 from softhebb_fast.training.ridge import RidgeSettings
 from softhebb_fast.training.ridge_stage import RidgeStage
 from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
@@ -77,6 +78,10 @@ class Trainer(Loop):
 
     def _make(self, planned: PlannedStage) -> Stage:
         config = self.config
+        if planned.prepares:
+            kind = PREPARATIONS[planned.prepares]
+            inputs = self._inputs.below(planned.frozen, self.unsup_set, self._advance)
+            return kind(self.net, inputs, planned.frozen, config.seed)
         if planned.hebbian:
             inputs = self._inputs.below(planned.hebbian[0], self.unsup_set, self._advance)
             epochs, batch = config.unsup_epochs, config.unsup_batch

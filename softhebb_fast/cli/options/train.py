@@ -10,6 +10,7 @@ from softhebb_fast.cli.names import (
     BACKENDS,
     CACHE_DTYPES,
     CLASSIFIERS,
+    FROM_DATA,
     INITS,
     MODES,
     PRECISIONS,
@@ -58,7 +59,7 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--init",
         type=argument(parse_init),
-        help=f"one of {', '.join(INITS)}; with settings 'zerO:scale=fork'; by layer "
+        help=f"one of {', '.join((*INITS, *FROM_DATA))}; with settings 'zerO:scale=fork'; by layer "
         "'1=zerO;3=random_binary'; default as published",
     )
     sub.add_argument(
