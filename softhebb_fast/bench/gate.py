@@ -91,10 +91,10 @@ def expected(
 
 def reference_step(part: Part, x: Tensor, weight: Tensor) -> Tensor:
     """u of the reference, which steps ``weight`` in place."""
-    rate = Rate(part.layer.lr, part.layer.lr_power)
+    rate, options = Rate(part.layer.lr, part.lr_power), (part.competition, part.plasticity)
     if part.layer.kind == "linear":
-        return reference.linear_step_(x.flatten(1), weight, None, rate, part.competition)[0]
-    options = (part.convolution, part.competition)
+        return reference.linear_step_(x.flatten(1), weight, None, rate, *options)[0]
+    options = (part.convolution, *options)
     return reference.conv2d_step_(x, weight, None, rate, *options)[0]
 
 

@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from softhebb_fast.bench import classifier, eager, phases
+from softhebb_fast.bench import classifier, eager, fasthebb, phases
 from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.provider import Call, Provider
@@ -63,6 +63,14 @@ def _published_layer(case: Case, given: Inputs) -> Call:
 
 def _tuned(step: Callable) -> Callable[[Case, Inputs], Call]:
     return lambda case, given: lambda: step(case.parts, given.weights, given.x)
+
+
+def _unfolded(update: fasthebb.Update) -> Callable[[Case, Inputs], Call]:
+    def make(case: Case, given: Inputs) -> Call:
+        (part,), (weight,) = case.parts, given.weights
+        return lambda: [fasthebb.learn(part, given.x, weight, update)]
+
+    return make
 
 
 def _compiled(step: Callable) -> Callable[[Case, Inputs], Call]:
@@ -169,6 +177,7 @@ def _library(case: Case, given: Inputs) -> Call:
     return call
 
 
+SOFTHEBB = ("softhebb",)
 _PUBLISHED = {
     "layer": _published_layer,
     "step": _published,
@@ -183,6 +192,7 @@ _PUBLISHED_AS_IT_IS = Provider(
     _PUBLISHED,
     denormals=True,
     memory_factor=1.0,
+    rules=SOFTHEBB,
 )
 _TUNED = Provider(
     "tuned",
@@ -192,6 +202,7 @@ _TUNED = Provider(
         "step": _tuned(eager.step),
         "probe": classifier.tuned,
     },
+    rules=SOFTHEBB,
 )
 _CPP = Provider("cpp", "this package, native kernels", _own("cpp"), device="cpu", backend="cpp")
 _TRITON = Provider(
@@ -241,6 +252,7 @@ _ALL = (
         # The other phases have no softmax, and so no denormals.
         {kind: make for kind, make in _PUBLISHED.items() if kind in ("layer", "step", "learn")},
         memory_factor=1.0,
+        rules=SOFTHEBB,
     ),
     _in_tf32(_PUBLISHED_AS_IT_IS),
     _TUNED,
@@ -251,6 +263,21 @@ _ALL = (
         "the same under torch.compile",
         {"layer": _compiled(eager.layer), "step": _compiled(eager.step)},
         compiles=True,
+        rules=SOFTHEBB,
+    ),
+    Provider(
+        "fasthebb",
+        "FastHebb's matrix products of unfolded patches, in eager PyTorch",
+        {"layer": _unfolded(fasthebb.matrix)},
+        memory_factor=1.0,
+        rules=fasthebb.RULES,
+    ),
+    Provider(
+        "naive",
+        "what every neuron asks for at every position, then the sum",
+        {"layer": _unfolded(fasthebb.naive)},
+        memory_factor=1.5,
+        rules=fasthebb.RULES,
     ),
     _CPP,
     replace(

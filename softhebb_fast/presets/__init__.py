@@ -17,6 +17,7 @@ from .grammar import (
 )
 from .own import OWN
 from .protocols import PROTOCOLS, Protocol, protocol, published_dataset
+from .rules import with_rule
 from .scale import scaled
 from .softhebb import SOFTHEBB
 from .types import ACTIVATIONS, Layer, Pool, Preset
@@ -42,6 +43,7 @@ __all__ = [
     "protocol",
     "published_dataset",
     "scaled",
+    "with_rule",
 ]
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
