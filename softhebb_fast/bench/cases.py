@@ -74,8 +74,8 @@ class Part:
 
     @property
     def plasticity(self) -> Rule:
-        """The rule in the form that the reference takes, without tensors."""
-        return Rule(self.kind.activity, self.kind.gain, self.kind.nearest, self.kind.normalise)
+        """The rule in the form that backends take, without tensors."""
+        return Rule.of(self.rule)
 
     @property
     def lr_power(self) -> float:

@@ -61,8 +61,9 @@ class Provider:
             return f"is for {self.device} tensors"
         if self.backend is None:
             return None
-        reason = backends.why_not(self.backend, device)
-        return reason or precision.why_not(self.products, device.type)
+        rules = [part.plasticity for part in case.parts]
+        reasons = (backends.why_not(self.backend, device, rule=rule) for rule in rules)
+        return next(filter(None, reasons), None) or precision.why_not(self.products, device.type)
 
     @property
     def products(self) -> str:

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from softhebb_fast.bench import fasthebb
+from softhebb_fast import backends
+from softhebb_fast.bench import fasthebb, providers
 from softhebb_fast.bench.cases import registry
 from softhebb_fast.bench.providers import PROVIDERS
 from softhebb_fast.bench.worker import complaint
 from softhebb_fast.kinds import RULES
+from softhebb_fast.options import Rule
 from tests.bench.tiny import PERCEPTRON, case
 
 CPU = torch.device("cpu")
@@ -29,6 +31,15 @@ def test_matrices_and_explicit_updates_do_what_the_reference_does(name, rule, ne
     monkeypatch.setattr(fasthebb, "MOST", 5000)  # positions in several parts
     with torch.no_grad():
         assert complaint(by(rule, net), PROVIDERS[name], CPU) is None
+
+
+@pytest.mark.parametrize("net", [None, PERCEPTRON], ids=["conv", "linear"])
+@pytest.mark.parametrize("rule", RULES)
+def test_this_package_makes_every_rule_s_step(rule, net):
+    backend = "cpp" if backends.why_not("cpp", CPU, rule=Rule.of(rule)) is None else "reference"
+    provider = replace(PROVIDERS["cpp"], backend=backend, makes=providers._own(backend))
+    with torch.no_grad():
+        assert complaint(by(rule, net), provider, CPU) is None
 
 
 def test_every_rule_has_a_case_of_each_layer_at_two_batches():
