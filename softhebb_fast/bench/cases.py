@@ -10,7 +10,7 @@ from math import prod
 
 from softhebb_fast.checks import output_size
 from softhebb_fast.kinds import RULES, RuleKind
-from softhebb_fast.options import Competition, Convolution, Rule
+from softhebb_fast.options import RULE, Competition, Convolution, Rule
 from softhebb_fast.presets import Layer, Preset, get_preset
 
 FLOAT = 4
@@ -75,7 +75,7 @@ class Part:
     @property
     def plasticity(self) -> Rule:
         """The rule in the form that backends take, without tensors."""
-        return Rule.of(self.rule)
+        return RULE if self.rule == "softhebb" else Rule.of(self.rule)
 
     @property
     def lr_power(self) -> float:

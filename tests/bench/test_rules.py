@@ -13,7 +13,6 @@ from softhebb_fast.bench.cases import registry
 from softhebb_fast.bench.providers import PROVIDERS
 from softhebb_fast.bench.worker import complaint
 from softhebb_fast.kinds import RULES
-from softhebb_fast.options import Rule
 from tests.bench.tiny import PERCEPTRON, case
 
 CPU = torch.device("cpu")
@@ -36,7 +35,8 @@ def test_matrices_and_explicit_updates_do_what_the_reference_does(name, rule, ne
 @pytest.mark.parametrize("net", [None, PERCEPTRON], ids=["conv", "linear"])
 @pytest.mark.parametrize("rule", RULES)
 def test_this_package_makes_every_rule_s_step(rule, net):
-    backend = "cpp" if backends.why_not("cpp", CPU, rule=Rule.of(rule)) is None else "reference"
+    missing = backends.why_not("cpp", CPU, rule=by(rule).parts[0].plasticity)
+    backend = "cpp" if missing is None else "reference"
     provider = replace(PROVIDERS["cpp"], backend=backend, makes=providers._own(backend))
     with torch.no_grad():
         assert complaint(by(rule, net), provider, CPU) is None
