@@ -1,6 +1,7 @@
 #include "tile_epilogue.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "kernels.h"
 #include "outputs.h"
@@ -17,35 +18,99 @@ void TileEpilogue<in_t, T>::run(View<T> u, View<T> y, int64_t position, int64_t 
     prepare_strip<T>({u.at(0, j), u.line, g_.filters, n, bias_, c_.pre_triangle,
                       mean ? mean + j : nullptr});
   }
+  std::vector<T> targets;
   if (pool_images_) pool(u, mean, position / g_.plane(), count / g_.plane(), 0, g_.filters);
   for (int64_t j = 0; j < count; j += kStrip) {
     const int64_t n = std::min(kStrip, count - j);
     const View<T> strip = u.block(0, j);
     if (wanted_.u.defined()) write_u<in_t, T>(wanted_.u, position + j, strip, n);
     if (!wanted_.update) continue;
-    compete(strip, y.block(0, j), position + j, n);
+    const Update& update = *wanted_.update;
+    if (update.sum_uu.defined()) {
+      sum_strip<T>({strip.data, strip.data, u.line, u.line, g_.filters, n, nullptr,
+                    sums + 2 * g_.filters});
+    }
+    act(strip, y.block(0, j), position + j, n);
     if (sums) {
-      sum_strip<T>({y.at(0, j), strip.data, y.line, u.line, g_.filters, n,
-                    wanted_.update->sum_y.defined() ? sums : nullptr,
-                    wanted_.update->sum_yu.defined() ? sums + g_.filters : nullptr});
+      View<T> factor = strip;
+      if (rule_.gain == Gain::square) {
+        factor = y.block(0, j);
+        if (rule_.modulator.defined()) {  // which would count twice
+          targets.resize(g_.filters * kStrip);
+          factor = {targets.data(), kStrip, 1};
+          aim(factor, position + j, n);
+        }
+      }
+      sum_strip<T>({y.at(0, j), factor.data, y.line, factor.line, g_.filters, n,
+                    update.sum_y.defined() ? sums : nullptr,
+                    update.sum_yu.defined() ? sums + g_.filters : nullptr});
     }
   }
 }
 
 template <typename in_t, typename T>
-void TileEpilogue<in_t, T>::compete(View<const T> u, View<T> y, int64_t position,
-                               int64_t count) const {
+void TileEpilogue<in_t, T>::act(View<const T> u, View<T> y, int64_t position,
+                                int64_t count) const {
+  const auto map = [&](View<const T> from, const T* by) {
+    return MapStrip<T>{from.data, y.data, from.line, y.line, g_.filters, count, by};
+  };
+  View<const T> found = y;
+  switch (rule_.activity) {
+    case Activity::competition:
+      if (rule_.nearest) {
+        offset_strip<T>(map(u, rule_.half_squares.const_data_ptr<T>()));
+        u = y;
+      }
+      compete(c_, u, y, position, count);
+      break;
+    case Activity::linear:
+      found = u;
+      break;
+    case Activity::threshold:
+      threshold_strip<T>(map(u, rule_.threshold.const_data_ptr<T>()));
+      break;
+    case Activity::error:
+      compete(c_.softmax(), u, y, position, count);
+      [[fallthrough]];
+    case Activity::target:
+      aim(y, position, count);
+  }
+  if (rule_.modulator.defined()) {
+    scale_strip<T>(map(found, rule_.modulator.const_data_ptr<T>() + position));
+  }
+}
+
+// The positions of a strip may lie in several images.
+template <typename in_t, typename T>
+void TileEpilogue<in_t, T>::aim(View<T> y, int64_t position, int64_t count) const {
+  const at::Tensor& target = rule_.target;
+  const bool linear = g_.plane() == 1;
+  const int64_t step = target.stride(linear ? 0 : 2);
+  for (int64_t done = 0; done < count;) {
+    const int64_t image = linear ? 0 : (position + done) / g_.plane();
+    const int64_t offset = position + done - image * g_.plane();
+    const int64_t run = linear ? count : std::min(count - done, g_.plane() - offset);
+    target_strip<T>({target.const_data_ptr<T>() + image * target.stride(0) + offset * step,
+                     target.stride(1), step, y.at(0, done), y.line, g_.filters, run,
+                     rule_.activity == Activity::error});
+    done += run;
+  }
+}
+
+template <typename in_t, typename T>
+void TileEpilogue<in_t, T>::compete(const Competition& c, View<const T> u, View<T> y,
+                                    int64_t position, int64_t count) const {
   T largest[kStrip];
   int32_t winner[kStrip];
   const int64_t share = g_.group_filters();
   for (int64_t k = 0; k < g_.filters; k += share) {
     const FindWinners<T> found{u.at(k, 0), u.line, share, count, largest, winner};
     find_winners<T>(found);
-    if (c_.spread) share_ties<T>(found, position);
-    if (c_.soft) {
-      soft_strip<T>({u.at(k, 0), y.at(k, 0), u.line, y.line, share, count, c_, largest, winner});
+    if (c.spread) share_ties<T>(found, position);
+    if (c.soft) {
+      soft_strip<T>({u.at(k, 0), y.at(k, 0), u.line, y.line, share, count, c, largest, winner});
     } else {
-      hard_strip<T>({u.at(k, 0), y.at(k, 0), u.line, y.line, share, count, c_, winner});
+      hard_strip<T>({u.at(k, 0), y.at(k, 0), u.line, y.line, share, count, c, winner});
     }
   }
 }

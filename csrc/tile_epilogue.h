@@ -10,13 +10,12 @@ namespace softhebb {
 template <typename in_t, typename T>
 class TileEpilogue {
  public:
-  TileEpilogue(const Geometry& g, const Competition& c, const Wanted& wanted, const T* bias,
-          bool pool_whole_images)
-      : g_(g), c_(c), wanted_(wanted), bias_(bias), pool_images_(pool_whole_images) {}
+  TileEpilogue(const Geometry& g, const Competition& c, const Rule& rule, const Wanted& wanted,
+               const T* bias, bool pool_whole_images)
+      : g_(g), c_(c), rule_(rule), wanted_(wanted), bias_(bias), pool_images_(pool_whole_images) {}
 
   // For `count` positions, the first of them numbered over the batch: u and y [K, count], y may be
-  // u; mean [count] over the neurons is written, sums [2, K] of y and of y u are added to, each if
-  // not null.
+  // u; mean [count] over the neurons is written, sums of the Update are added to, each if not null.
   void run(View<T> u, View<T> y, int64_t position, int64_t count, T* mean, T* sums) const;
 
   // Pools neurons [begin, end) of whole images.
@@ -24,10 +23,14 @@ class TileEpilogue {
             int64_t end) const;
 
  private:
-  void compete(View<const T> u, View<T> y, int64_t position, int64_t count) const;
+  void act(View<const T> u, View<T> y, int64_t position, int64_t count) const;
+  void compete(const Competition& c, View<const T> u, View<T> y, int64_t position,
+               int64_t count) const;
+  void aim(View<T> y, int64_t position, int64_t count) const;
 
   const Geometry& g_;
   const Competition& c_;
+  const Rule& rule_;
   const Wanted& wanted_;
   const T* bias_;
   const bool pool_images_;  // inside run()

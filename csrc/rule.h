@@ -1,0 +1,65 @@
+// The learning rule of a layer: from the operator's names to what the passes ask. SoftHebb is
+// Activity::competition with Gain::product and Scale::largest.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "geometry.h"
+
+namespace softhebb {
+
+// A, of which the update sums A x.
+enum class Activity { competition, linear, threshold, target, error };
+// G, of which the update subtracts G W: of a neuron the sum of A, A u or A^2; or of a pair (k, j),
+// j at most k, the sum of A[k] u[j].
+enum class Gain { none, activity, product, square, lower };
+// What the update is divided by.
+enum class Scale { largest, mean, none, count };
+
+struct Rule {
+  using OptionalTensor = const std::optional<at::Tensor>&;
+
+  Rule() = default;
+  // Tensors as the caller has them: fit() brings them into the form that the passes read.
+  Rule(std::string_view activity, std::string_view gain, bool nearest, std::string_view normalise,
+       double decay, OptionalTensor modulator, OptionalTensor target, OptionalTensor threshold,
+       OptionalTensor counts);
+
+  // To a layer of this geometry and these weights [K, patch], in the dtype of accumulation.
+  void fit(const Geometry& g, const at::Tensor& weight);
+
+  // A is u itself: it needs no memory of its own.
+  bool takes_u() const { return activity == Activity::linear && !modulator.defined(); }
+  // A may hold what is not finite, though u does not.
+  bool may_spoil() const {
+    return activity != Activity::competition || modulator.defined();
+  }
+  // The sum of u^2 is the caller's statistic, not that of A.
+  bool counts_squares() const { return activity == Activity::threshold; }
+  // Whether a neuron loses some of its own weights, by a factor.
+  bool loses() const { return decay != 0 || (gain != Gain::none && gain != Gain::lower); }
+  bool sums_activity() const { return gain == Gain::activity || scale == Scale::count; }
+
+  // Over positions; their number without a modulator.
+  double sum_of_modulator(int64_t positions) const;
+
+  Activity activity = Activity::competition;
+  Gain gain = Gain::product;
+  Scale scale = Scale::largest;
+  bool nearest = false;     // the winner is the neuron whose weight is next to x
+  double decay = 0;         // of W at every position
+  at::Tensor modulator;     // [positions], multiplies A
+  at::Tensor target;        // [batch, K, positions of an image], of any strides
+  at::Tensor threshold;     // [K]
+  at::Tensor counts;        // [K]
+  at::Tensor half_squares;  // [K], half the squared norms, where `nearest` asks
+};
+
+// One number a neuron, checked, in the dtype of accumulation.
+at::Tensor of_neurons(const at::Tensor& t, int64_t neurons, at::ScalarType dtype, const char* name);
+
+}  // namespace softhebb
