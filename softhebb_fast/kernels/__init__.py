@@ -29,9 +29,9 @@ from softhebb_fast.kernels.operands import (
 )
 from softhebb_fast.kernels.plasticity import plasticity
 from softhebb_fast.kernels.pooling import new_map, pooling
-from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
+from softhebb_fast.options import RULE, Competition, Convolution, Epilogue, Rate, Rule
 from softhebb_fast.precision import as_torch
-from softhebb_fast.reference import SoftHebbOutput
+from softhebb_fast.reference import HebbianOutput
 
 __all__ = [
     "block_forward",
@@ -52,27 +52,34 @@ def conv2d(
     bias: Tensor | None,
     convolution: Convolution,
     competition: Competition,
-) -> SoftHebbOutput:
+    rule: Rule = RULE,
+) -> HebbianOutput:
     """Convolution, competition and update of one batch ``x [B, C, H, W]``.
 
     float32, float16 or bfloat16.
     """
+    _check_rule(rule)
     x, G, c = _conv2d(x, weight, convolution, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     u, delta_b = _learn(x, weight, bias, G, c, delta_w)
-    return SoftHebbOutput(u, delta_w, delta_b)
+    return HebbianOutput(u, delta_w, delta_b, None)
 
 
 @torch.no_grad()
 @as_torch("linear")
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, competition: Competition
-) -> SoftHebbOutput:
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    competition: Competition,
+    rule: Rule = RULE,
+) -> HebbianOutput:
     """Matrix product, competition and update of one batch ``x [B, N]``."""
+    _check_rule(rule)
     x, G, c = _linear(x, weight, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     u, delta_b = _learn(x, weight, bias, G, c, delta_w)
-    return SoftHebbOutput(u.flatten(1), delta_w, delta_b)
+    return HebbianOutput(u.flatten(1), delta_w, delta_b, None)
 
 
 @torch.no_grad()
@@ -84,24 +91,32 @@ def conv2d_step_(
     rate: Rate,
     convolution: Convolution,
     competition: Competition,
-) -> tuple[Tensor, Tensor | None]:
-    """``conv2d`` and ``reference.hebbian_step_`` in one: u and delta_b; changes ``weight``.
+    rule: Rule = RULE,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """``conv2d`` and ``reference.step_`` in one: u, delta_b and the statistic; changes ``weight``.
 
     The rates come from the norms before the step.
     """
+    _check_rule(rule, rate)
     x, G, c = _conv2d(x, weight, convolution, competition)
-    return _learn(x, weight, bias, G, c, None, rate)
+    return *_learn(x, weight, bias, G, c, None, rate), None
 
 
 @torch.no_grad()
 @as_torch("linear")
 def linear_step_(
-    x: Tensor, weight: Tensor, bias: Tensor | None, rate: Rate, competition: Competition
-) -> tuple[Tensor, Tensor | None]:
-    """``linear`` and ``reference.hebbian_step_`` in one, as ``conv2d_step_``."""
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    rate: Rate,
+    competition: Competition,
+    rule: Rule = RULE,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """``linear`` and ``reference.step_`` in one, as ``conv2d_step_``."""
+    _check_rule(rule, rate)
     x, G, c = _linear(x, weight, competition)
     u, delta_b = _learn(x, weight, bias, G, c, None, rate)
-    return u.flatten(1), delta_b
+    return u.flatten(1), delta_b, None
 
 
 @torch.no_grad()
@@ -140,12 +155,14 @@ def block_update(
     convolution: Convolution,
     competition: Competition,
     epilogue: Epilogue,
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    rule: Rule = RULE,
+) -> HebbianOutput:
     """``conv2d`` with the epilogue of u instead of u."""
+    _check_rule(rule)
     x, G, c = _conv2d(x, weight, convolution, competition)
     delta_w = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     out, delta_b = _learn(x, weight, bias, G, c, delta_w, epilogue=epilogue)
-    return out, delta_w, delta_b
+    return HebbianOutput(out, delta_w, delta_b, None)
 
 
 @torch.no_grad()
@@ -158,10 +175,17 @@ def block_step_(
     convolution: Convolution,
     competition: Competition,
     epilogue: Epilogue,
-) -> tuple[Tensor, Tensor | None]:
+    rule: Rule = RULE,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """``conv2d_step_`` with the epilogue of u instead of u."""
+    _check_rule(rule, rate)
     x, G, c = _conv2d(x, weight, convolution, competition)
-    return _learn(x, weight, bias, G, c, None, rate, epilogue)
+    return *_learn(x, weight, bias, G, c, None, rate, epilogue), None
+
+
+def _check_rule(rule: Rule, rate: Rate | None = None) -> None:
+    if rule != RULE or not (rate is None or rate.plain):
+        raise NotImplementedError("the Triton kernels compute the rule 'softhebb' only")
 
 
 def _conv2d(
