@@ -87,7 +87,7 @@ Rule::Rule(std::string_view activity, std::string_view gain, bool nearest,
 void Rule::fit(const Geometry& g, const at::Tensor& weight) {
   const at::ScalarType dtype = weight.scalar_type();
   if (modulator.defined()) {
-    modulator = of_positions(modulator, g, 1, dtype, "modulator").reshape({-1});
+    modulator = of_positions(modulator, g, 1, dtype, "modulator").contiguous().flatten();
   }
   if (target.defined()) target = of_positions(target, g, g.filters, dtype, "target");
   if (threshold.defined()) threshold = of_neurons(threshold, g.filters, dtype, "threshold");

@@ -31,8 +31,7 @@ def why_not(
 ) -> str | None:
     """The reason why ``"cpp"`` or ``"triton"`` cannot run there, or by that rule, or None."""
     if name == "cpp":
-        elsewhere = None if device_type == "cpu" else "its kernels are for CPU tensors"
-        return elsewhere or MISSING or _rule_missing(rule, rate)
+        return MISSING if device_type == "cpu" else "its kernels are for CPU tensors"
     if device_type != "cuda":
         return "its kernels are for CUDA and ROCm tensors"
     if dtype == torch.float64:

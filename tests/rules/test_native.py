@@ -51,9 +51,8 @@ def rule_for(
 
     tensors = {}
     if modulator:
-        ones = [1] * (u.dim() - 2)
-        shape = u.shape[2:] if modulator == "position" else ones
-        tensors["modulator"] = draw(u.shape[0], 1, *shape)
+        own = u.shape[2:] if modulator == "position" else [1] * (u.dim() - 2)
+        tensors["modulator"] = draw(u.shape[0], 1, *own).expand(u.shape[0], 1, *u.shape[2:])
     if activity in ("target", "error"):
         tensors["target"] = draw(*u.shape)
     if activity == "threshold":
