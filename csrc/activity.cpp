@@ -39,6 +39,19 @@ SOFTHEBB_INLINE void scale_strip_body(const MapStrip<T>& a) {
 }
 
 template <typename T>
+SOFTHEBB_INLINE void settle_strip_body(const SettleStrip<T>& a) {
+  for (int64_t k = 0; k < a.neurons; ++k) {
+    const T *u = a.u + k * a.line, *both = a.both + k * a.both_line;
+    T* y = a.y + k * a.y_line;
+#pragma omp simd
+    for (int64_t j = 0; j < a.positions; ++j) {
+      const T v = y[j] + a.pace * (u[j] - both[j]);
+      y[j] = v < T(0) ? T(0) : v;
+    }
+  }
+}
+
+template <typename T>
 SOFTHEBB_INLINE void target_strip_body(const TargetStrip<T>& a) {
   constexpr int64_t kBlock = 16;
   for (int64_t k = 0; k < a.neurons; k += kBlock) {
@@ -78,6 +91,7 @@ SOFTHEBB_INLINE void finite_strip_body(const FiniteStrip<T>& a) {
 SOFTHEBB_KERNEL(offset_strip, MapStrip)
 SOFTHEBB_KERNEL(threshold_strip, MapStrip)
 SOFTHEBB_KERNEL(scale_strip, MapStrip)
+SOFTHEBB_KERNEL(settle_strip, SettleStrip)
 SOFTHEBB_KERNEL(target_strip, TargetStrip)
 SOFTHEBB_KERNEL(finite_strip, FiniteStrip)
 

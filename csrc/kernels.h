@@ -37,6 +37,18 @@ void threshold_strip(const MapStrip<T>& a);
 template <typename T>
 void scale_strip(const MapStrip<T>& a);
 
+// y = relu(y + pace (u - both)).
+template <typename T>
+struct SettleStrip {
+  const T* u;
+  const T* both;
+  T* y;
+  int64_t line, both_line, y_line, neurons, positions;
+  T pace;
+};
+template <typename T>
+void settle_strip(const SettleStrip<T>& a);
+
 // y = target, or y = target - y.
 template <typename T>
 struct TargetStrip {

@@ -35,7 +35,8 @@ class Pass {
         wanted_(wanted),
         bf16x3_(std::is_same_v<in_t, float> && takes_bf16x3() &&
                std::min(g.group_filters(), g.patch()) >= kWorthBf16x3),
-        plan_(g, sizeof(T), wanted.pooled.defined(), wanted.update, !bf16x3_, reaches_over()),
+        plan_(g, sizeof(T), wanted.pooled.defined(), wanted.update, !bf16x3_,
+              correlates(), rule.gain == Gain::lower),
         tile_epilogue_(g, c, rule, wanted, bias.defined() ? bias.const_data_ptr<T>() : nullptr,
                  plan_.pool_in_tile),
         x_(x.const_data_ptr<in_t>()),
@@ -71,11 +72,11 @@ class Pass {
 
   bool pools() const { return wanted_.pooled.defined(); }
 
-  bool reaches_over() const { return wanted_.update && rule_.gain == Gain::lower; }
+  bool correlates() const { return wanted_.update && rule_.correlates(); }
 
   // Whether u is asked for after A is computed.
   bool keeps_u() const {
-    return update_ && !rule_.takes_u() && (reaches_over() || update_->wants_u());
+    return update_ && !rule_.takes_u() && (correlates() || update_->wants_u());
   }
 
   // Tile i and those after it, `count` in all.
@@ -107,7 +108,10 @@ class Pass {
     }
     if (update_ && plan_.small)
       sums_ = workspace(Slot::sums, {plan_.partial_sums, g_.filters, g_.patch()}, options_);
-    if (reaches_over()) {
+    if (update_ && rule_.keeps_bare()) {
+      bare_buffer_ = at::empty({workers, g_.filters, line}, options_);
+    }
+    if (correlates()) {
       triangle_.emplace(g_, update_->weight());
       const int64_t parts = plan_.small ? plan_.partial_sums : 1;
       if (!plan_.reduces) {
@@ -119,6 +123,8 @@ class Pass {
 
   struct Place {
     View<T> u, y;
+    View<T> bare;  // A before the modulator
+    View<T> other;  // what correlates with A
   };
 
   Place place(const Tile& t, int64_t worker) const {
@@ -130,7 +136,9 @@ class Pass {
     } else if (u_buffer_.defined()) {
       u = slice<T>(u_buffer_, i).block(0, column);
     }
-    return {u, rule_.takes_u() ? u : y};
+    const View<T> a = rule_.takes_u() ? u : y;
+    const View<T> bare = bare_buffer_.defined() ? slice<T>(bare_buffer_, i).block(0, column) : a;
+    return {u, a, bare, rule_.settles() ? bare : u};
   }
 
   // c = a b or c += a b.
@@ -160,7 +168,7 @@ class Pass {
     const Tile t = tile(i);
     T* mean = mean_.defined() ? mean_.template data_ptr<T>() + t.first : nullptr;
     T* sums = update_ ? update_->sums_of<T>(i) : nullptr;
-    tile_epilogue_.run(p.u, p.y, t.row * g_.out_width, t.positions, mean, sums);
+    tile_epilogue_.run(p.u, p.y, p.bare, t.row * g_.out_width, t.positions, mean, sums);
     if (!winograd_ || !update_ || !rule_.may_spoil()) return;
     T spoilt = 0;
     finite_strip<T>({p.y.data, p.y.line, g_.filters, t.positions, &spoilt});
@@ -191,7 +199,7 @@ class Pass {
         }
         if (!triangle_) continue;
         for (const auto& block : triangle_->blocks()) {
-          triangle_->correlate(block, slice<T>(correlations_, part), p.y, p.u, t.positions, true,
+          triangle_->correlate(block, slice<T>(correlations_, part), p.y, p.other, t.positions, true,
                                multiplier());
         }
       }
@@ -225,7 +233,7 @@ class Pass {
   }
 
   void sum_transformed(bool last) {
-    measured_ = last && !triangle_;
+    measured_ = last && rule_.gain != Gain::lower;
     winograd_->sum(place(tile(0), 0).y, {update_->yx.data_ptr<T>(), g_.patch(), 1}, panel_row_ > 0,
                    [&](int64_t k) {
                      if (measured_) update_->measure(k, k + 1);
@@ -280,7 +288,7 @@ class Pass {
     const int64_t by_neuron = share >= 512 ? slices_of(share, 384) : 1;
     const int64_t by_patch = by_neuron == 1 ? slices_of(patch, 288) : 1;
     const int64_t tasks = by_neuron * by_patch;
-    measured_ = last && by_patch == 1 && !triangle_;
+    measured_ = last && by_patch == 1 && rule_.gain != Gain::lower;
     for_each_task(g_.groups * tasks, [&](int64_t task, int64_t) {
       const int64_t group = task / tasks, row = task % tasks / by_patch, column = task % by_patch;
       const int64_t k = group * share + row * share / by_neuron;
@@ -300,7 +308,7 @@ class Pass {
     const Tile whole = whole_panel();
     const Place p = place(whole, 0);
     for_each_task(triangle_->blocks().size(), [&](int64_t task, int64_t) {
-      triangle_->correlate(triangle_->blocks()[task], slice<T>(correlations_, 0), p.y, p.u,
+      triangle_->correlate(triangle_->blocks()[task], slice<T>(correlations_, 0), p.y, p.other,
                            whole.positions, panel_row_ > 0, multiplier());
     });
   }
@@ -329,8 +337,14 @@ class Pass {
     if (plan_.small) update_->collect(sums_);
     if (correlations_.defined()) {
       const at::Tensor c = plan_.small ? correlations_.sum(0) : correlations_[0];
-      triangle_->subtract({c.data_ptr<T>(), g_.group_filters(), 1},
-                          {update_->yx.data_ptr<T>(), g_.patch(), 1});
+      const View<T> all{c.data_ptr<T>(), g_.group_filters(), 1};
+      if (rule_.settles()) {
+        triangle_->mirror(all);
+        update_->correlations = c;
+      }
+      if (rule_.gain == Gain::lower) {
+        triangle_->subtract(all, {update_->yx.data_ptr<T>(), g_.patch(), 1});
+      }
     }
     if (!measured_) update_->measure_all();
   }
@@ -348,7 +362,7 @@ class Pass {
   Update* update_;
   at::TensorOptions options_;
   Patches<in_t, T> patches_;
-  at::Tensor y_buffer_, u_buffer_, mean_, sums_, correlations_;
+  at::Tensor y_buffer_, u_buffer_, mean_, sums_, bare_buffer_, correlations_;
   std::optional<Winograd<in_t, T>> winograd_;
   std::optional<Triangle<T>> triangle_;
   int64_t panel_row_ = 0, panel_rows_ = 0, tiles_ = 0;

@@ -141,9 +141,10 @@ class Call {
 #define RULE                                                                      \
   String activity, String gain, bool nearest, String normalise, double decay,     \
       OptionalTensor modulator, OptionalTensor target, OptionalTensor threshold, \
-      OptionalTensor counts
-#define RULE_CALL \
-  Rule(activity, gain, nearest, normalise, decay, modulator, target, threshold, counts)
+      OptionalTensor counts, OptionalTensor lateral
+#define RULE_CALL                                                                         \
+  Rule(activity, gain, nearest, normalise, decay, modulator, target, threshold, counts, \
+       lateral)
 #define CONVOLUTION                                                              \
   IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups, \
       String padding_mode, bool pre_triangle, std::optional<double> x_bound

@@ -21,12 +21,12 @@ struct Plan {
   int64_t tile_rows, panel_rows, partial_sums = 16;
 
   Plan(const Geometry& g, int64_t element_size, bool pools, bool learns, bool may_transform,
-       bool triangle) {
+       bool correlates, bool may_reduce) {
     const int64_t rows = g.batch * g.out_height, width = g.out_width;
     const int64_t weights = g.filters * g.patch();
     winograd = may_transform && wants_winograd(g, element_size, learns);
-    const bool few = weights <= 1 << 16 && (!triangle || g.group_filters() <= 256);
-    reduces = triangle && (winograd || !few) && reducing_is_cheap(g, winograd);
+    const bool few = weights <= 1 << 16 && (!correlates || g.group_filters() <= 256);
+    reduces = may_reduce && (winograd || !few) && reducing_is_cheap(g, winograd);
     winograd = winograd && !reduces;
     small = few && !winograd && !reduces;
     pool_in_tile = pools && g.plane() <= 2048;

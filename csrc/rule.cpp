@@ -2,6 +2,10 @@
 
 #include <ATen/Dispatch.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/amax.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/linalg_inv_ex.h>
 #include <ATen/ops/square.h>
 #include <ATen/ops/sum.h>
 #include <c10/util/Exception.h>
@@ -10,6 +14,8 @@
 #include <initializer_list>
 #include <string>
 #include <utility>
+
+#include "serial_blas.h"
 
 namespace softhebb {
 namespace {
@@ -50,13 +56,16 @@ at::Tensor of_neurons(const at::Tensor& t, int64_t neurons, at::ScalarType dtype
 
 Rule::Rule(std::string_view activity, std::string_view gain, bool nearest,
            std::string_view normalise, double decay, OptionalTensor modulator,
-           OptionalTensor target, OptionalTensor threshold, OptionalTensor counts)
+           OptionalTensor target, OptionalTensor threshold, OptionalTensor counts,
+           OptionalTensor lateral)
     : activity(parsed<Activity>("activity", activity,
                                 {{"competition", Activity::competition},
                                  {"linear", Activity::linear},
                                  {"threshold", Activity::threshold},
                                  {"target", Activity::target},
-                                 {"error", Activity::error}})),
+                                 {"error", Activity::error},
+                                 {"lateral", Activity::lateral},
+                                 {"rectified_lateral", Activity::rectified_lateral}})),
       gain(parsed<Gain>("gain", gain,
                         {{"product", Gain::product},
                          {"none", Gain::none},
@@ -73,14 +82,18 @@ Rule::Rule(std::string_view activity, std::string_view gain, bool nearest,
       modulator(modulator.value_or(at::Tensor())),
       target(target.value_or(at::Tensor())),
       threshold(threshold.value_or(at::Tensor())),
-      counts(counts.value_or(at::Tensor())) {
+      counts(counts.value_or(at::Tensor())),
+      lateral(lateral.value_or(at::Tensor())) {
   const bool aims = this->activity == Activity::target || this->activity == Activity::error;
   TORCH_CHECK(!aims || this->target.defined(), "activity ", activity, " needs a target");
   TORCH_CHECK(this->activity != Activity::threshold || this->threshold.defined(),
               "activity threshold needs a threshold");
   TORCH_CHECK(scale != Scale::count || this->counts.defined(), "normalise count needs counts");
-  TORCH_CHECK(this->gain != Gain::square || this->activity == Activity::target,
-              "gain square is of activity target; got ", activity);
+  TORCH_CHECK(!settles() || this->lateral.defined(), "activity ", activity, " needs lateral");
+  TORCH_CHECK(this->gain != Gain::square || this->activity == Activity::target || settles(),
+              "gain square is of activity target or lateral; got ", activity);
+  TORCH_CHECK(this->gain != Gain::lower || this->activity == Activity::linear,
+              "gain lower is of activity linear; got ", activity);
   if (!aims) this->target.reset();
 }
 
@@ -93,6 +106,25 @@ void Rule::fit(const Geometry& g, const at::Tensor& weight) {
   if (threshold.defined()) threshold = of_neurons(threshold, g.filters, dtype, "threshold");
   if (counts.defined()) counts = of_neurons(counts, g.filters, dtype, "counts");
   if (nearest) half_squares = weight.square().sum(1).mul_(0.5);
+  if (settles()) settle_on(g.groups, g.filters, dtype);
+}
+
+void Rule::settle_on(int64_t groups, int64_t neurons, at::ScalarType dtype) {
+  const int64_t share = neurons / groups;
+  TORCH_CHECK(lateral.is_cpu() && lateral.dim() == 2 && lateral.size(0) == neurons &&
+                  lateral.size(1) == share,
+              "lateral must be [", neurons, ", ", share, "] on the CPU; got ", lateral.sizes(),
+              " on ", lateral.device());
+  at::Tensor both = lateral.to(dtype).reshape({groups, share, share});
+  both = both + at::eye(share, both.options());
+  if (activity == Activity::rectified_lateral) {
+    const at::Tensor largest = both.abs().sum(2).amax(1);
+    for (int64_t i = 0; i < groups; ++i) pace.push_back(1 / largest[i].item<double>());
+  } else {
+    const SerialBlas serial;
+    both = std::get<0>(at::linalg_inv_ex(both));
+  }
+  lateral = both.contiguous().view({neurons, share});
 }
 
 double Rule::sum_of_modulator(int64_t positions) const {

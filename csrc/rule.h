@@ -7,15 +7,24 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "geometry.h"
 
 namespace softhebb {
 
 // A, of which the update sums A x.
-enum class Activity { competition, linear, threshold, target, error };
-// G, of which the update subtracts G W: of a neuron the sum of A, A u or A^2; or of a pair (k, j),
-// j at most k, the sum of A[k] u[j].
+enum class Activity {
+  competition,
+  linear,
+  threshold,
+  target,
+  error,
+  lateral,
+  rectified_lateral,
+};
+// G, of which the update subtracts G W: of a neuron the sum of A, of A u or of A times A as it is
+// before the modulator; or of a pair (k, j), j at most k, the sum of A[k] u[j].
 enum class Gain { none, activity, product, square, lower };
 // What the update is divided by.
 enum class Scale { largest, mean, none, count };
@@ -27,13 +36,21 @@ struct Rule {
   // Tensors as the caller has them: fit() brings them into the form that the passes read.
   Rule(std::string_view activity, std::string_view gain, bool nearest, std::string_view normalise,
        double decay, OptionalTensor modulator, OptionalTensor target, OptionalTensor threshold,
-       OptionalTensor counts);
+       OptionalTensor counts, OptionalTensor lateral);
 
   // To a layer of this geometry and these weights [K, patch], in the dtype of accumulation.
   void fit(const Geometry& g, const at::Tensor& weight);
 
   // A is u itself: it needs no memory of its own.
   bool takes_u() const { return activity == Activity::linear && !modulator.defined(); }
+  // Neurons of a group act on each other until their activity is settled.
+  bool settles() const {
+    return activity == Activity::lateral || activity == Activity::rectified_lateral;
+  }
+  // Products of the activities of two neurons are summed over positions.
+  bool correlates() const { return gain == Gain::lower || settles(); }
+  // A is asked for as it is before the modulator.
+  bool keeps_bare() const { return modulator.defined() && (gain == Gain::square || settles()); }
   // A may hold what is not finite, though u does not.
   bool may_spoil() const {
     return activity != Activity::competition || modulator.defined();
@@ -47,6 +64,8 @@ struct Rule {
   // Over positions; their number without a modulator.
   double sum_of_modulator(int64_t positions) const;
 
+  void settle_on(int64_t groups, int64_t neurons, at::ScalarType dtype);
+
   Activity activity = Activity::competition;
   Gain gain = Gain::product;
   Scale scale = Scale::largest;
@@ -54,9 +73,11 @@ struct Rule {
   double decay = 0;         // of W at every position
   at::Tensor modulator;     // [positions], multiplies A
   at::Tensor target;        // [batch, K, positions of an image], of any strides
-  at::Tensor threshold;     // [K]
+  at::Tensor threshold;     // [K], of a competition what u lacks there
   at::Tensor counts;        // [K]
   at::Tensor half_squares;  // [K], half the squared norms, where `nearest` asks
+  at::Tensor lateral;       // [K, K / groups], I + M of every group, or its inverse if not rectified
+  std::vector<double> pace;  // of every group's steps, if rectified
 };
 
 // One number a neuron, checked, in the dtype of accumulation.

@@ -10,15 +10,14 @@
 namespace softhebb {
 
 template <typename in_t, typename T>
-void TileEpilogue<in_t, T>::run(View<T> u, View<T> y, int64_t position, int64_t count, T* mean,
-                           T* sums) const {
+void TileEpilogue<in_t, T>::run(View<T> u, View<T> y, View<T> bare, int64_t position,
+                                int64_t count, T* mean, T* sums) const {
   const Timed timed(Part::competition);
   for (int64_t j = 0; j < count; j += kStrip) {
     const int64_t n = std::min(kStrip, count - j);
     prepare_strip<T>({u.at(0, j), u.line, g_.filters, n, bias_, c_.pre_triangle,
                       mean ? mean + j : nullptr});
   }
-  std::vector<T> targets;
   if (pool_images_) pool(u, mean, position / g_.plane(), count / g_.plane(), 0, g_.filters);
   for (int64_t j = 0; j < count; j += kStrip) {
     const int64_t n = std::min(kStrip, count - j);
@@ -30,17 +29,9 @@ void TileEpilogue<in_t, T>::run(View<T> u, View<T> y, int64_t position, int64_t 
       sum_strip<T>({strip.data, strip.data, u.line, u.line, g_.filters, n, nullptr,
                     sums + 2 * g_.filters});
     }
-    act(strip, y.block(0, j), position + j, n);
+    act(strip, y.block(0, j), bare.block(0, j), position + j, n);
     if (sums) {
-      View<T> factor = strip;
-      if (rule_.gain == Gain::square) {
-        factor = y.block(0, j);
-        if (rule_.modulator.defined()) {  // which would count twice
-          targets.resize(g_.filters * kStrip);
-          factor = {targets.data(), kStrip, 1};
-          aim(factor, position + j, n);
-        }
-      }
+      const View<T> factor = rule_.gain == Gain::square ? bare.block(0, j) : strip;
       sum_strip<T>({y.at(0, j), factor.data, y.line, factor.line, g_.filters, n,
                     update.sum_y.defined() ? sums : nullptr,
                     update.sum_yu.defined() ? sums + g_.filters : nullptr});
@@ -49,34 +40,65 @@ void TileEpilogue<in_t, T>::run(View<T> u, View<T> y, int64_t position, int64_t 
 }
 
 template <typename in_t, typename T>
-void TileEpilogue<in_t, T>::act(View<const T> u, View<T> y, int64_t position,
+void TileEpilogue<in_t, T>::act(View<const T> u, View<T> y, View<T> bare, int64_t position,
                                 int64_t count) const {
-  const auto map = [&](View<const T> from, const T* by) {
-    return MapStrip<T>{from.data, y.data, from.line, y.line, g_.filters, count, by};
+  const auto map = [&](View<const T> from, View<T> to, const at::Tensor& by, int64_t first) {
+    return MapStrip<T>{from.data, to.data, from.line, to.line, g_.filters, count,
+                       by.const_data_ptr<T>() + first};
   };
-  View<const T> found = y;
+  View<const T> found = bare;
   switch (rule_.activity) {
-    case Activity::competition:
-      if (rule_.nearest) {
-        offset_strip<T>(map(u, rule_.half_squares.const_data_ptr<T>()));
-        u = y;
+    case Activity::competition: {
+      View<const T> scores = u;
+      for (const at::Tensor* by : {&rule_.half_squares, &rule_.threshold}) {
+        if (!by->defined()) continue;
+        offset_strip<T>(map(scores, bare, *by, 0));
+        scores = bare;
       }
-      compete(c_, u, y, position, count);
+      compete(c_, scores, bare, position, count);
       break;
+    }
     case Activity::linear:
       found = u;
       break;
     case Activity::threshold:
-      threshold_strip<T>(map(u, rule_.threshold.const_data_ptr<T>()));
+      threshold_strip<T>(map(u, bare, rule_.threshold, 0));
+      break;
+    case Activity::lateral:
+    case Activity::rectified_lateral:
+      settle(u, bare, count);
       break;
     case Activity::error:
-      compete(c_.softmax(), u, y, position, count);
+      compete(c_.softmax(), u, bare, position, count);
       [[fallthrough]];
     case Activity::target:
-      aim(y, position, count);
+      aim(bare, position, count);
   }
-  if (rule_.modulator.defined()) {
-    scale_strip<T>(map(found, rule_.modulator.const_data_ptr<T>() + position));
+  if (rule_.modulator.defined()) scale_strip<T>(map(found, y, rule_.modulator, position));
+}
+
+// As settle() of softhebb_fast/reference.
+template <typename in_t, typename T>
+void TileEpilogue<in_t, T>::settle(View<const T> u, View<T> y, int64_t count) const {
+  constexpr int kSteps = 10;
+  const int64_t share = g_.group_filters();
+  const bool rectified = rule_.activity == Activity::rectified_lateral;
+  std::vector<T> both(rectified ? share * kStrip : 0);
+  const View<T> taken{both.data(), kStrip, 1};
+  for (int64_t k = 0; k < g_.filters; k += share) {
+    const View<const T> lateral{rule_.lateral.const_data_ptr<T>() + k * share, share, 1};
+    const View<T> own = y.block(k, 0);
+    if (!rectified) {
+      multiply_in_cache(own, lateral, u.block(k, 0), share, count, share);
+      continue;
+    }
+    std::fill(both.begin(), both.end(), T(0));
+    for (int64_t i = 0; i < share; ++i) std::fill_n(own.at(i, 0), count, T(0));
+    for (int step = 0; step < kSteps; ++step) {
+      if (step > 0) multiply_in_cache(taken, lateral, own, share, count, share);
+      settle_strip<T>({u.at(k, 0), taken.data, own.data, u.line, taken.line, own.line, share,
+                       count, static_cast<T>(rule_.pace[k / share])});
+    }
   }
 }
 

@@ -1,5 +1,5 @@
-// The gain that reaches over neurons, that of Sanger's rule: with C[k, j] the sum of A[k] u[j] over
-// positions, of yx neuron k loses the sum of C[k, j] W_j over the neurons j of its group up to k.
+// Correlations C[k, j] of neurons of a group, the sum of A[k] u[j] over positions, j up to k; and
+// the gain of Sanger's rule: of yx neuron k loses the sum of C[k, j] W_j.
 #pragma once
 
 #include <ATen/ops/empty.h>
@@ -42,6 +42,16 @@ class Triangle {
                  bool add, const Multiply& multiply) const {
     multiply(c.block(b.begin, 0), a.block(b.begin, 0), u.block(b.group, 0).transposed(), b.rows(),
              b.columns(), positions, add);
+  }
+
+  // What lies above the diagonals, of a complete C that is symmetric.
+  void mirror(View<T> c) const {
+    for_each_task(blocks_.size(), [&](int64_t task, int64_t) {
+      const Block& b = blocks_[task];
+      for (int64_t k = b.begin; k < b.end; ++k) {
+        for (int64_t j = b.group; j < k; ++j) *c.at(j, k - b.group) = *c.at(k, j - b.group);
+      }
+    });
   }
 
   // yx -= C W, of a complete C.

@@ -204,8 +204,9 @@ void Update::step_(const Rate& rate) {
 }
 
 at::Tensor Update::statistic() const {
+  if (rule_.settles()) return correlations;
   if (rule_.counts_squares()) return sum_uu;
-  return rule_.sums_activity() ? sum_y : at::empty({0}, weight_.options());
+  return rule_.gain == Gain::activity ? sum_y : at::empty({0}, weight_.options());
 }
 
 at::Tensor Update::delta_b(double t) const {

@@ -43,13 +43,14 @@ class Update {
   at::Tensor sum_y;   // [K], if a bias, the gain or the counts want it
   at::Tensor sum_yu;  // [K], if u is not linear in the weight, else from <W, yx>; or of y^2
   at::Tensor sum_uu;  // [K], if the threshold wants it
+  at::Tensor correlations;  // [K, K / groups] of neurons that settle, written by the pass
 
   void measure(int64_t begin, int64_t end);  // neurons whose yx is complete
   void measure_all();
   at::Tensor delta_w();                     // [K, patch]
   void step_(const Rate& rate);           // weight += rate * delta_w
   at::Tensor delta_b(double t) const;  // [K]
-  at::Tensor statistic() const;        // [K], or empty
+  at::Tensor statistic() const;        // [K], correlations, or empty
 
  private:
   template <typename T>
