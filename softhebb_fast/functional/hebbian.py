@@ -187,9 +187,9 @@ def hebbian_conv2d_step_(
         neuron_rates: ``[K]``, a factor of the rate of every neuron; 0 leaves it as it is.
         unit_norm: scale the weights to Lebesgue norm 1 after the step, but neurons of rate 0.
 
-    All other arguments are those of ``hebbian_conv2d``: ``bias``, ``rule``, ``modulator``,
-    ``target``, ``threshold``, ``lateral``, ``counts``, ``normalise``, ``decay``, ``stride``,
-    ``padding``, ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``,
+    ``x`` and all other arguments are those of ``hebbian_conv2d``: ``bias``, ``rule``,
+    ``modulator``, ``target``, ``threshold``, ``lateral``, ``counts``, ``normalise``, ``decay``,
+    ``stride``, ``padding``, ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``,
     ``padding_mode``, ``pre_triangle``, ``x_bound``, ``lebesgue_p``, ``tie_rule``, ``backend``.
     """
     convolution = Convolution(
