@@ -77,6 +77,8 @@ class Call {
     return update_->delta_b(competition_.t).to(bias_.scalar_type());
   }
 
+  Tensor statistic() const { return at::empty({0}, rows_.options()); }
+
   void step_(const Rate& rate) {
     update_->step_(rate);
     if (!rows_.is_alias_of(weight_)) weight_.copy_(rows_.view(weight_.sizes()));
@@ -122,7 +124,9 @@ class Call {
 };
 
 // The options of an operator, field by field as in softhebb_fast/options.py.
-#define RATE double lr, double lr_power, OptionalTensor lr_tensor
+#define RATE                                         \
+  double lr, double lr_power, OptionalTensor lr_tensor, \
+      OptionalTensor neuron_rates, bool unit_norm
 #define RATE_CALL {lr_tensor ? lr_tensor->item<double>() : lr, lr_power, lebesgue_p}
 #define CONVOLUTION                                                              \
   IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups, \
@@ -136,45 +140,61 @@ class Call {
 #define LINEAR_CALL                                                                  \
   Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros", \
             Competition(COMPETING, true, false), lebesgue_p)
+#define RULE                                                                             \
+  String activity, String gain, bool nearest, String normalise, double decay,            \
+      OptionalTensor modulator, OptionalTensor target, OptionalTensor threshold,         \
+      OptionalTensor counts
+#define CHECK_RULE                                                                       \
+  TORCH_CHECK(activity == "competition" && gain == "product" && !nearest &&              \
+                  normalise == "max" && decay == 0 && !modulator,                        \
+              "the kernels compute the rule 'softhebb' only")
+#define CHECK_RATE TORCH_CHECK(!neuron_rates && !unit_norm, "the kernels have no such step")
 #define BLOCK_EPILOGUE Epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding)
 
-std::tuple<Tensor, Tensor, Tensor> conv_update(const Tensor& x, const Tensor& weight,
-                                               OptionalTensor bias, CONVOLUTION, COMPETITION) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> conv_update(const Tensor& x, const Tensor& weight,
+                                               OptionalTensor bias, CONVOLUTION, COMPETITION,
+                                               RULE) {
+  CHECK_RULE;
   CONV_CALL;
   call.want_u();
   call.want_update();
   call.run();
-  return {call.u(), call.delta_w(), call.delta_b()};
+  return {call.u(), call.delta_w(), call.delta_b(), call.statistic()};
 }
 
-std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
-                                      CONVOLUTION, COMPETITION) {
+std::tuple<Tensor, Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
+                                      CONVOLUTION, COMPETITION, RULE) {
+  CHECK_RULE;
+  CHECK_RATE;
   CONV_CALL;
   call.want_u();
   call.want_update();
   call.run();
   call.step_(RATE_CALL);
-  return {call.u(), call.delta_b()};
+  return {call.u(), call.delta_b(), call.statistic()};
 }
 
-std::tuple<Tensor, Tensor, Tensor> linear_update(const Tensor& x, const Tensor& weight,
-                                                 OptionalTensor bias, COMPETITION) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> linear_update(const Tensor& x, const Tensor& weight,
+                                                 OptionalTensor bias, COMPETITION, RULE) {
+  CHECK_RULE;
   LINEAR_CALL;
   call.want_u();
   call.want_update();
   call.run();
   return {call.u().view({x.size(0), weight.size(0)}), call.delta_w().view(weight.sizes()),
-          call.delta_b()};
+          call.delta_b(), call.statistic()};
 }
 
-std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
-                                        COMPETITION) {
+std::tuple<Tensor, Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
+                                        COMPETITION, RULE) {
+  CHECK_RULE;
+  CHECK_RATE;
   LINEAR_CALL;
   call.want_u();
   call.want_update();
   call.run();
   call.step_(RATE_CALL);
-  return {call.u().view({x.size(0), weight.size(0)}), call.delta_b()};
+  return {call.u().view({x.size(0), weight.size(0)}), call.delta_b(), call.statistic()};
 }
 
 Tensor block_forward(const Tensor& x, const Tensor& weight, OptionalTensor bias, CONVOLUTION,
@@ -185,24 +205,27 @@ Tensor block_forward(const Tensor& x, const Tensor& weight, OptionalTensor bias,
   return call.pooled();
 }
 
-std::tuple<Tensor, Tensor, Tensor> block_update(const Tensor& x, const Tensor& weight,
+std::tuple<Tensor, Tensor, Tensor, Tensor> block_update(const Tensor& x, const Tensor& weight,
                                                 OptionalTensor bias, CONVOLUTION, COMPETITION,
-                                                EPILOGUE) {
+                                                EPILOGUE, RULE) {
+  CHECK_RULE;
   CONV_CALL;
   call.want_pooled(BLOCK_EPILOGUE);
   call.want_update();
   call.run();
-  return {call.pooled(), call.delta_w(), call.delta_b()};
+  return {call.pooled(), call.delta_w(), call.delta_b(), call.statistic()};
 }
 
-std::tuple<Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
-                                       CONVOLUTION, COMPETITION, EPILOGUE) {
+std::tuple<Tensor, Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
+                                       CONVOLUTION, COMPETITION, EPILOGUE, RULE) {
+  CHECK_RULE;
+  CHECK_RATE;
   CONV_CALL;
   call.want_pooled(BLOCK_EPILOGUE);
   call.want_update();
   call.run();
   call.step_(RATE_CALL);
-  return {call.pooled(), call.delta_b()};
+  return {call.pooled(), call.delta_b(), call.statistic()};
 }
 
 // Nanoseconds of CPU time that every Part took since the last call; counts on if `on`.

@@ -117,7 +117,8 @@ def softhebb_conv2d(
     batch, *options = _checked_conv2d(x, weight, bias, convolution, competition)
     with autocast_disabled(x.device):
         module, total = _summing(backend, x, competition, process_group)
-        out = module.conv2d(batch, weight, bias, *options, **total)
+        u, delta_w, delta_b, _ = module.conv2d(batch, weight, bias, *options, **total)
+    out = SoftHebbOutput(u, delta_w, delta_b)
     return out if x.dim() == 4 else out._replace(u=out.u.squeeze(0))
 
 
@@ -161,7 +162,8 @@ def softhebb_conv2d_step_(
     check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
         module, rate = _module(backend, x, competition), Rate.of(lr, lr_power, x.device)
-        step = Step(*module.conv2d_step_(batch, weight, bias, rate, *options))
+        u, delta_b, _ = module.conv2d_step_(batch, weight, bias, rate, *options)
+    step = Step(u, delta_b)
     return step if x.dim() == 4 else step._replace(u=step.u.squeeze(0))
 
 
@@ -249,8 +251,8 @@ def softhebb_linear(
     competition = _checked_linear(x, weight, bias, given)
     with autocast_disabled(x.device):
         module, total = _summing(backend, x, competition, process_group)
-        out = module.linear(_rows(x), weight, bias, competition, **total)
-    return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]))
+        u, delta_w, delta_b, _ = module.linear(_rows(x), weight, bias, competition, **total)
+    return SoftHebbOutput(u.view(*x.shape[:-1], weight.shape[0]), delta_w, delta_b)
 
 
 def softhebb_linear_step_(
@@ -280,7 +282,7 @@ def softhebb_linear_step_(
     check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
         module, rate = _module(backend, x, competition), Rate.of(lr, lr_power, x.device)
-        u, delta_b = module.linear_step_(_rows(x), weight, bias, rate, competition)
+        u, delta_b, _ = module.linear_step_(_rows(x), weight, bias, rate, competition)
     return Step(u.view(*x.shape[:-1], weight.shape[0]), delta_b)
 
 
@@ -345,10 +347,11 @@ def softhebb_block(
         if update is None:
             out = BlockOutput(module.block_forward(batch, weight, bias, *options))
         elif update == "delta_w":
-            out = BlockOutput(*module.block_update(batch, weight, bias, *options))
+            pooled, *deltas, _ = module.block_update(batch, weight, bias, *options)
+            out = BlockOutput(pooled, *deltas)
         else:
             rate = Rate.of(lr, lr_power, x.device)
-            pooled, delta_b = module.block_step_(batch, weight, bias, rate, *options)
+            pooled, delta_b, _ = module.block_step_(batch, weight, bias, rate, *options)
             out = BlockOutput(pooled, delta_b=delta_b)
     return out if x.dim() == 4 else out._replace(out=out.out.squeeze(0))
 
