@@ -92,7 +92,7 @@ def activity_kernel(
             if C.SPARSE:
                 m_y = m & ((o_k[None, :] == b_win[:, None]) | (o_k[None, :] == b_anti[:, None]))
             b_u = load_u(pre, o, m_y, 0.0, True)
-            b_c = rivals(b_u, prep.handicap, i_g, o_k, G, C)
+            b_c = rivals(b_u, signals, i_g, o_k, G, C)
             b_s, b_p = store_activity(
                 *(pre, act, signals, o, b_u, b_c, i_g, o_m, M, o_k, b_win, b_anti, b_lse),
                 *(scalars, G, C),
@@ -152,7 +152,6 @@ def store_activity(
 def finish_tile(
     pre,
     act,
-    handicap,
     signals,
     i_s,
     i_g,
@@ -169,7 +168,7 @@ def finish_tile(
 ):
     """y of positions ``o_m`` and neurons ``o_k``, and their part ``i_s`` of the sums."""
     o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-    b_c = rivals(b_u, handicap, i_g, o_k, G, C)
+    b_c = rivals(b_u, signals, i_g, o_k, G, C)
     b_s, b_g = store_activity(
         pre, act, signals, o, b_u, b_c, i_g, o_m, M, o_k, b_win, b_win, b_lse, scalars, G, C
     )
@@ -207,10 +206,8 @@ def activity(x: Tensor, state: ForwardState, G: Geometry, c: RuleArgs, summed: b
         stats=state.stats,
         x=x if size else None,
         act=act,
-        prep=(Prepared(prep.x_absmax, prep.x0, prep.x1) if size else NOTHING_PREPARED)._replace(
-            handicap=prep.handicap
-        ),
-        signals=c.signals,
+        prep=Prepared(prep.x_absmax, prep.x0, prep.x1) if size else NOTHING_PREPARED,
+        signals=c.heard(prep),
         SIZE=size,
         M=M,
         scalars=c.scalars,

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from softhebb_fast.kernels import configs, launch
 from softhebb_fast.kernels.geometry import Geometry
-from softhebb_fast.kernels.operands import ForwardState, RuleArgs
+from softhebb_fast.kernels.operands import ForwardState, RuleArgs, Signals
 from softhebb_fast.kernels.rules import rivals
 from softhebb_fast.kernels.tiles import (
     larger,
@@ -31,7 +31,7 @@ class CompeteConstants(NamedTuple):
 
 @triton.jit
 def compete_kernel(
-    pre, stats, handicap, M, scalars, rank, G: tl.constexpr, C: tl.constexpr, F: tl.constexpr
+    pre, stats, signals, M, scalars, rank, G: tl.constexpr, C: tl.constexpr, F: tl.constexpr
 ):
     """Statistics ``[GROUPS, M]`` of BM positions; BN covers the neurons of a group.
 
@@ -56,7 +56,7 @@ def compete_kernel(
             store_u(pre, o, m, b_u)
         store_u_sums(pre, b_u, m, i_g * M + o_m, o_m < M)
         if F.COMPETE:
-            b_u = rivals(b_u, handicap, i_g, o_k, G, C)
+            b_u = rivals(b_u, signals, i_g, o_k, G, C)
             b_u = tl.where((o_k < G.K)[None, :], b_u, -float("inf"))
             _, b_win, b_lse = statistics(b_u, scalars.t_log2e)
             tl.store(stats.win + i_g * M + o_m, b_win, mask=o_m < M)
@@ -78,7 +78,7 @@ def compete(state: ForwardState, positions: int, G: Geometry, c: RuleArgs, compe
         config,
         pre=state.pre,
         stats=state.stats._replace(top=None),
-        handicap=state.prep.handicap if competes else None,
+        signals=c.handicaps(state.prep) if competes else Signals(),
         M=positions,
         scalars=c.scalars,
         rank=c.rank,

@@ -122,7 +122,8 @@ def forward_kernel(
         if C.LEBESGUE:  # in 16 bits the power needs a second term, as u does
             b_e = lebesgue(b_w, scalars.lebesgue_p, C)
             b_w = b_e.to(b_x.dtype)
-            if b_x.dtype != tl.float32 and (F.COMPETE or pre.u_low is not None):
+            LEARNS: tl.constexpr = F.COMPETE or act.y_sums is not None or pre.u_low is not None
+            if b_x.dtype != tl.float32 and LEARNS:
                 b_l = (b_e - b_w.to(tl.float32)).to(b_x.dtype)
                 b_u = tl.dot(b_x, tl.trans(b_l), b_u, input_precision=F.PRECISION)
         b_u = tl.dot(b_x, tl.trans(b_w), b_u, input_precision=F.PRECISION)
@@ -140,7 +141,7 @@ def forward_kernel(
         if not F.U_IN_REGISTERS:
             store_u(pre, o_u, m, b_u)
     if F.COMPETE:
-        b_c = rivals(b_u, prep.handicap, i_g, o_k, G, C)
+        b_c = rivals(b_u, signals, i_g, o_k, G, C)
         b_top, b_win, b_lse = statistics(
             tl.where(m_k[None, :], b_c, -float("inf")), scalars.t_log2e
         )
@@ -165,7 +166,7 @@ def forward_kernel(
             b_win, b_lse = load_statistics(stats, i_g, o_m, M, TILES, C)
         if F.U_IN_REGISTERS:
             finish_tile(
-                *(pre, act, prep.handicap, signals, i_m, i_g, o_m, M, o_k, b_u, b_win, b_lse),
+                *(pre, act, signals, i_m, i_g, o_m, M, o_k, b_u, b_win, b_lse),
                 *(scalars, F.SUMMED, G, C),
             )
         else:
@@ -176,7 +177,7 @@ def forward_kernel(
                 o_y = u_offsets(i_g, o_m[:, None], o_n[None, :], G)
                 b_v = load_u(pre, o_y, (o_m < M)[:, None] & (o_n < G.K)[None, :], 0.0, True)
                 finish_tile(
-                    *(pre, act, prep.handicap, signals, i_m, i_g, o_m, M, o_n, b_v, b_win, b_lse),
+                    *(pre, act, signals, i_m, i_g, o_m, M, o_n, b_v, b_win, b_lse),
                     *(scalars, F.SUMMED, G, C),
                 )
         if prep.x_absmax is not None:
@@ -217,9 +218,7 @@ def forward(
     waits = fuse_activity and competes and tiles > 1
 
     u = new_map(x, G, G.OH, G.OW)
-    u_in_registers = fuse_activity and configs.u_in_registers(
-        config, dtype, arch, c.flags.ACTIVITY
-    )
+    u_in_registers = fuse_activity and configs.u_in_registers(config, dtype, arch, c.flags.ACTIVITY)
     low = x.dtype != torch.float32 and (c.flags.PRE_TRIANGLE or (learns and not u_in_registers))
     u_sums = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32) if centred else None
     pre = PreActivations(u, torch.empty_like(u) if low else None, u_sums)
@@ -245,9 +244,8 @@ def forward(
         prep=Prepared(
             *(scales.x_absmax, scales.x0, scales.x1, None, prep.w_inverse),
             row_counters=prep.row_counters,
-            handicap=prep.handicap,
         ),
-        signals=c.signals if fuse_activity else Signals(),
+        signals=c.heard(prep) if fuse_activity else Signals() if apart else c.handicaps(prep),
         E=None,
         F=_constants(dtype, x.device, config)._replace(
             COMPETE=competes and not apart,

@@ -26,7 +26,7 @@ from softhebb_fast.kernels.operands import (
 )
 from softhebb_fast.kernels.pooling import PendingPool, Pooling, new_blocks, new_map, pending
 from softhebb_fast.kernels.reduction import reduce_splits
-from softhebb_fast.kernels.rules import activity_of, summed
+from softhebb_fast.kernels.rules import activity_of, rivals, summed
 from softhebb_fast.kernels.tiles import (
     larger,
     load_filters,
@@ -118,6 +118,7 @@ def one_pass_kernel(
         b_r, b_win, b_lse = b_u, o_m, o_m
         if C.NEAREST:
             b_r = b_u - b_h[None, :]
+        b_r = rivals(b_r, signals, i_g, o_k, G, C)
         if C.ACTIVITY == "competition" or C.ACTIVITY == "error":
             b_c = tl.where(m_k[None, :], b_r, -float("inf"))
             _, b_win, b_lse = statistics(b_c, scalars.t_log2e)

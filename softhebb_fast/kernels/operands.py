@@ -66,11 +66,12 @@ class Scalars(NamedTuple):
 
 class Signals(NamedTuple):
     """What a rule hears beside x: the third factor, the target ``[B, K, OH, OW]`` and the threshold
-    ``[K]``, each where it is asked for."""
+    ``[K]``, each where it is asked for; and what ``prepare`` sums up for NEAREST, ``|W|^2 / 2``."""
 
     modulator: Tensor | None = None
     target: Tensor | None = None
     threshold: Tensor | None = None
+    distance: Tensor | None = None
 
 
 class RuleArgs(NamedTuple):
@@ -92,6 +93,16 @@ class RuleArgs(NamedTuple):
     @property
     def y_is_u(self) -> bool:
         return self.flags.ACTIVITY == "linear" and self.signals.modulator is None
+
+    def heard(self, prep: Prepared) -> Signals:
+        """The signals, with what is prepared of them."""
+        return self.signals._replace(distance=prep.distance)
+
+    def handicaps(self, prep: Prepared) -> Signals:
+        """Those that decide who wins."""
+        if self.flags.ACTIVITY != "competition":
+            return Signals()
+        return Signals(threshold=self.signals.threshold, distance=prep.distance)
 
     @property
     def counted(self) -> bool:
@@ -178,7 +189,7 @@ class Statistics(NamedTuple):
 class Prepared(NamedTuple):
     """What is there before forward begins; see ``prepare``.
 
-    ``handicap [K]`` is what u of a neuron loses in a competition for the nearest: |W|^2 / 2.
+    ``distance [K]`` is |W|^2 / 2, what u lacks in a competition for the nearest.
 
     ``x_absmax`` are the bits of the largest |x| of parts of x, if it is to be scaled and has no
     bound. ``x0`` and ``x1`` are x, scaled, as plasticity multiplies it: one term or the sum of
@@ -196,7 +207,7 @@ class Prepared(NamedTuple):
     split_counters: Tensor | None = None
     row_counters: Tensor | None = None
     y_absmax: Tensor | None = None
-    handicap: Tensor | None = None
+    distance: Tensor | None = None
 
     @property
     def absmax_programs(self) -> int:

@@ -58,8 +58,8 @@ def prepare_kernel(x, w, prep, counters, SIZE, SPAN, N, scalars, G: tl.constexpr
             RANGE = tl.cdiv(tl.cdiv(SPAN, BLOCK), F.X_PROGRAMS)
             store_factors(x, prep, scalars.x_scale, i * RANGE, RANGE, SPAN, BLOCK)
     else:
-        if prep.handicap is not None:
-            store_handicap(w, prep.handicap, (i - F.X_PROGRAMS) * F.BK, G, F.BK, F.BP)
+        if prep.distance is not None:
+            store_distance(w, prep.distance, (i - F.X_PROGRAMS) * F.BK, G, F.BK, F.BP)
         if prep.w16 is not None:
             store_filters(w, prep, (i - F.X_PROGRAMS) * F.BK, G, F.BK, F.BP)
 
@@ -80,7 +80,7 @@ def store_filters(w, prep, first, G: tl.constexpr, BK: tl.constexpr, BP: tl.cons
 
 
 @triton.jit
-def store_handicap(w, handicap, first, G: tl.constexpr, BK: tl.constexpr, BP: tl.constexpr):
+def store_distance(w, distance, first, G: tl.constexpr, BK: tl.constexpr, BP: tl.constexpr):
     """``|W|^2 / 2`` of BK filters."""
     o_k = first + tl.arange(0, BK)
     b_sum = tl.zeros((BK, BP), tl.float32)
@@ -88,7 +88,7 @@ def store_handicap(w, handicap, first, G: tl.constexpr, BK: tl.constexpr, BP: tl
         o_w, m = weight_offsets(0, o_k, i_p + tl.arange(0, BP), G)
         b_w = tl.load(w + o_w, mask=m, other=0.0).to(tl.float32)
         b_sum += b_w * b_w
-    tl.store(handicap + o_k, tl.sum(b_sum, axis=1) / 2, mask=o_k < G.K)
+    tl.store(distance + o_k, tl.sum(b_sum, axis=1) / 2, mask=o_k < G.K)
 
 
 def prepare(

@@ -9,11 +9,14 @@ from softhebb_fast.kernels.tiles import competition
 
 
 @triton.jit
-def rivals(b_u, handicap, i_g, o_k, G: tl.constexpr, C: tl.constexpr):
-    """What competes of u ``[BM, BN]``: u itself, or with NEAREST what is left of a handicap."""
-    if C.NEAREST:
-        b_h = tl.load(handicap + i_g * G.K + o_k, mask=o_k < G.K, other=0.0)
+def rivals(b_u, signals, i_g, o_k, G: tl.constexpr, C: tl.constexpr):
+    """What competes of u ``[BM, BN]``: u itself, or what is left of it after handicaps."""
+    if signals.distance is not None:
+        b_h = tl.load(signals.distance + i_g * G.K + o_k, mask=o_k < G.K, other=0.0)
         b_u = b_u - b_h[None, :]
+    if C.ACTIVITY == "competition" and signals.threshold is not None:
+        b_t = tl.load(signals.threshold + i_g * G.K + o_k, mask=o_k < G.K, other=0.0)
+        b_u = b_u - b_t.to(tl.float32)[None, :]
     return b_u
 
 

@@ -119,7 +119,7 @@ def statistic(a: Tensor, u: Tensor, rule: Rule, total: Total | None = None) -> T
     """What ``rule.statistic`` names, summed over the positions, ``[K]``; None if nothing."""
     if rule.statistic is None:
         return None
-    found = over_positions(u * u if rule.statistic == "square" else a)
+    found = over_positions(u * u if rule.statistic == "square" else modulated(a, rule))
     return found if total is None else total(found)
 
 
