@@ -18,9 +18,11 @@ from softhebb_fast.kinds import (
     KINDS,
     NORMALISATIONS,
     PADDING_MODES,
+    RULES,
     TIE_RULES,
     WTA,
     Kind,
+    RuleKind,
 )
 from softhebb_fast.scalars import at_least_zero, number, plain, positive, whole
 
@@ -76,6 +78,33 @@ class Competition(NamedTuple):
     rank: int = 3
     lebesgue_p: float = 2.0
     tie_rule: str = "first"
+
+    @classmethod
+    def of(
+        cls,
+        rule: str | Rule,
+        t_invert: float,
+        wta: str | None,
+        delta: float | None,
+        rank: int | None,
+        lebesgue_p: float,
+        tie_rule: str,
+    ) -> Competition:
+        """The competition of a rule, whose own options stand where None is given.
+
+        Raises ValueError for a ``wta`` that makes another rule.
+        """
+        kind = None if isinstance(rule, Rule) else rule_kind(rule)
+        own = {} if kind is None else dict(kind.competition)
+        if kind is not None and kind.wta is not None:
+            if wta not in (None, kind.wta):
+                raise ValueError(
+                    f"wta must be {kind.wta!r}, or be left out, for rule={rule!r}; got {wta!r}"
+                )
+            own["wta"] = kind.wta
+        said = {"wta": wta, "delta": delta, "rank": rank}
+        own |= {name: value for name, value in said.items() if value is not None}
+        return cls(t_invert, lebesgue_p=lebesgue_p, tie_rule=tie_rule, **own)
 
     def checked(self, neurons: int) -> Competition:
         """The same for groups of so many neurons, every number a float.
@@ -193,7 +222,8 @@ class Rule(NamedTuple):
         modulator: a third factor, which multiplies A wherever it stands, G included:
             ``[B, 1, OH, OW]`` or ``[B, 1]``.
         target: of the shape of u.
-        threshold: ``[K]``.
+        threshold: ``[K]``, of ``"threshold"``; given with ``"competition"`` it is a handicap, and
+            ``u - threshold`` competes.
         counts: ``[K]``, what neurons have learned from before, for ``"count"``.
     """
 
@@ -206,6 +236,24 @@ class Rule(NamedTuple):
     target: Tensor | None = None
     threshold: Tensor | None = None
     counts: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        rule: str | Rule,
+        normalise: str | None = None,
+        decay: float | None = None,
+        **tensors: Tensor | None,
+    ) -> Rule:
+        """A rule by its name in ``kinds.RULES``, or one that is given, with what is not None.
+
+        Raises TypeError or ValueError, naming the argument.
+        """
+        if not isinstance(rule, Rule):
+            kind = rule_kind(rule)
+            rule = cls(kind.activity, kind.gain, kind.nearest, kind.normalise)
+        said = {"normalise": normalise, "decay": decay, **tensors}
+        return rule._replace(**{k: v for k, v in said.items() if v is not None}).checked()
 
     def checked(self) -> Rule:
         """The same, if its fields fit each other. Raises TypeError or ValueError, naming the field.
@@ -236,11 +284,12 @@ class Rule(NamedTuple):
 
     @property
     def wants(self) -> tuple[str, ...]:
-        """The tensors that it cannot do without."""
+        """The tensors that it cannot do without; a lateral one is no field."""
         named = {
             "target": self.activity in ("target", "error"),
             "threshold": self.activity == "threshold",
             "counts": self.normalise == "count",
+            "lateral": self.settles,
         }
         return tuple(name for name, wanted in named.items() if wanted)
 
@@ -338,6 +387,14 @@ def padded_sides(
         raise ValueError(f"padding='same' needs stride 1; got stride={stride}")
     total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
     return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+
+
+def rule_kind(rule: str) -> RuleKind:
+    """The rule of that name. Raises ValueError if there is none, TypeError for no name."""
+    if not isinstance(rule, str):
+        raise TypeError(f"rule must be a name or an options.Rule; got {type(rule).__name__}")
+    check_among("rule", rule, tuple(RULES))
+    return RULES[rule]
 
 
 def check_lebesgue_p(lebesgue_p: float) -> float:

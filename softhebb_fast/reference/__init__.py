@@ -27,6 +27,7 @@ from softhebb_fast.reference.layer import (
     conv2d_step_,
     linear,
     linear_step_,
+    pre_activations,
 )
 from softhebb_fast.reference.product import EPSILON, accumulated, lebesgue_weight, pad
 from softhebb_fast.reference.rules import (
@@ -62,6 +63,7 @@ __all__ = [
     "norm_dependent_rate",
     "pad",
     "position_hashes",
+    "pre_activations",
     "rates",
     "settle",
     "soft_wta",

@@ -70,13 +70,9 @@ def conv2d(
     """
     x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
     x_c = pad(x_c, convolution.padding, convolution.padding_mode)
-    wt = lebesgue_weight(w_c, competition.lebesgue_p)
-    stride, _, dilation, groups, *_ = convolution
-    u = F.conv2d(x_c, wt, b_c, stride, 0, dilation, groups)
-    if convolution.pre_triangle:
-        u = F.relu(u - u.mean(dim=1, keepdim=True))
+    u = pre_activations(x_c, w_c, b_c, convolution, competition.lebesgue_p)
     with torch.no_grad():
-        a = activity(u, w_c, competition, rule, groups=groups)
+        a = activity(u, w_c, competition, rule, groups=convolution.groups)
         d = hebbian_update(x_c, a, u, w_c, convolution, total, rule)
         b = None if b_c is None else bias_update(a, b_c, competition, total, rule)
         s = statistic(a, u, rule, total)
@@ -100,6 +96,16 @@ def linear(
         b = None if b_c is None else bias_update(a, b_c, competition, total, rule)
         s = statistic(a, u, rule, total)
     return _as_output(x, weight, bias, u, d, b, s)
+
+
+def pre_activations(
+    x: Tensor, weight: Tensor, bias: Tensor | None, convolution: Convolution, lebesgue_p: float
+) -> Tensor:
+    """u of ``x [B, C, H, W]``, which is padded."""
+    wt = lebesgue_weight(weight, lebesgue_p)
+    stride, _, dilation, groups, *_ = convolution
+    u = F.conv2d(x, wt, bias, stride, 0, dilation, groups)
+    return F.relu(u - u.mean(dim=1, keepdim=True)) if convolution.pre_triangle else u
 
 
 @torch.no_grad()

@@ -38,6 +38,8 @@ def activity(
     if rule.activity == "competition":
         if rule.nearest:
             u = u - per_neuron(weight.flatten(1).square().sum(dim=1) / 2, u)
+        if rule.threshold is not None:
+            u = u - per_neuron(rule.threshold, u)
         return soft_wta(u, competition, groups=groups, overwrite=overwrite)
     if rule.activity == "linear":
         return u
@@ -164,7 +166,7 @@ def settle(u: Tensor, lateral: Tensor, *, rectified: bool = False) -> Tensor:
             y = torch.relu(y + s * (columns - both @ y))
     else:
         y = torch.linalg.solve_ex(both, columns).result
-    return y.view(u.shape[1], u.shape[0], *u.shape[2:]).transpose(0, 1)
+    return y.reshape(u.shape[1], u.shape[0], *u.shape[2:]).transpose(0, 1)
 
 
 def correlations(y: Tensor, rule: Rule, groups: int, total: Total | None = None) -> Tensor:
