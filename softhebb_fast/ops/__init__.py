@@ -38,7 +38,7 @@ def why_not(
         return "its kernels are for float32, float16 and bfloat16"
     if tie_rule != "first":
         return f"its kernels know tie_rule='first' only, not {tie_rule!r}"
-    return TRITON_MISSING or _too_old() or _rule_missing(rule, rate)
+    return TRITON_MISSING or _too_old()
 
 
 def _rule_missing(rule: Rule, rate: Rate | None) -> str | None:
