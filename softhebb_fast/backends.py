@@ -66,10 +66,17 @@ def resolve(
     return _implementation(backend)
 
 
-def serves(name: str, backend: str, device: torch.device) -> bool:
+def serves(
+    name: str,
+    backend: str,
+    device: torch.device,
+    rule: Rule = RULE,
+    rate: Rate | None = None,
+) -> bool:
     """Whether the choice ``backend`` (a name or ``"auto"``) means ``name`` on ``device``."""
-    chosen = choose(device.type) if backend == "auto" else backend
-    return chosen == name and why_not(name, device) is None
+    auto = backend == "auto"
+    chosen = choose(device.type, rule=rule, rate=rate) if auto else backend
+    return chosen == name and why_not(name, device, rule=rule, rate=rate) is None
 
 
 def choose(

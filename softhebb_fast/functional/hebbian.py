@@ -132,10 +132,12 @@ def hebbian_conv2d(
         stride, padding, dilation, groups, padding_mode, pre_triangle, x_bound
     )
     competition = Competition.of(rule, t_invert, wta, delta, rank, lebesgue_p, tie_rule)
-    tensors = dict(modulator=modulator, target=target, threshold=threshold, counts=counts)
+    tensors = dict(
+        modulator=modulator, target=target, threshold=threshold, counts=counts, lateral=lateral
+    )
     named = Rule.of(rule, normalise, decay, **tensors)
     with autocast_disabled(x.device):
-        call = conv2d_call(x, weight, bias, convolution, competition, named, lateral)
+        call = conv2d_call(x, weight, bias, convolution, competition, named)
         module, total = chosen(backend, x, call.competition, process_group, call.rule)
         out = module.conv2d(call.x, weight, bias, *call.options, call.rule, **total)
         out = out._replace(statistic=call.statistic(out.statistic, **total))
@@ -185,19 +187,21 @@ def hebbian_conv2d_step_(
         neuron_rates: ``[K]``, a factor of the rate of every neuron; 0 leaves it as it is.
         unit_norm: scale the weights to Lebesgue norm 1 after the step, but neurons of rate 0.
 
-    All other arguments are those of ``hebbian_conv2d``: ``bias``, ``rule``, ``modulator``,
-    ``target``, ``threshold``, ``lateral``, ``counts``, ``normalise``, ``decay``, ``stride``,
-    ``padding``, ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``,
+    ``x`` and all other arguments are those of ``hebbian_conv2d``: ``bias``, ``rule``,
+    ``modulator``, ``target``, ``threshold``, ``lateral``, ``counts``, ``normalise``, ``decay``,
+    ``stride``, ``padding``, ``dilation``, ``groups``, ``t_invert``, ``wta``, ``delta``, ``rank``,
     ``padding_mode``, ``pre_triangle``, ``x_bound``, ``lebesgue_p``, ``tie_rule``, ``backend``.
     """
     convolution = Convolution(
         stride, padding, dilation, groups, padding_mode, pre_triangle, x_bound
     )
     competition = Competition.of(rule, t_invert, wta, delta, rank, lebesgue_p, tie_rule)
-    tensors = dict(modulator=modulator, target=target, threshold=threshold, counts=counts)
+    tensors = dict(
+        modulator=modulator, target=target, threshold=threshold, counts=counts, lateral=lateral
+    )
     named = Rule.of(rule, normalise, decay, **tensors)
     with torch.no_grad(), autocast_disabled(x.device):
-        call = conv2d_call(x, weight, bias, convolution, competition, named, lateral)
+        call = conv2d_call(x, weight, bias, convolution, competition, named)
         rate = _rate(lr, lr_power, rule, weight, neuron_rates, unit_norm)
         module, _ = chosen(backend, x, call.competition, None, call.rule, rate)
         out = module.conv2d_step_(call.x, weight, bias, rate, *call.options, call.rule)
@@ -311,10 +315,12 @@ def hebbian_linear(
     ``process_group``. ``"hard_anti"`` is that of ``softhebb_linear``.
     """
     competition = Competition.of(rule, t_invert, wta, delta, rank, lebesgue_p, tie_rule)
-    tensors = dict(modulator=modulator, target=target, threshold=threshold, counts=counts)
+    tensors = dict(
+        modulator=modulator, target=target, threshold=threshold, counts=counts, lateral=lateral
+    )
     named = Rule.of(rule, normalise, decay, **tensors)
     with autocast_disabled(x.device):
-        call = linear_call(x, weight, bias, competition, named, lateral)
+        call = linear_call(x, weight, bias, competition, named)
         module, total = chosen(backend, x, call.competition, process_group, call.rule)
         out = module.linear(call.x, weight, bias, *call.options, call.rule, **total)
         statistic = call.statistic(out.statistic, **total)
@@ -355,10 +361,12 @@ def hebbian_linear_step_(
     ``t_invert``, ``wta``, ``delta``, ``rank``, ``lebesgue_p``, ``tie_rule``, ``backend``.
     """
     competition = Competition.of(rule, t_invert, wta, delta, rank, lebesgue_p, tie_rule)
-    tensors = dict(modulator=modulator, target=target, threshold=threshold, counts=counts)
+    tensors = dict(
+        modulator=modulator, target=target, threshold=threshold, counts=counts, lateral=lateral
+    )
     named = Rule.of(rule, normalise, decay, **tensors)
     with torch.no_grad(), autocast_disabled(x.device):
-        call = linear_call(x, weight, bias, competition, named, lateral)
+        call = linear_call(x, weight, bias, competition, named)
         rate = _rate(lr, lr_power, rule, weight, neuron_rates, unit_norm)
         module, _ = chosen(backend, x, call.competition, None, call.rule, rate)
         out = module.linear_step_(call.x, weight, bias, rate, *call.options, call.rule)
@@ -415,13 +423,15 @@ def hebbian_block(
         stride, padding, dilation, groups, padding_mode, pre_triangle, x_bound
     )
     competition = Competition.of(rule, t_invert, wta, delta, rank, lebesgue_p, tie_rule)
-    tensors = dict(modulator=modulator, target=target, threshold=threshold, counts=counts)
+    tensors = dict(
+        modulator=modulator, target=target, threshold=threshold, counts=counts, lateral=lateral
+    )
     named = Rule.of(rule, normalise, decay, **tensors)
     check_update(update, lr)
     if update is None:
-        named = lateral = None
+        named = None
     with torch.no_grad(), autocast_disabled(x.device):
-        call = conv2d_call(x, weight, bias, convolution, competition, named, lateral)
+        call = conv2d_call(x, weight, bias, convolution, competition, named)
         size = conv2d_size(call.x, weight, call.options[0])
         options = (*call.options, checked_epilogue(epilogue, size))
         rate = None

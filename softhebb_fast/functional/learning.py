@@ -60,7 +60,7 @@ class Call(NamedTuple):
         x: a batch, ``[B, C, H, W]`` or ``[P, N]``.
         weight, bias: as given.
         options: those of the backend's function, but for the rule.
-        rule: what is learned, with the activity of neurons that settle as a target.
+        rule: what is learned. Outside the CPU the activity of neurons that settle is a target.
         settled: that activity, or None.
         groups: of the neurons.
     """
@@ -91,7 +91,6 @@ def conv2d_call(
     convolution: Convolution,
     competition: Competition,
     rule: Rule | None,
-    lateral: Tensor | None,
 ) -> Call:
     """Raises TypeError or ValueError, naming the argument that does not fit.
 
@@ -101,7 +100,7 @@ def conv2d_call(
     competition = competition.checked(weight.shape[0] // convolution.groups)
     size = batch.shape[0], weight.shape[0], *conv2d_size(batch, weight, convolution)
     place = Place(x, weight, size, convolution.groups)
-    return _call(place, batch, bias, (convolution, competition), rule, lateral)
+    return _call(place, batch, bias, (convolution, competition), rule)
 
 
 def linear_call(
@@ -110,14 +109,13 @@ def linear_call(
     bias: Tensor | None,
     competition: Competition,
     rule: Rule,
-    lateral: Tensor | None,
 ) -> Call:
     """Raises TypeError or ValueError, naming the argument that does not fit."""
     check_linear(x, weight, bias)
     competition = competition.checked(weight.shape[0])
     rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
     place = Place(x, weight, (rows.shape[0], weight.shape[0]))
-    return _call(place, rows, bias, (competition,), rule, lateral)
+    return _call(place, rows, bias, (competition,), rule)
 
 
 def _call(
@@ -126,17 +124,16 @@ def _call(
     bias: Tensor | None,
     options: tuple[Any, ...],
     rule: Rule | None,
-    lateral: Tensor | None,
 ) -> Call:
-    rule, lateral = (RULE, None) if rule is None else fitted(rule, lateral, place)
+    rule = RULE if rule is None else fitted(rule, place)
     y = None
-    if rule.settles:
+    if rule.settles and not batch.is_cpu:
         with torch.no_grad(), autocast_disabled(batch.device):
             u = _pre_activations(batch, place.weight, bias, *options)
-            y = reference.settle(u, lateral, rectified=rule.activity == "rectified_lateral")
+            y = reference.settle(u, rule.lateral, rectified=rule.activity == "rectified_lateral")
         if y.dim() == 4:
             y = y.contiguous(memory_format=suggest_memory_format(batch))
-        rule = rule._replace(activity="target", target=y)
+        rule = rule._replace(activity="target", target=y, lateral=None)
     return Call(batch, place.weight, bias, options, rule, y, place.groups)
 
 

@@ -31,15 +31,14 @@ def why_not(
 ) -> str | None:
     """The reason why ``"cpp"`` or ``"triton"`` cannot run there, or by that rule, or None."""
     if name == "cpp":
-        elsewhere = None if device_type == "cpu" else "its kernels are for CPU tensors"
-        return elsewhere or MISSING or _rule_missing(rule, rate)
+        return MISSING if device_type == "cpu" else "its kernels are for CPU tensors"
     if device_type != "cuda":
         return "its kernels are for CUDA and ROCm tensors"
     if dtype == torch.float64:
         return "its kernels are for float32, float16 and bfloat16"
     if tie_rule != "first":
         return f"its kernels know tie_rule='first' only, not {tie_rule!r}"
-    return TRITON_MISSING or _too_old() or _rule_missing(rule, rate)
+    return TRITON_MISSING or _too_old()
 
 
 def _rule_missing(rule: Rule, rate: Rate | None) -> str | None:

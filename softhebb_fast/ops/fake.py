@@ -25,10 +25,12 @@ def register(name: str) -> None:
         rule, neurons = given[Rule], weight.shape[0]
         learns = bias is not None and given[Competition].soft and rule.learns_bias
         sums = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        groups = given[Convolution].groups if Convolution in given else 1
+        statistic = (neurons, neurons // groups) if rule.settles else (neurons,)
         return (
             *outputs,
             weight.new_empty(neurons if learns else 0),
-            weight.new_empty(neurons if rule.statistic else 0, dtype=sums),
+            weight.new_empty(statistic if rule.statistic else 0, dtype=sums),
         )
 
     torch.library.register_fake(f"softhebb_fast::{name}", fake, lib=LIBRARY)
