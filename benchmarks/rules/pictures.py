@@ -24,13 +24,12 @@ from matplotlib.image import imsave
 from torch import Tensor
 
 from benchmarks.rules.patches import SIZE, Inputs
-from softhebb_fast.functional import hebbian_linear_step_
 from softhebb_fast.kinds import RULES
+from softhebb_fast.nn import HebbianLinear
 from softhebb_fast.pictures.filters import COLOUR_MAP
 
 FOLDER = Path(__file__).parents[2] / "docs/figures/rules"
 COLUMNS, ZOOM = 8, 5
-MEMORY = 0.99  # of a running mean, a step
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,16 @@ class Recipe:
     Attributes:
         form: of the inputs, see ``patches.FORMS``.
         lr: base rate, which falls to 0 along a line, if ``falls``.
-        start: norm of the filters at the start; None for filters that are inputs.
+        start: mean norm of the filters at the start.
+        samples: whether they start as inputs.
         neurons, steps, batch: how many.
-        options: of the step.
+        options: of the layer.
     """
 
     form: str
     lr: float
-    start: float | None = 1.0
+    start: float = 1.0
+    samples: bool = False
     neurons: int = 64
     steps: int = 4000
     batch: int = 100
@@ -58,16 +59,16 @@ class Recipe:
 RECIPES = {
     "softhebb": Recipe("white", 0.05, 5.0, falls=False, options={"t_invert": 1.0}),
     "krotov": Recipe("white", 0.02),
-    "instar": Recipe("white", 3.0, None, options={"wta": "soft", "t_invert": 1.0}),
-    "kmeans": Recipe("white", 1.0, None, falls=False),
+    "instar": Recipe("white", 3.0, samples=True, options={"wta": "soft", "t_invert": 1.0}),
+    "kmeans": Recipe("white", 1.0, samples=True, falls=False),
     "hebb": Recipe("patches", 0.01, options={"unit_norm": True}),
     "oja": Recipe("patches", 0.01),
     "sanger": Recipe("patches", 0.03, 0.3, steps=10_000),
-    "bcm": Recipe("on_and_off", 0.003, steps=10_000),
+    "bcm": Recipe("on_and_off", 0.003, steps=10_000, options={"momentum": 0.01}),
     "teacher": Recipe("images", 0.0003, 0.01, neurons=10),
     "delta_rule": Recipe("images", 0.001, 0.01, neurons=10, options={"t_invert": 1.0}),
     "similarity": Recipe("patches", 0.005, 0.3, neurons=16, steps=8000),
-    "nonnegative_similarity": Recipe("white", 0.02),
+    "nonnegative_similarity": Recipe("white", 0.02, options={"momentum": 0.02}),
 }
 
 
@@ -76,45 +77,21 @@ def learned(rule: str, inputs: Inputs) -> Tensor:
     recipe = RECIPES[rule]
     x = inputs.form(recipe.form)
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(len(x), (recipe.neurons,), generator=generator)
-    weight = x[drawn].clone()
-    if recipe.start is not None:
-        weight = torch.randn(weight.shape, generator=generator)
-        weight *= recipe.start / weight.shape[1] ** 0.5
-    state = _state(rule, recipe.neurons)
+    layer = HebbianLinear(
+        x.shape[1],
+        recipe.neurons,
+        **{"rule": rule, "radius": recipe.start, "generator": generator},
+        **{"update": "in_place", "lr": recipe.lr, **recipe.options},
+    )
+    if recipe.samples:
+        layer.weight.data.copy_(x[torch.randperm(len(x), generator=generator)[: recipe.neurons]])
+    taught = RULES[rule].activity in ("target", "error")
     for step in range(recipe.steps):
         rows = torch.randint(len(x), (recipe.batch,), generator=generator)
-        lr = recipe.lr * (1 - step / recipe.steps if recipe.falls else 1)
-        if RULES[rule].activity in ("target", "error"):
-            state["target"] = inputs.set.labels[rows]
-        out = hebbian_linear_step_(x[rows], weight, rule=rule, lr=lr, **state, **recipe.options)
-        _advance_(rule, state, out.statistic, lr, recipe.batch)
-    return weight
-
-
-def _state(rule: str, neurons: int) -> dict[str, Tensor]:
-    kind = RULES[rule]
-    if kind.activity == "threshold":
-        return {"threshold": torch.ones(neurons)}
-    if kind.normalise == "count":
-        return {"counts": torch.zeros(neurons)}
-    if kind.gain == "square":
-        return {"lateral": torch.zeros(neurons, neurons)}
-    return {}
-
-
-def _advance_(
-    rule: str, state: dict[str, Tensor], statistic: Tensor | None, lr: float, batch: int
-) -> None:
-    """What a layer does to its state after a step."""
-    if "threshold" in state:
-        state["threshold"].lerp_(statistic / batch, 1 - MEMORY)
-    if "counts" in state:
-        state["counts"] += statistic
-    if "lateral" in state:
-        both = statistic / batch
-        state["lateral"] += 2 * lr * (both - both.diag().unsqueeze(1) * state["lateral"])
-        state["lateral"].fill_diagonal_(0)
+        if recipe.falls:
+            layer.lr = recipe.lr * (1 - step / recipe.steps)
+        layer(x[rows], **({"target": inputs.set.labels[rows]} if taught else {}))
+    return layer.weight.detach()
 
 
 def mosaic(filters: Tensor, form: str) -> np.ndarray:
