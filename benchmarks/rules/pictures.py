@@ -60,7 +60,7 @@ RECIPES = {
     "softhebb": Recipe("white", 0.05, 5.0, falls=False, options={"t_invert": 1.0}),
     "krotov": Recipe("white", 0.02),
     "instar": Recipe("white", 3.0, samples=True, options={"wta": "soft", "t_invert": 1.0}),
-    "kmeans": Recipe("white", 1.0, samples=True, falls=False),
+    "kmeans": Recipe("white", 1.0, steps=6000, batch=200, falls=False),
     "hebb": Recipe("patches", 0.01, options={"unit_norm": True}),
     "oja": Recipe("patches", 0.01),
     "sanger": Recipe("patches", 0.03, 0.3, steps=10_000),

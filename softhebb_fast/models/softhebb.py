@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from softhebb_fast.checks import output_size
 from softhebb_fast.init import Init, needs_bias, per_layer
-from softhebb_fast.nn import Block, Dropout, RePU, SoftHebbConv2d, SoftHebbLinear, Softmax, Triangle
+from softhebb_fast.nn import (
+    Block,
+    Dropout,
+    HebbianConv2d,
+    HebbianLinear,
+    RePU,
+    SoftHebbConv2d,
+    SoftHebbLinear,
+    Softmax,
+    Triangle,
+)
 from softhebb_fast.nn.layer import HebbianLayer
-from softhebb_fast.presets import Layer, Pool, Preset, as_preset
+from softhebb_fast.presets import TAUGHT, Layer, Pool, Preset, as_preset
 from softhebb_fast.scalars import whole
 
 ACTIVATIONS = {
@@ -87,7 +98,9 @@ def build(
     shape, blocks = image_shape, []
     for i, layer in enumerate(body):
         options = {"init": inits.get(i), "tie_rule": tie_rule, "backend": backend}
-        block, shape = _block(layer, shape, options, f"layer {i} of {preset.name}")
+        where = f"layer {i} of {preset.name}"
+        _check_taught(layer, layer.out, num_classes, where)
+        block, shape = _block(layer, shape, options, where)
         blocks.append(block)
     features = shape[0] * shape[1] * shape[2]
     return SoftHebbNet(preset, blocks, _head(last, features, num_classes, backend))
@@ -119,7 +132,7 @@ def _block(
     if layer.kind == "linear":
         features = shape[0] * shape[1] * shape[2]
         product = (
-            _hebbian(SoftHebbLinear, layer, (features, layer.out), **_learning(layer, options))
+            _hebbian(layer, (features, layer.out), options)
             if layer.hebbian
             else nn.Linear(features, layer.out)
         )
@@ -145,14 +158,8 @@ def _block(
         layer.groups,
     )
     if layer.hebbian:
-        product = _hebbian(
-            SoftHebbConv2d,
-            layer,
-            geometry,
-            padding_mode=layer.padding_mode,
-            pre_triangle=layer.pre_triangle,
-            **_learning(layer, options),
-        )
+        own = {"padding_mode": layer.padding_mode, "pre_triangle": layer.pre_triangle}
+        product = _hebbian(layer, geometry, {**own, **options})
     else:
         product = nn.Conv2d(*geometry, bias=layer.bias, padding_mode=layer.padding_mode)
     norm = nn.BatchNorm2d(channels, affine=False) if layer.batch_norm else None
@@ -167,27 +174,31 @@ def _block(
     return block, (layer.out, *size)
 
 
-def _hebbian(kind: type[HebbianLayer], layer: Layer, geometry: tuple, **options) -> HebbianLayer:
+def _hebbian(layer: Layer, geometry: tuple, options: dict) -> HebbianLayer:
     """The layer; biases that it has for the sake of its initialisation alone stay as drawn."""
-    product = kind(*geometry, **options)
+    options = {**_learning(layer), **options}
+    options["bias"] = layer.bias or needs_bias(options["init"])
+    if layer.wta == layer.rule:  # SoftHebb
+        kind = SoftHebbConv2d if layer.kind == "conv" else SoftHebbLinear
+        product = kind(*geometry, wta=layer.wta, **options)
+    else:
+        kind = HebbianConv2d if layer.kind == "conv" else HebbianLinear
+        product = kind(*geometry, rule=layer.rule, wta=layer.wta, **options)
     if product.bias is not None and not layer.bias:
         product.bias.requires_grad_(False)
     return product
 
 
-def _learning(layer: Layer, options: dict) -> dict:
+def _learning(layer: Layer) -> dict:
     return {
         "t_invert": layer.t_invert,
-        "wta": layer.rule,
         "delta": layer.delta,
         "rank": layer.rank,
         "lebesgue_p": layer.lebesgue_p,
-        "bias": layer.bias or needs_bias(options["init"]),
         "radius": layer.radius,
         "lr": layer.lr,
         "lr_power": layer.lr_power if layer.schedule == "norm" else 0.0,
         "update": "in_place",
-        **options,
     }
 
 
@@ -195,18 +206,27 @@ def _head(layer: Layer, features: int, num_classes: int, backend: str) -> nn.Seq
     out = num_classes if layer.out is None else layer.out
     if layer.kind != "linear":
         raise ValueError(f"the last layer of a preset must be linear; got {layer.kind!r}")
-    if layer.rule == "supervised":
+    if layer.rule in ("supervised", *TAUGHT):
         options = {"init": _published_init(layer), "backend": backend}
-        learning = _learning(layer, options) | {"wta": "soft"}
-        linear = SoftHebbLinear(features, out, **learning)
+        _check_taught(layer, out, num_classes, "the last layer of a preset")
+        rule = "soft" if layer.rule == "supervised" else layer.rule
+        linear = _hebbian(replace(layer, rule=rule, out=out), (features, out), options)
     elif layer.rule == "bp":
         linear = nn.Linear(features, out)
     else:
         raise ValueError(
-            f"the last layer of a preset must learn from labels, 'bp' or 'supervised'; "
-            f"got {layer.rule!r}"
+            f"the last layer of a preset must learn from labels, 'bp', 'supervised', "
+            f"{', '.join(map(repr, TAUGHT))}; got {layer.rule!r}"
         )
     return nn.Sequential(nn.Flatten(), Dropout(layer.dropout), linear)
+
+
+def _check_taught(layer: Layer, out: int, num_classes: int, where: str) -> None:
+    if layer.rule in TAUGHT and out != num_classes:
+        raise ValueError(
+            f"{where} learns labels by the rule {layer.rule!r} and must have a neuron a class, "
+            f"{num_classes}; got {out}"
+        )
 
 
 def _after(

@@ -17,16 +17,18 @@ from .grammar import (
 )
 from .own import OWN
 from .protocols import PROTOCOLS, Protocol, protocol, published_dataset
-from .rules import with_rule
+from .rules import RULE_NAMES, with_rule
 from .scale import scaled
 from .softhebb import SOFTHEBB
-from .types import ACTIVATIONS, Layer, Pool, Preset
+from .types import ACTIVATIONS, TAUGHT, Layer, Pool, Preset
 from .zero import ZERO
 
 __all__ = [
     "ACTIVATIONS",
     "PRESETS",
     "PROTOCOLS",
+    "RULE_NAMES",
+    "TAUGHT",
     "Layer",
     "Pool",
     "Preset",

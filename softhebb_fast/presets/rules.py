@@ -7,6 +7,7 @@ from dataclasses import replace
 from .types import BY_KIND, OTHERS, WTA, Preset
 
 SOFTHEBB = "soft_anti"
+RULE_NAMES = ("softhebb", *WTA, *OTHERS)
 OWN_FIELDS = ("lr", "lr_power", "radius", "delta", "rank")  # of a rule, whatever the layer is
 
 
@@ -23,9 +24,8 @@ def with_rule(preset: Preset, rule: str) -> Preset:
 
     ``rule`` is a name of ``kinds.RULES``, ``"softhebb"`` being ``"soft_anti"``, or a competition.
     """
-    names = ("softhebb", *WTA, *OTHERS)
-    if rule not in names:
-        raise ValueError(f"rule must be one of {', '.join(names)}; got {rule!r}")
+    if rule not in RULE_NAMES:
+        raise ValueError(f"rule must be one of {', '.join(RULE_NAMES)}; got {rule!r}")
     *body, last = preset.layers
     if not any(layer.hebbian for layer in body):
         raise ValueError(f"rule must be None for {preset.name}, which has no Hebbian layer")
