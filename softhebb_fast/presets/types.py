@@ -51,7 +51,7 @@ STARTS: dict[str, dict[str, float]] = {
     "sanger": {"lr": 0.001, "radius": 1.0},
     "bcm": {"lr": 0.001, "radius": 1.0},
     "teacher": {"lr": 0.01, "radius": 1.0},
-    "delta_rule": {"lr": 0.1, "radius": 0.1},
+    "delta_rule": {"lr": 0.01, "radius": 0.1, "t_invert": 1.0},
     "similarity": {"lr": 0.001, "radius": 1.0},
     "nonnegative_similarity": {"lr": 0.01, "radius": 1.0},
 }
