@@ -40,6 +40,7 @@ def train(options: argparse.Namespace) -> int:
         if options.baselines:
             baselines.configs(config)
     slug = config.preset if config.preset in PRESETS else "network"
+    slug += f"-{config.rule}" if config.rule else ""
     try:
         return begin(config, f"{slug}-{Path(config.dataset).name}-{config.seed}", options)
     except FileNotFoundError as error:

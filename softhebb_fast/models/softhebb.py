@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from softhebb_fast.models.readout import Readout, Selection
 from softhebb_fast.nn import (
     Block,
     Dropout,
+    HebbianConv2d,
+    HebbianLinear,
     PatchWhitening,
     RePU,
     SoftHebbConv2d,
@@ -25,7 +27,7 @@ from softhebb_fast.nn import (
     Triangle,
 )
 from softhebb_fast.nn.layer import HebbianLayer
-from softhebb_fast.presets import Layer, Pool, Preset, as_preset
+from softhebb_fast.presets import TAUGHT, Layer, Pool, Preset, as_preset
 from softhebb_fast.scalars import whole
 
 ACTIVATIONS = {
@@ -127,7 +129,9 @@ def build(
     shape, blocks, shapes = image_shape, [], []
     for i, layer in enumerate(body):
         options = {"init": inits.get(i), "tie_rule": tie_rule, "backend": backend}
-        block, shape = _block(layer, shape, options, f"layer {i} of {preset.name}")
+        where = f"layer {i} of {preset.name}"
+        _check_taught(layer, layer.out, num_classes, where)
+        block, shape = _block(layer, shape, options, where)
         blocks.append(block)
         shapes.append(shape)
     readout = None if features is None else Readout(blocks, shapes, features)
@@ -161,7 +165,7 @@ def _block(
     if layer.kind == "linear":
         features = shape[0] * shape[1] * shape[2]
         product = (
-            _hebbian(SoftHebbLinear, layer, (features, layer.out), **_learning(layer, options))
+            _hebbian(layer, (features, layer.out), options)
             if layer.hebbian
             else nn.Linear(features, layer.out)
         )
@@ -179,14 +183,8 @@ def _block(
     size = _after(size, layer.kernel, layer.stride, layer.padding, layer.dilation, where)
     norm, geometry = _geometry(layer, channels)
     if layer.hebbian:
-        product = _hebbian(
-            SoftHebbConv2d,
-            layer,
-            geometry,
-            padding_mode=layer.padding_mode,
-            pre_triangle=layer.pre_triangle,
-            **_learning(layer, options),
-        )
+        own = {"padding_mode": layer.padding_mode, "pre_triangle": layer.pre_triangle}
+        product = _hebbian(layer, geometry, {**own, **options})
     else:
         product = nn.Conv2d(*geometry, bias=layer.bias, padding_mode=layer.padding_mode)
     if layer.pool is not None:
@@ -221,27 +219,31 @@ def whitening(block: nn.Module) -> PatchWhitening | None:
     return next((part for part in parts if isinstance(part, PatchWhitening)), None)
 
 
-def _hebbian(kind: type[HebbianLayer], layer: Layer, geometry: tuple, **options) -> HebbianLayer:
+def _hebbian(layer: Layer, geometry: tuple, options: dict) -> HebbianLayer:
     """The layer; biases that it has for the sake of its initialisation alone stay as drawn."""
-    product = kind(*geometry, **options)
+    options = {**_learning(layer), **options}
+    options["bias"] = layer.bias or needs_bias(options["init"])
+    if layer.wta == layer.rule:  # SoftHebb
+        kind = SoftHebbConv2d if layer.kind == "conv" else SoftHebbLinear
+        product = kind(*geometry, wta=layer.wta, **options)
+    else:
+        kind = HebbianConv2d if layer.kind == "conv" else HebbianLinear
+        product = kind(*geometry, rule=layer.rule, wta=layer.wta, **options)
     if product.bias is not None and not layer.bias:
         product.bias.requires_grad_(False)
     return product
 
 
-def _learning(layer: Layer, options: dict) -> dict:
+def _learning(layer: Layer) -> dict:
     return {
         "t_invert": layer.t_invert,
-        "wta": layer.rule,
         "delta": layer.delta,
         "rank": layer.rank,
         "lebesgue_p": layer.lebesgue_p,
-        "bias": layer.bias or needs_bias(options["init"]),
         "radius": layer.radius,
         "lr": layer.lr,
         "lr_power": layer.lr_power if layer.schedule == "norm" else 0.0,
         "update": "in_place",
-        **options,
     }
 
 
@@ -249,18 +251,27 @@ def _head(layer: Layer, features: int, num_classes: int, backend: str) -> nn.Seq
     out = num_classes if layer.out is None else layer.out
     if layer.kind != "linear":
         raise ValueError(f"the last layer of a preset must be linear; got {layer.kind!r}")
-    if layer.rule == "supervised":
+    if layer.rule in ("supervised", *TAUGHT):
         options = {"init": _published_init(layer), "backend": backend}
-        learning = _learning(layer, options) | {"wta": "soft"}
-        linear = SoftHebbLinear(features, out, **learning)
+        _check_taught(layer, out, num_classes, "the last layer of a preset")
+        rule = "soft" if layer.rule == "supervised" else layer.rule
+        linear = _hebbian(replace(layer, rule=rule, out=out), (features, out), options)
     elif layer.rule == "bp":
         linear = nn.Linear(features, out)
     else:
         raise ValueError(
-            f"the last layer of a preset must learn from labels, 'bp' or 'supervised'; "
-            f"got {layer.rule!r}"
+            f"the last layer of a preset must learn from labels, 'bp', 'supervised', "
+            f"{', '.join(map(repr, TAUGHT))}; got {layer.rule!r}"
         )
     return nn.Sequential(nn.Flatten(), Dropout(layer.dropout), linear)
+
+
+def _check_taught(layer: Layer, out: int, num_classes: int, where: str) -> None:
+    if layer.rule in TAUGHT and out != num_classes:
+        raise ValueError(
+            f"{where} learns labels by the rule {layer.rule!r} and must have a neuron a class, "
+            f"{num_classes}; got {out}"
+        )
 
 
 def _after(

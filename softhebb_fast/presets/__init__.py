@@ -18,9 +18,10 @@ from .grammar import (
 )
 from .own import OWN
 from .protocols import PROTOCOLS, Protocol, protocol, published_dataset
+from .rules import RULE_NAMES, with_rule
 from .scale import scaled
 from .softhebb import SOFTHEBB
-from .types import ACTIVATIONS, Layer, Pool, Preset
+from .types import ACTIVATIONS, TAUGHT, Layer, Pool, Preset
 from .whitening import Whitening
 from .zero import ZERO
 
@@ -28,6 +29,8 @@ __all__ = [
     "ACTIVATIONS",
     "PRESETS",
     "PROTOCOLS",
+    "RULE_NAMES",
+    "TAUGHT",
     "Layer",
     "Pool",
     "Preset",
@@ -46,6 +49,7 @@ __all__ = [
     "protocol",
     "published_dataset",
     "scaled",
+    "with_rule",
 ]
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(

@@ -1,6 +1,7 @@
 """Layers and networks as text, in the published notation and a small extension of it.
 
-A layer is a method and its keys: "softkrotov-c96-k5-p2-t1-lr0.08-lp0.5". The keys:
+A layer is a method and its keys: "softkrotov-c96-k5-p2-t1-lr0.08-lp0.5". Methods are the published
+ones ("softhebb" is another word for softkrotov) and the other rules by their names. The keys:
 
     c   outputs (left out: one a class)     lr  base learning rate eta
     k   kernel (left out: linear layer)     lp  power q of the learning rate
@@ -32,7 +33,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from .types import ACTIVATIONS, DEFAULTS, RULES, Layer, Pool, Preset
+from .types import ACTIVATIONS, RULES, Layer, Pool, Preset, defaults
 from .whitening import Whitening
 
 METHODS = {  # the published names of rules
@@ -67,9 +68,10 @@ WHITENING_KEYS = {
     "i": ("images", int),
 }
 OPERATIONS = {"conv": {"batchnorm2d": True, "none": False}, "linear": {"flatten": False}}
-_WRITTEN = {"rank": (3,), "padding_mode": ("reflect",), "schedule": ("norm", "linear")}
+_WRITTEN = {"padding_mode": ("reflect",), "schedule": ("norm", "linear")}
 _NAMES = {rule: rule for rule in RULES} | {rule: method for method, rule in METHODS.items()}
 _RULES = {name.lower(): rule for rule in RULES for name in (rule, _NAMES[rule])}
+_RULES["softhebb"] = "soft_anti"
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
 _DASH = re.compile(r"(?<!\de)-")  # leaves 1e-05 whole
@@ -164,7 +166,7 @@ def format_layer(layer: Layer) -> str:
     """The layer as text, defaults left out: parse_layer(format_layer(layer)) == layer.
 
     Raises:
-        ValueError: for a field that the notation has no word for: `rank` other than 3,
+        ValueError: for a field that the notation has no word for: `rank` other than the rule's,
             `padding_mode` other than "reflect", `schedule` "exponential" or "constant".
     """
     return _format_block(layer)
@@ -261,13 +263,14 @@ def _text(value: float | bool) -> str:
 
 
 def _format_block(layer: Layer, tail: str = "") -> str:
-    for name, only in _WRITTEN.items():
+    usual = {field.name: field.default for field in fields(Layer)}
+    usual |= defaults(layer.kind, layer.rule)
+    for name, only in {**_WRITTEN, "rank": (usual["rank"],)}.items():
         if getattr(layer, name) not in only:
             raise ValueError(
                 f"format_layer: no key stands for {name}={getattr(layer, name)!r}; only "
                 f"{', '.join(map(repr, only))} can be written"
             )
-    usual = {field.name: field.default for field in fields(Layer)} | DEFAULTS[layer.kind]
     core = _NAMES[layer.rule]
     for key, (name, _) in KEYS.items():
         value = getattr(layer, name, None)

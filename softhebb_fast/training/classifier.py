@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from softhebb_fast import functional
 from softhebb_fast.data import batches
 from softhebb_fast.models import evaluation_mode, features
-from softhebb_fast.nn import SoftHebbLinear
+from softhebb_fast.nn import HebbianLinear, SoftHebbLinear
 from softhebb_fast.training.features import Samples, images_at_once
 from softhebb_fast.training.ridge import squared_error
 
@@ -60,17 +60,21 @@ def hebbian_label_step(
 ) -> tuple[Tensor, Tensor]:
     """One step of the supervised Hebbian classifier: the target takes the place of the winner.
 
-    ``model`` ends in a ``SoftHebbLinear``, which must be in evaluation mode. Returns what
+    ``model`` ends in a ``SoftHebbLinear``, which must be in evaluation mode, or in a
+    ``HebbianLinear`` that learns from ``labels`` as its target at its own rate. Returns what
     ``supervised_step`` returns.
 
     Source: Journé et al. 2023, appendix; the published supervised competition.
     """
     layer: SoftHebbLinear = model[-1]
     inputs = features(list(model[:-1]), x)
-    u = layer(inputs)
-    target = F.one_hot(labels, layer.out_features).to(u.dtype)
-    delta_w = functional.hebbian_update(inputs, target, u, layer.weight)
-    functional.hebbian_step_(layer.weight, delta_w, lr, layer.lr_power, layer.lebesgue_p)
+    if isinstance(layer, HebbianLinear):
+        u = layer(inputs, target=labels)
+    else:
+        u = layer(inputs)
+        target = F.one_hot(labels, layer.out_features).to(u.dtype)
+        delta_w = functional.hebbian_update(inputs, target, u, layer.weight)
+        functional.hebbian_step_(layer.weight, delta_w, lr, layer.lr_power, layer.lebesgue_p)
     loss = F.cross_entropy(u, labels, reduction="sum")
     return loss, (u.argmax(dim=1) == labels).sum()
 

@@ -16,7 +16,16 @@ from softhebb_fast.data import ImageSet, Reading
 from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.models import Selection, build
 from softhebb_fast.precision import PRECISIONS
-from softhebb_fast.presets import Preset, get_preset, is_name, parse_network, protocol
+from softhebb_fast.presets import (
+    RULE_NAMES,
+    TAUGHT,
+    Preset,
+    get_preset,
+    is_name,
+    parse_network,
+    protocol,
+    with_rule,
+)
 from softhebb_fast.scalars import plain
 from softhebb_fast.training.ridge import RidgeSettings
 
@@ -111,6 +120,8 @@ class RunConfig(Config):
             ``{"layers": [1, 2], "grid": 4}``; None for the whole output of the last layer.
         flips: let the classifier learn from every image and its mirror image, and take the mean of
             both images' scores in tests.
+        rule: the rule of all Hebbian layers but the last, see ``presets.with_rule``; None for the
+            preset's own.
 
     Raises ValueError or TypeError for a value out of its range or of another kind, naming it.
     """
@@ -144,6 +155,7 @@ class RunConfig(Config):
     ridge: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
     flips: bool = False
+    rule: str | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -166,6 +178,8 @@ class RunConfig(Config):
             value = getattr(self, name)
             if value is not None or name in ("seed", "cache_gib"):
                 object.__setattr__(self, name, checked_number(name, value, least))
+        if self.rule is not None and self.rule not in RULE_NAMES:
+            raise ValueError(f"rule must be one of {', '.join(RULE_NAMES)}; got {self.rule!r}")
         for name in ("width_factor", "neuron_factor"):
             object.__setattr__(self, name, plain(getattr(self, name)))
         check_seed(self.seed)
@@ -215,18 +229,27 @@ class RunConfig(Config):
         return replace(self, **{k: v for k, v in chosen.items() if getattr(self, k) is None})
 
     def network(self) -> Preset:
-        """The preset, its width and neuron factors applied.
+        """The preset, its width and neuron factors and its rule applied.
 
-        Raises ValueError for an unknown name, layer strings that do not parse, or factors that do
-        not fit.
+        Raises ValueError for an unknown name, layer strings that do not parse, factors or a rule
+        that do not fit, or layers that learn labels in a mode that hands them none.
         """
         if is_name(self.preset):
-            return get_preset(
+            net = get_preset(
                 self.preset, width_factor=self.width_factor, neuron_factor=self.neuron_factor
             )
-        if self.width_factor is not None or self.neuron_factor != 1:
+        elif self.width_factor is not None or self.neuron_factor != 1:
             raise ValueError("width_factor and neuron_factor are for presets, not layer strings")
-        return parse_network(self.preset)
+        else:
+            net = parse_network(self.preset)
+        net = net if self.rule is None else with_rule(net, self.rule)
+        taught = [layer.rule for layer in net.layers[:-1] if layer.rule in TAUGHT]
+        if taught and self.mode == "simultaneous":
+            raise ValueError(
+                f"mode must be successive or consecutive for layers with the rule {taught[0]!r}: "
+                "a simultaneous pass hands them no labels"
+            )
+        return net
 
     def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         options = {"init": self.init, "tie_rule": self.tie_rule, "backend": self.backend}

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from softhebb_fast.backends import choose
 from softhebb_fast.data.walk import Augmentation
 from softhebb_fast.models import SoftHebbNet, features
-from softhebb_fast.nn import SoftHebbLinear
+from softhebb_fast.nn import HebbianLinear, SoftHebbLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.plain import heard
+from softhebb_fast.nn.plasticity import Plastic
 from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
-from softhebb_fast.presets import Layer
+from softhebb_fast.options import RULE
+from softhebb_fast.presets import TAUGHT, Layer
 from softhebb_fast.training.classifier import evaluate, hebbian_label_step, supervised_step
 from softhebb_fast.training.features import Samples
 from softhebb_fast.training.metrics import MetricsRow, layer_rows
@@ -125,7 +127,9 @@ class Stage:
                 return f"a layer hands its update to an optimizer (update={layer.update!r})"
             backend = layer.backend
             if backend == "auto":
-                backend = choose(layer.weight.device.type, layer.weight.dtype, layer.tie_rule)
+                rule = layer.named_rule() if isinstance(layer, Plastic) else RULE
+                where = layer.weight.device.type, layer.weight.dtype
+                backend = choose(*where, layer.tie_rule, rule)
             if backend != "triton":
                 return f"a layer learns by the backend {backend!r}"
         return None
@@ -153,7 +157,10 @@ class Stage:
 
 
 class HebbianStage(Stage):
-    """Hebbian blocks learn without labels: one of them, or several in the same pass."""
+    """Hebbian blocks learn: one of them, or several in the same pass.
+
+    Those whose rule is one of ``TAUGHT`` are told the labels, the others learn without.
+    """
 
     phase = "hebbian"
     records = 10
@@ -169,6 +176,7 @@ class HebbianStage(Stage):
     ) -> None:
         super().__init__(net, inputs, epochs, batch_size, trained)
         self.sample, self.trained = sample, trained
+        self.taught = {i for i in trained if net.preset.layers[i].rule in TAUGHT}
         net.eval()
         for i in trained:
             net.blocks[i].train()
@@ -180,8 +188,17 @@ class HebbianStage(Stage):
     @torch.no_grad()
     def learn(self, x: Tensor, labels: Tensor) -> None:
         first, last = self.trained[0], self.trained[-1]
-        x = features([*self.inputs.below, *self.net.blocks[first:last]], x)
-        self.net.blocks[last].step_(x)
+        x = features(self.inputs.below, x)
+        for i in range(first, last):
+            x = self._through(i, x, labels)
+        if last in self.taught:
+            self._through(last, x, labels)
+        else:
+            self.net.blocks[last].step_(x)
+
+    def _through(self, i: int, x: Tensor, labels: Tensor) -> Tensor:
+        block = self.net.blocks[i]
+        return block(x, target=labels) if i in self.taught else block(x)
 
     def begin(self) -> list[MetricsRow]:
         return self.record(0)
@@ -233,7 +250,7 @@ class SupervisedStage(Stage):
             module.requires_grad_(module in learning)
         for module in (*learning, *(net.blocks[i] for i in self.hebbian)):
             module.train()
-        if self.learns_labels:
+        if self.learns_labels and not isinstance(net.head[-1], HebbianLinear):
             net.head[-1].eval()
         parameters = [p for m in learning for p in m.parameters()]
         device = inputs.source.device

@@ -25,7 +25,7 @@ from softhebb_fast.cli.options.common import (
     argument,
 )
 from softhebb_fast.cli.options.data import add_data_options
-from softhebb_fast.kinds import TIE_RULES
+from softhebb_fast.kinds import RULES, TIE_RULES
 from softhebb_fast.naming import parse_init
 
 PRECISION = "SOFTHEBB_FAST_PRECISION"
@@ -64,6 +64,11 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--tie-rule", choices=TIE_RULES, default="first", help="who wins among equal neurons"
+    )
+    sub.add_argument(
+        "--rule",
+        choices=RULES,
+        help="the rule of all Hebbian layers, in the place of the preset's",
     )
     sub.add_argument("--mode", choices=MODES, default="successive")
     sub.add_argument("--seed", type=int, default=0)
