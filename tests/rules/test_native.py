@@ -111,12 +111,12 @@ def check(call: str, case: Case, given_: dict, dtype: torch.dtype, tol: float) -
     """The layer of a case in ``dtype`` against the reference in float64."""
     plain, exact, options = getattr(ops, call), getattr(reference, call), case.options
     given_ = given_ | {"groups": options.get("groups", 1)}
-    x, weight, bias = narrow = [None if t is None else t.to(dtype) for t in case.tensors()]
+    narrow = [None if t is None else t.to(dtype) for t in case.tensors()]
     wide = [None if t is None else t.double() for t in narrow]
     u = exact(*wide, **options).u
     if dtype != torch.float64 and given_["pair"][0] == "competition":
         assume(options["t_invert"] <= 12)
-        clear = clear_winners(x, wide[1], u, rule_for(u, **given_), options)
+        clear = clear_winners(narrow[0], wide[1], u, rule_for(u, **given_), options)
         assume(len(clear))
         narrow[0], wide[0] = clear, clear.double()
         u = exact(*wide, **options).u
