@@ -208,10 +208,11 @@ class Rule(NamedTuple):
         activity: A. ``"competition"``: the competition of u; ``"linear"``: u; ``"threshold"``:
             ``u (u - threshold)``; ``"target"``: the target; ``"error"``: the target less
             ``softmax(t u)`` over the neurons of a group. ``"lateral"`` and ``"rectified_lateral"``
-            are what ``reference.settle`` makes of u: backends see it as a ``"target"``.
+            are what ``reference.settle`` makes of u. Outside the CPU backends see it as a
+            ``"target"``.
         gain: G. ``"none"``; ``"product"``: diagonal, ``sum_p A u``; ``"activity"``: diagonal,
-            ``sum_p A``; ``"square"``: diagonal, ``sum_p A T`` with the target T, which is the sum
-            of squares of an activity that is the target; ``"lower"``: the lower triangle with the
+            ``sum_p A``; ``"square"``: diagonal, ``sum_p A^2``, the modulator taken once, of an
+            activity that is a target or settles; ``"lower"``: the lower triangle with the
             diagonal of ``sum_p A[p, k] u[p, j]``, of a linear activity, inside a group.
         nearest: ``u - ||W||^2 / 2`` competes, so that the winner is the neuron whose weights are
             nearest to the patch.
@@ -225,6 +226,7 @@ class Rule(NamedTuple):
         threshold: ``[K]``, of ``"threshold"``; given with ``"competition"`` it is a handicap, and
             ``u - threshold`` competes.
         counts: ``[K]``, what neurons have learned from before, for ``"count"``.
+        lateral: M ``[K, K / groups]`` of the activities that settle, see ``reference.settle``.
     """
 
     activity: str = "competition"
@@ -236,6 +238,7 @@ class Rule(NamedTuple):
     target: Tensor | None = None
     threshold: Tensor | None = None
     counts: Tensor | None = None
+    lateral: Tensor | None = None
 
     @classmethod
     def of(
@@ -284,7 +287,7 @@ class Rule(NamedTuple):
 
     @property
     def wants(self) -> tuple[str, ...]:
-        """The tensors that it cannot do without; a lateral one is no field."""
+        """The tensors that it cannot do without."""
         named = {
             "target": self.activity in ("target", "error"),
             "threshold": self.activity == "threshold",
@@ -298,8 +301,11 @@ class Rule(NamedTuple):
         """What of every neuron is summed over positions for the caller, ``[K]``.
 
         ``"square"``: u^2, for a threshold; ``"activity"``: A, for a gain of activities: the wins of
-        a hard competition.
+        a hard competition; ``"products"``: A with the activities of its group before any modulator,
+        ``[K, K / groups]``, of those that settle.
         """
+        if self.settles:
+            return "products"
         if self.activity == "threshold":
             return "square"
         return "activity" if self.gain == "activity" else None

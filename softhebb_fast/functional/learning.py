@@ -17,7 +17,7 @@ from softhebb_fast.functional.autocast import autocast_disabled
 from softhebb_fast.functional.distributed import over
 from softhebb_fast.functional.rule_tensors import Place, fitted
 from softhebb_fast.functional.transforms import transforming
-from softhebb_fast.options import RULE, Competition, Convolution, Rate, Rule
+from softhebb_fast.options import RULE, Competition, Convolution, Rule
 from softhebb_fast.reference import Total
 
 
@@ -26,8 +26,6 @@ def chosen(
     x: Tensor,
     competition: Competition,
     group: dist.ProcessGroup | None = None,
-    rule: Rule = RULE,
-    rate: Rate | None = None,
 ) -> tuple[ModuleType, dict[str, Total]]:
     """A backend, and how it adds up over the processes of a group."""
     if group is not None:
@@ -36,7 +34,7 @@ def chosen(
     if not torch.compiler.is_compiling() and transforming():
         why = "kernels cannot follow torch.func or forward-mode gradients"
         return _by_reference(backend, why), {}
-    return resolve(backend, x.device, x.dtype, competition.tie_rule, rule, rate), {}
+    return resolve(backend, x.device, x.dtype, competition.tie_rule), {}
 
 
 def _by_reference(backend: str, why: str) -> ModuleType:
@@ -60,7 +58,7 @@ class Call(NamedTuple):
         x: a batch, ``[B, C, H, W]`` or ``[P, N]``.
         weight, bias: as given.
         options: those of the backend's function, but for the rule.
-        rule: what is learned, with the activity of neurons that settle as a target.
+        rule: what is learned. Outside the CPU the activity of neurons that settle is a target.
         settled: that activity, or None.
         groups: of the neurons.
     """
@@ -91,7 +89,6 @@ def conv2d_call(
     convolution: Convolution,
     competition: Competition,
     rule: Rule | None,
-    lateral: Tensor | None,
 ) -> Call:
     """Raises TypeError or ValueError, naming the argument that does not fit.
 
@@ -101,7 +98,7 @@ def conv2d_call(
     competition = competition.checked(weight.shape[0] // convolution.groups)
     size = batch.shape[0], weight.shape[0], *conv2d_size(batch, weight, convolution)
     place = Place(x, weight, size, convolution.groups)
-    return _call(place, batch, bias, (convolution, competition), rule, lateral)
+    return _call(place, batch, bias, (convolution, competition), rule)
 
 
 def linear_call(
@@ -110,14 +107,13 @@ def linear_call(
     bias: Tensor | None,
     competition: Competition,
     rule: Rule,
-    lateral: Tensor | None,
 ) -> Call:
     """Raises TypeError or ValueError, naming the argument that does not fit."""
     check_linear(x, weight, bias)
     competition = competition.checked(weight.shape[0])
     rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
     place = Place(x, weight, (rows.shape[0], weight.shape[0]))
-    return _call(place, rows, bias, (competition,), rule, lateral)
+    return _call(place, rows, bias, (competition,), rule)
 
 
 def _call(
@@ -126,17 +122,16 @@ def _call(
     bias: Tensor | None,
     options: tuple[Any, ...],
     rule: Rule | None,
-    lateral: Tensor | None,
 ) -> Call:
-    rule, lateral = (RULE, None) if rule is None else fitted(rule, lateral, place)
+    rule = RULE if rule is None else fitted(rule, place)
     y = None
-    if rule.settles:
+    if rule.settles and not batch.is_cpu:
         with torch.no_grad(), autocast_disabled(batch.device):
             u = _pre_activations(batch, place.weight, bias, *options)
-            y = reference.settle(u, lateral, rectified=rule.activity == "rectified_lateral")
+            y = reference.settle(u, rule.lateral, rectified=rule.activity == "rectified_lateral")
         if y.dim() == 4:
             y = y.contiguous(memory_format=suggest_memory_format(batch))
-        rule = rule._replace(activity="target", target=y)
+        rule = rule._replace(activity="target", target=y, lateral=None)
     return Call(batch, place.weight, bias, options, rule, y, place.groups)
 
 

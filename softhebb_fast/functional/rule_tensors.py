@@ -12,7 +12,7 @@ from softhebb_fast.checks import check_are_tensors
 from softhebb_fast.options import RULE, Rate, Rule
 from softhebb_fast.scalars import plain
 
-NAMES = ("modulator", "target", "threshold", "counts")
+NAMES = ("modulator", "target", "threshold", "counts", "lateral")
 INDICES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -120,12 +120,12 @@ class Place(NamedTuple):
         return found.contiguous()
 
 
-def fitted(rule: Rule, lateral: Tensor | None, place: Place) -> tuple[Rule, Tensor | None]:
-    """A checked rule with tensors as backends take them, and the lateral weights.
+def fitted(rule: Rule, place: Place) -> Rule:
+    """A checked rule with tensors as backends take them.
 
     Raises ValueError for a tensor that is missing, or that the rule does not use, and as ``Place``.
     """
-    tensors = {name: getattr(rule, name) for name in NAMES} | {"lateral": lateral}
+    tensors = {name: getattr(rule, name) for name in NAMES}
     wanted, may = rule.wants, {"modulator"}
     if rule.activity == "competition":
         may.add("threshold")
@@ -141,14 +141,13 @@ def fitted(rule: Rule, lateral: Tensor | None, place: Place) -> tuple[Rule, Tens
                 f"normalise={rule.normalise!r}, which do not use it"
             )
     if rule[:5] == RULE[:5] and all(t is None for t in tensors.values()):
-        return RULE, None
+        return RULE
     made = {}
     for name, tensor in tensors.items():
         if tensor is not None:
             own = name in ("modulator", "target", "lateral")
             made[name] = getattr(place, name)(tensor) if own else place.of_neurons(name, tensor)
-    lateral = made.pop("lateral", None)
-    return rule._replace(**made), lateral
+    return rule._replace(**made)
 
 
 def checked_rate(

@@ -14,7 +14,7 @@ from softhebb_fast.functional.rule_tensors import NAMES
 from softhebb_fast.functional.transforms import recomputing
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.recording import recorded
-from softhebb_fast.options import RULE, Competition, Rate, Rule, rule_kind
+from softhebb_fast.options import Competition, Rule, rule_kind
 from softhebb_fast.reference import EPSILON
 from softhebb_fast.scalars import at_least_zero, plain, positive
 
@@ -136,14 +136,6 @@ class Plastic(HebbianLayer):
 
     def step_options(self) -> dict[str, Any]:
         return {"neuron_rates": self.neuron_rates, "unit_norm": self.unit_norm}
-
-    def asked(self) -> dict[str, Any]:
-        """What of its rule and its steps a backend must be able to do."""
-        rule = self.named_rule()
-        if rule == RULE and not self.conscience:
-            rule = RULE
-        step = self.update == "in_place"
-        return {"rule": rule, "rate": Rate(0.0, **self.step_options()) if step else None}
 
     def forward(
         self, x: Tensor, *, target: Tensor | None = None, modulator: Tensor | None = None

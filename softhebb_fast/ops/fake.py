@@ -24,10 +24,13 @@ def register(name: str) -> None:
             outputs.append(torch.empty(weight.shape, dtype=weight.dtype, device=weight.device))
         rule, neurons = given[Rule], weight.shape[0]
         learns = bias is not None and given[Competition].soft and rule.learns_bias
+        groups = given[Convolution].groups if Convolution in given else 1
+        statistic = (neurons, neurons // groups) if rule.settles else (neurons,)
+        size = statistic if rule.statistic else 0
         return (
             *outputs,
             weight.new_empty(neurons if learns else 0),
-            weight.new_empty(neurons if rule.statistic else 0, dtype=sums_dtype(weight.dtype)),
+            weight.new_empty(size, dtype=sums_dtype(weight.dtype)),
         )
 
     torch.library.register_fake(f"softhebb_fast::{name}", fake, lib=LIBRARY)

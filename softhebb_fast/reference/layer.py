@@ -75,7 +75,7 @@ def conv2d(
         a = activity(u, w_c, competition, rule, groups=convolution.groups)
         d = hebbian_update(x_c, a, u, w_c, convolution, total, rule)
         b = None if b_c is None else bias_update(a, b_c, competition, total, rule)
-        s = statistic(a, u, rule, total)
+        s = statistic(a, u, rule, convolution.groups, total)
     return _as_output(x, weight, bias, u, d, b, s)
 
 
@@ -94,7 +94,7 @@ def linear(
         a = activity(u, w_c, competition, rule, overwrite=True)
         d = hebbian_update(x_c, a, u, w_c, total=total, rule=rule)
         b = None if b_c is None else bias_update(a, b_c, competition, total, rule)
-        s = statistic(a, u, rule, total)
+        s = statistic(a, u, rule, total=total)
     return _as_output(x, weight, bias, u, d, b, s)
 
 

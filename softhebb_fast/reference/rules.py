@@ -47,6 +47,8 @@ def activity(
         return u * (u - per_neuron(rule.threshold, u))
     if rule.activity == "target":
         return rule.target
+    if rule.settles:
+        return settle(u, rule.lateral, rectified=rule.activity == "rectified_lateral")
     soft = competition._replace(wta="soft")
     return rule.target - soft_wta(u, soft, groups=groups)
 
@@ -79,7 +81,7 @@ def hebbian_update(
     if rule.gain == "lower":
         d = d - lower(a, u, weight, groups)
     elif rule.gain != "none":
-        other = {"product": u, "activity": None, "square": rule.target}[rule.gain]
+        other = {"product": u, "activity": None, "square": y}[rule.gain]
         gain = over_positions(a if other is None else a * other)
         d = d - per_weight(gain, weight) * weight
     positions = u.numel() // u.shape[1]
@@ -117,10 +119,14 @@ def normalised(
     return d
 
 
-def statistic(a: Tensor, u: Tensor, rule: Rule, total: Total | None = None) -> Tensor | None:
-    """What ``rule.statistic`` names, summed over the positions, ``[K]``; None if nothing."""
+def statistic(
+    a: Tensor, u: Tensor, rule: Rule, groups: int = 1, total: Total | None = None
+) -> Tensor | None:
+    """What ``rule.statistic`` names, summed over the positions; None if nothing."""
     if rule.statistic is None:
         return None
+    if rule.statistic == "products":
+        return correlations(a, rule, groups, total)
     found = over_positions(u * u if rule.statistic == "square" else modulated(a, rule))
     return found if total is None else total(found)
 
