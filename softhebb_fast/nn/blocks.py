@@ -67,8 +67,7 @@ class Block(nn.Module):
         ``target`` and ``modulator`` are passed on to a layer that takes them.
         """
         check_input(x)
-        both = {"target": target, "modulator": modulator}
-        given = {name: t for name, t in both.items() if t is not None} if not recorded(x) else {}
+        given = {} if recorded(x) else _given(target, modulator)
         if _lacks_batch(self.layer, x):
             given = {name: t.unsqueeze(0) for name, t in given.items()}
             return self._of_batch(x.unsqueeze(0), given).squeeze(0)
@@ -106,18 +105,24 @@ class Block(nn.Module):
         parts = [_fused(layer, norm(part), epilogue, {}) for part in folding.portions(norm, x)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def step_(self, x: Tensor) -> None:
-        """``layer(norm(x))`` of a batch ``x`` for what it learns."""
+    def step_(
+        self, x: Tensor, *, target: Tensor | None = None, modulator: Tensor | None = None
+    ) -> None:
+        """``layer(norm(x))`` of a batch ``x`` for what it learns.
+
+        ``target`` and ``modulator`` are passed on to a layer that takes them.
+        """
+        given = _given(target, modulator)
         if type(self).forward is not Block.forward or "forward" in self.__dict__ or heard(self):
-            self(x)
+            self(x, **given)
             return
         x, known = self.normalised(x)
         layer = self.layer
         bounded = known and type(layer) in FUSED and plain(layer)
         if bounded and layer.learns and layer.update == "in_place":
-            layer.step_(x, **known)
+            layer.step_(x, **known, **given)
         else:
-            layer(x)
+            layer(x, **given)
 
     def normalised(self, x: Tensor) -> tuple[Tensor, dict[str, float]]:
         """``norm(x)``, or x itself without one, and what the layer may know of it."""
@@ -235,6 +240,11 @@ class SoftHebbBlock(Block):
             activation=Triangle() if activation is None else activation,
             pool=pool,
         )
+
+
+def _given(target: Tensor | None, modulator: Tensor | None) -> dict[str, Tensor]:
+    both = {"target": target, "modulator": modulator}
+    return {name: tensor for name, tensor in both.items() if tensor is not None}
 
 
 def _lacks_batch(layer: nn.Module, x: Tensor) -> bool:

@@ -82,17 +82,19 @@ class Plastic(HebbianLayer):
             "lateral": (total, neurons) if rule.settles else None,
             "shares": (total,) if self.conscience else None,
         }
-        for name, size in sizes.items():
-            empty = None
-            if size is not None:
-                empty = torch.empty(size, dtype=sums, device=self.weight.device)
-            self.register_buffer(name, empty)
+        state: dict[str, Tensor | None] = {
+            name: None if size is None else self.weight.new_empty(size, dtype=sums)
+            for name, size in sizes.items()
+        }
         if neuron_rates is not None:
             if not isinstance(neuron_rates, Tensor) or tuple(neuron_rates.shape) != (total,):
                 came = getattr(neuron_rates, "shape", type(neuron_rates).__name__)
                 raise ValueError(f"neuron_rates must be a tensor [{total}]; got {came}")
             neuron_rates = neuron_rates.detach().to(self.weight.device, sums, copy=True)
-        self.register_buffer("neuron_rates", neuron_rates)
+        state["neuron_rates"] = neuron_rates
+        # torch.export counts those that are None, too: they come last.
+        for name in sorted(state, key=lambda name: state[name] is None):
+            self.register_buffer(name, state[name])
         self.reset_state()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:

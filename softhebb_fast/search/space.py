@@ -165,7 +165,7 @@ SPACES: Mapping[str, Space | InitSpace] = {
         ),
         Space(
             "rules",
-            "this project: the rate of a rule, named by --set rule=NAME, in one layer of 96 neurons",
+            "this project: the rate of one rule (--set rule=NAME), in one layer of 96 neurons",
             (96,),
             (2,),
             lr=(1e-4, 0.3),

@@ -57,7 +57,7 @@ NETS = {
 
 
 def _cells(dataset: str, layers: str, net: Net) -> list[Cell]:
-    title = f"{TITLES[dataset]}, {net.title}"
+    title, name_of = f"{TITLES[dataset]}, {net.title}", f"rules-{dataset}-{layers}"
     run = {**net.run, "dataset": dataset, "features": {"grid": net.grid}, **SOLVED}
     start = {**run, "unsup_epochs": 0}
     rules = {name: (label, {**run, "rule": name}) for name, label in RULES.items()}
@@ -73,8 +73,10 @@ def _cells(dataset: str, layers: str, net: Net) -> list[Cell]:
         ),
     }
     return [
-        Cell(f"rules-{dataset}-{layers}-{name}", f"{title}: {label}", run, panel=title, series=label)
-        for name, (label, run) in (rules | others).items()
+        Cell(
+            f"rules-{dataset}-{layers}-{name}", f"{title}: {label}", run, panel=title, series=label
+        )
+        for rule, (label, run) in (rules | others).items()
     ]
 
 
