@@ -57,7 +57,7 @@ NETS = {
 
 
 def _cells(dataset: str, layers: str, net: Net) -> list[Cell]:
-    title, name_of = f"{TITLES[dataset]}, {net.title}", f"rules-{dataset}-{layers}"
+    title, place = f"{TITLES[dataset]}, {net.title}", f"rules-{dataset}-{layers}"
     run = {**net.run, "dataset": dataset, "features": {"grid": net.grid}, **SOLVED}
     start = {**run, "unsup_epochs": 0}
     rules = {name: (label, {**run, "rule": name}) for name, label in RULES.items()}
@@ -73,9 +73,7 @@ def _cells(dataset: str, layers: str, net: Net) -> list[Cell]:
         ),
     }
     return [
-        Cell(
-            f"rules-{dataset}-{layers}-{name}", f"{title}: {label}", run, panel=title, series=label
-        )
+        Cell(f"{place}-{rule}", f"{title}: {label}", run, panel=title, series=label)
         for rule, (label, run) in (rules | others).items()
     ]
 
