@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from softhebb_fast.checks import put_around
+from softhebb_fast.checks import fitted_conv2d, put_around
+from softhebb_fast.functional.autocast import autocast_disabled, autocasts
 from softhebb_fast.kinds import PADDING_MODES
 from softhebb_fast.nn.layer import check_sizes
 from softhebb_fast.nn.moments import Moments
 from softhebb_fast.nn.recording import check_input, recorded
 from softhebb_fast.nn.windows import windows
-from softhebb_fast.options import check_among, pair
+from softhebb_fast.options import Convolution, check_among, pair
 from softhebb_fast.scalars import positive, whole
 
 METHODS = ("zca", "pca")
@@ -107,16 +108,11 @@ class PatchWhitening(nn.Module):
             )
         if recorded(x):
             return self.product(x, self.weight, self.bias)
-        if x.dim() not in (3, 4) or x.shape[-3] != self.in_channels:
-            raise ValueError(
-                f"x must be [B, {self.in_channels}, H, W] or [{self.in_channels}, H, W]; "
-                f"got {tuple(x.shape)}"
-            )
-        if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise TypeError(f"x must be {self.weight.dtype}, as weight is; got {x.dtype}")
-        with torch.autocast(x.device.type, enabled=False):
-            z = self.product(x.to(self.weight.dtype), self.weight, self.bias)
-        return z
+        if autocasts(x.device):
+            x = x.to(self.weight.dtype)
+        with autocast_disabled(x.device):
+            z = self.product(x, self.weight, self.bias)
+        return z if x.dim() == 4 else z.squeeze(0)
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """What filters ``weight [K, C, R, S]`` and ``bias [K]`` of `folded` give on images ``x``.
@@ -124,6 +120,8 @@ class PatchWhitening(nn.Module):
         ``[B, K, OH, OW]``: the same as a 1x1 convolution of the whitened patches, which are never
         in memory.
         """
+        if not recorded(x):
+            x, _ = fitted_conv2d(x, weight, bias, self.convolution)
         if any(self.padding):
             x = put_around(x, self.padding, self.padding, self.padding_mode)
         with _float32_products(x):
@@ -154,6 +152,10 @@ class PatchWhitening(nn.Module):
             self.observe(moments, x)
         return self.solve(moments)
 
+    @property
+    def convolution(self) -> Convolution:
+        return Convolution(self.stride, self.padding, padding_mode=self.padding_mode)
+
     def moments(self) -> Moments:
         """Moments of no patch yet, for `observe`."""
         return Moments(self.weight[0].numel(), self.weight.device)
@@ -162,11 +164,12 @@ class PatchWhitening(nn.Module):
     def observe(self, moments: Moments, x: Tensor) -> None:
         """Take the patches of a batch ``x [B, C, H, W]`` into ``moments``."""
         check_input(x)
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
+        if x.dim() != 4:
             raise ValueError(f"images must be [B, {self.in_channels}, H, W]; got {tuple(x.shape)}")
-        geometry = self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode
         if not len(x):
             return
+        fitted_conv2d(x[:1].to(self.weight), self.weight, None, self.convolution)
+        geometry = self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode
         an_image = windows(x[:1], *geometry).numel()
         for part in x.split(max(1, CHUNK // an_image)):
             patches = windows(part, *geometry).reshape(-1, moments.mean.numel()).double()

@@ -284,9 +284,11 @@ def test_bad_inputs():
         whitening(x)
     with pytest.raises(RuntimeError, match="must be fitted before it is used"):
         Block(layer_behind(whitening), norm=whitening).eval()(x)
-    with pytest.raises(ValueError, match=r"images must be \[B, 3, H, W\]; got \(7, 1, 11, 8\)"):
+    with pytest.raises(ValueError, match=r"images must be \[B, 3, H, W\]; got \(3, 11, 8\)"):
+        whitening.fit(x[0])
+    with pytest.raises(ValueError, match=r"x must have 3 channels .*; got \(1, 1, 11, 8\)"):
         whitening.fit(x[:, :1])
-    with pytest.raises(ValueError, match="x must hold a patch of 3x3"):
+    with pytest.raises(ValueError, match="the output would be empty, 9x0"):
         whitening.fit(x[..., :2])
     with pytest.raises(ValueError, match="two vectors at least; got 1"):
         whitening.fit(x[:1, :, :3, :3])
@@ -294,9 +296,17 @@ def test_bad_inputs():
         whitening.fit(torch.full_like(x, float("nan")))
     assert not whitening.patches
     whitening.fit(x)
-    with pytest.raises(ValueError, match=r"x must be \[B, 3, H, W\]"):
-        whitening(x[:, :2])
-    with pytest.raises(TypeError, match=r"x must be torch\.float32"):
+    block = Block(layer_behind(whitening), norm=whitening).eval()
+    for use in (whitening, block):
+        with pytest.raises(ValueError, match=r"x must have 3 channels"):
+            use(x[:, :2])
+        with pytest.raises(ValueError, match="the output would be empty, 0x6"):
+            use(x[:, :, :2])
+        with pytest.raises(TypeError, match="x must have the dtype of weight"):
+            use(x.double())
+    with pytest.raises(ValueError, match="padding must be smaller than the image"):
+        PatchWhitening(3, 3, padding=8).fit(x)
+    with pytest.raises(TypeError, match="x must have the dtype of weight"):
         whitening(x.double())
     with pytest.raises(TypeError, match=r"x must be a torch\.Tensor"):
         whitening(None)
