@@ -10,7 +10,6 @@ from types import ModuleType
 import torch
 
 from softhebb_fast import ops, reference
-from softhebb_fast.options import RULE, Rate, Rule
 
 BACKENDS = ("auto", "reference", "cpp", "triton")
 PREFERENCE = {"cpu": ("cpp", "reference"), "cuda": ("triton", "reference")}
@@ -23,17 +22,12 @@ def why_not(
     device: torch.device | str,
     dtype: torch.dtype | None = None,
     tie_rule: str = "first",
-    rule: Rule = RULE,
-    rate: Rate | None = None,
 ) -> str | None:
-    """The reason why ``backend`` cannot run there, or by such rules, or None if it can.
-
-    ``rate`` is of a step in place.
-    """
+    """The reason why ``backend`` cannot run there, or by that rule, or None if it can."""
     _check_name(backend)
     if backend in ("auto", "reference"):
         return None
-    return ops.why_not(backend, torch.device(device).type, dtype, tie_rule, rule, rate)
+    return ops.why_not(backend, torch.device(device).type, dtype, tie_rule)
 
 
 def resolve(
@@ -41,8 +35,6 @@ def resolve(
     device: torch.device | str,
     dtype: torch.dtype | None = None,
     tie_rule: str = "first",
-    rule: Rule = RULE,
-    rate: Rate | None = None,
 ) -> ModuleType:
     """The implementation of ``backend``: a module with the functions of ``reference``.
 
@@ -52,12 +44,11 @@ def resolve(
     """
     if backend == "auto":
         device_type = torch.device(device).type
-        chosen = choose(device_type, dtype, tie_rule, rule, rate)
-        missing = chosen == "reference" and device_type == "cpu" and why_not("cpp", "cpu")
-        if missing and not torch.compiler.is_compiling():
+        chosen = choose(device_type, dtype, tie_rule)
+        if chosen == "reference" and device_type == "cpu" and not torch.compiler.is_compiling():
             _warn_of_missing_kernels()
         return _implementation(chosen)
-    reason = why_not(backend, device, dtype, tie_rule, rule, rate)
+    reason = why_not(backend, device, dtype, tie_rule)
     if reason is not None:
         raise RuntimeError(
             f"backend={backend!r} cannot run on device {torch.device(device).type!r}: {reason}. "
@@ -66,43 +57,30 @@ def resolve(
     return _implementation(backend)
 
 
-def serves(
-    name: str,
-    backend: str,
-    device: torch.device,
-    rule: Rule = RULE,
-    rate: Rate | None = None,
-) -> bool:
+def serves(name: str, backend: str, device: torch.device) -> bool:
     """Whether the choice ``backend`` (a name or ``"auto"``) means ``name`` on ``device``."""
-    auto = backend == "auto"
-    chosen = choose(device.type, rule=rule, rate=rate) if auto else backend
-    return chosen == name and why_not(name, device, rule=rule, rate=rate) is None
+    chosen = choose(device.type) if backend == "auto" else backend
+    return chosen == name and why_not(name, device) is None
 
 
-def choose(
-    device_type: str,
-    dtype: torch.dtype | None = None,
-    tie_rule: str = "first",
-    rule: Rule = RULE,
-    rate: Rate | None = None,
-) -> str:
+def choose(device_type: str, dtype: torch.dtype | None = None, tie_rule: str = "first") -> str:
     """What ``"auto"`` stands for; logged once for every type of device, at debug level."""
-    passed: list[tuple[str, str]] = []
-    for chosen in PREFERENCE.get(device_type, ("reference",)):
-        reason = why_not(chosen, device_type, dtype, tie_rule, rule, rate)
-        if reason is None:
-            break
-        passed.append((chosen, reason))
+    candidates = PREFERENCE.get(device_type, ("reference",))
+    chosen = next(
+        name for name in candidates if why_not(name, device_type, dtype, tie_rule) is None
+    )
     if not torch.compiler.is_compiling():
-        _announce(
-            device_type if dtype is None else f"{device_type}, {dtype}", tuple(passed), chosen
-        )
+        _announce(device_type, dtype, tie_rule, chosen)
     return chosen
 
 
 @cache
-def _announce(where: str, passed: tuple[tuple[str, str], ...], chosen: str) -> None:
-    for name, reason in passed:
+def _announce(device_type: str, dtype: torch.dtype | None, tie_rule: str, chosen: str) -> None:
+    where = device_type if dtype is None else f"{device_type}, {dtype}"
+    for name in PREFERENCE.get(device_type, ()):
+        if name == chosen:
+            break
+        reason = why_not(name, device_type, dtype, tie_rule)
         _log.debug("auto passes over %s on %s: %s", name, where, reason)
     _log.debug("auto is %s on %s", chosen, where)
 

@@ -138,7 +138,7 @@ def hebbian_conv2d(
     named = Rule.of(rule, normalise, decay, **tensors)
     with autocast_disabled(x.device):
         call = conv2d_call(x, weight, bias, convolution, competition, named)
-        module, total = chosen(backend, x, call.competition, process_group, call.rule)
+        module, total = chosen(backend, x, call.competition, process_group)
         out = module.conv2d(call.x, weight, bias, *call.options, call.rule, **total)
         out = out._replace(statistic=call.statistic(out.statistic, **total))
     return out if x.dim() == 4 else out._replace(u=out.u.squeeze(0))
@@ -203,7 +203,7 @@ def hebbian_conv2d_step_(
     with torch.no_grad(), autocast_disabled(x.device):
         call = conv2d_call(x, weight, bias, convolution, competition, named)
         rate = _rate(lr, lr_power, rule, weight, neuron_rates, unit_norm)
-        module, _ = chosen(backend, x, call.competition, None, call.rule, rate)
+        module, _ = chosen(backend, x, call.competition)
         out = module.conv2d_step_(call.x, weight, bias, rate, *call.options, call.rule)
         step = _step(call, out)
     return step if x.dim() == 4 else step._replace(u=step.u.squeeze(0))
@@ -321,7 +321,7 @@ def hebbian_linear(
     named = Rule.of(rule, normalise, decay, **tensors)
     with autocast_disabled(x.device):
         call = linear_call(x, weight, bias, competition, named)
-        module, total = chosen(backend, x, call.competition, process_group, call.rule)
+        module, total = chosen(backend, x, call.competition, process_group)
         out = module.linear(call.x, weight, bias, *call.options, call.rule, **total)
         statistic = call.statistic(out.statistic, **total)
     return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]), statistic=statistic)
@@ -368,7 +368,7 @@ def hebbian_linear_step_(
     with torch.no_grad(), autocast_disabled(x.device):
         call = linear_call(x, weight, bias, competition, named)
         rate = _rate(lr, lr_power, rule, weight, neuron_rates, unit_norm)
-        module, _ = chosen(backend, x, call.competition, None, call.rule, rate)
+        module, _ = chosen(backend, x, call.competition)
         out = module.linear_step_(call.x, weight, bias, rate, *call.options, call.rule)
         step = _step(call, out)
     return step._replace(u=step.u.view(*x.shape[:-1], weight.shape[0]))
@@ -434,16 +434,14 @@ def hebbian_block(
         call = conv2d_call(x, weight, bias, convolution, competition, named)
         size = conv2d_size(call.x, weight, call.options[0])
         options = (*call.options, checked_epilogue(epilogue, size))
-        rate = None
-        if update == "in_place":
-            rate = _rate(lr, lr_power, rule, weight, neuron_rates, unit_norm)
-        module, _ = chosen(backend, x, call.competition, None, call.rule, rate)
+        module, _ = chosen(backend, x, call.competition)
         if update is None:
             out = HebbianBlockOutput(module.block_forward(call.x, weight, bias, *options))
         elif update == "delta_w":
             found = module.block_update(call.x, weight, bias, *options, call.rule)
             out = HebbianBlockOutput(*found[:3], call.statistic(found.statistic))
         else:
+            rate = _rate(lr, lr_power, rule, weight, neuron_rates, unit_norm)
             found = module.block_step_(call.x, weight, bias, rate, *options, call.rule)
             pooled, delta_b, statistic = _step(call, found)
             out = HebbianBlockOutput(pooled, None, delta_b, statistic)

@@ -17,7 +17,7 @@ from softhebb_fast.functional.autocast import autocast_disabled
 from softhebb_fast.functional.distributed import over
 from softhebb_fast.functional.rule_tensors import Place, fitted
 from softhebb_fast.functional.transforms import transforming
-from softhebb_fast.options import RULE, Competition, Convolution, Rate, Rule
+from softhebb_fast.options import RULE, Competition, Convolution, Rule
 from softhebb_fast.reference import Total
 
 
@@ -26,8 +26,6 @@ def chosen(
     x: Tensor,
     competition: Competition,
     group: dist.ProcessGroup | None = None,
-    rule: Rule = RULE,
-    rate: Rate | None = None,
 ) -> tuple[ModuleType, dict[str, Total]]:
     """A backend, and how it adds up over the processes of a group."""
     if group is not None:
@@ -36,7 +34,7 @@ def chosen(
     if not torch.compiler.is_compiling() and transforming():
         why = "kernels cannot follow torch.func or forward-mode gradients"
         return _by_reference(backend, why), {}
-    return resolve(backend, x.device, x.dtype, competition.tie_rule, rule, rate), {}
+    return resolve(backend, x.device, x.dtype, competition.tie_rule), {}
 
 
 def _by_reference(backend: str, why: str) -> ModuleType:

@@ -255,8 +255,7 @@ def _with_pool(epilogue: Epilogue, pool: nn.Module) -> Epilogue | None:
 def _fuses(layer: nn.Module, x: Tensor) -> bool:
     if type(layer) not in FUSED:
         return False
-    asked = layer.asked() if type(layer) is HebbianConv2d and layer.learns else {}
-    native = any(serves(name, layer.backend, x.device, **asked) for name in ("cpp", "triton"))
+    native = any(serves(name, layer.backend, x.device) for name in ("cpp", "triton"))
     if not native or autocasts(x.device) or not layer.steps_at_once:
         return False
     if transforming():

@@ -14,7 +14,7 @@ from softhebb_fast.functional.rule_tensors import NAMES
 from softhebb_fast.functional.transforms import recomputing
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.recording import recorded
-from softhebb_fast.options import RULE, Competition, Rate, Rule, rule_kind
+from softhebb_fast.options import Competition, Rule, rule_kind
 from softhebb_fast.reference import EPSILON
 from softhebb_fast.scalars import at_least_zero, plain, positive
 
@@ -82,17 +82,19 @@ class Plastic(HebbianLayer):
             "lateral": (total, neurons) if rule.settles else None,
             "shares": (total,) if self.conscience else None,
         }
-        for name, size in sizes.items():
-            empty = None
-            if size is not None:
-                empty = torch.empty(size, dtype=sums, device=self.weight.device)
-            self.register_buffer(name, empty)
+        state: dict[str, Tensor | None] = {
+            name: None if size is None else self.weight.new_empty(size, dtype=sums)
+            for name, size in sizes.items()
+        }
         if neuron_rates is not None:
             if not isinstance(neuron_rates, Tensor) or tuple(neuron_rates.shape) != (total,):
                 came = getattr(neuron_rates, "shape", type(neuron_rates).__name__)
                 raise ValueError(f"neuron_rates must be a tensor [{total}]; got {came}")
             neuron_rates = neuron_rates.detach().to(self.weight.device, sums, copy=True)
-        self.register_buffer("neuron_rates", neuron_rates)
+        state["neuron_rates"] = neuron_rates
+        # torch.export counts those that are None, too: they come last.
+        for name in sorted(state, key=lambda name: state[name] is None):
+            self.register_buffer(name, state[name])
         self.reset_state()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -136,14 +138,6 @@ class Plastic(HebbianLayer):
 
     def step_options(self) -> dict[str, Any]:
         return {"neuron_rates": self.neuron_rates, "unit_norm": self.unit_norm}
-
-    def asked(self) -> dict[str, Any]:
-        """What of its rule and its steps a backend must be able to do."""
-        rule = self.named_rule()
-        if rule == RULE and not self.conscience:
-            rule = RULE
-        step = self.update == "in_place"
-        return {"rule": rule, "rate": Rate(0.0, **self.step_options()) if step else None}
 
     def forward(
         self, x: Tensor, *, target: Tensor | None = None, modulator: Tensor | None = None

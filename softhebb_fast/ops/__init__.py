@@ -22,14 +22,9 @@ TRITON_MISSING = None if find_spec("triton") else "the package triton is not ins
 
 
 def why_not(
-    name: str,
-    device_type: str,
-    dtype: torch.dtype | None = None,
-    tie_rule: str = "first",
-    rule: Rule = RULE,
-    rate: Rate | None = None,
+    name: str, device_type: str, dtype: torch.dtype | None = None, tie_rule: str = "first"
 ) -> str | None:
-    """The reason why ``"cpp"`` or ``"triton"`` cannot run there, or by that rule, or None."""
+    """The reason why ``"cpp"`` or ``"triton"`` cannot run there, or by that tie rule, or None."""
     if name == "cpp":
         return MISSING if device_type == "cpu" else "its kernels are for CPU tensors"
     if device_type != "cuda":
@@ -39,15 +34,6 @@ def why_not(
     if tie_rule != "first":
         return f"its kernels know tie_rule='first' only, not {tie_rule!r}"
     return TRITON_MISSING or _too_old()
-
-
-def _rule_missing(rule: Rule, rate: Rate | None) -> str | None:
-    """What the kernels do not compute of a rule or of its step."""
-    if rule is not RULE:
-        return "its kernels compute the rule 'softhebb' only"
-    if rate is not None and not rate.plain:
-        return "its kernels know no neuron_rates and no unit_norm"
-    return None
 
 
 def _too_old() -> str | None:
