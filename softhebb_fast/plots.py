@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from softhebb_fast.files import write_atomically
-from softhebb_fast.models import SoftHebbNet, evaluation_mode
+from softhebb_fast.models import SoftHebbNet, evaluation_mode, whitening
 from softhebb_fast.pictures.curves import curves, learning
 from softhebb_fast.pictures.filters import filter_grid, tile_grid, tiles, unlearned
 from softhebb_fast.pictures.style import DPI
@@ -53,7 +53,7 @@ def receptive_fields(
         )
     size = receptive_field_size(net, block)
     device = next(net.parameters()).device
-    channels = stack[0].layer.in_channels
+    channels = _windowed(stack[0]).in_channels
     # At exactly black every Triangle of a net without batch norm would be flat.
     start = torch.full((len(neurons), channels, size, size), NEARLY_BLACK, device=device)
     x = start.requires_grad_()
@@ -76,7 +76,7 @@ def receptive_field_size(net: SoftHebbNet, block: int) -> int:
     """Rows (and columns) of the image that one unit of a block's convolution sees."""
     size, jump = 1, 1
     for i in range(block + 1):
-        layer, pool = net.blocks[i].layer, net.blocks[i].pool
+        layer, pool = _windowed(net.blocks[i]), net.blocks[i].pool
         size += (layer.kernel_size[0] - 1) * layer.dilation[0] * jump
         jump *= layer.stride[0]
         if pool is not None and i < block:
@@ -110,7 +110,7 @@ def plot_run(
     written = []
     conv = [i for i in net.hebbian_blocks if hasattr(net.blocks[i].layer, "kernel_size")]
     if net.hebbian_blocks[:1] == [0]:
-        weight = net.blocks[0].layer.weight.detach().float().cpu()
+        weight = _filters(net.blocks[0])
         images = weight if conv[:1] == [0] else _as_images(weight)
         if images is not None:
             title = f"{net.preset.name}: {'filters' if conv[:1] == [0] else 'weights'} of layer 1"
@@ -145,6 +145,19 @@ def _known(recorded: dict[int, dict[str, Any]] | None, layer: int) -> dict[str, 
     return known
 
 
+def _windowed(block: nn.Module) -> nn.Module:
+    """The part of a block that has its window: the layer, or the whitening before it."""
+    return whitening(block) or block.layer
+
+
+def _filters(block: nn.Module) -> Tensor:
+    """The filters of a block as they meet images, float32 on the CPU: whitening is part of them."""
+    weight, before = block.layer.weight.detach(), whitening(block)
+    if before is not None:
+        weight, _ = before.folded(weight)
+    return weight.float().cpu()
+
+
 def _pre_activations(stack: list[nn.Module], x: Tensor) -> Tensor:
     for block in stack[:-1]:
         x = block(x)
@@ -156,9 +169,7 @@ class _unpadded:
     """Take the padding of convolutions and pools away for a while."""
 
     def __init__(self, stack: list[nn.Module]) -> None:
-        self.layers = [
-            (block.layer, block.layer.padding, block.layer.padding_mode) for block in stack
-        ]
+        self.layers = [(part, part.padding, part.padding_mode) for part in map(_windowed, stack)]
         self.pools = [(block.pool, block.pool.padding) for block in stack if block.pool is not None]
 
     def __enter__(self) -> None:

@@ -378,3 +378,19 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         plots.save(plots.curves(ROWS), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whitened_layers_are_drawn_in_pixels(tmp_path):
+    first = "soft-c4-k5-p2-s2:whiten-n0.1:triangle:max_2_2_0"
+    net = custom(f"{first} soft-c6-k3-p1:whiten_pca-m7:triangle soft-c5-k3:triangle BP")
+    for block, x in ((0, torch.rand(9, 1, 28, 28)), (1, torch.rand(9, 4, 7, 7))):
+        net.blocks[block].norm.fit(x)
+    assert [plots.receptive_field_size(net, block) for block in range(3)] == [5, 15, 23]
+    assert plots.receptive_fields(net, 2, [0, 4], steps=2).shape == (2, 1, 23, 23)
+    assert net.blocks[0].norm.padding == (2, 2)
+    folded, _ = net.blocks[0].norm.folded(net.blocks[0].layer.weight.detach())
+    assert torch.equal(plots._filters(net.blocks[0]), folded)
+    assert folded.shape == (4, 1, 5, 5)
+    files = plots.plot_run(net, ROWS, tmp_path, neurons=2)
+    names = ["filters.png", "receptive_fields_2.png", "receptive_fields_3.png", "curves.png"]
+    assert [path.name for path in files] == names

@@ -5,7 +5,8 @@
 
 Nothing runs and nothing is measured: every launch is compiled for the target and its machine code
 is read: of a layer that learns ("step"), of one whose largest x is not known ("unbounded") and of a
-block that learns ("block"), as far as these differ from it, and of one that does not ("features").
+block that learns ("block"), as far as these differ from it, and of one that does not ("features");
+and of layers that learn by another rule, of the rule's name, what differs most from SoftHebb.
 Then follow the other launches of a run ("run"): batch norm, the next batch and the classifier.
 ``tests/benchmarks/test_budget.py`` holds the kernels to the table.
 """
@@ -29,7 +30,8 @@ from benchmarks.gpu.offline import TARGETS, Launch, record, resources
 from benchmarks.gpu.tables import read
 from softhebb_fast import kernels
 from softhebb_fast.files import write_csv
-from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
+from softhebb_fast.kinds import RULES
+from softhebb_fast.options import RULE, Competition, Convolution, Epilogue, Rate, Rule
 
 TABLE = Path(__file__).with_name("budget.csv")
 # x, weight, padding: the CIFAR-10 net at batch 10, the first MNIST layer, the last one of STL-10,
@@ -52,6 +54,8 @@ CALLS = {
     "block": ("one_pass", "forward", "apply"),
     "features": ("forward", "pool"),
 }
+BY_RULE = ("oja", "instar", "bcm", "teacher", "kmeans")
+CALLS |= dict.fromkeys(BY_RULE, ("one_pass", "forward", "plasticity"))
 BOUND = 100.0  # of |x| behind a batch norm, as it is in a network
 MAX = Epilogue(True, 0.7, "max", (4, 4), (2, 2), (1, 1))
 AVG = Epilogue(True, 1.4, "avg", (2, 2), (2, 2))
@@ -85,12 +89,25 @@ def on_meta(
         x, w = (t.to(memory_format=torch.channels_last) for t in (x, w))
     bound = None if call == "unbounded" else BOUND
     convolution = Convolution(padding=(padding, padding), x_bound=bound)
-    options, rate = (convolution, COMPETITION), Rate(0.1)
+    options, rate, rule = (convolution, COMPETITION), Rate(0.1), RULE
+    if call in BY_RULE:
+        rule = of_rule(call, x, w)
+        options = convolution, COMPETITION._replace(wta=RULES[call].wta or COMPETITION.wta)
     if call == "features":
         return partial(kernels.block_forward, x, w, None, *options, pool)
     if call == "block":
         return partial(kernels.block_step_, x, w, None, rate, *options, pool)
-    return partial(kernels.conv2d_step_, x, w, None, rate, *options)
+    return partial(kernels.conv2d_step_, x, w, None, rate, *options, rule)
+
+
+def of_rule(name: str, x: torch.Tensor, w: torch.Tensor) -> Rule:
+    """The rule with its tensors on the meta device, for a layer whose u has the size of x."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    target = torch.empty(x.shape[0], w.shape[0], *x.shape[2:], device="meta")
+    target = target.to(memory_format=torch.channels_last) if last else target
+    neurons = torch.empty(w.shape[0], device="meta")
+    signals = {"target": target, "threshold": neurons, "counts": neurons}
+    return Rule.of(name, **{wanted: signals[wanted] for wanted in Rule.of(name).wants})
 
 
 def launches(layer: str, call: str, precision: str, target: str) -> list[Launch]:
@@ -120,7 +137,10 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
     """Layer, call, precision and target: every precision of a step, two of a block."""
     for (what, dtype), target in product(training_calls.CALLS, TARGETS):
         yield what, "run", dtype, target
-    for layer, call, precision, target in product(LAYERS, CALLS, PRECISIONS, TARGETS):
+    for layer, call, target in product(list(LAYERS)[:3], BY_RULE, ("sm_80", "sm_90a", "gfx942")):
+        yield layer, call, "tf32", target
+    others = [call for call in CALLS if call not in BY_RULE]
+    for layer, call, precision, target in product(LAYERS, others, PRECISIONS, TARGETS):
         if precision == "tf32x3" and target == "gfx942":
             continue  # products in three tf32 terms are for NVIDIA
         if target == "sm_120a" and (call != "step" or "x" in precision):

@@ -13,12 +13,14 @@ from softhebb_fast.functional import Epilogue
 from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.functional.transforms import transforming
 from softhebb_fast.init import Init
+from softhebb_fast.nn import folding
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.hebbian import HebbianConv2d
 from softhebb_fast.nn.normalise import bound_after, normalised
 from softhebb_fast.nn.plain import heard, plain
 from softhebb_fast.nn.recording import check_input, recorded
+from softhebb_fast.nn.whitening import PatchWhitening
 from softhebb_fast.options import COMPETITION, CONVOLUTION, pair
 
 FUSED = (SoftHebbConv2d, HebbianConv2d)
@@ -31,6 +33,7 @@ class Block(nn.Module):
     activation and pool are one pass (``functional.softhebb_block``). Parts of derived classes,
     with a forward of their own or with hooks are called one by one. While it is traced or exported
     a block consists of torch's own operators. A convolution's ``[C, H, W]`` is a batch of one.
+    In evaluation mode a ``PatchWhitening`` is folded into the 1x1 convolution behind it.
 
     Args:
         layer: a SoftHebb layer, or any other module.
@@ -76,6 +79,8 @@ class Block(nn.Module):
             for part in (self.norm, self.layer, *self._tail()):
                 x = x if part is None else part(x)
             return x
+        if type(self.norm) is PatchWhitening and folding.folds(self.norm, self.layer, x):
+            return self._folded(x)
         x, known = self.normalised(x)
         epilogue = self._epilogue()
         if epilogue is not None and _fuses(self.layer, x):
@@ -85,6 +90,21 @@ class Block(nn.Module):
             if part is not None:
                 x = part(x)
         return _keep_layout(x)
+
+    def _folded(self, x: Tensor) -> Tensor:
+        """The block on images, its whitening inside the layer's filters or done part by part."""
+        norm, layer, epilogue = self.norm, self.layer, self._epilogue()
+        if epilogue is None or not _fuses(layer, x):
+            u = folding.product(norm, layer, x)
+            for part in self._tail():
+                u = u if part is None else part(u)
+            return _keep_layout(u)
+        if norm.contrast is None:
+            weight, bias = (t.detach() for t in folding.folded(norm, layer))
+            options = folding.options(norm, layer)
+            return functional.softhebb_block(x, weight, epilogue, bias, **options).out
+        parts = [_fused(layer, norm(part), epilogue, {}) for part in folding.portions(norm, x)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def step_(self, x: Tensor) -> None:
         """``layer(norm(x))`` of a batch ``x`` for what it learns."""
@@ -253,7 +273,7 @@ def _with_pool(epilogue: Epilogue, pool: nn.Module) -> Epilogue | None:
 
 
 def _fuses(layer: nn.Module, x: Tensor) -> bool:
-    if type(layer) not in FUSED:
+    if type(layer) not in FUSED or layer.waits_for_data:
         return False
     native = any(serves(name, layer.backend, x.device) for name in ("cpp", "triton"))
     if not native or autocasts(x.device) or not layer.steps_at_once:

@@ -12,6 +12,7 @@ from importlib import import_module
 from itertools import islice
 from typing import Any, NamedTuple, get_type_hints
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
@@ -78,6 +79,11 @@ def options(name: str, values: Sequence[Any]) -> list[NamedTuple]:
     return [kind(*islice(left, len(kind._fields))) for kind in OPERATORS[name].options]
 
 
+def sums_dtype(dtype: torch.dtype) -> torch.dtype:
+    """In which values of ``dtype`` are added up."""
+    return dtype if dtype == torch.float64 else torch.float32
+
+
 def on(module: str, name: str) -> Callable:
     """The operator ``name`` on a module that has the functions of ``reference``.
 
@@ -91,7 +97,8 @@ def on(module: str, name: str) -> Callable:
             increment_version(weight)
         if isinstance(out, Tensor):
             return out
-        return tuple(weight.new_empty(0) if t is None else t for t in out)
+        *rest, statistic = (weight.new_empty(0) if t is None else t for t in out)
+        return *rest, statistic.to(sums_dtype(weight.dtype))
 
     return operator
 

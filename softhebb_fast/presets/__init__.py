@@ -14,6 +14,7 @@ from .grammar import (
     parse_layer,
     parse_network,
     parse_pool,
+    parse_whitening,
 )
 from .own import OWN
 from .protocols import PROTOCOLS, Protocol, protocol, published_dataset
@@ -21,6 +22,7 @@ from .rules import RULE_NAMES, with_rule
 from .scale import scaled
 from .softhebb import SOFTHEBB
 from .types import ACTIVATIONS, TAUGHT, Layer, Pool, Preset
+from .whitening import Whitening
 from .zero import ZERO
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Pool",
     "Preset",
     "Protocol",
+    "Whitening",
     "as_preset",
     "format_layer",
     "format_network",
@@ -42,6 +45,7 @@ __all__ = [
     "parse_layer",
     "parse_network",
     "parse_pool",
+    "parse_whitening",
     "protocol",
     "published_dataset",
     "scaled",

@@ -16,7 +16,14 @@ ones ("softhebb" is another word for softkrotov) and the other rules by their na
 What surrounds the layer follows in any order, each after a colon: an input operation
 ("batchnorm2d" or "none" for a conv layer, where batchnorm2d is the default; "flatten" for a
 linear one), an activation ("triangle_0.7"), a pool ("max_4_2_1": kernel, stride, padding) and a
-"dropout_0.5". A network is its layers with spaces between them. Case does not matter.
+"dropout_0.5". "whiten-e0.1-n0.00015" takes the place of the batch norm; its keys are
+
+    e   epsilon, added to the variances
+    n   contrast normalisation: what is added to the variance of a patch
+    m   components to keep, of "whiten_pca"
+    i   images of which the statistics are taken (left out: all)
+
+A network is its layers with spaces between them. Case does not matter.
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ from dataclasses import fields
 from typing import Any
 
 from .types import ACTIVATIONS, RULES, Layer, Pool, Preset, defaults
+from .whitening import Whitening
 
 METHODS = {  # the published names of rules
     "softkrotov": "soft_anti",
@@ -52,6 +60,12 @@ KEYS = {
     "e": ("pre_triangle", bool),
     "m": ("mask", float),
     "ls": ("lr_supervised", float),
+}
+WHITENING_KEYS = {
+    "e": ("epsilon", float),
+    "n": ("contrast", float),
+    "m": ("components", int),
+    "i": ("images", int),
 }
 OPERATIONS = {"conv": {"batchnorm2d": True, "none": False}, "linear": {"flatten": False}}
 _WRITTEN = {"padding_mode": ("reflect",), "schedule": ("norm", "linear")}
@@ -99,6 +113,24 @@ def parse_activation(text: str) -> tuple[str, float]:
         return name, _number(rest[0], float) if rest else 1.0
     except ValueError as error:
         raise ValueError(f"activation {text!r}: {error}") from None
+
+
+def parse_whitening(text: str) -> Whitening:
+    """The whitening written as "whiten" or "whiten_pca" and its keys, "whiten_pca-e0.01-m50".
+
+    Raises:
+        ValueError: for an unknown method or key, a key given twice, or values out of range.
+
+    ``text`` may be of any case.
+    """
+    name, *pieces = _DASH.split(text.strip().lower())
+    word, _, method = name.partition("_")
+    try:
+        if word != "whiten" or name.endswith("_"):
+            raise ValueError("expected whiten, whiten_zca or whiten_pca")
+        return Whitening(method or Whitening.method, **_keyed(pieces, WHITENING_KEYS, {}))
+    except ValueError as error:
+        raise ValueError(f"whitening {text!r}: {error}") from None
 
 
 def parse_layer(text: str) -> Layer:
@@ -173,25 +205,34 @@ def _keys(core: str) -> dict[str, Any]:
     method, *pieces = _DASH.split(core)
     if method not in _RULES:
         raise ValueError(f"unknown method {method!r}; known are {', '.join(_NAMES.values())}")
-    given: dict[str, Any] = {"rule": _RULES[method]}
+    given = _keyed(pieces, KEYS, {"rule": _RULES[method]})
+    if "schedule" in given:
+        given["schedule"] = "norm" if given["schedule"] else "linear"
+    return given
+
+
+def _keyed(
+    pieces: list[str], keys: dict[str, tuple[str, type]], given: dict[str, Any]
+) -> dict[str, Any]:
+    """``given`` and what the pieces, a key and a number each, say."""
     for piece in pieces:
         key = re.match("[a-z]*", piece).group()
-        if key not in KEYS:
-            raise ValueError(f"unknown key {key!r} in {piece!r}; known are {', '.join(KEYS)}")
-        field, kind = KEYS[key]
+        if key not in keys:
+            raise ValueError(f"unknown key {key!r} in {piece!r}; known are {', '.join(keys)}")
+        field, kind = keys[key]
         if field in given:
             raise ValueError(f"{piece!r} gives key {key!r} a second time")
         try:
             given[field] = _number(piece[len(key) :], kind)
         except ValueError as error:
             raise ValueError(f"{piece!r}: {error}") from None
-    if "schedule" in given:
-        given["schedule"] = "norm" if given["schedule"] else "linear"
     return given
 
 
 def _surrounding(piece: str, kind: str) -> tuple[str, Any]:
     name, _, rest = piece.partition("_")
+    if re.match("[a-z]*", piece).group() == "whiten":
+        return "whiten", parse_whitening(piece)
     if piece in OPERATIONS[kind]:
         return "batch_norm", OPERATIONS[kind][piece]
     if name in ("max", "avg"):
@@ -202,7 +243,7 @@ def _surrounding(piece: str, kind: str) -> tuple[str, Any]:
         return "dropout", _number(rest, float)
     raise ValueError(
         f"unknown piece {piece!r}; a {kind} layer takes {', '.join(OPERATIONS[kind])}, an "
-        "activation (triangle_0.7), a pool (max_4_2_1) or dropout_0.5"
+        "activation (triangle_0.7), a pool (max_4_2_1), whiten-e0.1 or dropout_0.5"
     )
 
 
@@ -236,7 +277,9 @@ def _format_block(layer: Layer, tail: str = "") -> str:
         if value is not None and value != usual[name]:
             core += f"-{key}" + ("0" if name == "schedule" else _text(value))
     around = []
-    if layer.batch_norm != usual["batch_norm"]:
+    if layer.whiten:
+        around.append(_format_whitening(layer.whiten))
+    elif layer.batch_norm != usual["batch_norm"]:
         around.append("none")
     if layer.activation:
         around.append(f"{layer.activation[0]}_{_text(layer.activation[1])}")
@@ -246,3 +289,13 @@ def _format_block(layer: Layer, tail: str = "") -> str:
     if layer.dropout:
         around.append(f"dropout_{_text(layer.dropout)}")
     return ":".join((core + tail, *around))
+
+
+def _format_whitening(whitening: Whitening) -> str:
+    usual = Whitening(whitening.method)
+    text = "whiten" if whitening.method == Whitening.method else f"whiten_{whitening.method}"
+    for key, (name, _) in WHITENING_KEYS.items():
+        value = getattr(whitening, name)
+        if value != getattr(usual, name):
+            text += f"-{key}{_text(value)}"
+    return text

@@ -11,6 +11,8 @@ from softhebb_fast.kinds import KINDS, PADDING_MODES, WTA
 from softhebb_fast.kinds import RULES as RULE_KINDS
 from softhebb_fast.scalars import number, plain, whole
 
+from .whitening import Whitening
+
 Kind = Literal["conv", "linear"]
 Schedule = Literal["norm", "linear", "exponential", "constant"]
 PoolKind = Literal["max", "avg"]
@@ -19,7 +21,10 @@ Origin = Literal["SoftHebb", "ZerO-SoftHebb", "softhebb_fast"]
 OTHERS = tuple(name for name in RULE_KINDS if name != "softhebb")  # which is each of WTA
 TAUGHT = ("teacher", "delta_rule")  # by labels, one neuron a class
 RULES = (*WTA, *OTHERS, "bp", "supervised")
-ACTIVATIONS = ("triangle", "relu", "repu", "softmax", "exp", "tanh", "sigmoid", "hard")
+ACTIVATIONS = (
+    *("triangle", "relu", "repu", "softmax", "topshare"),
+    *("exp", "tanh", "sigmoid", "hard"),
+)
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "conv": {
@@ -118,8 +123,9 @@ class Layer:
 
     Of a convolution: `kernel`, `padding`, `stride`, `dilation`, `groups` and `padding_mode`;
     `pre_triangle` rectifies u before the competition, `batch_norm` normalises the input, `pool`
-    comes last. `lebesgue_p` is the exponent of the norm, `bias` adds a learned prior, `dropout`
-    acts on the input.
+    comes last. `whiten` takes the place of the batch norm: the layer then learns from whitened
+    patches, each a whole. `lebesgue_p` is the exponent of the norm, `bias` adds a learned prior,
+    `dropout` acts on the input.
     """
 
     kind: Kind
@@ -145,10 +151,12 @@ class Layer:
     activation: tuple[str, float] | None = None
     pool: Pool | None = None
     dropout: float = 0.0
+    whiten: Whitening | None = None
 
     def __post_init__(self) -> None:
         _one_of(self, "kind", get_args(Kind))
         _one_of(self, "rule", RULES)
+        self._check_whiten()
         for name, value in defaults(self.kind, self.rule).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -167,6 +175,20 @@ class Layer:
             raise ValueError(f"Layer: dropout must be below 1, got {self.dropout}")
         self._check_activation()
         self._check_kind()
+
+    def _check_whiten(self) -> None:
+        if self.whiten is None:
+            return
+        if not isinstance(self.whiten, Whitening):
+            raise ValueError(f"Layer: whiten must be a Whitening or None, got {self.whiten!r}")
+        if self.batch_norm is None:
+            object.__setattr__(self, "batch_norm", False)
+        for name, value in {"batch_norm": False, "groups": 1, "dilation": 1}.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"Layer: {name} must be {value!r} for a layer of whitened patches, "
+                    f"got {getattr(self, name)!r}"
+                )
 
     def _check_activation(self) -> None:
         match self.activation:
@@ -201,6 +223,7 @@ class Layer:
                 "pre_triangle": False,
                 "batch_norm": False,
                 "pool": None,
+                "whiten": None,
             }.items():
                 if getattr(self, name) != value:
                     raise ValueError(
@@ -258,6 +281,7 @@ class Layer:
     def _around(self) -> str:
         parts = [
             "bn" if self.batch_norm else "",
+            str(self.whiten or ""),
             f"dropout {self.dropout:g}" if self.dropout else "",
             "bias" if self.bias else "",
             "pre_triangle" if self.pre_triangle else "",

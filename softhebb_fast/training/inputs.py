@@ -36,12 +36,18 @@ class StageInputs:
     ) -> BatchSource:
         """``images`` through the first ``depth`` blocks: cached if it fits, else batch by batch.
 
-        With ``keep`` the features are kept for the next stage. ``on_batch`` hears of the size of
+        With ``keep`` the features are kept for the next stage, which may take them as they are or
+        go on from there. ``on_batch`` hears of the size of
         each batch of features.
         """
-        below = list(self.net.blocks[:depth])
+        top = depth == len(self.net.blocks)
+        below = self.net.below_head if top else list(self.net.blocks[:depth])
+        keep = keep and self.net.readout is None
         if not below:
             return BatchSource(images, [])
+        kept = self._kept
+        if keep and kept is not None and kept.images is images and kept.depth == depth:
+            return BatchSource(kept.features, [])
         self.net.eval()
         dtype = getattr(torch, self.config.cache_dtype)
         gib = feature_bytes(images, below, dtype) / 2**30
@@ -65,6 +71,10 @@ class StageInputs:
             ) from error
         self.reporter.end()
         return BatchSource(cached, [])
+
+    def forget(self) -> None:
+        """Give the features of earlier stages back."""
+        self._kept = None
 
     def _kept_features(
         self, images: ImageSet, below: list, dtype: torch.dtype, on_batch: Callable[[int], None]

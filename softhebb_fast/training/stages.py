@@ -35,12 +35,15 @@ class BatchSource:
 class Stage:
     """One part of a run: ``epochs`` passes of ``step`` over ``inputs``.
 
-    ``records`` is how often an epoch is recorded, after the batches ``marks`` of ``per_epoch`` and
-    the last time by ``end_epoch``.
+    ``samples`` are how many of the inputs, in the order of the epoch, a pass takes: all, or fewer.
+    ``captured`` tells whether steps may be recorded in a CUDA graph. ``records`` is how often an
+    epoch is recorded, after the batches ``marks`` of ``per_epoch`` and the last time by
+    ``end_epoch``.
     """
 
     phase: str
     records = 1
+    captured = True
 
     def __init__(
         self,
@@ -49,13 +52,15 @@ class Stage:
         epochs: int,
         batch_size: int,
         trained: list[int],
+        samples: int | None = None,
     ) -> None:
         self.net, self.inputs = net, inputs
+        self.samples = min(samples or len(inputs.source), len(inputs.source))
         self.epochs, self.batch_size = epochs, batch_size
-        self.per_epoch = -(-len(inputs.source) // batch_size)
+        self.per_epoch = -(-self.samples // batch_size)
         marks = (self.per_epoch * i // self.records for i in range(1, self.records))
         self.marks = sorted({*marks} - {0})
-        steps = max(1.0, epochs * len(inputs.source) / batch_size)
+        steps = max(1.0, epochs * self.samples / batch_size)
         self.schedules = {i: _schedule(net.preset.layers[i], steps) for i in trained}
         self.decaying = [i for i, s in self.schedules.items() if not isinstance(s, Constant)]
 
@@ -302,7 +307,8 @@ class SupervisedStage(Stage):
         return not self.test.below and len(self.model) == len(self.net.head)
 
     def _tested(self) -> MetricsRow:
-        model = nn.Sequential(*self.test.below, *self.model)
+        whole = getattr(self.net, "mirror", False)  # which takes images, and two of each
+        model = self.net if whole else nn.Sequential(*self.test.below, *self.model)
         loss, accuracy = evaluate(model, self.test.source, self.test_batch)
         return {"test_loss": loss, "test_accuracy": accuracy}
 

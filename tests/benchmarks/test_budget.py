@@ -17,6 +17,8 @@ QUICK = {
     ("cifar10-2", "step", "tf32", "gfx942"),
     ("cifar10-2", "features", "bfloat16", "sm_90a"),
     ("mnist-1", "step", "bfloat16", "sm_100a"),
+    ("cifar10-2", "bcm", "tf32", "sm_90a"),
+    ("cifar10-1", "kmeans", "tf32", "sm_80"),
     ("classifier", "run", "float32", "sm_90a"),
     ("batch_norm", "run", "float32", "sm_80"),
 }

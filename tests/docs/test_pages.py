@@ -13,11 +13,11 @@ import pytest
 from softhebb_fast import kinds, optim
 from softhebb_fast.cli.parser import make_parser
 from softhebb_fast.environment import VARIABLES
-from softhebb_fast.init import INITS
+from softhebb_fast.init import FROM_DATA, INITS
 from softhebb_fast.kinds import PADDING_MODES, TIE_RULES, WTA
 from softhebb_fast.models.softhebb import ACTIVATIONS
 from softhebb_fast.presets import PRESETS, parse_network
-from softhebb_fast.presets.grammar import KEYS, METHODS, OPERATIONS
+from softhebb_fast.presets.grammar import KEYS, METHODS, OPERATIONS, WHITENING_KEYS
 from softhebb_fast.presets.types import DEFAULTS, RULES
 from tests.docs.blocks import DOCS, ROOT, blocks, commands, run
 
@@ -80,7 +80,7 @@ def test_rules_are_all_told():
 
 
 def test_starts_are_all_told():
-    for name in INITS:
+    for name in (*INITS, *FROM_DATA):
         assert f"`{name}`" in text("initialisation.md"), name
 
 
@@ -88,6 +88,9 @@ def test_layer_strings_are_all_told():
     page = text("layer_strings.md")
     for key in KEYS:
         assert re.search(rf"^\| `{key}` \|", page, re.MULTILINE), key
+    whitening = page.split("## Whitening")[1]
+    for key in WHITENING_KEYS:
+        assert re.search(rf"^\| `{key}` \|", whitening, re.MULTILINE), key
     for name in (*METHODS, *RULES, *OPERATIONS["conv"], *OPERATIONS["linear"]):
         assert f"`{name}`" in page, name
     for name in ACTIVATIONS:

@@ -44,6 +44,7 @@ def load_emulator() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     _teach_pairs_of_16_bits(module)
+    _let_programs_elsewhere_read_nothing(module)
     return module
 
 
@@ -148,5 +149,21 @@ def _teach_pairs_of_16_bits(module: ModuleType) -> None:
             value = self.arith(op, parts, kind[:3], mods)
             result |= value.astype(np.uint16).astype(np.uint32) << shift
         return self.put(ops[0], result, "b32", mask)
+
+    module.Machine.step = step
+
+
+def _let_programs_elsewhere_read_nothing(module: ModuleType) -> None:
+    """``ldmatrix`` of some programs of a batch is no read of those that are in another branch."""
+    known = module.Machine.step
+
+    def step(self, op, mods, ops, mask, text):
+        if op != "ldmatrix" or mask is None:
+            return known(self, op, mods, ops, mask, text)
+        read, reader = self.re.copy(), self.rw.copy()
+        result = known(self, op, mods, ops, mask, text)
+        here = np.isin(np.arange(len(read)) // self.ssz, self.cta[mask])
+        self.re, self.rw = np.where(here, self.re, read), np.where(here, self.rw, reader)
+        return result
 
     module.Machine.step = step
