@@ -65,10 +65,10 @@ RECIPES = {
     "oja": Recipe("patches", 0.01),
     "sanger": Recipe("patches", 0.03, 0.3, steps=10_000),
     "bcm": Recipe("on_and_off", 0.003, steps=10_000, options={"momentum": 0.01}),
-    "teacher": Recipe("images", 0.0003, 0.01, neurons=10),
-    "delta_rule": Recipe("images", 0.001, 0.01, neurons=10, options={"t_invert": 1.0}),
+    "teacher": Recipe("images", 0.003, 0.01, neurons=10, steps=600),
+    "delta_rule": Recipe("images", 0.002, 0.01, neurons=10, steps=1500, options={"t_invert": 1.0}),
     "similarity": Recipe("patches", 0.005, 0.3, neurons=16, steps=8000),
-    "nonnegative_similarity": Recipe("white", 0.02, options={"momentum": 0.02}),
+    "nonnegative_similarity": Recipe("white", 0.05, options={"momentum": 0.05}),
 }
 
 

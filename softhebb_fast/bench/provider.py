@@ -61,9 +61,8 @@ class Provider:
             return f"is for {self.device} tensors"
         if self.backend is None:
             return None
-        rules = [part.plasticity for part in case.parts]
-        reasons = (backends.why_not(self.backend, device, rule=rule) for rule in rules)
-        return next(filter(None, reasons), None) or precision.why_not(self.products, device.type)
+        reason = backends.why_not(self.backend, device)
+        return reason or precision.why_not(self.products, device.type)
 
     @property
     def products(self) -> str:

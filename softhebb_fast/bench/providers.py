@@ -9,9 +9,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from softhebb_fast.bench import classifier, eager, fasthebb, phases
+from softhebb_fast.bench import classifier, eager, fasthebb, hebbian, phases
 from softhebb_fast.bench.cases import Case
-from softhebb_fast.bench.hebbian import stepper
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.provider import Call, Provider
 from softhebb_fast.bench.published import PublishedNet
@@ -86,9 +85,9 @@ def _own(backend: str) -> dict[str, Callable[[Case, Inputs], Call]]:
         (part,) = case.parts
         if part.rule == "softhebb":
             module = network(case, given, backend).blocks[0].layer.train()
-            return lambda: [module(given.x)]
-        step = stepper(part, given.weights[0], given.state, backend)
-        return lambda: [step(given.x)]
+        else:
+            module = hebbian.module(part, given.weights[0], given.state, backend)
+        return lambda: [module(given.x)]
 
     def step(case: Case, given: Inputs) -> Call:
         blocks = network(case, given, backend).train().blocks

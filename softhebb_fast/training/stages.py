@@ -16,9 +16,7 @@ from softhebb_fast.models import SoftHebbNet, features
 from softhebb_fast.nn import HebbianLinear, SoftHebbLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.plain import heard
-from softhebb_fast.nn.plasticity import Plastic
 from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
-from softhebb_fast.options import RULE
 from softhebb_fast.presets import TAUGHT, Layer
 from softhebb_fast.training.classifier import evaluate, hebbian_label_step, supervised_step
 from softhebb_fast.training.features import Samples
@@ -127,9 +125,7 @@ class Stage:
                 return f"a layer hands its update to an optimizer (update={layer.update!r})"
             backend = layer.backend
             if backend == "auto":
-                rule = layer.named_rule() if isinstance(layer, Plastic) else RULE
-                where = layer.weight.device.type, layer.weight.dtype
-                backend = choose(*where, layer.tie_rule, rule)
+                backend = choose(layer.weight.device.type, layer.weight.dtype, layer.tie_rule)
             if backend != "triton":
                 return f"a layer learns by the backend {backend!r}"
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from softhebb_fast import optim
+from softhebb_fast import kinds, optim
 from softhebb_fast.cli.parser import make_parser
 from softhebb_fast.environment import VARIABLES
 from softhebb_fast.init import FROM_DATA, INITS
@@ -68,8 +68,12 @@ def test_commands_are_found():
 
 def test_rules_are_all_told():
     page = text("rules.md")
-    for name in (*WTA, *TIE_RULES, *PADDING_MODES):
+    for name in (*WTA, *TIE_RULES, *PADDING_MODES, *kinds.RULES):
         assert f"`{name}`" in page, name
+    for name in kinds.RULES:
+        assert f"\n### {name}\n" in page, name
+        assert f"](figures/rules/{name}.png)" in page, name
+        assert 0 < (DOCS / f"figures/rules/{name}.png").stat().st_size < 60_000, name
     for name in optim.__all__:
         told = name in page or name in text("training.md") or name in text("symmetry.md")
         assert told, name
