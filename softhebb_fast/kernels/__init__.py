@@ -222,6 +222,8 @@ def _by_rule(
     epilogue: Epilogue | None = None,
 ) -> Learned:
     """``_learn``; of a gain that is no diagonal the rest of the update too."""
+    if rule.settles:
+        raise ValueError(f"activity must be settled by the caller on {x.device}; got {rule[0]!r}")
     positions = x.shape[0] * G.pixels
     if rule.gain != "lower":
         c = rule_args(competition, rule, positions, **options)

@@ -19,6 +19,7 @@ from softhebb_fast.kernels.tables import (
     KEPT,
     OLDEST,
     ONE_PASS,
+    ONE_PASS_OF_RULES,
     ONE_TAP,
     PROCESSORS,
     SUMMED,
@@ -208,6 +209,14 @@ def one_pass(G: Geometry, dtype: torch.dtype, arch: int) -> Config | None:
     if "one_pass" in measured:
         return measured["one_pass"]
     return config._replace(BN=_cover(G.K, 128), BP=_cover(G.P, 64))
+
+
+def one_pass_of_rules(arch: int) -> bool:
+    """Whether the registers of the one-pass kernel hold what any rule needs, and spill nothing.
+
+    On sm_80 they do not.
+    """
+    return _family(arch) in ONE_PASS_OF_RULES
 
 
 def rest(G: Geometry, config: Config) -> int:

@@ -169,7 +169,10 @@ def fits(x: Tensor, G: Geometry, c: RuleArgs) -> Config | None:
         return None
     if c.unbounded and x.dtype == torch.float16:  # y is a factor of that dtype, and has no scale
         return None
-    return configs.one_pass(G, x.dtype, configs.architecture(x.device))
+    arch = configs.architecture(x.device)
+    if not (c.of_softhebb or configs.one_pass_of_rules(arch)):
+        return None
+    return configs.one_pass(G, x.dtype, arch)
 
 
 def one_pass(

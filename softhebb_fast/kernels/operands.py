@@ -105,6 +105,13 @@ class RuleArgs(NamedTuple):
         return Signals(threshold=self.signals.threshold, distance=prep.distance)
 
     @property
+    def of_softhebb(self) -> bool:
+        """Whether the kernels are compiled for nothing that SoftHebb has not."""
+        f = self.flags
+        own = (f.ACTIVITY, f.GAIN, f.NEAREST) == ("competition", "product", False)
+        return own and self.signals == Signals()
+
+    @property
     def counted(self) -> bool:
         """Whether every neuron's sum of a value is asked for."""
         return self.flags.ACTIVITY == "threshold" or self.flags.GAIN == "activity"

@@ -129,3 +129,4 @@ ONE_PASS = {
     (0, "tf32"): Config(16, 128, 64, 4, 1),
     (0, "ieee"): Config(16, 128, 64, 4, 1),
 }
+ONE_PASS_OF_RULES = (0, 90)  # architectures that take any rule so, not SoftHebb alone

@@ -17,6 +17,7 @@ from softhebb_fast.ops import schema
 from softhebb_fast.presets import get_preset
 from tests.capture_safety import CUDA, CaptureError, CaptureSafety, fake_cuda, on_fake_cuda
 from tests.kernels.cases import CASES, CONV, LINEAR, Case
+from tests.kernels.rules import RULES, named
 
 pytest.importorskip("triton")
 from softhebb_fast.kernels import configs, launch
@@ -126,6 +127,26 @@ def test_launch_code_waits_for_nothing_and_gives_what_the_fake_kernel_says(
         if not (name.startswith("block") and case.layout == "channels_last"):
             assert looks(said) == on_cpu  # there the CPU's pooled map is contiguous
         assert len(launches) > 0 or tensors[0].numel() == 0
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_launch_code_of_a_rule_waits_for_nothing_and_launches_no_more(name, launches, monkeypatch):
+    case, rule = named(name, CASES["channels_last"])
+    tensors = case.tensors(torch.float32)
+    neurons = case.w[0]
+    own = {f: t for f, t in rule._asdict().items() if isinstance(t, Tensor)}
+    for arch in ARCHITECTURES:
+        monkeypatch.setattr(configs, "architecture", lambda device, arch=arch: arch)
+        launches.clear()
+        with fake_cuda(), CaptureSafety():
+            rule = rule._replace(**dict(zip(own, pretend(tuple(own.values())), strict=True)))
+            out = kernels.conv2d(*pretend(tensors), rule, **case.conv)
+            kernels.conv2d_step_(*pretend(tensors), rule, lr=0.1, unit_norm=True, **case.conv)
+        assert launches == 2 * ["prepare", "forward", "plasticity", "apply"]
+        assert out.delta_w.shape == tensors[1].shape
+        counts = rule.statistic is not None
+        assert (out.statistic is None) != counts
+        assert not counts or (out.statistic.shape, out.statistic.dtype) == ((neurons,), torch.float)
 
 
 @pytest.mark.parametrize(
