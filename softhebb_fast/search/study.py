@@ -20,6 +20,7 @@ from softhebb_fast.search.trial import (
     run_trial,
     trial_config,
 )
+from softhebb_fast.training.finite import NotFinite
 from softhebb_fast.training.metrics import LAYER_FIGURES
 from softhebb_fast.training.trainer import Trainer
 
@@ -94,7 +95,7 @@ def search(
         began = time.monotonic()
         try:
             return run_trial(config, what.budget, judge, root, run)
-        except GivenUp as reason:
+        except (GivenUp, NotFinite) as reason:
             trial.set_user_attr("reason", str(reason))
             raise optuna.TrialPruned(str(reason)) from None
         finally:
