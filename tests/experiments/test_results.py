@@ -27,7 +27,7 @@ def test_rows_replace_their_elders_and_keep_order(tmp_path):
         ("two", "0", "", "70.5"),
     ]
     assert os.listdir(path.parent) == ["tiny.csv"]
-    assert path.read_text().splitlines()[0] == ",".join(results.COLUMNS)
+    assert path.read_text().splitlines()[0] == ",".join((*results.COLUMNS, "digest"))
     assert len(results.of_cell(results.read(path), "one")) == 2
 
 
