@@ -2,8 +2,8 @@
 
 python -m benchmarks.fire.corruptions --times 2000 --out benchmarks/results/corruptions.csv
 
-A damaged file must be refused with a message that names it, or give the very same result. It must
-never give another result, end in another error, or have code run.
+A damaged file must be refused with a message that names it or its folder, or give the very same
+result. It must never give another result, end in another error, or have code run.
 """
 
 from __future__ import annotations
@@ -44,6 +44,14 @@ class Watch:
             self.heard.append((event, arguments))
 
 
+def read_whole(target: Target) -> Any:
+    """What ``target`` gives as it is; reading may add to it."""
+    kept = target.path.read_bytes()
+    found = target.read()
+    target.path.write_bytes(kept)
+    return found
+
+
 def tried(target: Target, damaged: bytes, whole: Any, watch: Watch, sprung: Path) -> str:
     """What becomes of ``target`` with the bytes ``damaged``, in a word; then it is mended."""
     kept = target.path.read_bytes()
@@ -56,8 +64,8 @@ def tried(target: Target, damaged: bytes, whole: Any, watch: Watch, sprung: Path
             warnings.filterwarnings("error", message=".* is ignored, it holds no launch")
             found = target.read()
     except (ValueError, UserWarning) as error:
-        names = target.named or ()
-        told = any(name in str(error) for name in (target.path.name, *names))
+        names = (target.path.name, str(target.path.parent), *target.named)
+        told = any(name in str(error) for name in names)
         outcome = "refused" if told else f"unclear error: {error!r}"
     except Exception as error:
         outcome = f"wrong error: {error!r}"
@@ -101,7 +109,7 @@ def corrupt(times: int, seed: int, folder: Path) -> tuple[list[dict[str, Any]], 
     """Rows of the table, and a line for every fault: which file, which damage, what came."""
     rng, watch, sprung = random.Random(seed), Watch(), folder / "sprung"
     every = targets(folder)
-    wholes = [target.read() for target in every]
+    wholes = [read_whole(target) for target in every]
     kinds = list(dict.fromkeys(target.kind for target in every))
     files = {kind: [i for i, t in enumerate(every) if t.kind == kind] for kind in kinds}
     damages = [*DAMAGES, "trap"]
