@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.fire import record
 from benchmarks.fire.damage import DAMAGES, trap
 from benchmarks.fire.targets import Target, targets
-from softhebb_fast.files import write_csv
 from softhebb_fast.training.provenance import provenance
 
 OUTCOMES = ("refused", "same", "part", "another meaning")
@@ -136,7 +136,7 @@ def corrupt(times: int, seed: int, folder: Path) -> tuple[list[dict[str, Any]], 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=2000, help="corruptions in all")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="rows of others stay in the CSV")
     parser.add_argument("--out", type=Path, help="CSV of what was tried and what became of it")
     options = parser.parse_args()
     faulthandler.enable()
@@ -144,7 +144,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         rows, faults = corrupt(options.times, options.seed, Path(folder))
     if options.out:
-        write_csv(options.out, COLUMNS, rows)
+        record.keep(options.out, COLUMNS, rows)
     for fault in faults:
         print(fault)
     total = Counter()

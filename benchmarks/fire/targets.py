@@ -111,7 +111,7 @@ def resumed(folder: Path) -> dict[str, Any]:
 
 def _run_folder(folder: Path) -> Iterator[Target]:
     root = folder / "root"
-    _write_idx(root / "MNIST" / "raw", "")
+    write_idx(root / "MNIST" / "raw", "")
     out = stopped("mnist", folder / "stopped", root)
     for file in (checkpoint.FILE, CONFIG_FILE, metrics.FILE):
         yield Target(f"{file}, resumed", out / file, partial(resumed, out))
@@ -181,8 +181,8 @@ def _tables(folder: Path) -> Iterator[Target]:
 def _data(folder: Path) -> Iterator[Target]:
     """Data sets, each with a run that was begun on it and goes on."""
     sets: dict[str, tuple[str, list[Path]]] = {
-        "IDX": ("mnist", _write_idx(folder / "idx" / "MNIST" / "raw", "")),
-        "IDX in gzip": ("mnist", _write_idx(folder / "gz" / "MNIST" / "raw", ".gz")),
+        "IDX": ("mnist", write_idx(folder / "idx" / "MNIST" / "raw", "")),
+        "IDX in gzip": ("mnist", write_idx(folder / "gz" / "MNIST" / "raw", ".gz")),
         "CIFAR-10 pickles": ("cifar10", _write_cifar(folder / "cifar" / "cifar-10-batches-py")),
         "STL-10 binaries": ("stl10", _write_stl(folder / "stl" / "stl10_binary")),
         "npz": (f"arrays:{folder / 'own.npz'}", _write_npz(folder / "own.npz")),
@@ -234,7 +234,8 @@ def _labels(count: int) -> np.ndarray:
     return np.arange(count, dtype=np.uint8) % len(CLASSES)
 
 
-def _write_idx(folder: Path, suffix: str) -> list[Path]:
+def write_idx(folder: Path, suffix: str) -> list[Path]:
+    """A small MNIST in the files of its folder `raw`, gzipped for the suffix ".gz"."""
     folder.mkdir(parents=True)
     written = []
     for name, count in (("train", 24), ("t10k", 8)):
