@@ -20,6 +20,7 @@ ORDER = (
     "environment",
     "naming",
     "files",
+    "sealed",
     "kinds",
     "scalars",
     "options",

@@ -22,7 +22,7 @@ from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.run_folder import read_config
 from tests.cli.calls import call
 from tests.data.writers import write_tree
-from tests.tiny import CONFIG, write_mnist_subset
+from tests.tiny import CONFIG, edit_config, write_mnist_subset
 
 NET = "softkrotov-c4-k5-p2-t1:triangle_0.7:max_4_2_1 BP:dropout_0.5"
 SOLVED = ["DemoMNIST", "--classifier", "ridge"]
@@ -207,8 +207,7 @@ def test_damaged_runs(capsys, tmp_path, done, command):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / checkpoint.FILE).write_bytes(b"garbage")
     assert "checkpoint.pt is damaged" in mistake(capsys, command, tmp_path)
-    text = (tmp_path / "config.json").read_text()
-    (tmp_path / "config.json").write_text(text.replace('"seed": 0', '"seed": 1'))
+    edit_config(tmp_path, lambda content: content["run"].update(seed=1))
     (tmp_path / checkpoint.FILE).write_bytes((done / checkpoint.FILE).read_bytes())
     assert "another configuration (seed: 0 there, 1 here)" in mistake(capsys, command, tmp_path)
     (tmp_path / "config.json").write_text("{")
