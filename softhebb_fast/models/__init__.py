@@ -6,6 +6,7 @@ from torch's global generator.
 """
 
 from softhebb_fast.models.published import load_published
+from softhebb_fast.models.readout import Readout, Selection
 from softhebb_fast.models.registry import NETWORKS, network
 from softhebb_fast.models.softhebb import (
     ACTIVATIONS,
@@ -18,6 +19,8 @@ from softhebb_fast.models.softhebb import (
 __all__ = [
     "ACTIVATIONS",
     "NETWORKS",
+    "Readout",
+    "Selection",
     "SoftHebbNet",
     "build",
     "evaluation_mode",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,7 +11,17 @@ from torch import Tensor, nn
 
 from softhebb_fast.checks import output_size
 from softhebb_fast.init import Init, needs_bias, per_layer
-from softhebb_fast.nn import Block, Dropout, RePU, SoftHebbConv2d, SoftHebbLinear, Softmax, Triangle
+from softhebb_fast.models.readout import Readout, Selection
+from softhebb_fast.nn import (
+    Block,
+    Dropout,
+    RePU,
+    SoftHebbConv2d,
+    SoftHebbLinear,
+    Softmax,
+    TopShare,
+    Triangle,
+)
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.presets import Layer, Pool, Preset, as_preset
 from softhebb_fast.scalars import whole
@@ -19,6 +30,7 @@ ACTIVATIONS = {
     "triangle": Triangle,
     "repu": RePU,
     "softmax": Softmax,
+    "topshare": TopShare,
     "relu": lambda _: nn.ReLU(),
     "tanh": lambda _: nn.Tanh(),
 }
@@ -31,20 +43,40 @@ class SoftHebbNet(nn.Module):
         preset: what it was built from.
         blocks: one ``Block`` for every layer of the preset but the last.
         head: flatten, dropout and a linear layer that gives the logits ``[B, classes]``.
+        readout: what the head sees, if it is not the last block alone.
+        mirror: whether an image's logits are, in evaluation mode, the mean of its own and those of
+            its mirror image.
     """
 
-    def __init__(self, preset: Preset, blocks: list[Block], head: nn.Sequential) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        blocks: list[Block],
+        head: nn.Sequential,
+        readout: Readout | None = None,
+        mirror: bool = False,
+    ) -> None:
         super().__init__()
         self.preset = preset
         self.blocks = nn.ModuleList(blocks)
-        self.head = head
+        self.head, self.readout, self.mirror = head, readout, mirror
+
+    @property
+    def below_head(self) -> list[nn.Module]:
+        """What images pass before the head."""
+        return list(self.blocks) if self.readout is None else [self.readout]
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits ``[B, classes]`` of images ``x [B, C, H, W]``, or of one ``[C, H, W]``."""
         if isinstance(x, Tensor) and x.dim() == 3:
             return self(x.unsqueeze(0)).squeeze(0)
-        for block in self.blocks:
-            x = block(x)
+        if self.mirror and not self.training:
+            return (self._logits(x) + self._logits(x.flip(-1))) / 2
+        return self._logits(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        for module in self.below_head:
+            x = module(x)
         return self.head(x)
 
     @property
@@ -61,6 +93,8 @@ def build(
     init: Init | list | dict | None = None,
     tie_rule: str = "first",
     backend: str = "auto",
+    features: Selection | None = None,
+    mirror: bool = False,
 ) -> SoftHebbNet:
     """The network of ``preset`` for images ``(C, H, W)``, on the CPU, in float32.
 
@@ -74,23 +108,28 @@ def build(
             number to init (see ``init.per_layer``). None is the published rule: ``"normal"``
             for layers behind a batch norm, ``"positive"`` for the others.
         tie_rule, backend: of the Hebbian layers, as ``functional.softhebb_conv2d`` takes them.
+        features: what the classifier sees; None for the whole output of the last layer below it.
+        mirror: whether tests take the mean of an image's scores and its mirror image's.
 
     Raises:
         TypeError: a preset, shape or number of classes of another kind.
-        ValueError: images too small for the network, an unknown init or activation.
+        ValueError: images too small for the network, an unknown init or activation, features that
+            there are not.
     """
     preset, image_shape = as_preset(preset), checked_shape(image_shape)
     num_classes = whole("num_classes", num_classes, least=1)
     *body, last = preset.layers
     hebbian = [i for i, layer in enumerate(body) if layer.hebbian]
     inits = dict(zip(hebbian, _inits(init, [body[i] for i in hebbian]), strict=True))
-    shape, blocks = image_shape, []
+    shape, blocks, shapes = image_shape, [], []
     for i, layer in enumerate(body):
         options = {"init": inits.get(i), "tie_rule": tie_rule, "backend": backend}
         block, shape = _block(layer, shape, options, f"layer {i} of {preset.name}")
         blocks.append(block)
-    features = shape[0] * shape[1] * shape[2]
-    return SoftHebbNet(preset, blocks, _head(last, features, num_classes, backend))
+        shapes.append(shape)
+    readout = None if features is None else Readout(blocks, shapes, features)
+    width = math.prod(shape) if readout is None else readout.features
+    return SoftHebbNet(preset, blocks, _head(last, width, num_classes, backend), readout, mirror)
 
 
 def checked_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@ In training mode a layer's forward computes its pre-activations u and learns fro
 labels; in evaluation mode it is a plain convolution or matrix product.
 """
 
-from softhebb_fast.nn.activations import RePU, Softmax, Triangle
+from softhebb_fast.nn.activations import RePU, Softmax, TopShare, Triangle
 from softhebb_fast.nn.blocks import Block, SoftHebbBlock
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.convert import Conversion, convert
@@ -24,6 +24,7 @@ __all__ = [
     "SoftHebbConv2d",
     "SoftHebbLinear",
     "Softmax",
+    "TopShare",
     "Triangle",
     "convert",
     "synchronise",

@@ -16,7 +16,10 @@ PoolKind = Literal["max", "avg"]
 Origin = Literal["SoftHebb", "ZerO-SoftHebb", "softhebb_fast"]
 
 RULES = (*WTA, "bp", "supervised")
-ACTIVATIONS = ("triangle", "relu", "repu", "softmax", "exp", "tanh", "sigmoid", "hard")
+ACTIVATIONS = (
+    *("triangle", "relu", "repu", "softmax", "topshare"),
+    *("exp", "tanh", "sigmoid", "hard"),
+)
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "conv": {
@@ -146,6 +149,11 @@ class Layer:
             case (name, power) if name in ACTIVATIONS:
                 power = plain(power)
                 if isinstance(power, int | float) and math.isfinite(power):
+                    if name == "topshare" and not 0 < power < 1:
+                        raise ValueError(
+                            "Layer: the share of topshare must lie between 0 and 1, for example "
+                            f"topshare_0.4, got {power!r}"
+                        )
                     object.__setattr__(self, "activation", (name, float(power)))
                     return
         raise ValueError(

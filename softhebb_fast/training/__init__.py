@@ -10,6 +10,7 @@ from typing import Any
 PLACES = {
     "BackpropConfig": "backprop_config",
     "Run": "run_folder",
+    "RidgeClassifier": "ridge",
     "RunConfig": "config",
     "Trainer": "trainer",
     "begin": "runs",

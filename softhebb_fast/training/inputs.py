@@ -39,7 +39,9 @@ class StageInputs:
         With ``keep`` the features are kept for the next stage. ``on_batch`` hears of the size of
         each batch of features.
         """
-        below = list(self.net.blocks[:depth])
+        top = depth == len(self.net.blocks)
+        below = self.net.below_head if top else list(self.net.blocks[:depth])
+        keep = keep and self.net.readout is None
         if not below:
             return BatchSource(images, [])
         self.net.eval()
@@ -65,6 +67,10 @@ class StageInputs:
             ) from error
         self.reporter.end()
         return BatchSource(cached, [])
+
+    def forget(self) -> None:
+        """Give the features of earlier stages back."""
+        self._kept = None
 
     def _kept_features(
         self, images: ImageSet, below: list, dtype: torch.dtype, on_batch: Callable[[int], None]

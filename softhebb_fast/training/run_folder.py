@@ -53,7 +53,8 @@ class Run:
     def evaluate(
         self, root: str | Path | None = None, *, test: ImageSet | None = None
     ) -> tuple[float, float]:
-        """Mean loss and accuracy in per cent on the test set, or on ``test``.
+        """Mean loss and accuracy in per cent on the test set, or on ``test``; of a ridge
+        classifier the mean squared error and the accuracy.
 
         The set is read from the data root ``root`` or its own. Raises as ``data.load`` does, also
         for a run on images that its program gave: it needs ``test``.
@@ -64,7 +65,7 @@ class Run:
         wanted = getattr(config, "precision", "ieee")
         missing = precision.why_not(wanted, torch.device(config.device).type)
         with precision.use("ieee" if missing else wanted), config.testing(self.net):
-            return evaluate(self.net, test, config.test_batch)
+            return evaluate(self.net, test, config.test_batch, config.error)
 
     def load(
         self, split: str, root: str | Path | None = None, limit: int | None = None

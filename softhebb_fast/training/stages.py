@@ -289,7 +289,8 @@ class SupervisedStage(Stage):
         return not self.test.below and len(self.model) == len(self.net.head)
 
     def _tested(self) -> MetricsRow:
-        model = nn.Sequential(*self.test.below, *self.model)
+        whole = getattr(self.net, "mirror", False)  # which takes images, and two of each
+        model = self.net if whole else nn.Sequential(*self.test.below, *self.model)
         loss, accuracy = evaluate(model, self.test.source, self.test_batch)
         return {"test_loss": loss, "test_accuracy": accuracy}
 
