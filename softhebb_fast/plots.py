@@ -17,6 +17,7 @@ from softhebb_fast.pictures.paths import (
     CONVOLUTIONS,
     LINEAR,
     field_of,
+    is_convolution,
     numbered,
     path_to,
     unpadded,
@@ -58,7 +59,7 @@ def receptive_fields(
     """
     path = path_to(net, block)
     layer, name = path[-1], f"block {block}"
-    if not isinstance(layer, CONVOLUTIONS) or any(isinstance(p, LINEAR) for p in path):
+    if not is_convolution(layer) or any(isinstance(part, LINEAR) for part in path):
         raise ValueError(f"block must be convolutional up to its bottom; got {name}")
     if not all(0 <= neuron < layer.out_channels for neuron in neurons):
         raise ValueError(f"neurons must lie in 0..{layer.out_channels - 1}; got {neurons}")
@@ -120,7 +121,7 @@ def plot_run(
     written = []
     for block, layer in layers.items():
         weight = layer.weight.detach().float().cpu()
-        known, convolution = _known(recorded, block + 1), isinstance(layer, CONVOLUTIONS)
+        known, convolution = _known(recorded, block + 1), is_convolution(layer)
         if block == 0:
             images = weight if convolution else _as_images(weight)
             if images is not None:
@@ -154,6 +155,8 @@ def _known(recorded: dict[int, dict[str, Any]] | None, layer: int) -> dict[str, 
 
 def _as_images(weight: Tensor) -> Tensor | None:
     """Weights ``[K, N]`` as square images of one or three channels, if N allows it."""
+    if weight.dim() != 2:
+        return None
     for channels in (1, 3):
         side = round((weight.shape[1] / channels) ** 0.5)
         if channels * side * side == weight.shape[1]:

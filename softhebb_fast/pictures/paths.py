@@ -12,8 +12,13 @@ from softhebb_fast.nn import Block, HebbianLayer, SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.options import pair
 
 CONVOLUTIONS = (SoftHebbConv2d, nn.Conv2d)
-LINEAR = (SoftHebbLinear, nn.Linear, SoftHebbConv1d)
+LINEAR = (SoftHebbLinear, nn.Linear)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
+
+
+def is_convolution(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution of images."""
+    return isinstance(layer, CONVOLUTIONS) and not isinstance(layer, SoftHebbConv1d)
 
 
 def numbered(net: nn.Module) -> dict[int, HebbianLayer]:

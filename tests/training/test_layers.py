@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from softhebb_fast import SoftHebbBlock, SoftHebbConv2d, SoftHebbLinear, Triangle, plots
+from softhebb_fast import (
+    SoftHebbBlock,
+    SoftHebbConv1d,
+    SoftHebbConv2d,
+    SoftHebbLinear,
+    Triangle,
+    plots,
+)
 from softhebb_fast.data import load
 from softhebb_fast.models import build
 from softhebb_fast.optim import norm_dependent
@@ -193,6 +200,13 @@ def test_pictures_of_a_stack(make, tmp_path):
         "curves.png",
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+
+
+def test_a_sequence_has_curves_alone(tmp_path):
+    net = nn.Sequential(SoftHebbConv1d(2, 4, 3, lr=0.1, update="in_place"), Triangle())
+    figures = train_layers(net, torch.randn(20, 2, 9))
+    written = plots.plot_run(net, figures.rows, tmp_path, recorded=figures.neurons)
+    assert [path.name for path in written] == ["curves.png"]
 
 
 def test_receptive_fields_do_not_depend_on_how_a_network_is_written():
