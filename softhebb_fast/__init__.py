@@ -59,8 +59,10 @@ ROOMS = (
     "plots",
     "precision",
     "presets",
+    "pretrained",
     "reference",
     "search",
+    "sklearn",
     "training",
 )
 

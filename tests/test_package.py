@@ -38,6 +38,8 @@ ORDER = (
     "data",
     "models",
     "training",
+    "pretrained",
+    "sklearn",
     "pictures",
     "plots",
     "bench",

@@ -208,7 +208,8 @@ spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name in absent else spec(name, *rest)
 import softhebb_fast
 for module in pkgutil.walk_packages(softhebb_fast.__path__, "softhebb_fast."):
-    if not module.name.startswith(("softhebb_fast.kernels", "softhebb_fast._")):
+    others = ("softhebb_fast.kernels", "softhebb_fast._", "softhebb_fast.sklearn")
+    if not module.name.startswith(others):
         importlib.import_module(module.name)
 from pathlib import Path
 from softhebb_fast.files import claim

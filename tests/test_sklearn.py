@@ -68,7 +68,9 @@ def test_seeds_decide():
     first = HebbianFeatures(**QUICK).fit_transform(x)
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(first, HebbianFeatures(**QUICK).fit_transform(x))
-    assert not np.array_equal(first, HebbianFeatures(**QUICK | {"random_state": 1}).fit_transform(x))
+    assert not np.array_equal(
+        first, HebbianFeatures(**QUICK | {"random_state": 1}).fit_transform(x)
+    )
     generator = np.random.RandomState(3)
     again = [HebbianFeatures(**QUICK | {"random_state": generator}) for _ in range(2)]
     assert not np.array_equal(*(estimator.fit_transform(x) for estimator in again))

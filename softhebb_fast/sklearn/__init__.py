@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn, which this room alone imports (``pip install softhebb_fast[sklearn]``).
+"""Estimators of scikit-learn (``pip install 'softhebb_fast[sklearn]'``).
 
 from softhebb_fast.sklearn import HebbianFeatures
 model = make_pipeline(MinMaxScaler(), HebbianFeatures(random_state=0), LogisticRegression())

@@ -51,8 +51,8 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         image_shape_: (C, H, W) of images, None for vectors.
         n_features_in_, feature_names_in_: as in scikit-learn; of images C * H * W.
 
-    Raises ValueError or TypeError in ``fit`` and ``transform`` for arguments or an ``X`` that do not
-    do, naming them.
+    Raises ValueError or TypeError in ``fit`` and ``transform`` for arguments or an ``X`` that do
+    not do, naming them.
     """
 
     def __init__(
