@@ -34,6 +34,13 @@ struct Competition {
 
   bool ranks() const { return anti && !soft; }
 
+  Competition softmax() const {
+    Competition same = *this;
+    same.soft = true;
+    same.anti = same.spread = false;
+    return same;
+  }
+
   double t;
   bool soft;  // y is a softmax; else the winner alone has a y
   bool anti;  // losers unlearn

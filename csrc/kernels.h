@@ -22,6 +22,55 @@ struct PrepareStrip {
 template <typename T>
 void prepare_strip(const PrepareStrip<T>& a);
 
+// Of u to y, which may be u: y = u - by[k], y = u (u - by[k]), y = by[j] u.
+template <typename T>
+struct MapStrip {
+  const T* u;
+  T* y;
+  int64_t line, y_line, neurons, positions;
+  const T* by;
+};
+template <typename T>
+void offset_strip(const MapStrip<T>& a);
+template <typename T>
+void threshold_strip(const MapStrip<T>& a);
+template <typename T>
+void scale_strip(const MapStrip<T>& a);
+
+// y = relu(y + pace (u - both)).
+template <typename T>
+struct SettleStrip {
+  const T* u;
+  const T* both;
+  T* y;
+  int64_t line, both_line, y_line, neurons, positions;
+  T pace;
+};
+template <typename T>
+void settle_strip(const SettleStrip<T>& a);
+
+// y = target, or y = target - y.
+template <typename T>
+struct TargetStrip {
+  const T* target;
+  int64_t neuron, position;  // strides of the target
+  T* y;
+  int64_t line, neurons, positions;
+  bool subtract;
+};
+template <typename T>
+void target_strip(const TargetStrip<T>& a);
+
+// NaN is added to `spoilt` if some y is not finite, else 0.
+template <typename T>
+struct FiniteStrip {
+  const T* y;
+  int64_t line, neurons, positions;
+  T* spoilt;
+};
+template <typename T>
+void finite_strip(const FiniteStrip<T>& a);
+
 // The winner of every position: the first largest u, or the first NaN.
 template <typename T>
 struct FindWinners {
@@ -90,19 +139,21 @@ struct DotRow {
 template <typename T>
 void dot_row(const DotRow<T>& a);
 
-// max |yx - yu w|, NaN if there is one.
+// max |yx - yu w|, NaN if there is one; without yu w if not `loses`.
 template <typename T>
 struct LargestRow {
   const T* w;
   const T* yx;
   int64_t size;
   T yu;
+  bool loses;
   T* largest;
 };
 template <typename T>
 void largest_row(const LargestRow<T>& a);
 
-// out = offset * w + rate * ((yx - yu w) / largest): offset 0 gives delta, 1 the step.
+// out = offset * w + rate * ((yx - yu w) / largest): offset 0 gives delta, 1 the step. Without yu w
+// if not `loses`.
 template <typename T>
 struct DeltaRow {
   const T* w;
@@ -110,10 +161,20 @@ struct DeltaRow {
   T* out;  // may be w
   int64_t size;
   T yu, largest, rate;
-  bool step;
+  bool loses, step;
 };
 template <typename T>
 void delta_row(const DeltaRow<T>& a);
+
+// w /= by.
+template <typename T>
+struct DivideRow {
+  T* w;
+  int64_t size;
+  T by;
+};
+template <typename T>
+void divide_row(const DivideRow<T>& a);
 
 // Pools relu(u - mean)^power of one map [height, width], mean a map too or null.
 template <typename T>

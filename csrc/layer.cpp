@@ -7,12 +7,14 @@
 
 #include "bf16x3.h"
 #include "gemm.h"
+#include "kernels.h"
 #include "parallel.h"
 #include "patches.h"
 #include "plan.h"
 #include "precision.h"
 #include "profile.h"
 #include "tile_epilogue.h"
+#include "triangle.h"
 #include "winograd.h"
 #include "workspace.h"
 
@@ -26,14 +28,16 @@ int64_t slices_of(int64_t size, int64_t about) {
 template <typename in_t, typename T>
 class Pass {
  public:
-  Pass(const Geometry& g, const Competition& c, const at::Tensor& x, const at::Tensor& weight,
-       const at::Tensor& bias, const Wanted& wanted)
+  Pass(const Geometry& g, const Competition& c, const Rule& rule, const at::Tensor& x,
+       const at::Tensor& weight, const at::Tensor& bias, const Wanted& wanted)
       : g_(g),
+        rule_(rule),
         wanted_(wanted),
         bf16x3_(std::is_same_v<in_t, float> && takes_bf16x3() &&
                std::min(g.group_filters(), g.patch()) >= kWorthBf16x3),
-        plan_(g, sizeof(T), wanted.pooled.defined(), wanted.update, !bf16x3_),
-        tile_epilogue_(g, c, wanted, bias.defined() ? bias.const_data_ptr<T>() : nullptr,
+        plan_(g, sizeof(T), wanted.pooled.defined(), wanted.update, !bf16x3_,
+              correlates(), rule.gain == Gain::lower),
+        tile_epilogue_(g, c, rule, wanted, bias.defined() ? bias.const_data_ptr<T>() : nullptr,
                  plan_.pool_in_tile),
         x_(x.const_data_ptr<in_t>()),
         weight_{weight.const_data_ptr<T>(), g.patch(), 1},
@@ -56,6 +60,7 @@ class Pass {
   void sweep() {
     const int64_t rows = g_.batch * g_.out_height;
     if (sums_.defined()) sums_.zero_();
+    if (correlations_.defined() && (plan_.small || rows == 0)) correlations_.zero_();
     for (panel_row_ = 0; panel_row_ < rows; panel_row_ += plan_.panel_rows) {
       panel_rows_ = std::min(plan_.panel_rows, rows - panel_row_);
       tiles_ = (panel_rows_ + plan_.tile_rows - 1) / plan_.tile_rows;
@@ -66,6 +71,13 @@ class Pass {
   }
 
   bool pools() const { return wanted_.pooled.defined(); }
+
+  bool correlates() const { return wanted_.update && rule_.correlates(); }
+
+  // Whether u is asked for after A is computed.
+  bool keeps_u() const {
+    return update_ && !rule_.takes_u() && (correlates() || update_->wants_u());
+  }
 
   // Tile i and those after it, `count` in all.
   Tile tile(int64_t i, int64_t count = 1) const {
@@ -91,23 +103,42 @@ class Pass {
     if (pools() && wanted_.epilogue->centre) mean_ = at::empty({panel}, options_);
     if (pools() && !plan_.pool_in_tile) {
       u_buffer_ = workspace(Slot::u, {1, g_.filters, panel}, options_);
-    } else if (update_ && update_->sum_yu.defined()) {
+    } else if (keeps_u()) {
       u_buffer_ = workspace(Slot::u, {workers, g_.filters, line}, options_);
     }
     if (update_ && plan_.small)
       sums_ = workspace(Slot::sums, {plan_.partial_sums, g_.filters, g_.patch()}, options_);
+    if (update_ && rule_.keeps_bare()) {
+      bare_buffer_ = at::empty({workers, g_.filters, line}, options_);
+    }
+    if (correlates()) {
+      triangle_.emplace(g_, update_->weight());
+      const int64_t parts = plan_.small ? plan_.partial_sums : 1;
+      if (!plan_.reduces) {
+        correlations_ = at::empty({parts, g_.filters, g_.group_filters()}, options_);
+      }
+    }
     if (update_ && !plan_.small && g_.batch == 0) update_->yx.zero_();
   }
 
   struct Place {
     View<T> u, y;
+    View<T> bare;  // A before the modulator
+    View<T> other;  // what correlates with A
   };
 
   Place place(const Tile& t, int64_t worker) const {
     const int64_t column = plan_.small ? 0 : t.first, i = plan_.small ? worker : 0;
     const View<T> y = slice<T>(y_buffer_, i).block(0, column);
-    if (pools() && !plan_.pool_in_tile) return {slice<T>(u_buffer_, 0).block(0, t.first), y};
-    return {u_buffer_.defined() ? slice<T>(u_buffer_, i).block(0, column) : y, y};
+    View<T> u = y;
+    if (pools() && !plan_.pool_in_tile) {
+      u = slice<T>(u_buffer_, 0).block(0, t.first);
+    } else if (u_buffer_.defined()) {
+      u = slice<T>(u_buffer_, i).block(0, column);
+    }
+    const View<T> a = rule_.takes_u() ? u : y;
+    const View<T> bare = bare_buffer_.defined() ? slice<T>(bare_buffer_, i).block(0, column) : a;
+    return {u, a, bare, rule_.settles() ? bare : u};
   }
 
   // c = a b or c += a b.
@@ -137,7 +168,16 @@ class Pass {
     const Tile t = tile(i);
     T* mean = mean_.defined() ? mean_.template data_ptr<T>() + t.first : nullptr;
     T* sums = update_ ? update_->sums_of<T>(i) : nullptr;
-    tile_epilogue_.run(p.u, p.y, t.row * g_.out_width, t.positions, mean, sums);
+    tile_epilogue_.run(p.u, p.y, p.bare, t.row * g_.out_width, t.positions, mean, sums);
+    if (!winograd_ || !update_ || !rule_.may_spoil()) return;
+    T spoilt = 0;
+    finite_strip<T>({p.y.data, p.y.line, g_.filters, t.positions, &spoilt});
+    if (spoilt != 0) spoilt_ = true;
+  }
+
+  auto multiplier() const {
+    return [this](View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n, int64_t k,
+                  bool add) { multiply(c, a, b, m, n, k, add); };
   }
 
   void run_small() {
@@ -157,6 +197,11 @@ class Pass {
           multiply(sums.block(group * share, 0), p.y.block(group * share, 0),
                    x.block(0, group * patch), share, patch, t.positions, true);
         }
+        if (!triangle_) continue;
+        for (const auto& block : triangle_->blocks()) {
+          triangle_->correlate(block, slice<T>(correlations_, part), p.y, p.other, t.positions, true,
+                               multiplier());
+        }
       }
     });
     if (update_) update_->close_tiles();
@@ -167,12 +212,20 @@ class Pass {
     if (!transformed) multiply_panel();
     if (!update_) return;
     update_->close_tiles();
-    transformed ? sum_transformed(last) : sum_panel(last);
+    if (plan_.reduces) return reduce_panel();
+    if (transformed && !spoilt_) {
+      sum_transformed(last);
+    } else {
+      if (transformed) unfold_panel();
+      sum_panel(last);
+    }
+    if (triangle_) correlate_panel();
   }
 
   // By Winograd, unless some u is not finite: that would have spread over its tile.
   bool transform_panel() {
     if (!winograd_) return false;
+    spoilt_ = false;
     winograd_->read(panel_row_ / g_.out_height, panel_rows_ / g_.out_height);
     if (!winograd_->multiply(place(tile(0), 0).u)) return false;
     for_each_task(tiles_, [&](int64_t i, int64_t) { compete(i, place(tile(i), 0)); });
@@ -180,18 +233,27 @@ class Pass {
   }
 
   void sum_transformed(bool last) {
-    measured_ = last;
+    measured_ = last && rule_.gain != Gain::lower;
     winograd_->sum(place(tile(0), 0).y, {update_->yx.data_ptr<T>(), g_.patch(), 1}, panel_row_ > 0,
                    [&](int64_t k) {
                      if (measured_) update_->measure(k, k + 1);
                    });
   }
 
+  // What Winograd's method does without.
+  void make_room_for_patches() {
+    if (!winograd_ || !patches_.wants_buffer()) return;
+    const int64_t line = padded_line(plan_.panel_rows * g_.out_width);
+    patches_.set_buffer(at::empty({1, g_.patch(), line}, options_));
+  }
+
+  void unfold_panel() {
+    make_room_for_patches();
+    for_each_task(tiles_, [&](int64_t i, int64_t) { patches_.unfold(tile(i), 0); });
+  }
+
   void multiply_panel() {
-    if (winograd_ && patches_.wants_buffer()) {
-      const int64_t line = padded_line(plan_.panel_rows * g_.out_width);
-      patches_.set_buffer(at::empty({1, g_.patch(), line}, options_));
-    }
+    make_room_for_patches();
     const int64_t share = g_.group_filters();
     const int64_t parts = bf16x3_                 ? slices_of(share, 384)
                           : tiles_ < kEnoughTasks ? std::min(slices_of(kEnoughTasks, tiles_),
@@ -220,13 +282,13 @@ class Pass {
 
   void sum_panel(bool last) {
     const int64_t share = g_.group_filters(), patch = g_.patch();
-    const Tile whole{panel_row_, panel_rows_, panel_rows_ * g_.out_width, 0};
+    const Tile whole = whole_panel();
     const View<const T> x = patches_.transposed(whole, 0), y = place(whole, 0).y;
     const View<T> yx{update_->yx.data_ptr<T>(), patch, 1};
     const int64_t by_neuron = share >= 512 ? slices_of(share, 384) : 1;
     const int64_t by_patch = by_neuron == 1 ? slices_of(patch, 288) : 1;
     const int64_t tasks = by_neuron * by_patch;
-    measured_ = last && by_patch == 1;
+    measured_ = last && by_patch == 1 && rule_.gain != Gain::lower;
     for_each_task(g_.groups * tasks, [&](int64_t task, int64_t) {
       const int64_t group = task / tasks, row = task % tasks / by_patch, column = task % by_patch;
       const int64_t k = group * share + row * share / by_neuron;
@@ -236,6 +298,27 @@ class Pass {
                end - begin, whole.positions, panel_row_ > 0);
       if (measured_) update_->measure(k, k_end);
     });
+  }
+
+  Tile whole_panel() const {
+    return {panel_row_, panel_rows_, panel_rows_ * g_.out_width, 0};
+  }
+
+  void correlate_panel() const {
+    const Tile whole = whole_panel();
+    const Place p = place(whole, 0);
+    for_each_task(triangle_->blocks().size(), [&](int64_t task, int64_t) {
+      triangle_->correlate(triangle_->blocks()[task], slice<T>(correlations_, 0), p.y, p.other,
+                           whole.positions, panel_row_ > 0, multiplier());
+    });
+  }
+
+  void reduce_panel() const {
+    const Tile whole = whole_panel();
+    const Place p = place(whole, 0);
+    triangle_->reduce({update_->yx.data_ptr<T>(), g_.patch(), 1}, p.y, p.u,
+                      patches_.transposed(whole, 0), whole.positions, panel_row_ > 0,
+                      multiplier());
   }
 
   void pool_panel() const {
@@ -252,12 +335,24 @@ class Pass {
 
   void finish() {
     if (plan_.small) update_->collect(sums_);
+    if (correlations_.defined()) {
+      const at::Tensor c = plan_.small ? correlations_.sum(0) : correlations_[0];
+      const View<T> all{c.data_ptr<T>(), g_.group_filters(), 1};
+      if (rule_.settles()) {
+        triangle_->mirror(all);
+        update_->correlations = c;
+      }
+      if (rule_.gain == Gain::lower) {
+        triangle_->subtract(all, {update_->yx.data_ptr<T>(), g_.patch(), 1});
+      }
+    }
     if (!measured_) update_->measure_all();
   }
 
   static constexpr int64_t kEnoughTasks = 8, kWorthBf16x3 = 64;
 
   const Geometry& g_;
+  const Rule& rule_;
   const Wanted& wanted_;
   bool bf16x3_;
   const Plan plan_;
@@ -267,26 +362,29 @@ class Pass {
   Update* update_;
   at::TensorOptions options_;
   Patches<in_t, T> patches_;
-  at::Tensor y_buffer_, u_buffer_, mean_, sums_;
+  at::Tensor y_buffer_, u_buffer_, mean_, sums_, bare_buffer_, correlations_;
   std::optional<Winograd<in_t, T>> winograd_;
+  std::optional<Triangle<T>> triangle_;
   int64_t panel_row_ = 0, panel_rows_ = 0, tiles_ = 0;
   bool measured_ = false;
-  mutable std::atomic<bool> unfit_{false};  // a product in parts met what it cannot split
+  mutable std::atomic<bool> unfit_{false};   // a product in parts met what it cannot split
+  mutable std::atomic<bool> spoilt_{false};  // A of the panel would spread by Winograd
 };
 
 }  // namespace
 
-void run_layer(const Geometry& g, const Competition& competition, const at::Tensor& x,
-               const at::Tensor& weight, const at::Tensor& bias, const Wanted& wanted) {
+void run_layer(const Geometry& g, const Competition& competition, const Rule& rule,
+               const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+               const Wanted& wanted) {
   switch (x.scalar_type()) {
     case at::kDouble:
-      return Pass<double, double>(g, competition, x, weight, bias, wanted).run();
+      return Pass<double, double>(g, competition, rule, x, weight, bias, wanted).run();
     case at::kHalf:
-      return Pass<at::Half, float>(g, competition, x, weight, bias, wanted).run();
+      return Pass<at::Half, float>(g, competition, rule, x, weight, bias, wanted).run();
     case at::kBFloat16:
-      return Pass<at::BFloat16, float>(g, competition, x, weight, bias, wanted).run();
+      return Pass<at::BFloat16, float>(g, competition, rule, x, weight, bias, wanted).run();
     default:
-      return Pass<float, float>(g, competition, x, weight, bias, wanted).run();
+      return Pass<float, float>(g, competition, rule, x, weight, bias, wanted).run();
   }
 }
 

@@ -22,7 +22,8 @@ struct Wanted {
 
 // weight and bias have the dtype of accumulation; weight is contiguous [K, patch] and already the
 // Lebesgue weight. x and the wanted tensors have the dtype of the caller.
-void run_layer(const Geometry& g, const Competition& competition, const at::Tensor& x,
-               const at::Tensor& weight, const at::Tensor& bias, const Wanted& wanted);
+void run_layer(const Geometry& g, const Competition& competition, const Rule& rule,
+               const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+               const Wanted& wanted);
 
 }  // namespace softhebb

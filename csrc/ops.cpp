@@ -32,18 +32,20 @@ class Call {
  public:
   Call(const Tensor& x, const Tensor& weight, OptionalTensor bias, IntArrayRef stride,
        IntArrayRef padding, IntArrayRef dilation, int64_t groups, String padding_mode,
-       Competition competition, double lebesgue_p)
+       Competition competition, double lebesgue_p, Rule rule = {})
       : x_(x),
         weight_(weight),
         bias_(bias.value_or(Tensor())),
         competition_(competition),
-        geometry_(geometry(stride, padding, dilation, groups, std::string(padding_mode))) {
+        geometry_(geometry(stride, padding, dilation, groups, std::string(padding_mode))),
+        rule_(std::move(rule)) {
     TORCH_CHECK(!competition_.ranks() ||
                     (competition_.rank >= 1 && competition_.rank <= geometry_.group_filters()),
                 "rank must lie in 1..", geometry_.group_filters(), "; got ", competition_.rank);
     rows_ = accumulated(weight).contiguous().view({weight.size(0), geometry_.patch()});
     product_ = lebesgue_p == 2 ? rows_ : rows_.sign() * rows_.abs().pow(lebesgue_p - 1);
     if (bias_.defined()) bias_rows_ = accumulated(bias_).contiguous();
+    rule_.fit(geometry_, rows_);
   }
 
   void want_u() {
@@ -61,23 +63,30 @@ class Call {
   }
 
   void want_update() {
-    update_.emplace(rows_, product_, bias_rows_, geometry_.groups, geometry_.positions(),
+    update_.emplace(rule_, rows_, product_, bias_rows_, geometry_.groups, geometry_.positions(),
                     competition_.pre_triangle);
     wanted_.update = &*update_;
   }
 
-  void run() { run_layer(geometry_, competition_, x_, product_, bias_rows_, wanted_); }
+  void run() { run_layer(geometry_, competition_, rule_, x_, product_, bias_rows_, wanted_); }
 
   Tensor u() const { return wanted_.u; }
   Tensor pooled() const { return wanted_.pooled; }
   Tensor delta_w() { return update_->delta_w().view(weight_.sizes()).to(weight_.scalar_type()); }
 
   Tensor delta_b() const {
-    if (!bias_.defined() || !competition_.soft) return at::empty({0}, weight_.options());
+    const bool learns = competition_.soft && rule_.activity == Activity::competition;
+    if (!bias_.defined() || !learns) return at::empty({0}, weight_.options());
     return update_->delta_b(competition_.t).to(bias_.scalar_type());
   }
 
-  void step_(const Rate& rate) {
+  Tensor statistic() const { return update_->statistic(); }
+
+  void step_(Rate rate) {
+    if (rate.neuron_rates.defined()) {
+      rate.neuron_rates = of_neurons(rate.neuron_rates, geometry_.filters, rows_.scalar_type(),
+                                     "neuron_rates");
+    }
     update_->step_(rate);
     if (!rows_.is_alias_of(weight_)) weight_.copy_(rows_.view(weight_.sizes()));
   }
@@ -116,93 +125,107 @@ class Call {
   const Tensor x_, weight_, bias_;
   const Competition competition_;
   const Geometry geometry_;
+  Rule rule_;
   Tensor rows_, product_, bias_rows_;
   Wanted wanted_;
   std::optional<Update> update_;
 };
 
 // The options of an operator, field by field as in softhebb_fast/options.py.
-#define RATE double lr, double lr_power, OptionalTensor lr_tensor
-#define RATE_CALL {lr_tensor ? lr_tensor->item<double>() : lr, lr_power, lebesgue_p}
+#define RATE                                                                        \
+  double lr, double lr_power, OptionalTensor lr_tensor, OptionalTensor neuron_rates, \
+      bool unit_norm
+#define RATE_CALL                                                  \
+  {lr_tensor ? lr_tensor->item<double>() : lr, lr_power, lebesgue_p, \
+   neuron_rates.value_or(Tensor()), unit_norm}
+#define RULE                                                                      \
+  String activity, String gain, bool nearest, String normalise, double decay,     \
+      OptionalTensor modulator, OptionalTensor target, OptionalTensor threshold, \
+      OptionalTensor counts, OptionalTensor lateral
+#define RULE_CALL                                                                         \
+  Rule(activity, gain, nearest, normalise, decay, modulator, target, threshold, counts, \
+       lateral)
 #define CONVOLUTION                                                              \
   IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups, \
       String padding_mode, bool pre_triangle, std::optional<double> x_bound
 #define EPILOGUE                                                                            \
   bool centre, double power, String pool, IntArrayRef pool_kernel, IntArrayRef pool_stride, \
       IntArrayRef pool_padding
-#define CONV_CALL                                                             \
+#define CONV_CALL(...)                                                        \
   Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode, \
-            Competition(COMPETING, false, pre_triangle), lebesgue_p)
+            Competition(COMPETING, false, pre_triangle), lebesgue_p __VA_OPT__(, ) __VA_ARGS__)
 #define LINEAR_CALL                                                                  \
   Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros", \
-            Competition(COMPETING, true, false), lebesgue_p)
+            Competition(COMPETING, true, false), lebesgue_p, RULE_CALL)
 #define BLOCK_EPILOGUE Epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding)
 
-std::tuple<Tensor, Tensor, Tensor> conv_update(const Tensor& x, const Tensor& weight,
-                                               OptionalTensor bias, CONVOLUTION, COMPETITION) {
-  CONV_CALL;
+using Updated = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+using Stepped = std::tuple<Tensor, Tensor, Tensor>;
+
+Updated conv_update(const Tensor& x, const Tensor& weight, OptionalTensor bias, CONVOLUTION,
+                    COMPETITION, RULE) {
+  CONV_CALL(RULE_CALL);
   call.want_u();
   call.want_update();
   call.run();
-  return {call.u(), call.delta_w(), call.delta_b()};
+  return {call.u(), call.delta_w(), call.delta_b(), call.statistic()};
 }
 
-std::tuple<Tensor, Tensor> conv_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
-                                      CONVOLUTION, COMPETITION) {
-  CONV_CALL;
+Stepped conv_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE, CONVOLUTION,
+                   COMPETITION, RULE) {
+  CONV_CALL(RULE_CALL);
   call.want_u();
   call.want_update();
   call.run();
   call.step_(RATE_CALL);
-  return {call.u(), call.delta_b()};
+  return {call.u(), call.delta_b(), call.statistic()};
 }
 
-std::tuple<Tensor, Tensor, Tensor> linear_update(const Tensor& x, const Tensor& weight,
-                                                 OptionalTensor bias, COMPETITION) {
+Updated linear_update(const Tensor& x, const Tensor& weight, OptionalTensor bias, COMPETITION,
+                      RULE) {
   LINEAR_CALL;
   call.want_u();
   call.want_update();
   call.run();
   return {call.u().view({x.size(0), weight.size(0)}), call.delta_w().view(weight.sizes()),
-          call.delta_b()};
+          call.delta_b(), call.statistic()};
 }
 
-std::tuple<Tensor, Tensor> linear_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
-                                        COMPETITION) {
+Stepped linear_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE, COMPETITION,
+                     RULE) {
   LINEAR_CALL;
   call.want_u();
   call.want_update();
   call.run();
   call.step_(RATE_CALL);
-  return {call.u().view({x.size(0), weight.size(0)}), call.delta_b()};
+  return {call.u().view({x.size(0), weight.size(0)}), call.delta_b(), call.statistic()};
 }
 
 Tensor block_forward(const Tensor& x, const Tensor& weight, OptionalTensor bias, CONVOLUTION,
                      COMPETITION, EPILOGUE) {
-  CONV_CALL;
+  CONV_CALL();
   call.want_pooled(BLOCK_EPILOGUE);
   call.run();
   return call.pooled();
 }
 
-std::tuple<Tensor, Tensor, Tensor> block_update(const Tensor& x, const Tensor& weight,
-                                                OptionalTensor bias, CONVOLUTION, COMPETITION,
-                                                EPILOGUE) {
-  CONV_CALL;
+Updated block_update(const Tensor& x, const Tensor& weight, OptionalTensor bias, CONVOLUTION,
+                     COMPETITION, EPILOGUE, RULE) {
+  CONV_CALL(RULE_CALL);
   call.want_pooled(BLOCK_EPILOGUE);
   call.want_update();
   call.run();
-  return {call.pooled(), call.delta_w(), call.delta_b()};
+  return {call.pooled(), call.delta_w(), call.delta_b(), call.statistic()};
 }
 
-std::tuple<Tensor, Tensor> block_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE,
-                                       CONVOLUTION, COMPETITION, EPILOGUE) {
-  CONV_CALL;
+Stepped block_step_(const Tensor& x, Tensor& weight, OptionalTensor bias, RATE, CONVOLUTION,
+                    COMPETITION, EPILOGUE, RULE) {
+  CONV_CALL(RULE_CALL);
   call.want_pooled(BLOCK_EPILOGUE);
   call.want_update();
   call.run();
   call.step_(RATE_CALL);
-  return {call.pooled(), call.delta_b()};
+  return {call.pooled(), call.delta_b(), call.statistic()};
 }
 
 // Nanoseconds of CPU time that every Part took since the last call; counts on if `on`.

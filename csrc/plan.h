@@ -17,13 +17,18 @@ namespace softhebb {
 struct Plan {
   bool winograd, small;
   bool pool_in_tile;  // tiles are whole images, which their pooling needs
+  bool reduces;       // the triangle's way of fewer multiplications, see Triangle
   int64_t tile_rows, panel_rows, partial_sums = 16;
 
-  Plan(const Geometry& g, int64_t element_size, bool pools, bool learns, bool may_transform) {
+  Plan(const Geometry& g, int64_t element_size, bool pools, bool learns, bool may_transform,
+       bool correlates, bool may_reduce) {
     const int64_t rows = g.batch * g.out_height, width = g.out_width;
     const int64_t weights = g.filters * g.patch();
     winograd = may_transform && wants_winograd(g, element_size, learns);
-    small = weights <= 1 << 16 && !winograd;
+    const bool few = weights <= 1 << 16 && (!correlates || g.group_filters() <= 256);
+    reduces = may_reduce && (winograd || !few) && reducing_is_cheap(g, winograd);
+    winograd = winograd && !reduces;
+    small = few && !winograd && !reduces;
     pool_in_tile = pools && g.plane() <= 2048;
     const int64_t target = small ? 512 : weights <= 1 << 20 ? 256 : 160;
     const int64_t unit = pool_in_tile ? g.out_height : 1;  // rows that stay together
@@ -59,6 +64,13 @@ struct Plan {
   // Elements a position: transformed patches, transposed too if they are used again, and u.
   static int64_t held_by_winograd(const Geometry& g, bool learns) {
     return (learns ? 8 : 4) * g.channels + g.filters;
+  }
+
+  // For a neuron and an element of its patch: one more product over positions, and Winograd's
+  // savings given up, against half a correlation of all neurons and half a product with it.
+  static bool reducing_is_cheap(const Geometry& g, bool winograd) {
+    const double positions = g.positions(), patch = g.patch();
+    return (winograd ? 4 : 2) * positions * patch < g.group_filters() * (positions + patch);
   }
 
   static bool is_3x3(const Geometry& g) {

@@ -42,11 +42,27 @@ double norm_of(const T* w, int64_t size, double p) {
   return std::pow(sum, 1 / p);
 }
 
+// Of a row whose squares add up to `square`, unless that overflows.
+template <typename T>
+double norm_of(const T* w, int64_t size, double p, T square) {
+  const bool squared = p == 2 && square <= std::numeric_limits<T>::max();
+  return squared ? std::sqrt(square) : norm_of(w, size, p);
+}
+
+template <typename T>
+void scale_to_unit(T* w, int64_t size, double p) {
+  T dot, square;
+  dot_row<T>({w, w, w, size, &dot, &square});
+  const T norm = static_cast<T>(norm_of(w, size, p, square));
+  divide_row<T>({w, size, norm + static_cast<T>(kEpsilon)});
+}
+
 }  // namespace
 
-Update::Update(at::Tensor weight, at::Tensor product_weight, at::Tensor bias, int64_t groups,
-               int64_t positions, bool direct)
-    : weight_(std::move(weight)),
+Update::Update(const Rule& rule, at::Tensor weight, at::Tensor product_weight, at::Tensor bias,
+               int64_t groups, int64_t positions, bool direct)
+    : rule_(rule),
+      weight_(std::move(weight)),
       product_weight_(std::move(product_weight)),
       bias_(std::move(bias)),
       groups_(groups),
@@ -54,16 +70,19 @@ Update::Update(at::Tensor weight, at::Tensor product_weight, at::Tensor bias, in
   const auto options = weight_.options();
   const int64_t neurons = weight_.size(0);
   yx = workspace(Slot::yx, weight_.sizes(), options);
-  if (bias_.defined()) sum_y = at::zeros({neurons}, options);
-  if (direct) sum_yu = at::zeros({neurons}, options);
+  if (bias_.defined() || rule.sums_activity()) sum_y = at::zeros({neurons}, options);
+  if (rule.gain == Gain::square || (rule.gain == Gain::product && direct)) {
+    sum_yu = at::zeros({neurons}, options);
+  }
+  if (rule.counts_squares()) sum_uu = at::zeros({neurons}, options);
   yu_ = at::empty({neurons}, options);
   square_ = at::empty({neurons}, options);
   dw_absmax_ = at::empty({neurons}, options);
 }
 
 void Update::open_tiles(int64_t tiles) {
-  if (sum_y.defined() || sum_yu.defined()) {
-    tile_sums_ = at::zeros({tiles, 2, weight_.size(0)}, weight_.options());
+  if (sum_y.defined() || sum_yu.defined() || sum_uu.defined()) {
+    tile_sums_ = at::zeros({tiles, sum_uu.defined() ? 3 : 2, weight_.size(0)}, weight_.options());
   }
 }
 
@@ -72,6 +91,7 @@ void Update::close_tiles() {
   const at::Tensor sums = tile_sums_.sum(0);
   if (sum_y.defined()) sum_y.add_(sums[0]);
   if (sum_yu.defined()) sum_yu.add_(sums[1]);
+  if (sum_uu.defined()) sum_uu.add_(sums[2]);
 }
 
 void Update::collect(const at::Tensor& partial_sums) {
@@ -82,6 +102,7 @@ void Update::collect(const at::Tensor& partial_sums) {
 void Update::restart() {
   if (sum_y.defined()) sum_y.zero_();
   if (sum_yu.defined()) sum_yu.zero_();
+  if (sum_uu.defined()) sum_uu.zero_();
 }
 
 template <typename T>
@@ -91,16 +112,24 @@ void Update::measure_rows(int64_t begin, int64_t end) {
   const T* w = weight_.const_data_ptr<T>();
   const T* wt = product_weight_.const_data_ptr<T>();
   const T* sums = yx.const_data_ptr<T>();
+  const T decay = static_cast<T>(rule_.decay * static_cast<double>(positions_));
   T* yu = yu_.data_ptr<T>();
   for (int64_t k = begin; k < end; ++k) {
     const T *row = w + k * size, *sum = sums + k * size;
     dot_row<T>({row, wt + k * size, sum, size, yu + k, square_.data_ptr<T>() + k});
     if (sum_yu.defined()) {
       yu[k] = sum_yu.const_data_ptr<T>()[k];
+    } else if (rule_.gain == Gain::activity) {
+      yu[k] = sum_y.const_data_ptr<T>()[k];
+    } else if (rule_.gain != Gain::product) {
+      yu[k] = 0;
     } else if (bias_.defined()) {
       yu[k] += bias_.const_data_ptr<T>()[k] * sum_y.const_data_ptr<T>()[k];
     }
-    largest_row<T>({row, sum, size, yu[k], dw_absmax_.data_ptr<T>() + k});
+    if (rule_.decay != 0) yu[k] += decay;
+    if (rule_.scale == Scale::largest) {
+      largest_row<T>({row, sum, size, yu[k], rule_.loses(), dw_absmax_.data_ptr<T>() + k});
+    }
   }
 }
 
@@ -113,15 +142,35 @@ void Update::measure_all() {
   for_row_blocks(weight_.size(0), weight_.size(1), [&](int64_t b, int64_t e) { measure(b, e); });
 }
 
+// By what the update of every neuron is divided.
+template <typename T>
+std::vector<T> Update::divisors() const {
+  const int64_t neurons = weight_.size(0), share = neurons / groups_;
+  std::vector<T> found(neurons, T(1));
+  if (rule_.scale == Scale::largest) {
+    const T* row_largest = dw_absmax_.const_data_ptr<T>();
+    for (int64_t first = 0; first < neurons; first += share) {
+      T largest = 0;
+      for (int64_t k = first; k < first + share; ++k) {
+        largest = (row_largest[k] <= largest) | (largest != largest) ? largest : row_largest[k];
+      }
+      std::fill_n(found.begin() + first, share, largest + static_cast<T>(kEpsilon));
+    }
+  } else if (rule_.scale == Scale::mean) {
+    std::fill(found.begin(), found.end(), static_cast<T>(std::max<int64_t>(positions_, 1)));
+  } else if (rule_.scale == Scale::count) {
+    const T *counts = rule_.counts.const_data_ptr<T>(), *sums = sum_y.const_data_ptr<T>();
+    for (int64_t k = 0; k < neurons; ++k) {
+      found[k] = counts[k] + sums[k] + static_cast<T>(kEpsilon);
+    }
+  }
+  return found;
+}
+
 template <typename T>
 void Update::write_rows(const at::Tensor& out, const Rate* rate) {
-  const int64_t neurons = weight_.size(0), size = weight_.size(1), share = neurons / groups_;
-  const T* row_largest = dw_absmax_.const_data_ptr<T>();
-  std::vector<T> largest(groups_, T(0));
-  for (int64_t k = 0; k < neurons; ++k) {
-    T& l = largest[k / share];
-    l = (row_largest[k] <= l) | (l != l) ? l : row_largest[k];
-  }
+  const int64_t neurons = weight_.size(0), size = weight_.size(1);
+  const std::vector<T> whole = divisors<T>();
   const T* w = weight_.const_data_ptr<T>();
   const T* sums = yx.const_data_ptr<T>();
   const T *yu = yu_.const_data_ptr<T>(), *square = square_.const_data_ptr<T>();
@@ -131,14 +180,13 @@ void Update::write_rows(const at::Tensor& out, const Rate* rate) {
     for (int64_t k = begin; k < end; ++k) {
       T lr = 0;
       if (rate) {
-        const double p = rate->lebesgue_p;
-        const bool squared = p == 2 && square[k] <= std::numeric_limits<T>::max();
-        const double norm = squared ? std::sqrt(square[k]) : norm_of(w + k * size, size, p);
+        const double norm = norm_of(w + k * size, size, rate->lebesgue_p, square[k]);
         lr = static_cast<T>(rate->lr * std::pow(std::abs(norm - 1) + 1e-10, rate->power));
+        if (rate->neuron_rates.defined()) lr *= rate->neuron_rates.const_data_ptr<T>()[k];
       }
-      const T whole = largest[k / share] + static_cast<T>(kEpsilon);
-      delta_row<T>(
-          {w + k * size, sums + k * size, to + k * size, size, yu[k], whole, lr, rate != nullptr});
+      delta_row<T>({w + k * size, sums + k * size, to + k * size, size, yu[k], whole[k], lr,
+                    rule_.loses(), rate != nullptr});
+      if (rate && rate->unit_norm && lr != 0) scale_to_unit(to + k * size, size, rate->lebesgue_p);
     }
   });
 }
@@ -155,9 +203,15 @@ void Update::step_(const Rate& rate) {
                              [&] { write_rows<scalar_t>(weight_, &rate); });
 }
 
+at::Tensor Update::statistic() const {
+  if (rule_.settles()) return correlations;
+  if (rule_.counts_squares()) return sum_uu;
+  return rule_.gain == Gain::activity ? sum_y : at::empty({0}, weight_.options());
+}
+
 at::Tensor Update::delta_b(double t) const {
   const at::Tensor prior = (bias_ * t).exp();
-  const at::Tensor d = (sum_y - prior * static_cast<double>(positions_)) / prior;
+  const at::Tensor d = (sum_y - prior * rule_.sum_of_modulator(positions_)) / prior;
   return d / (d.abs().max() + kEpsilon);
 }
 

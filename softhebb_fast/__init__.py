@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from softhebb_fast import data, functional, init, models, nn, optim, precision, presets
     from softhebb_fast.nn import (
+        HebbianConv1d,
+        HebbianConv2d,
+        HebbianLinear,
         RePU,
         SoftHebbBlock,
         SoftHebbConv1d,
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "HebbianConv1d",
+    "HebbianConv2d",
+    "HebbianLinear",
     "RePU",
     "SoftHebbBlock",
     "SoftHebbConv1d",

@@ -12,8 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast.kinds import KINDS, PADDING_MODES, TIE_RULES, WTA, Kind
-from softhebb_fast.scalars import number, plain, positive, whole
+from softhebb_fast.kinds import (
+    ACTIVITIES,
+    GAINS,
+    KINDS,
+    NORMALISATIONS,
+    PADDING_MODES,
+    RULES,
+    TIE_RULES,
+    WTA,
+    Kind,
+    RuleKind,
+)
+from softhebb_fast.scalars import at_least_zero, number, plain, positive, whole
 
 
 class Convolution(NamedTuple):
@@ -68,6 +79,33 @@ class Competition(NamedTuple):
     lebesgue_p: float = 2.0
     tie_rule: str = "first"
 
+    @classmethod
+    def of(
+        cls,
+        rule: str | Rule,
+        t_invert: float,
+        wta: str | None,
+        delta: float | None,
+        rank: int | None,
+        lebesgue_p: float,
+        tie_rule: str,
+    ) -> Competition:
+        """The competition of a rule, whose own options stand where None is given.
+
+        Raises ValueError for a ``wta`` that makes another rule.
+        """
+        kind = None if isinstance(rule, Rule) else rule_kind(rule)
+        own = {} if kind is None else dict(kind.competition)
+        if kind is not None and kind.wta is not None:
+            if wta not in (None, kind.wta):
+                raise ValueError(
+                    f"wta must be {kind.wta!r}, or be left out, for rule={rule!r}; got {wta!r}"
+                )
+            own["wta"] = kind.wta
+        said = {"wta": wta, "delta": delta, "rank": rank}
+        own |= {name: value for name, value in said.items() if value is not None}
+        return cls(t_invert, lebesgue_p=lebesgue_p, tie_rule=tie_rule, **own)
+
     def checked(self, neurons: int) -> Competition:
         """The same for groups of so many neurons, every number a float.
 
@@ -112,34 +150,170 @@ class Competition(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """The rate of a step in place, ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` for neuron k.
+    """A step in place: the rate ``lr (| ||W_k|| - 1 | + 1e-10)^lr_power`` of neuron k, and what
+    follows.
 
     Attributes:
         lr, lr_power: base rate and exponent.
         lr_tensor: one number on the device of x, read when the step runs. It replaces ``lr``.
+        neuron_rates: a factor for the rate of every neuron, ``[K]``, in the dtype of the sums.
+        unit_norm: scale the weights to Lebesgue norm 1 after the step. Neurons whose rate is 0
+            stay as they are, and so do weights of 0.
     """
 
     lr: float
     lr_power: float = 0.5
     lr_tensor: Tensor | None = None
+    neuron_rates: Tensor | None = None
+    unit_norm: bool = False
 
     @classmethod
-    def of(cls, lr: float | Tensor, lr_power: float, device: torch.device) -> Rate:
+    def of(
+        cls,
+        lr: float | Tensor,
+        lr_power: float,
+        device: torch.device,
+        neuron_rates: Tensor | None = None,
+        unit_norm: bool = False,
+    ) -> Rate:
         """The rate of a step on ``device``. Raises TypeError or ValueError, naming the argument."""
-        lr_power = number("lr_power", lr_power)
+        rest = number("lr_power", lr_power), neuron_rates, unit_norm
         if not isinstance(lr, Tensor):
-            return cls(number("lr", lr), lr_power)
+            return cls(number("lr", lr), rest[0], None, *rest[1:])
         if lr.numel() != 1 or lr.is_complex():
             raise ValueError(f"lr must be a number; got {lr.dtype} of shape {tuple(lr.shape)}")
         if lr.device == device:
-            return cls(0.0, lr_power, lr)
+            return cls(0.0, rest[0], lr, *rest[1:])
         if lr.device.type != "cpu":
             raise ValueError(f"lr must lie on {device} or on the CPU; got a tensor on {lr.device}")
-        return cls(float(lr), lr_power)
+        return cls(float(lr), rest[0], None, *rest[1:])
 
     @property
     def base(self) -> float | Tensor:
         return self.lr if self.lr_tensor is None else self.lr_tensor
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but the norms decides, as in the published steps."""
+        return self.neuron_rates is None and not self.unit_norm
+
+
+class Rule(NamedTuple):
+    """What is learned: ``D[k] = sum_p A[p, k] x_p - sum_j G[k, j] W_j``, then its normalisation.
+
+    The fields' defaults are SoftHebb. Tensors are in the dtype of the sums (float64 of float64,
+    else float32).
+
+    Attributes:
+        activity: A. ``"competition"``: the competition of u; ``"linear"``: u; ``"threshold"``:
+            ``u (u - threshold)``; ``"target"``: the target; ``"error"``: the target less
+            ``softmax(t u)`` over the neurons of a group. ``"lateral"`` and ``"rectified_lateral"``
+            are what ``reference.settle`` makes of u. Outside the CPU backends see it as a
+            ``"target"``.
+        gain: G. ``"none"``; ``"product"``: diagonal, ``sum_p A u``; ``"activity"``: diagonal,
+            ``sum_p A``; ``"square"``: diagonal, ``sum_p A^2``, the modulator taken once, of an
+            activity that is a target or settles; ``"lower"``: the lower triangle with the
+            diagonal of ``sum_p A[p, k] u[p, j]``, of a linear activity, inside a group.
+        nearest: ``u - ||W||^2 / 2`` competes, so that the winner is the neuron whose weights are
+            nearest to the patch.
+        normalise: ``"max"``: D over its largest magnitude in a group, plus 1e-30; ``"mean"``: over
+            the number of positions; ``"none"``; ``"count"``: row k over
+            ``counts[k] + sum_p A[p, k]``, plus 1e-30.
+        decay: D loses ``decay`` times the number of positions times W, before it is normalised.
+        modulator: a third factor, which multiplies A wherever it stands, G included:
+            ``[B, 1, OH, OW]`` or ``[B, 1]``.
+        target: of the shape of u.
+        threshold: ``[K]``, of ``"threshold"``; given with ``"competition"`` it is a handicap, and
+            ``u - threshold`` competes.
+        counts: ``[K]``, what neurons have learned from before, for ``"count"``.
+        lateral: M ``[K, K / groups]`` of the activities that settle, see ``reference.settle``.
+    """
+
+    activity: str = "competition"
+    gain: str = "product"
+    nearest: bool = False
+    normalise: str = "max"
+    decay: float = 0.0
+    modulator: Tensor | None = None
+    target: Tensor | None = None
+    threshold: Tensor | None = None
+    counts: Tensor | None = None
+    lateral: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        rule: str | Rule,
+        normalise: str | None = None,
+        decay: float | None = None,
+        **tensors: Tensor | None,
+    ) -> Rule:
+        """A rule by its name in ``kinds.RULES``, or one that is given, with what is not None.
+
+        Raises TypeError or ValueError, naming the argument.
+        """
+        if not isinstance(rule, Rule):
+            kind = rule_kind(rule)
+            rule = cls(kind.activity, kind.gain, kind.nearest, kind.normalise)
+        said = {"normalise": normalise, "decay": decay, **tensors}
+        return rule._replace(**{k: v for k, v in said.items() if v is not None}).checked()
+
+    def checked(self) -> Rule:
+        """The same, if its fields fit each other. Raises TypeError or ValueError, naming the field.
+
+        Tensors are looked at by ``checks.checked_rule``.
+        """
+        check_among("activity", self.activity, ACTIVITIES)
+        check_among("gain", self.gain, GAINS)
+        check_among("normalise", self.normalise, NORMALISATIONS)
+        if self.nearest and self.activity != "competition":
+            raise ValueError(f"nearest must be False for activity={self.activity!r}; got True")
+        if self.gain == "lower" and self.activity != "linear":
+            raise ValueError(f"gain must not be 'lower' for activity={self.activity!r}")
+        if self.gain == "square" and not (self.settles or self.activity == "target"):
+            raise ValueError(f"gain must not be 'square' for activity={self.activity!r}")
+        if self.gain == "activity" and self.activity == "threshold":
+            raise ValueError("gain must not be 'activity' for activity='threshold'")
+        if self.normalise == "count" and self.gain != "activity":
+            raise ValueError(f"normalise must not be 'count' for gain={self.gain!r}")
+        return self._replace(
+            nearest=bool(plain(self.nearest)), decay=at_least_zero("decay", self.decay)
+        )
+
+    @property
+    def settles(self) -> bool:
+        """Whether neurons act on each other until their activity is settled."""
+        return self.activity in ("lateral", "rectified_lateral")
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """The tensors that it cannot do without."""
+        named = {
+            "target": self.activity in ("target", "error"),
+            "threshold": self.activity == "threshold",
+            "counts": self.normalise == "count",
+            "lateral": self.settles,
+        }
+        return tuple(name for name, wanted in named.items() if wanted)
+
+    @property
+    def statistic(self) -> str | None:
+        """What of every neuron is summed over positions for the caller, ``[K]``.
+
+        ``"square"``: u^2, for a threshold; ``"activity"``: A, for a gain of activities: the wins of
+        a hard competition; ``"products"``: A with the activities of its group before any modulator,
+        ``[K, K / groups]``, of those that settle.
+        """
+        if self.settles:
+            return "products"
+        if self.activity == "threshold":
+            return "square"
+        return "activity" if self.gain == "activity" else None
+
+    @property
+    def learns_bias(self) -> bool:
+        """Whether there is a rule for the bias, if the competition is a soft one."""
+        return self.activity == "competition"
 
 
 class Epilogue(NamedTuple):
@@ -172,7 +346,7 @@ class Epilogue(NamedTuple):
 
 
 # The defaults, for signatures that name every option.
-CONVOLUTION, COMPETITION = Convolution(), Competition()
+CONVOLUTION, COMPETITION, RULE = Convolution(), Competition(), Rule()
 
 
 def pair(value: int | tuple[int, int], name: str, least: int = 1) -> tuple[int, int]:
@@ -219,6 +393,14 @@ def padded_sides(
         raise ValueError(f"padding='same' needs stride 1; got stride={stride}")
     total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
     return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+
+
+def rule_kind(rule: str) -> RuleKind:
+    """The rule of that name. Raises ValueError if there is none, TypeError for no name."""
+    if not isinstance(rule, str):
+        raise TypeError(f"rule must be a name or an options.Rule; got {type(rule).__name__}")
+    check_among("rule", rule, tuple(RULES))
+    return RULES[rule]
 
 
 def check_lebesgue_p(lebesgue_p: float) -> float:

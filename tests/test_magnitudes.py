@@ -105,7 +105,7 @@ def test_a_step_along_any_direction(module, wta, largest, lr):
     d = y.t() @ x.double() - (y * (x.double() @ w.double().t())).sum(0)[:, None] * w.double()
     rate = lr * ((w.double().norm(dim=1) - 1).abs() + 1e-10) ** 0.5
     want = w.double() + rate[:, None] * d / (d.abs().max() + 1e-30)
-    module.linear_step_(x, w, None, lr, 0.5, wta=wta)
+    module.linear_step_(x, w, None, lr=lr, lr_power=0.5, wta=wta)
     assert_close(w, want, TOLERANCES["float32_delta_w"])
 
 
@@ -120,12 +120,12 @@ def test_rates_of_any_norm(module, norm, p):
     if norm ** (p - 1) > 1e37:
         return  # what the product uses is infinite
     x = torch.zeros(4, 3)
-    module.linear_step_(x, moved := w.clone(), None, 0.01, 0.5, lebesgue_p=p)
+    module.linear_step_(x, moved := w.clone(), None, lr=0.01, lr_power=0.5, lebesgue_p=p)
     assert torch.equal(moved, w)  # nothing to learn from, whatever the rate
     if p == 2:
         x[:, 0] = 2.0 ** -round(torch.log2(torch.tensor(norm)).item())
         delta_w = module.linear(x, w, None).delta_w.double()
-        module.linear_step_(x, moved, None, 0.01, 0.5)
+        module.linear_step_(x, moved, None, lr=0.01, lr_power=0.5)
         step = (moved.double() - w.double()) / want.max()
         largest = float(want.max())
         tol = max(2e-7 * norm / largest, TOLERANCES["float32_delta_w"])  # W itself has rounded

@@ -18,8 +18,16 @@ from softhebb_fast.checks import (
 )
 from softhebb_fast.functional.autocast import autocast_disabled
 from softhebb_fast.functional.rounding import add_
+from softhebb_fast.functional.rule_tensors import checked_rate
 from softhebb_fast.kinds import ROUNDINGS
-from softhebb_fast.options import COMPETITION, CONVOLUTION, Competition, Convolution, check_among
+from softhebb_fast.options import (
+    COMPETITION,
+    CONVOLUTION,
+    Competition,
+    Convolution,
+    Rate,
+    check_among,
+)
 from softhebb_fast.scalars import number
 
 
@@ -105,11 +113,15 @@ def hebbian_step_(
     lr_power: float = 0.5,
     lebesgue_p: float = COMPETITION.lebesgue_p,
     *,
+    neuron_rates: Tensor | None = None,
+    unit_norm: bool = False,
     rounding: str = "nearest",
 ) -> Tensor:
     """``W += norm_dependent_rate(W) * delta_w`` in place; returns ``weight``. delta_w as weight.
 
-    The rates are those of ``norm_dependent_rate`` for ``lr``, ``lr_power`` and ``lebesgue_p``.
+    The rates are those of ``norm_dependent_rate`` for ``lr``, ``lr_power`` and ``lebesgue_p``,
+    times ``neuron_rates`` ``[K]``. ``unit_norm`` scales the weights to Lebesgue norm 1 after the
+    step, but neurons whose rate is 0.
 
     ``rounding="stochastic"`` rounds sums in float16 or bfloat16 up or down with probabilities that
     keep their mean, by torch's global generator of the weight's device. Steps far below the
@@ -119,12 +131,20 @@ def hebbian_step_(
     lebesgue_p = checked_step(weight, lebesgue_p)
     check_writable(weight)
     check_among("rounding", rounding, ROUNDINGS)
-    lr, lr_power = _rate(lr), number("lr_power", lr_power)
+    rate = Rate(_rate(lr), number("lr_power", lr_power))
+    if neuron_rates is not None or unit_norm:
+        rate = checked_rate(0.0, rate.lr_power, weight, neuron_rates, unit_norm)._replace(
+            lr=rate.lr
+        )
     if rounding == "nearest":
-        return reference.hebbian_step_(weight, delta_w, lr, lr_power, lebesgue_p)
+        return reference.step_(weight, delta_w, rate, lebesgue_p)
     with torch.no_grad():
-        rate = reference.norm_dependent_rate(weight, lr, lr_power, lebesgue_p)
-        return add_(weight, rate.view(-1, *[1] * (weight.dim() - 1)) * delta_w, rounding)
+        own = reference.rates(weight, rate, lebesgue_p)
+        step = own.view(-1, *[1] * (weight.dim() - 1)) * delta_w
+        if rate.unit_norm:
+            w = reference.accumulated(weight)
+            step = reference.unit(w + step, own, lebesgue_p) - w
+        return add_(weight, step, rounding)
 
 
 def _rate(lr: float | Tensor) -> float | Tensor:

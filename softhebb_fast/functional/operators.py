@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from softhebb_fast import reference
-from softhebb_fast.backends import resolve
 from softhebb_fast.checks import (
     check_are_tensors,
     check_linear,
@@ -20,8 +17,7 @@ from softhebb_fast.checks import (
     conv2d_size,
 )
 from softhebb_fast.functional.autocast import autocast_disabled
-from softhebb_fast.functional.distributed import over
-from softhebb_fast.functional.transforms import transforming
+from softhebb_fast.functional.learning import check_update, chosen
 from softhebb_fast.options import (
     COMPETITION,
     CONVOLUTION,
@@ -31,7 +27,7 @@ from softhebb_fast.options import (
     Rate,
     single,
 )
-from softhebb_fast.reference import SoftHebbOutput, Total
+from softhebb_fast.reference import SoftHebbOutput
 
 
 class Step(NamedTuple):
@@ -116,8 +112,9 @@ def softhebb_conv2d(
     competition = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     batch, *options = _checked_conv2d(x, weight, bias, convolution, competition)
     with autocast_disabled(x.device):
-        module, total = _summing(backend, x, competition, process_group)
-        out = module.conv2d(batch, weight, bias, *options, **total)
+        module, total = chosen(backend, x, competition, process_group)
+        u, delta_w, delta_b, _ = module.conv2d(batch, weight, bias, *options, **total)
+    out = SoftHebbOutput(u, delta_w, delta_b)
     return out if x.dim() == 4 else out._replace(u=out.u.squeeze(0))
 
 
@@ -160,8 +157,9 @@ def softhebb_conv2d_step_(
     batch, *options = _checked_conv2d(x, weight, bias, convolution, competition)
     check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
-        module, rate = _module(backend, x, competition), Rate.of(lr, lr_power, x.device)
-        step = Step(*module.conv2d_step_(batch, weight, bias, rate, *options))
+        module, rate = chosen(backend, x, competition)[0], Rate.of(lr, lr_power, x.device)
+        u, delta_b, _ = module.conv2d_step_(batch, weight, bias, rate, *options)
+    step = Step(u, delta_b)
     return step if x.dim() == 4 else step._replace(u=step.u.squeeze(0))
 
 
@@ -248,9 +246,9 @@ def softhebb_linear(
     given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     competition = _checked_linear(x, weight, bias, given)
     with autocast_disabled(x.device):
-        module, total = _summing(backend, x, competition, process_group)
-        out = module.linear(_rows(x), weight, bias, competition, **total)
-    return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]))
+        module, total = chosen(backend, x, competition, process_group)
+        u, delta_w, delta_b, _ = module.linear(_rows(x), weight, bias, competition, **total)
+    return SoftHebbOutput(u.view(*x.shape[:-1], weight.shape[0]), delta_w, delta_b)
 
 
 def softhebb_linear_step_(
@@ -279,8 +277,8 @@ def softhebb_linear_step_(
     competition = _checked_linear(x, weight, bias, given)
     check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
-        module, rate = _module(backend, x, competition), Rate.of(lr, lr_power, x.device)
-        u, delta_b = module.linear_step_(_rows(x), weight, bias, rate, competition)
+        module, rate = chosen(backend, x, competition)[0], Rate.of(lr, lr_power, x.device)
+        u, delta_b, _ = module.linear_step_(_rows(x), weight, bias, rate, competition)
     return Step(u.view(*x.shape[:-1], weight.shape[0]), delta_b)
 
 
@@ -334,21 +332,19 @@ def softhebb_block(
     competition = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     batch, *options = _checked_conv2d(x, weight, bias, convolution, competition)
     options.append(checked_epilogue(epilogue, conv2d_size(batch, weight, options[0])))
-    if update not in (None, "delta_w", "in_place"):
-        raise ValueError(f"update must be None, 'delta_w' or 'in_place'; got {update!r}")
-    if update == "in_place" and lr is None:
-        raise ValueError("lr must be given for update='in_place'; got None")
+    check_update(update, lr)
     if update == "in_place":
         check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
-        module = _module(backend, x, competition)
+        module, _ = chosen(backend, x, competition)
         if update is None:
             out = BlockOutput(module.block_forward(batch, weight, bias, *options))
         elif update == "delta_w":
-            out = BlockOutput(*module.block_update(batch, weight, bias, *options))
+            pooled, *deltas, _ = module.block_update(batch, weight, bias, *options)
+            out = BlockOutput(pooled, *deltas)
         else:
             rate = Rate.of(lr, lr_power, x.device)
-            pooled, delta_b = module.block_step_(batch, weight, bias, rate, *options)
+            pooled, delta_b, _ = module.block_step_(batch, weight, bias, rate, *options)
             out = BlockOutput(pooled, delta_b=delta_b)
     return out if x.dim() == 4 else out._replace(out=out.out.squeeze(0))
 
@@ -369,27 +365,6 @@ def _checked_linear(
 ) -> Competition:
     check_linear(x, weight, bias)
     return competition.checked(weight.shape[0])
-
-
-def _module(backend: str, x: Tensor, competition: Competition) -> ModuleType:
-    if not torch.compiler.is_compiling() and transforming():
-        return _by_reference(backend, "kernels cannot follow torch.func or forward-mode gradients")
-    return resolve(backend, x.device, x.dtype, competition.tie_rule)
-
-
-def _summing(
-    backend: str, x: Tensor, competition: Competition, group: dist.ProcessGroup | None
-) -> tuple[ModuleType, dict[str, Total]]:
-    """A backend, and how it adds up over the processes of a group."""
-    if group is None:
-        return _module(backend, x, competition), {}
-    return _by_reference(backend, "kernels cannot add up over processes"), {"total": over(group)}
-
-
-def _by_reference(backend: str, why: str) -> ModuleType:
-    if backend in ("auto", "reference"):
-        return reference
-    raise RuntimeError(f"backend={backend!r}: {why}. Use backend='auto' or 'reference'.")
 
 
 def _rows(x: Tensor) -> Tensor:

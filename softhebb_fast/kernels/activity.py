@@ -3,7 +3,9 @@
 Plasticity needs a value of y for every column of its tiles. Matrix units take 16-bit factors as
 they lie in memory but want those of 32 bits turned. So a float32 factor is float16 there, which has
 the 11 bits of tf32, and for tf32x3 float16 and its rounded rest, 22 bits. What float16 has less is
-range: both factors are scaled by powers of two, x by one that follows from its maximum.
+range: both factors are scaled by powers of two, x by one that follows from its maximum. The y of a
+competition has a bound. One that has none is left in float32, with the largest of every neuron, for
+plasticity to scale as it loads it.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from softhebb_fast.kernels.geometry import Geometry, span
 from softhebb_fast.kernels.operands import (
     NOTHING_PREPARED,
     Activity,
-    CompetitionArgs,
     ForwardState,
     Prepared,
+    RuleArgs,
     new_activity,
 )
-from softhebb_fast.kernels.tiles import competition, load_statistics, load_u, u_offsets
+from softhebb_fast.kernels.rules import activity_of, rivals, summed
+from softhebb_fast.kernels.tiles import load_statistics, load_u, u_offsets
 
 
 class ActivityConstants(NamedTuple):
@@ -35,7 +38,7 @@ class ActivityConstants(NamedTuple):
     BN: int
     TILES: int  # of forward, whose statistics are merged
     PARTS: int  # of the positions
-    BIASED: bool
+    SUMMED: bool  # activities, for a bias or the caller
     ABSMAX_PROGRAMS: int
 
 
@@ -46,6 +49,7 @@ def activity_kernel(
     x,
     act,
     prep,
+    signals,
     SIZE,
     M,
     scalars,
@@ -55,7 +59,7 @@ def activity_kernel(
 ):
     """y of BN neurons in one of PARTS of the positions, laid out as u, and what it sums to.
 
-    ``y_sums [PARTS, 2, K]`` are the sums of y and of y u. The first programs take the last
+    ``y_sums [PARTS, 2, K]`` are those of ``rules.summed``. The first programs take the last
     positions: what forward wrote last is read first, while the cache may still hold it. Programs
     beyond those scale BM * BN values of x, if nobody has.
     """
@@ -78,43 +82,77 @@ def activity_kernel(
             o_m = i_m + tl.arange(0, BM)
             m = (o_m < M)[:, None] & m_k[None, :]
             o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-            b_win, b_lse = load_statistics(stats, i_g, o_m, M, F.TILES, C)
+            b_win, b_lse = o_m, o_m
+            if stats.win is not None:
+                b_win, b_lse = load_statistics(stats, i_g, o_m, M, F.TILES, C)
             b_anti = b_win
             if C.RANKS:
                 b_anti = tl.load(stats.anti + i_g * M + o_m, mask=o_m < M, other=-1)
             m_y = m
-            if not C.SOFT:
+            if C.SPARSE:
                 m_y = m & ((o_k[None, :] == b_win[:, None]) | (o_k[None, :] == b_anti[:, None]))
             b_u = load_u(pre, o, m_y, 0.0, True)
-            b_y, b_p = store_activity(pre, act, o, m, b_u, o_k, b_win, b_anti, b_lse, scalars, C)
-            b_ys += b_y
+            b_c = rivals(b_u, signals, i_g, o_k, G, C)
+            b_s, b_p = store_activity(
+                *(pre, act, signals, o, b_u, b_c, i_g, o_m, M, o_k, b_win, b_anti, b_lse),
+                *(scalars, G, C),
+            )
+            b_ys += b_s
             b_yu += b_p
-        store_sums(act.y_sums, i_s, i_g, o_k, b_ys, b_yu, F.BIASED, G)
+        store_sums(act.y_sums, i_s, i_g, o_k, b_ys, b_yu, F.SUMMED, G, C)
     elif prep.x_absmax is not None:
         b_scale, _ = x_factor(prep, scalars, F.ABSMAX_PROGRAMS)
         store_factors(x, prep, b_scale, i - PROGRAMS, 1, SIZE, BM * BN)
 
 
 @triton.jit
-def store_activity(pre, act, o, m, b_u, o_k, b_win, b_anti, b_lse, scalars, C: tl.constexpr):
-    """y of a tile of u ``[BM, BN]``, stored and scaled where it is a 16-bit factor of a float32
-    layer; and y and y u as they are.
+def store_activity(
+    pre,
+    act,
+    signals,
+    o,
+    b_u,
+    b_c,
+    i_g,
+    o_m,
+    M,
+    o_k,
+    b_win,
+    b_anti,
+    b_lse,
+    scalars,
+    G: tl.constexpr,
+    C: tl.constexpr,
+):
+    """y of a tile of u ``[BM, BN]``, of which ``b_c`` competes, stored; and what it sums to.
 
-    Of hard competitions u may be anything where y is 0.
+    It is scaled where it is a 16-bit factor of a float32 layer. With SPARSE u may be anything where
+    y is 0.
     """
+    m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
     m_win = o_k[None, :] == b_win[:, None]
     m_anti = o_k[None, :] == b_anti[:, None]
-    b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scalars, C)
-    Y_SCALE = 1.0 if act.y.dtype == pre.u.dtype else scalars.y_scale
-    store_terms(act.y, act.y1, o, m, b_y * Y_SCALE)
-    m_u = m if C.SOFT else m & (m_win | m_anti)
-    return tl.where(m, b_y, 0.0), tl.where(m_u, b_y * b_u, 0.0)
+    b_y, b_f = activity_of(
+        b_u, b_c, m_win, m_anti, b_lse[:, None], signals, i_g, o_m, M, o_k, scalars, G, C
+    )
+    if act.y_absmax is not None:
+        b_a = tl.abs(b_y)
+        b_a = tl.max(tl.where(m & (b_a < float("inf")), b_a, 0.0), axis=0)
+        o_a = act.y_absmax + i_g * G.K + o_k
+        tl.atomic_max(o_a, b_a.to(tl.int32, bitcast=True), mask=o_k < G.K, sem="relaxed")
+    if act.y is not None:
+        Y_SCALE = 1.0
+        if act.y_absmax is None and act.y.dtype != pre.u.dtype:
+            Y_SCALE = scalars.y_scale
+        store_terms(act.y, act.y1, o, m, b_y * Y_SCALE)
+    return summed(b_y, b_u, b_f, m, m & (m_win | m_anti) if C.SPARSE else m, C)
 
 
 @triton.jit
 def finish_tile(
     pre,
     act,
+    signals,
     i_s,
     i_g,
     o_m,
@@ -124,37 +162,40 @@ def finish_tile(
     b_win,
     b_lse,
     scalars,
-    BIASED: tl.constexpr,
+    SUMMED: tl.constexpr,
     G: tl.constexpr,
     C: tl.constexpr,
 ):
     """y of positions ``o_m`` and neurons ``o_k``, and their part ``i_s`` of the sums."""
-    m = (o_m < M)[:, None] & (o_k < G.K)[None, :]
     o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-    b_y, b_yu = store_activity(pre, act, o, m, b_u, o_k, b_win, b_win, b_lse, scalars, C)
-    store_sums(act.y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED, G)
+    b_c = rivals(b_u, signals, i_g, o_k, G, C)
+    b_s, b_g = store_activity(
+        pre, act, signals, o, b_u, b_c, i_g, o_m, M, o_k, b_win, b_win, b_lse, scalars, G, C
+    )
+    store_sums(act.y_sums, i_s, i_g, o_k, b_s, b_g, SUMMED, G, C)
 
 
 @triton.jit
-def store_sums(y_sums, i_s, i_g, o_k, b_y, b_yu, BIASED: tl.constexpr, G: tl.constexpr):
-    """Part ``i_s`` of ``y_sums [PARTS, 2, K]``: those of the columns of y and y u ``[BM, BN]``.
+def store_sums(
+    y_sums, i_s, i_g, o_k, b_s, b_g, SUMMED: tl.constexpr, G: tl.constexpr, C: tl.constexpr
+):
+    """Part ``i_s`` of ``y_sums [PARTS, 2, K]``: of the columns of both tiles of ``rules.summed``.
 
-    A layer without a bias has no use for those of y.
+    Without SUMMED nobody reads the first, nor the second where the rule has no gain.
     """
     N: tl.constexpr = G.GROUPS * G.K
     o_s = y_sums + 2 * i_s * N + i_g * G.K + o_k
-    if BIASED:
-        tl.store(o_s, tl.sum(b_y, axis=0), mask=o_k < G.K)
-    tl.store(o_s + N, tl.sum(b_yu, axis=0), mask=o_k < G.K)
+    if SUMMED:
+        tl.store(o_s, tl.sum(b_s, axis=0), mask=o_k < G.K)
+    if C.GAIN != "none":
+        tl.store(o_s + N, tl.sum(b_g, axis=0), mask=o_k < G.K)
 
 
-def activity(
-    x: Tensor, state: ForwardState, G: Geometry, c: CompetitionArgs, biased: bool
-) -> Activity:
+def activity(x: Tensor, state: ForwardState, G: Geometry, c: RuleArgs, summed: bool) -> Activity:
     """y, where forward left it: one launch."""
     M, prep = x.shape[0] * G.pixels, state.prep
     config, parts = configs.activity(G), configs.parts(G, M)
-    act = new_activity(x, state.pre.u, G, parts)
+    act = new_activity(x, state.pre.u, G, c, parts, prep.y_absmax)
     size = 0 if prep.x_absmax is None else span(x)
     programs = parts * -(-G.K // config.BN) * G.GROUPS + -(-size // (config.BM * config.BN))
     launch.launch(
@@ -166,11 +207,12 @@ def activity(
         x=x if size else None,
         act=act,
         prep=Prepared(prep.x_absmax, prep.x0, prep.x1) if size else NOTHING_PREPARED,
+        signals=c.heard(prep),
         SIZE=size,
         M=M,
         scalars=c.scalars,
         G=G,
         C=c.flags,
-        F=ActivityConstants(config.BM, config.BN, state.tiles, parts, biased, prep.absmax_programs),
+        F=ActivityConstants(config.BM, config.BN, state.tiles, parts, summed, prep.absmax_programs),
     )
     return act

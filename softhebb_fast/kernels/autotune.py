@@ -54,7 +54,7 @@ def tuned(learn: Callable) -> Callable:
         if x.device.type != "cuda" or x.numel() == 0:
             return learn(*args, **named)
         measurements = of_device(x.device)
-        name = key(x, given["G"], given["c"].wta, given.get("epilogue") is not None)
+        name = key(x, given["G"], given["c"].name, given.get("epilogue") is not None)
         choice = measurements.get(name)
         if choice is None and not torch.cuda.is_current_stream_capturing():
             given |= {"delta_w": torch.empty_like(weight)}
@@ -66,13 +66,13 @@ def tuned(learn: Callable) -> Callable:
     return call
 
 
-def key(x: Tensor, G: Geometry, wta: str, pooled: bool) -> str:
+def key(x: Tensor, G: Geometry, rule: str, pooled: bool) -> str:
     """What a measurement holds for: sizes up to the next power of two, precision, layout."""
     positions, neurons, patch = (
         1 << (n - 1).bit_length() for n in (x.shape[0] * G.pixels, G.K, G.P)
     )
     layout = "channels_last" if G.CHANNELS_LAST else "contiguous"
-    rest = f"{layout} {wta}{' pooled' if pooled else ''}"
+    rest = f"{layout} {rule}{' pooled' if pooled else ''}"
     numbers = f"{x.dtype} {configs.precision(x.dtype)}".removeprefix("torch.")
     return f"{numbers} positions={positions} neurons={G.GROUPS}x{neurons} patch={patch} {rest}"
 

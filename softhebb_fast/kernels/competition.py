@@ -9,7 +9,8 @@ import triton.language as tl
 
 from softhebb_fast.kernels import configs, launch
 from softhebb_fast.kernels.geometry import Geometry
-from softhebb_fast.kernels.operands import CompetitionArgs, ForwardState
+from softhebb_fast.kernels.operands import ForwardState, RuleArgs, Signals
+from softhebb_fast.kernels.rules import rivals
 from softhebb_fast.kernels.tiles import (
     larger,
     load_u,
@@ -29,7 +30,9 @@ class CompeteConstants(NamedTuple):
 
 
 @triton.jit
-def compete_kernel(pre, stats, M, scalars, rank, G: tl.constexpr, C: tl.constexpr, F: tl.constexpr):
+def compete_kernel(
+    pre, stats, signals, M, scalars, rank, G: tl.constexpr, C: tl.constexpr, F: tl.constexpr
+):
     """Statistics ``[GROUPS, M]`` of BM positions; BN covers the neurons of a group.
 
     With PRE_TRIANGLE u becomes ``relu(u - mean over all channels)`` first, in place. The neuron of
@@ -53,6 +56,7 @@ def compete_kernel(pre, stats, M, scalars, rank, G: tl.constexpr, C: tl.constexp
             store_u(pre, o, m, b_u)
         store_u_sums(pre, b_u, m, i_g * M + o_m, o_m < M)
         if F.COMPETE:
+            b_u = rivals(b_u, signals, i_g, o_k, G, C)
             b_u = tl.where((o_k < G.K)[None, :], b_u, -float("inf"))
             _, b_win, b_lse = statistics(b_u, scalars.t_log2e)
             tl.store(stats.win + i_g * M + o_m, b_win, mask=o_m < M)
@@ -65,9 +69,7 @@ def compete_kernel(pre, stats, M, scalars, rank, G: tl.constexpr, C: tl.constexp
             tl.store(stats.anti + i_g * M + o_m, b_anti, mask=o_m < M)
 
 
-def compete(
-    state: ForwardState, positions: int, G: Geometry, c: CompetitionArgs, learns: bool
-) -> None:
+def compete(state: ForwardState, positions: int, G: Geometry, c: RuleArgs, competes: bool) -> None:
     """The statistics of all neurons of a group: one launch."""
     config = configs.compete(G)
     launch.launch(
@@ -76,10 +78,11 @@ def compete(
         config,
         pre=state.pre,
         stats=state.stats._replace(top=None),
+        signals=c.handicaps(state.prep) if competes else Signals(),
         M=positions,
         scalars=c.scalars,
         rank=c.rank,
         G=G,
         C=c.flags,
-        F=CompeteConstants(config.BM, config.BN, learns),
+        F=CompeteConstants(config.BM, config.BN, competes),
     )

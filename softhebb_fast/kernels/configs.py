@@ -166,18 +166,23 @@ def most_tiles(device: torch.device) -> int:
     return processors(device) // 4
 
 
-def fuse_activity(G: Geometry, w: Tensor, config: Config, device: torch.device) -> bool:
-    """Whether forward makes y as well: its programs of the same positions run concurrently then,
-    and what weights it reads anew for other positions lie in the L2."""
+def fuse_activity(
+    G: Geometry, w: Tensor, config: Config, device: torch.device, competes: bool = True
+) -> bool:
+    """Whether forward makes y as well. Where neurons of several tiles compete, its programs of the
+    same positions run concurrently then, and what weights it reads anew for other positions lie in
+    the L2."""
     if "activity" in _CHOSEN.get():
         return False
-    tiles = -(-G.K // config.BN)
+    tiles = -(-G.K // config.BN) if competes else 1
     near = tiles <= most_tiles(device) and w.nbytes <= KEPT
     return tiles == 1 or (near and why_not_wait(device) is None)
 
 
-def u_in_registers(config: Config, dtype: torch.dtype, arch: int) -> bool:
+def u_in_registers(config: Config, dtype: torch.dtype, arch: int, activity: str) -> bool:
     """Whether the registers of forward hold y beside its tile of u, and spill nothing."""
+    if activity == "threshold" and config.BN > 64:
+        return False
     tf32 = _numbers(dtype) == "tf32" and (_family(arch) < 100 or config.BN < 64)
     return config.BN <= 128 and (tf32 or _numbers(dtype) == "16")
 

@@ -76,12 +76,15 @@ def store_factors(x, prep, scale, first, BLOCKS, SIZE, BLOCK: tl.constexpr):
 
 @triton.jit
 def store_terms(t, t1, o, m, b):
-    """``b`` in the dtype of ``t``, and what that left over in ``t1``, if it is given.
-
-    What infinity leaves over is nothing.
-    """
+    """``b`` in the dtype of ``t``, and what that left over in ``t1``, if it is given."""
     b_t = b.to(t.dtype.element_ty)
     tl.store(t + o, b_t, mask=m)
     if t1 is not None:
-        b = tl.where(tl.abs(b) < float("inf"), b - b_t.to(tl.float32), 0.0)
-        tl.store(t1 + o, b.to(t.dtype.element_ty), mask=m)
+        tl.store(t1 + o, rest_of(b, b_t), mask=m)
+
+
+@triton.jit
+def rest_of(b, b_t):
+    """What ``b_t`` leaves over of ``b``, in its dtype; of infinity it is nothing."""
+    b = tl.where(tl.abs(b) < float("inf"), b - b_t.to(tl.float32), 0.0)
+    return b.to(b_t.dtype)

@@ -23,10 +23,11 @@ from softhebb_fast.kernels.geometry import Geometry, span
 from softhebb_fast.kernels.operands import (
     NO_ACTIVITY,
     NOTHING_PREPARED,
-    CompetitionArgs,
     ForwardState,
     PreActivations,
     Prepared,
+    RuleArgs,
+    Signals,
     Statistics,
     Tiling,
     new_activity,
@@ -34,6 +35,7 @@ from softhebb_fast.kernels.operands import (
 )
 from softhebb_fast.kernels.pooling import PendingPool, Pooling, new_blocks, new_map, pending
 from softhebb_fast.kernels.prepare import prepare
+from softhebb_fast.kernels.rules import rivals
 from softhebb_fast.kernels.sync import arrive, wait
 from softhebb_fast.kernels.tiles import (
     lebesgue,
@@ -61,6 +63,7 @@ class ForwardConstants(NamedTuple):
     PRECISION: str
     TURNED: bool  # filters, as ``load_filters`` takes it
     COMPETE: bool = False
+    SUMMED: bool = False  # activities, for a bias or the caller
     WHOLE: bool = False  # blocks are windows
     FILTERS_ONCE: bool = False
     U_IN_REGISTERS: bool = False
@@ -78,6 +81,7 @@ def forward_kernel(
     stats,
     act,
     prep,
+    signals,
     SPAN,
     M,
     scalars,
@@ -91,7 +95,7 @@ def forward_kernel(
     With E all neurons are in one tile, which is pooled into ``out``, see ``store_blocks``, and u
     may be None. With ``w_inverse`` x and w are scaled.
 
-    With y in ``act`` the program does the work of ``activity_kernel`` for its tile. Those of the
+    With ``act`` the program does the work of ``activity_kernel`` for its tile. Those of the
     same positions count themselves in ``row_counters``, one counter a row of tiles. Where the
     largest x is known only now, each scales a share of x at its end.
     """
@@ -118,7 +122,8 @@ def forward_kernel(
         if C.LEBESGUE:  # in 16 bits the power needs a second term, as u does
             b_e = lebesgue(b_w, scalars.lebesgue_p, C)
             b_w = b_e.to(b_x.dtype)
-            if b_x.dtype != tl.float32 and (F.COMPETE or pre.u_low is not None):
+            LEARNS: tl.constexpr = F.COMPETE or act.y_sums is not None or pre.u_low is not None
+            if b_x.dtype != tl.float32 and LEARNS:
                 b_l = (b_e - b_w.to(tl.float32)).to(b_x.dtype)
                 b_u = tl.dot(b_x, tl.trans(b_l), b_u, input_precision=F.PRECISION)
         b_u = tl.dot(b_x, tl.trans(b_w), b_u, input_precision=F.PRECISION)
@@ -136,11 +141,12 @@ def forward_kernel(
         if not F.U_IN_REGISTERS:
             store_u(pre, o_u, m, b_u)
     if F.COMPETE:
+        b_c = rivals(b_u, signals, i_g, o_k, G, C)
         b_top, b_win, b_lse = statistics(
-            tl.where(m_k[None, :], b_u, -float("inf")), scalars.t_log2e
+            tl.where(m_k[None, :], b_c, -float("inf")), scalars.t_log2e
         )
         b_win += i_n * BN
-        if TILES > 1 or act.y is None:
+        if TILES > 1 or act.y_sums is None:
             tl.store(stats.win + o_s, b_win, mask=o_m < M)
             tl.store(stats.lse + o_s, b_lse, mask=o_m < M)
         if TILES > 1:
@@ -152,13 +158,17 @@ def forward_kernel(
     if E is not None:
         store_blocks(out, b_u, o, o_m, o_k, M, G, E, F.WHOLE)
     store_u_sums(pre, b_u, m_k[None, :], o_s, o_m < M)
-    if act.y is not None:
+    if act.y_sums is not None:
+        if not F.COMPETE:
+            b_win, b_lse = o_m, o_m
         if F.WAITS:
             wait(prep.row_counters + i_g * ROWS + i_m, TILES)
             b_win, b_lse = load_statistics(stats, i_g, o_m, M, TILES, C)
-        BIASED: tl.constexpr = bias is not None
         if F.U_IN_REGISTERS:
-            finish_tile(pre, act, i_m, i_g, o_m, M, o_k, b_u, b_win, b_lse, scalars, BIASED, G, C)
+            finish_tile(
+                *(pre, act, signals, i_m, i_g, o_m, M, o_k, b_u, b_win, b_lse),
+                *(scalars, F.SUMMED, G, C),
+            )
         else:
             tl.debug_barrier()
             AT_ONCE: tl.constexpr = min(BN, 64)
@@ -167,7 +177,8 @@ def forward_kernel(
                 o_y = u_offsets(i_g, o_m[:, None], o_n[None, :], G)
                 b_v = load_u(pre, o_y, (o_m < M)[:, None] & (o_n < G.K)[None, :], 0.0, True)
                 finish_tile(
-                    *(pre, act, i_m, i_g, o_m, M, o_n, b_v, b_win, b_lse, scalars, BIASED, G, C)
+                    *(pre, act, signals, i_m, i_g, o_m, M, o_n, b_v, b_win, b_lse),
+                    *(scalars, F.SUMMED, G, C),
                 )
         if prep.x_absmax is not None:
             b_scale, _ = x_factor(prep, scalars, F.ABSMAX_PROGRAMS)
@@ -181,41 +192,43 @@ def forward(
     w: Tensor,
     bias: Tensor | None,
     G: Geometry,
-    c: CompetitionArgs,
+    c: RuleArgs,
     E: Pooling | None = None,
     T: Tiling | None = None,
+    summed: bool = False,
 ) -> tuple[ForwardState, PendingPool | None]:
     """u and its statistics, or y too: two launches, three with pre_triangle or a rank; one without
     an update.
 
     With ``E`` also what is to be pooled. ``T`` is that of the update to come; without one there are
-    neither statistics nor y.
+    neither statistics nor y. ``summed``: activities are, for a bias or the caller.
     """
     learns, M = T is not None, x.shape[0] * G.pixels
-    summed = E is not None and E.CENTRE
+    competes = learns and c.flags.competes
+    centred = E is not None and E.CENTRE
     arch = configs.architecture(x.device)
     halves = learns and not c.flags.LEBESGUE and c.scalars.x_scale > 0 and configs.halves(G, M, w)
     dtype = torch.float16 if halves else x.dtype
-    config = configs.forward(G, M, dtype, arch, learns, summed)
+    config = configs.forward(G, M, dtype, arch, learns, centred)
     ranks = learns and c.flags.RANKS
     apart = c.flags.PRE_TRIANGLE or ranks
-    fuse_activity = learns and not apart and configs.fuse_activity(G, w, config, x.device)
+    fuse_activity = learns and not apart and configs.fuse_activity(G, w, config, x.device, competes)
     rows, columns = -(-M // config.BM), -(-G.K // config.BN)
     tiles = 1 if apart else columns
-    waits = fuse_activity and tiles > 1
+    waits = fuse_activity and competes and tiles > 1
 
     u = new_map(x, G, G.OH, G.OW)
-    u_in_registers = fuse_activity and configs.u_in_registers(config, dtype, arch)
+    u_in_registers = fuse_activity and configs.u_in_registers(config, dtype, arch, c.flags.ACTIVITY)
     low = x.dtype != torch.float32 and (c.flags.PRE_TRIANGLE or (learns and not u_in_registers))
-    u_sums = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32) if summed else None
+    u_sums = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32) if centred else None
     pre = PreActivations(u, torch.empty_like(u) if low else None, u_sums)
-    left = learns and (tiles > 1 or not fuse_activity)
+    left = competes and (tiles > 1 or not fuse_activity)
     stats = new_statistics(x, G, tiles, ranks) if left else Statistics()
     prep, act = NOTHING_PREPARED, NO_ACTIVITY
     if learns:
         prep = prepare(x, w, G, c, T, G.GROUPS * rows if waits else 0, halves)
     if fuse_activity:
-        act = new_activity(x, u, G, rows)
+        act = new_activity(x, u, G, c, rows, prep.y_absmax)
     scales = prep if fuse_activity and prep.x_absmax is not None else NOTHING_PREPARED
     factors = (prep.x0, prep.w16) if halves else (x, w)
     launch.launch(
@@ -232,9 +245,11 @@ def forward(
             *(scales.x_absmax, scales.x0, scales.x1, None, prep.w_inverse),
             row_counters=prep.row_counters,
         ),
+        signals=c.heard(prep) if fuse_activity else Signals() if apart else c.handicaps(prep),
         E=None,
         F=_constants(dtype, x.device, config)._replace(
-            COMPETE=learns and not apart,
+            COMPETE=competes and not apart,
+            SUMMED=summed,
             FILTERS_ONCE=not fuse_activity and w.numel() > x.numel(),
             U_IN_REGISTERS=u_in_registers,
             WAITS=waits,
@@ -243,7 +258,7 @@ def forward(
     )
     state = ForwardState(pre, stats, act, prep, tiles)
     if apart:
-        compete(state, M, G, c, learns)
+        compete(state, M, G, c, competes)
     if E is None:
         return state, None
     out = new_map(x, G, E.OY, E.OX)
@@ -251,7 +266,7 @@ def forward(
 
 
 def forward_pooled(
-    x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, c: CompetitionArgs, E: Pooling
+    x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, c: RuleArgs, E: Pooling
 ) -> tuple[Tensor, PendingPool | None] | None:
     """A block that does not learn, pooled tile by tile: no u. None where the tile does not fit."""
     rows = x.shape[0] * E.NY * E.NX * E.block
@@ -270,15 +285,14 @@ def forward_pooled(
         stats=Statistics(),
         act=NO_ACTIVITY,
         prep=NOTHING_PREPARED,
+        signals=Signals(),
         E=E,
         F=_constants(x.dtype, x.device, config)._replace(WHOLE=rest is None),
     )
     return out, rest
 
 
-def _common(
-    x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, c: CompetitionArgs, M: int
-) -> dict:
+def _common(x: Tensor, w: Tensor, bias: Tensor | None, G: Geometry, c: RuleArgs, M: int) -> dict:
     return {"x": x, "w": w, "bias": bias, "M": M, "scalars": c.scalars, "G": G, "C": c.flags}
 
 

@@ -18,16 +18,16 @@ from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.epilogue import block_positions, store_blocks
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.operands import (
-    CompetitionArgs,
     PreActivations,
+    RuleArgs,
     WeightUpdate,
     new_dw,
     new_y_sums,
 )
 from softhebb_fast.kernels.pooling import PendingPool, Pooling, new_blocks, new_map, pending
 from softhebb_fast.kernels.reduction import reduce_splits
+from softhebb_fast.kernels.rules import activity_of, rivals, summed
 from softhebb_fast.kernels.tiles import (
-    competition,
     larger,
     load_filters,
     load_patches,
@@ -60,6 +60,7 @@ def one_pass_kernel(
     yx,
     y_sums,
     dw_absmax,
+    signals,
     M,
     scalars,
     rank,
@@ -83,6 +84,10 @@ def one_pass_kernel(
     b_w = load_filters(w, i_g, o_k, 0, G, BP, False)  # [BN, BP]
     if REST:
         b_v = load_filters(w, i_g, o_k, BP, G, REST, False)  # [BN, REST]
+    if C.NEAREST:
+        b_h = squares(b_w) / 2
+        if REST:
+            b_h += squares(b_v) / 2
     b_yx = tl.zeros((BN, BP), tl.float32)
     if REST:
         b_vx = tl.zeros((BN, REST), tl.float32)
@@ -110,8 +115,13 @@ def one_pass_kernel(
         if E is not None:
             store_blocks(out, b_u, o, o_m, o_k, M, G, E, F.WHOLE)
         store_u_sums(pre, b_u, m_k[None, :], i_g * M + o_m, o_m < M)
-        b_c = tl.where(m_k[None, :], b_u, -float("inf"))
-        _, b_win, b_lse = statistics(b_c, scalars.t_log2e)
+        b_r, b_win, b_lse = b_u, o_m, o_m
+        if C.NEAREST:
+            b_r = b_u - b_h[None, :]
+        b_r = rivals(b_r, signals, i_g, o_k, G, C)
+        if C.ACTIVITY == "competition" or C.ACTIVITY == "error":
+            b_c = tl.where(m_k[None, :], b_r, -float("inf"))
+            _, b_win, b_lse = statistics(b_c, scalars.t_log2e)
         m_win = o_k[None, :] == b_win[:, None]
         m_anti = m_win
         if C.RANKS:
@@ -120,10 +130,13 @@ def one_pass_kernel(
                 b_c = tl.where(o_k[None, :] == b_anti[:, None], -float("inf"), b_c)
                 _, b_anti = tl.max(b_c, axis=1, return_indices=True)
             m_anti = o_k[None, :] == b_anti[:, None]
-        b_y = competition(b_u, m_win, m_anti, b_lse[:, None], scalars, C)
+        b_y, b_f = activity_of(
+            b_u, b_r, m_win, m_anti, b_lse[:, None], signals, i_g, o_m, M, o_k, scalars, G, C
+        )
         if y_sums is not None:
-            b_ys += tl.sum(tl.where(m, b_y, 0.0), axis=0)
-            b_yu += tl.sum(tl.where(m, b_y * b_u, 0.0), axis=0)
+            b_s, b_g = summed(b_y, b_u, b_f, m, m, C)
+            b_ys += tl.sum(b_s, axis=0)
+            b_yu += tl.sum(b_g, axis=0)
         b_t = tl.trans(b_y.to(b_x.dtype))  # [BN, BM]
         b_yx = tl.dot(b_t, b_x, b_yx, input_precision=F.PRECISION)
         if REST:
@@ -143,9 +156,18 @@ def one_pass_kernel(
         tl.store(y_sums + 2 * o_s + G.GROUPS * G.K + o_n, b_yu, mask=m_k)
 
 
-def fits(x: Tensor, G: Geometry, c: CompetitionArgs) -> Config | None:
+@triton.jit
+def squares(b_w):
+    """The sum of the squares of every filter."""
+    b_w = b_w.to(tl.float32)
+    return tl.sum(b_w * b_w, axis=1)
+
+
+def fits(x: Tensor, G: Geometry, c: RuleArgs) -> Config | None:
     """The configuration in which one kernel does forward, activity and plasticity, or None."""
     if c.flags.LEBESGUE or (c.flags.PRE_TRIANGLE and G.GROUPS > 1):
+        return None
+    if c.unbounded and x.dtype == torch.float16:  # y is a factor of that dtype, and has no scale
         return None
     return configs.one_pass(G, x.dtype, configs.architecture(x.device))
 
@@ -155,10 +177,11 @@ def one_pass(
     w: Tensor,
     bias: Tensor | None,
     G: Geometry,
-    c: CompetitionArgs,
+    c: RuleArgs,
     config: Config,
     E: Pooling | None = None,
     rated: bool = False,
+    summed: bool = False,
 ) -> tuple[Tensor, WeightUpdate, PendingPool | None]:
     """u and the update in two launches; with ``E`` pooled blocks instead of u, where it has any."""
     M = x.shape[0] * G.pixels
@@ -175,9 +198,9 @@ def one_pass(
             pool = pending(pre.u, pre.u_sums, pooled, M, G, E, parts=G.GROUPS)
     rows = x.shape[0] * E.NY * E.NX * E.block if tiled else M
     splits = configs.one_pass_splits(rows, config)
-    summed = bias is not None or c.flags.PRE_TRIANGLE
+    known = c.flags.GAIN in ("none", "product") and bias is None and not c.flags.PRE_TRIANGLE
     d, norms, yx = new_dw(x, G, splits, 1, rated)
-    y_sums = new_y_sums(x, G, splits) if summed else None
+    y_sums = None if known and not summed else new_y_sums(x, G, splits)
     update = WeightUpdate(d, norms, x.new_empty((G.GROUPS,), dtype=torch.int32), y_sums)
     launch.launch(
         one_pass_kernel,
@@ -191,6 +214,7 @@ def one_pass(
         yx=yx,
         y_sums=y_sums,
         dw_absmax=update.dw_absmax,
+        signals=c.signals,
         M=M,
         scalars=c.scalars,
         rank=c.rank,

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from softhebb_fast.kernels import launch
 from softhebb_fast.kernels.activity import activity
-from softhebb_fast.kernels.float16_scale import x_factor
+from softhebb_fast.kernels.float16_scale import power_of_two_below, rest_of, x_factor
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.operands import (
     NO_ACTIVITY,
-    CompetitionArgs,
     ForwardState,
     Prepared,
+    RuleArgs,
     Tiling,
     WeightUpdate,
     new_dw,
@@ -57,7 +57,8 @@ def plasticity_kernel(
     """A tile of yx ``[BN, BP]`` over one of SPLITS parts of the positions; the last makes it D.
 
     x and y are one term or the sum of two, see ``activity_kernel``; the product of both second
-    terms is as small as what these left out, and left out too. With SCALED both are scaled.
+    terms is as small as what these left out, and left out too. With SCALED both are scaled; y of
+    ``y_absmax`` is scaled and split here.
 
     A program leaves its part of the tile in ``yx [SPLITS, K, P]``, that of the sums of y u in ``yu
     [COLUMNS, SPLITS, K]``, and counts itself in ``split_counters``. The one that finds itself the
@@ -75,6 +76,9 @@ def plasticity_kernel(
     o_k = i_k * BN + tl.arange(0, BN)
     o_p = i_p * BP + tl.arange(0, BP)
     m_k = o_k < G.K
+    if act.y_absmax is not None:
+        bits = tl.load(act.y_absmax + i_g * G.K + o_k, mask=m_k, other=0)
+        b_scale, b_y_inverse = power_of_two_below(bits)
     b_yx = tl.zeros((BN, BP), tl.float32)
     RANGE = tl.cdiv(tl.cdiv(M, BM), SPLITS) * BM
     STEPS = tl.cdiv(tl.minimum((i_s + 1) * RANGE, M) - i_s * RANGE, BM)
@@ -85,8 +89,14 @@ def plasticity_kernel(
         o_y = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
         b_y = tl.load(act.y + o_y, mask=m, other=0.0)  # [BM, BN]
         b_x = load_patches(x, i_g, o_m, M, i_p * BP, G, BP)  # [BM, BP]
-        if act.y1 is not None:
-            b_y1 = tl.load(act.y1 + o_y, mask=m, other=0.0)
+        if act.y_absmax is not None:
+            b_w = b_y * b_scale[None, :]
+            b_y = b_w.to(b_x.dtype)
+        if prep.x1 is not None:
+            if act.y_absmax is not None:
+                b_y1 = rest_of(b_w, b_y)
+            else:
+                b_y1 = tl.load(act.y1 + o_y, mask=m, other=0.0)
             b_x1 = load_patches(prep.x1, i_g, o_m, M, i_p * BP, G, BP)
             b_yx = tl.dot(tl.trans(b_y1), b_x, b_yx)
             b_yx = tl.dot(tl.trans(b_y), b_x1, b_yx)
@@ -96,26 +106,36 @@ def plasticity_kernel(
     N: tl.constexpr = G.GROUPS * G.K
     SHARE: tl.constexpr = (F.PARTS + SPLITS - 1) // SPLITS
     o = i_g * G.K + o_k
-    b_yu = sum_of_parts(act.y_sums + N, 2 * N, o, m_k, i_s * SHARE, F.PARTS, SHARE)
+    b_yu = tl.zeros((BN,), tl.float32)
+    if C.GAIN != "none":
+        b_yu = sum_of_parts(act.y_sums + N, 2 * N, o, m_k, i_s * SHARE, F.PARTS, SHARE)
     last = True
     if SPLITS > 1:
-        yu += i_p * SPLITS * N
-        tl.store(yu + i_s * N + o, b_yu, mask=m_k)
+        if C.GAIN != "none":
+            yu += i_p * SPLITS * N
+            tl.store(yu + i_s * N + o, b_yu, mask=m_k)
         last = is_last(prep.split_counters + i_g * tl.num_programs(0) + tl.program_id(0), SPLITS)
     else:
         tl.debug_barrier()
     if last:
-        if SPLITS > 1:
+        if SPLITS > 1 and C.GAIN != "none":
             b_yu = sum_of_parts(yu, N, o, m_k, 0, SPLITS, SPLITS)
         if F.SCALED:
             _, b_inverse = x_factor(prep, scalars, F.ABSMAX_PROGRAMS)
+            if act.y_absmax is not None:  # the smaller first: what fits float32 does on the way
+                b_first = tl.minimum(b_y_inverse, b_inverse)
+                b_second = tl.maximum(b_y_inverse, b_inverse)
         b_norm = tl.zeros((BN,), tl.float32)
         b_max = tl.zeros((BN,), tl.int32)
         AT_ONCE: tl.constexpr = min(BP, 4096 // BN)
         for i in range(i_p * BP, (i_p + 1) * BP, AT_ONCE):
             o_c = i + tl.arange(0, AT_ONCE)
             b_d = sum_of_splits(yx, i_g, o_k, o_c, G, SPLITS)
-            if F.SCALED:
+            if act.y_absmax is not None and F.SCALED:
+                b_d = b_d * b_first[:, None] * b_second[:, None]
+            elif act.y_absmax is not None:
+                b_d = b_d * b_y_inverse[:, None]
+            elif F.SCALED:
                 b_d = b_d * scalars.y_inverse * b_inverse
             b_n, b_m = store_dw(update, b_d, b_yu, w, i_g, o_k, o_c, scalars, G, C)
             b_norm += b_n
@@ -128,25 +148,25 @@ def plasticity(
     w: Tensor,
     state: ForwardState,
     G: Geometry,
-    c: CompetitionArgs,
+    c: RuleArgs,
     T: Tiling,
     rated: bool = False,
-    biased: bool = False,
+    summed: bool = False,
 ) -> WeightUpdate:
     """The update, its positions split over programs: one launch, or two with ``activity``."""
     M, act, prep = x.shape[0] * G.pixels, state.activity, state.prep
     if act is NO_ACTIVITY:
-        act = activity(x, state, G, c, biased)
+        act = activity(x, state, G, c, summed)
     d, norms, yx = new_dw(x, G, T.splits, T.columns, rated)
     update, yu = WeightUpdate(d, norms, prep.dw_absmax, act.y_sums), None
-    if T.splits > 1:
+    if T.splits > 1 and c.flags.GAIN != "none":
         yu = x.new_empty((T.columns, T.splits, G.neurons), dtype=torch.float32)
     launch.launch(
         plasticity_kernel,
         (T.rows * T.columns, T.splits, G.GROUPS),
         T.config,
         x=x if prep.x0 is None else prep.x0,
-        act=act,
+        act=act if act.y is not None else act._replace(y=state.pre.u),
         prep=Prepared(prep.x_absmax, None, prep.x1, split_counters=prep.split_counters),
         w=w,
         yx=yx,

@@ -1,4 +1,7 @@
-"""The weights' update before its scale is known: D = yx - yu W, and its largest magnitude."""
+"""The weights' update before its scale is known: D = yx - yu W, and its largest magnitude.
+
+yu is the gain of a neuron, the sum of y u in SoftHebb, and what decays anyway.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import Tensor
 
 from softhebb_fast.kernels import configs, launch
 from softhebb_fast.kernels.geometry import Geometry
-from softhebb_fast.kernels.operands import CompetitionArgs, WeightUpdate
+from softhebb_fast.kernels.operands import RuleArgs, WeightUpdate
 from softhebb_fast.kernels.tiles import lebesgue, weight_offsets
 
 
@@ -26,7 +29,7 @@ class ReductionConstants(NamedTuple):
 def reduce_splits_kernel(yx, update, w, scalars, G: tl.constexpr, C: tl.constexpr, F: tl.constexpr):
     """D of one neuron, whole in registers: its SPLITS of yx summed in their order, less yu W.
 
-    yu is the sum of y u, if ``y_sums [SPLITS, 2, K]`` has it, else <W, yx>, which is the same where
+    yu is the gain, if ``y_sums [SPLITS, 2, K]`` has it, else <W, yx>, which is the sum of y u where
     u is linear in W.
     """
     N: tl.constexpr = G.GROUPS * G.K
@@ -42,7 +45,9 @@ def reduce_splits_kernel(yx, update, w, scalars, G: tl.constexpr, C: tl.constexp
         o = (i_s + o_s).to(tl.int64)[:, None] * (N * G.P) + i_n * G.P + o_p[None, :]
         m = (i_s + o_s < SPLITS)[:, None] & (o_p < G.P)[None, :]
         b_yx += tl.sum(tl.load(yx + o, mask=m, other=0.0), axis=0)[None, :]
-    if update.y_sums is None:
+    if C.GAIN == "none":
+        b_yu = tl.zeros((1,), tl.float32)
+    elif update.y_sums is None:
         o_w, m_w = weight_offsets(i_g, o_k, o_p, G)
         b_w = tl.load(w + o_w, mask=m_w, other=0.0).to(tl.float32)
         b_yu = tl.sum(lebesgue(b_w, scalars.lebesgue_p, C) * b_yx, axis=1)
@@ -63,7 +68,11 @@ def store_dw(update, b_yx, b_yu, w, i_g, o_k, o_p, scalars, G: tl.constexpr, C: 
     """
     o_w, m = weight_offsets(i_g, o_k, o_p, G)
     b_w = tl.load(w + o_w, mask=m, other=0.0).to(tl.float32)
-    b_d = b_yx - b_yu[:, None] * b_w
+    if scalars.decay is not None:
+        b_yu += scalars.decay
+    b_d = b_yx
+    if C.GAIN != "none" or scalars.decay is not None:
+        b_d = b_yx - b_yu[:, None] * b_w
     o = ((i_g * G.K + o_k).to(tl.int64) * G.P)[:, None] + o_p[None, :]
     tl.store(update.d + o, b_d, mask=m)
     b_max = tl.max(tl.where(m, tl.abs(b_d).to(tl.int32, bitcast=True), 0), axis=1)
@@ -115,7 +124,7 @@ def sum_of_parts(y_sums, STEP: tl.constexpr, o, m, first, PARTS: tl.constexpr, S
 
 
 def reduce_splits(
-    yx: Tensor, update: WeightUpdate, w: Tensor, G: Geometry, c: CompetitionArgs, splits: int
+    yx: Tensor, update: WeightUpdate, w: Tensor, G: Geometry, c: RuleArgs, splits: int
 ) -> None:
     """D of the parts of yx: one launch."""
     config = configs.reduce_splits(G)

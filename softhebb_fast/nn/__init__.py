@@ -1,4 +1,4 @@
-"""SoftHebb layers as modules.
+"""Hebbian layers as modules.
 
 In training mode a layer's forward computes its pre-activations u and learns from the batch without
 labels; in evaluation mode it is a plain convolution or matrix product.
@@ -8,8 +8,10 @@ from softhebb_fast.nn.activations import RePU, Softmax, TopShare, Triangle
 from softhebb_fast.nn.blocks import Block, SoftHebbBlock
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.convert import Conversion, convert
+from softhebb_fast.nn.dead import reseed_, wins
 from softhebb_fast.nn.distributed import synchronise
 from softhebb_fast.nn.dropout import Dropout
+from softhebb_fast.nn.hebbian import HebbianConv1d, HebbianConv2d, HebbianLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
 
@@ -17,7 +19,10 @@ __all__ = [
     "Block",
     "Conversion",
     "Dropout",
+    "HebbianConv1d",
+    "HebbianConv2d",
     "HebbianLayer",
+    "HebbianLinear",
     "RePU",
     "SoftHebbBlock",
     "SoftHebbConv1d",
@@ -27,5 +32,7 @@ __all__ = [
     "TopShare",
     "Triangle",
     "convert",
+    "reseed_",
     "synchronise",
+    "wins",
 ]

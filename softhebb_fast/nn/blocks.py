@@ -15,10 +15,13 @@ from softhebb_fast.functional.transforms import transforming
 from softhebb_fast.init import Init
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
+from softhebb_fast.nn.hebbian import HebbianConv2d
 from softhebb_fast.nn.normalise import bound_after, normalised
 from softhebb_fast.nn.plain import heard, plain
 from softhebb_fast.nn.recording import check_input, recorded
 from softhebb_fast.options import COMPETITION, CONVOLUTION, pair
+
+FUSED = (SoftHebbConv2d, HebbianConv2d)
 
 
 class Block(nn.Module):
@@ -53,14 +56,22 @@ class Block(nn.Module):
             )
         self.norm, self.layer, self.activation, self.pool = norm, layer, activation, pool
 
-    def forward(self, x: Tensor) -> Tensor:
-        """What the parts make of ``x``, one after the other."""
-        check_input(x)
-        if _lacks_batch(self.layer, x):
-            return self._of_batch(x.unsqueeze(0)).squeeze(0)
-        return self._of_batch(x)
+    def forward(
+        self, x: Tensor, *, target: Tensor | None = None, modulator: Tensor | None = None
+    ) -> Tensor:
+        """What the parts make of ``x``, one after the other.
 
-    def _of_batch(self, x: Tensor) -> Tensor:
+        ``target`` and ``modulator`` are passed on to a layer that takes them.
+        """
+        check_input(x)
+        both = {"target": target, "modulator": modulator}
+        given = {name: t for name, t in both.items() if t is not None} if not recorded(x) else {}
+        if _lacks_batch(self.layer, x):
+            given = {name: t.unsqueeze(0) for name, t in given.items()}
+            return self._of_batch(x.unsqueeze(0), given).squeeze(0)
+        return self._of_batch(x, given)
+
+    def _of_batch(self, x: Tensor, given: dict[str, Tensor]) -> Tensor:
         if recorded(x):
             for part in (self.norm, self.layer, *self._tail()):
                 x = x if part is None else part(x)
@@ -68,8 +79,9 @@ class Block(nn.Module):
         x, known = self.normalised(x)
         epilogue = self._epilogue()
         if epilogue is not None and _fuses(self.layer, x):
-            return _fused(self.layer, x, epilogue, known)
-        for part in (self.layer, *self._tail()):
+            return _fused(self.layer, x, epilogue, {**known, **given})
+        x = self.layer(x, **given)
+        for part in self._tail():
             if part is not None:
                 x = part(x)
         return _keep_layout(x)
@@ -81,7 +93,7 @@ class Block(nn.Module):
             return
         x, known = self.normalised(x)
         layer = self.layer
-        bounded = known and type(layer) is SoftHebbConv2d and plain(layer)
+        bounded = known and type(layer) in FUSED and plain(layer)
         if bounded and layer.learns and layer.update == "in_place":
             layer.step_(x, **known)
         else:
@@ -241,7 +253,7 @@ def _with_pool(epilogue: Epilogue, pool: nn.Module) -> Epilogue | None:
 
 
 def _fuses(layer: nn.Module, x: Tensor) -> bool:
-    if type(layer) is not SoftHebbConv2d:
+    if type(layer) not in FUSED:
         return False
     native = any(serves(name, layer.backend, x.device) for name in ("cpp", "triton"))
     if not native or autocasts(x.device) or not layer.steps_at_once:
@@ -256,16 +268,20 @@ def _fuses(layer: nn.Module, x: Tensor) -> bool:
 
 def _fused(layer: SoftHebbConv2d, x: Tensor, epilogue: Epilogue, known: dict[str, float]) -> Tensor:
     weight, bias = layer.detached()
-    options = {**layer.options(), **known}
+    options, block = {**layer.options(), **known}, functional.softhebb_block
+    if type(layer) is HebbianConv2d:
+        block = functional.hebbian_block
     if not layer.learns:
-        return functional.softhebb_block(x, weight, epilogue, bias, **options).out
+        return block(x, weight, epilogue, bias, **options).out
     layer.check_step()
     if layer.update == "grad":
-        out = functional.softhebb_block(x, weight, epilogue, bias, update="delta_w", **options)
+        out = block(x, weight, epilogue, bias, update="delta_w", **options)
         layer.assign(out.delta_w, out.delta_b)
+        layer.learned(out, x)
         return out.out
     rates = None if bias is None else layer.learning_rates()
-    base = {"lr": layer.base_rate(), "lr_power": layer.lr_power}
-    out = functional.softhebb_block(x, weight, epilogue, bias, update="in_place", **base, **options)
+    base = {"lr": layer.base_rate(), "lr_power": layer.lr_power, **layer.step_options()}
+    out = block(x, weight, epilogue, bias, update="in_place", **base, **options)
     layer.step_bias_(rates, out.delta_b)
+    layer.learned(out, x)
     return out.out

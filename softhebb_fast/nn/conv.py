@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -154,9 +153,9 @@ class SoftHebbConv2d(HebbianLayer):
         return {**self.convolution._asdict(), **super().options()}
 
     def _hebbian(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, **summed: dist.ProcessGroup
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, **given: Any
     ) -> SoftHebbOutput:
-        return functional.softhebb_conv2d(x, weight, bias, **self.options(), **summed)
+        return functional.softhebb_conv2d(x, weight, bias, **{**self.options(), **given})
 
     def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any) -> Step:
         options = {**self.options(), **known, "lr": self.base_rate(), "lr_power": self.lr_power}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -138,6 +138,10 @@ class HebbianLayer(nn.Module):
         then raises RuntimeError. Raises TypeError or RuntimeError where the update would be lost,
         saying what to do.
         """
+        return self._learn(x, {})
+
+    def _learn(self, x: Tensor, given: dict[str, Any]) -> Tensor:
+        """``forward``, with what is ``given`` for this batch alone to the layer's function."""
         check_input(x)
         if recorded(x):
             # torch.fx hands out a stand-in for self.weight.
@@ -152,10 +156,11 @@ class HebbianLayer(nn.Module):
         if not self.learns:
             return self._product(x, self.weight, self.bias)
         if self.update == "in_place":
-            return self.step_(x)
+            return self.step_(x, **given)
         self.check_step()
-        out = self._hebbian(x, *self.detached(), **self._summed())
+        out = self._hebbian(x, *self.detached(), **self._summed(), **given)
         self.assign(out.delta_w, out.delta_b)
+        self.learned(out, x)
         return out.u
 
     def step_(self, x: Tensor, **known: Any) -> Tensor:
@@ -168,13 +173,23 @@ class HebbianLayer(nn.Module):
         rates = None if bias is None else self.learning_rates()
         graph = torch.is_grad_enabled() and x.requires_grad
         if graph or not self.steps_at_once:
-            out = self._hebbian(x, weight.clone() if graph else weight, bias, **self._summed())
+            before = weight.clone() if graph else weight
+            out = self._hebbian(x, before, bias, **self._summed(), **known)
             options = self.base_rate(), self.lr_power, self.lebesgue_p
-            functional.hebbian_step_(weight, out.delta_w, *options, rounding=self.rounding)
+            more = {"rounding": self.rounding, **self.step_options()}
+            functional.hebbian_step_(weight, out.delta_w, *options, **more)
         else:
             out = self._hebbian_step_(x, weight, bias, **known)
         self.step_bias_(rates, out.delta_b)
+        self.learned(out, x)
         return out.u
+
+    def step_options(self) -> dict[str, Any]:
+        """The arguments of a step in place beside its rate."""
+        return {}
+
+    def learned(self, out: NamedTuple, x: Tensor) -> None:
+        """Called after every update of a batch ``x`` with what the function gave as ``out``."""
 
     @property
     def competition(self) -> Competition:
@@ -329,7 +344,7 @@ class HebbianLayer(nn.Module):
         return {"process_group": self.processes.group} if self.processes else {}
 
     def _hebbian(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, **summed: dist.ProcessGroup
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, **given: Any
     ) -> SoftHebbOutput:
         raise NotImplementedError
 

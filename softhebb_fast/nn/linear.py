@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -86,9 +85,9 @@ class SoftHebbLinear(HebbianLayer):
         self.in_features, self.out_features = in_features, out_features
 
     def _hebbian(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, **summed: dist.ProcessGroup
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, **given: Any
     ) -> SoftHebbOutput:
-        return functional.softhebb_linear(x, weight, bias, **self.options(), **summed)
+        return functional.softhebb_linear(x, weight, bias, **{**self.options(), **given})
 
     def _hebbian_step_(self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any) -> Step:
         options = {**self.options(), **known, "lr": self.base_rate(), "lr_power": self.lr_power}

@@ -11,11 +11,12 @@ from torch.nn.modules import module as hooks_of_all
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv2d
 from softhebb_fast.nn.dropout import Dropout
+from softhebb_fast.nn.hebbian import HebbianConv2d, HebbianLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
 
 KINDS = (
-    *(SoftHebbConv2d, SoftHebbLinear, Triangle, RePU, Dropout),
+    *(SoftHebbConv2d, SoftHebbLinear, HebbianConv2d, HebbianLinear, Triangle, RePU, Dropout),
     *(nn.BatchNorm2d, nn.Conv2d, nn.Linear, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten),
 )
 # Of the class itself, as imported: who replaces one later is noticed.

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from softhebb_fast.extension import MISSING, call
 from softhebb_fast.ops import autograd, fake, flops  # noqa: F401  # they register themselves
-from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
-from softhebb_fast.reference import SoftHebbOutput
+from softhebb_fast.options import RULE, Competition, Convolution, Epilogue, Rate, Rule
+from softhebb_fast.reference import HebbianOutput
 
 TRITON_MISSING = None if find_spec("triton") else "the package triton is not installed"
 
@@ -24,7 +24,7 @@ TRITON_MISSING = None if find_spec("triton") else "the package triton is not ins
 def why_not(
     name: str, device_type: str, dtype: torch.dtype | None = None, tie_rule: str = "first"
 ) -> str | None:
-    """The reason why ``"cpp"`` or ``"triton"`` cannot run there, or by that rule, or None."""
+    """The reason why ``"cpp"`` or ``"triton"`` cannot run there, or by that tie rule, or None."""
     if name == "cpp":
         return MISSING if device_type == "cpu" else "its kernels are for CPU tensors"
     if device_type != "cuda":
@@ -54,17 +54,23 @@ def conv2d(
     bias: Tensor | None,
     convolution: Convolution,
     competition: Competition,
-) -> SoftHebbOutput:
-    """Convolution, competition and update of one batch ``x [B, C, H, W]``."""
-    out = call.conv_update(x, weight, bias, *convolution, *competition)
-    return _output(*out, bias, competition)
+    rule: Rule = RULE,
+) -> HebbianOutput:
+    """Convolution, activity and update of one batch ``x [B, C, H, W]``."""
+    out = call.conv_update(x, weight, bias, *convolution, *competition, *_given(rule))
+    return _output(*out, bias, competition, rule)
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, competition: Competition
-) -> SoftHebbOutput:
-    """Matrix product, competition and update of one batch ``x [B, N]``."""
-    return _output(*call.linear_update(x, weight, bias, *competition), bias, competition)
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    competition: Competition,
+    rule: Rule = RULE,
+) -> HebbianOutput:
+    """Matrix product, activity and update of one batch ``x [B, N]``."""
+    out = call.linear_update(x, weight, bias, *competition, *_given(rule))
+    return _output(*out, bias, competition, rule)
 
 
 @torch.no_grad()
@@ -75,22 +81,28 @@ def conv2d_step_(
     rate: Rate,
     convolution: Convolution,
     competition: Competition,
-) -> tuple[Tensor, Tensor | None]:
-    """``conv2d`` and ``reference.hebbian_step_`` in one: u and delta_b; changes ``weight``.
+    rule: Rule = RULE,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """``conv2d`` and ``reference.step_`` in one: u, delta_b and the statistic; changes ``weight``.
 
     The rates come from the norms before the step.
     """
-    u, b = call.conv_step_(x, weight, bias, *rate, *convolution, *competition)
-    return u, _delta_b(b, bias, competition)
+    options = (*rate, *convolution, *competition, *_given(rule))
+    return _stepped(*call.conv_step_(x, weight, bias, *options), bias, competition, rule)
 
 
 @torch.no_grad()
 def linear_step_(
-    x: Tensor, weight: Tensor, bias: Tensor | None, rate: Rate, competition: Competition
-) -> tuple[Tensor, Tensor | None]:
-    """``linear`` and ``reference.hebbian_step_`` in one, as ``conv2d_step_``."""
-    u, b = call.linear_step_(x, weight, bias, *rate, *competition)
-    return u, _delta_b(b, bias, competition)
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    rate: Rate,
+    competition: Competition,
+    rule: Rule = RULE,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """``linear`` and ``reference.step_`` in one, as ``conv2d_step_``."""
+    out = call.linear_step_(x, weight, bias, *rate, *competition, *_given(rule))
+    return _stepped(*out, bias, competition, rule)
 
 
 @torch.no_grad()
@@ -117,11 +129,11 @@ def block_update(
     convolution: Convolution,
     competition: Competition,
     epilogue: Epilogue,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """``conv2d`` with the pooled activation instead of u: that, delta_w and delta_b."""
-    options = (*convolution, *competition, *epilogue)
-    out, delta_w, b = call.block_update(x, weight, bias, *options)
-    return out, delta_w, _delta_b(b, bias, competition)
+    rule: Rule = RULE,
+) -> HebbianOutput:
+    """``conv2d`` with the pooled activation in the place of u."""
+    options = (*convolution, *competition, *epilogue, *_given(rule))
+    return _output(*call.block_update(x, weight, bias, *options), bias, competition, rule)
 
 
 @torch.no_grad()
@@ -133,18 +145,38 @@ def block_step_(
     convolution: Convolution,
     competition: Competition,
     epilogue: Epilogue,
-) -> tuple[Tensor, Tensor | None]:
-    """``conv2d_step_`` with the pooled activation instead of u: that and delta_b."""
-    options = (*rate, *convolution, *competition, *epilogue)
-    out, b = call.block_step_(x, weight, bias, *options)
-    return out, _delta_b(b, bias, competition)
+    rule: Rule = RULE,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """``conv2d_step_`` with the pooled activation in the place of u."""
+    options = (*rate, *convolution, *competition, *epilogue, *_given(rule))
+    return _stepped(*call.block_step_(x, weight, bias, *options), bias, competition, rule)
+
+
+def _given(rule: Rule) -> tuple:
+    """The arguments of a rule; none for SoftHebb, whose calls stay as short as they were."""
+    return () if rule is RULE else rule
 
 
 def _output(
-    u: Tensor, delta_w: Tensor, delta_b: Tensor, bias: Tensor | None, competition: Competition
-) -> SoftHebbOutput:
-    return SoftHebbOutput(u, delta_w.detach(), _delta_b(delta_b.detach(), bias, competition))
+    u: Tensor,
+    delta_w: Tensor,
+    delta_b: Tensor,
+    statistic: Tensor,
+    bias: Tensor | None,
+    competition: Competition,
+    rule: Rule,
+) -> HebbianOutput:
+    rest = _stepped(u, delta_b.detach(), statistic.detach(), bias, competition, rule)
+    return HebbianOutput(u, delta_w.detach(), *rest[1:])
 
 
-def _delta_b(delta_b: Tensor, bias: Tensor | None, competition: Competition) -> Tensor | None:
-    return None if bias is None or not competition.soft else delta_b
+def _stepped(
+    u: Tensor,
+    delta_b: Tensor,
+    statistic: Tensor,
+    bias: Tensor | None,
+    competition: Competition,
+    rule: Rule,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    learns = bias is not None and competition.soft and rule.learns_bias
+    return u, delta_b if learns else None, None if rule.statistic is None else statistic

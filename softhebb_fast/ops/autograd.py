@@ -20,7 +20,7 @@ def _save(ctx: Any, inputs: tuple, output: tuple) -> None:
 
 
 def _conv_gradients(ctx: Any, grad_u: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    convolution, competition = options("conv_update", ctx.values)
+    convolution, competition, _ = options("conv_update", ctx.values)
     if convolution.pre_triangle:
         grad_u = grad_u * (ctx.saved_tensors[2] > 0)
         grad_u = grad_u - grad_u.mean(dim=1, keepdim=True)
@@ -35,7 +35,7 @@ def _conv_gradients(ctx: Any, grad_u: Tensor, *_: Tensor) -> tuple[Tensor | None
 
 
 def _linear_gradients(ctx: Any, grad_u: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    (competition,) = options("linear_update", ctx.values)
+    competition, _ = options("linear_update", ctx.values)
 
     def product(x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, reference.lebesgue_weight(weight, competition.lebesgue_p))

@@ -1,6 +1,7 @@
 """The operators ``torch.ops.softhebb_fast.*``: their schemas follow from the fields of the options.
 
-Each takes x, weight and bias, then its options field by field. The extension implements them for
+Each takes x, weight and bias, then its options field by field. Those of the rule come last and have
+their defaults in the schema: a call without them is SoftHebb. The extension implements them for
 CPU tensors, else the reference does; the Triton kernels are their CUDA (and ROCm) implementation.
 """
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from softhebb_fast.extension import LIBRARY, MISSING
-from softhebb_fast.options import Competition, Convolution, Epilogue, Rate
+from softhebb_fast.options import Competition, Convolution, Epilogue, Rate, Rule
 
 TYPES = {
     float: "float",
@@ -37,13 +38,13 @@ class Operator(NamedTuple):
 
 
 OPERATORS = {
-    "conv_update": Operator("conv2d", (Convolution, Competition), 3),
-    "conv_step_": Operator("conv2d_step_", (Rate, Convolution, Competition), 2),
-    "linear_update": Operator("linear", (Competition,), 3),
-    "linear_step_": Operator("linear_step_", (Rate, Competition), 2),
+    "conv_update": Operator("conv2d", (Convolution, Competition, Rule), 4),
+    "conv_step_": Operator("conv2d_step_", (Rate, Convolution, Competition, Rule), 3),
+    "linear_update": Operator("linear", (Competition, Rule), 4),
+    "linear_step_": Operator("linear_step_", (Rate, Competition, Rule), 3),
     "block_forward": Operator("block_forward", (Convolution, Competition, Epilogue), 1),
-    "block_update": Operator("block_update", (Convolution, Competition, Epilogue), 3),
-    "block_step_": Operator("block_step_", (Rate, Convolution, Competition, Epilogue), 2),
+    "block_update": Operator("block_update", (Convolution, Competition, Epilogue, Rule), 4),
+    "block_step_": Operator("block_step_", (Rate, Convolution, Competition, Epilogue, Rule), 3),
 }
 
 
@@ -51,7 +52,7 @@ def schema(name: str) -> str:
     operator = OPERATORS[name]
     weight = "Tensor(a!) weight" if name.endswith("_") else "Tensor weight"
     fields = (
-        f"{TYPES[kind]} {'epilogue_' if options is Epilogue else ''}{field}"
+        f"{TYPES[kind]} {_argument(options, field)}"
         for options in operator.options
         for field, kind in get_type_hints(options).items()
     )
@@ -59,8 +60,20 @@ def schema(name: str) -> str:
     return f"{name}(Tensor x, {weight}, Tensor? bias, {', '.join(fields)}) -> ({outputs})"
 
 
+def _argument(options: type, field: str) -> str:
+    """The name of a field in a schema, with its default if it has one there."""
+    if options is not Rule:
+        return f"epilogue_{field}" if options is Epilogue else field
+    value = options._field_defaults[field]
+    shown = f'"{value}"' if isinstance(value, str) else str(value)
+    return f"{field}={shown.removesuffix('0') if isinstance(value, float) else shown}"
+
+
 def options(name: str, values: Sequence[Any]) -> list[NamedTuple]:
-    """The options of an operator from its arguments after the bias."""
+    """The options of an operator from its arguments after the bias.
+
+    The last may be missing: dispatch leaves out what equals its default.
+    """
     left = (tuple(v) if isinstance(v, list) else v for v in values)
     return [kind(*islice(left, len(kind._fields))) for kind in OPERATORS[name].options]
 

@@ -161,7 +161,7 @@ def test_identical_filters_and_images_tie_wherever_they_lie(neurons, wta):
 
 def outputs(x, weight, wta="soft_anti"):
     out = ops.conv2d(x, weight, None, **(OPTIONS | dict(wta=wta)))
-    pooled, delta_w, _ = ops.block_update(
+    pooled, delta_w, *_ = ops.block_update(
         x, weight, None, BLOCKS["cifar-2"][-1], **(OPTIONS | dict(wta=wta))
     )
     return out.u, out.delta_w, pooled, delta_w
@@ -224,7 +224,7 @@ def test_any_number_of_threads_gives_the_same_bits(name):
     def step() -> tuple:
         out = ops.conv2d(x, weight, torch.zeros(len(weight)), **options)
         stepped, e = weight.clone(), BLOCKS["cifar-2"][-1]
-        pooled, _ = ops.block_step_(x, stepped, None, e, **STEP, **OPTIONS)
+        pooled, *_ = ops.block_step_(x, stepped, None, e, **STEP, **OPTIONS)
         return out.u, out.delta_w, pooled, stepped
 
     assert_same_bits(step, (1, 2, 3, 5))
@@ -236,7 +236,7 @@ def test_blocks_are_layers_and_their_epilogues(name):
     x, weight = layer(shape, weight_shape)
     options = OPTIONS | dict(padding=(pad, pad))
     out = ops.conv2d(x, weight, None, **options)
-    pooled, delta_w, _ = ops.block_update(x, weight, None, e, **options)
+    pooled, delta_w, *_ = ops.block_update(x, weight, None, e, **options)
     assert torch.equal(ops.block_forward(x, weight, None, e, **options), pooled)
     assert torch.equal(delta_w, out.delta_w)
     assert_close(pooled, epilogue_of(out.u, e), TOLERANCES["float32_u"])

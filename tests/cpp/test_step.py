@@ -54,7 +54,7 @@ def test_a_convolution_steps_along_its_delta(case: Case):
     expected = reference.hebbian_step_(
         weight.clone(), out.delta_w, **STEP, lebesgue_p=case.options["lebesgue_p"]
     )
-    u, delta_b = ops.conv2d_step_(x, weight, bias, **STEP, **case.options)
+    u, delta_b, _ = ops.conv2d_step_(x, weight, bias, **STEP, **case.options)
     assert torch.equal(u, out.u)
     assert (delta_b is None) == (out.delta_b is None)
     assert delta_b is None or torch.equal(delta_b, out.delta_b)
@@ -69,7 +69,7 @@ def test_a_linear_layer_steps_along_its_delta(case: Case):
     expected = reference.hebbian_step_(
         weight.clone(), out.delta_w, **STEP, lebesgue_p=case.options["lebesgue_p"]
     )
-    u, _ = ops.linear_step_(x, weight, bias, **STEP, **case.options)
+    u, *_ = ops.linear_step_(x, weight, bias, **STEP, **case.options)
     assert torch.equal(u, out.u)
     assert_close(weight, expected, TOLERANCES["float64"])
 
@@ -86,13 +86,13 @@ def test_a_block_is_a_layer_and_its_epilogue(case: Case, e: Epilogue):
     expected = epilogue_of(out.u, e)
     pooled = ops.block_forward(x, weight, bias, e, **case.options)
     assert_close(pooled, expected, TOLERANCES["float64"])
-    learned, delta_w, delta_b = ops.block_update(x, weight, bias, e, **case.options)
+    learned, delta_w, delta_b, _ = ops.block_update(x, weight, bias, e, **case.options)
     assert torch.equal(learned, pooled)
     assert torch.equal(delta_w, out.delta_w)
     assert delta_b is None or torch.equal(delta_b, out.delta_b)
     twin = weight.clone()
     ops.conv2d_step_(x, twin, bias, **STEP, **case.options)
-    stepped, _ = ops.block_step_(x, weight, bias, e, **STEP, **case.options)
+    stepped, *_ = ops.block_step_(x, weight, bias, e, **STEP, **case.options)
     assert torch.equal(stepped, pooled)
     assert torch.equal(weight, twin)
 
@@ -184,7 +184,7 @@ def test_strided_weights_step_in_place():
 def test_parameters_step_outside_the_graph():
     x, weight = layer((6, 20), (10, 20))
     parameter = torch.nn.Parameter(weight.clone())
-    u, _ = ops.linear_step_(x, parameter, None, **STEP, **LINEAR)
+    u, *_ = ops.linear_step_(x, parameter, None, **STEP, **LINEAR)
     ops.linear_step_(x, weight, None, **STEP, **LINEAR)
     assert torch.equal(parameter, weight)
     assert parameter.is_leaf
@@ -199,7 +199,7 @@ def test_blocks_give_the_same_bits_for_any_number_of_threads(name):
 
     def step() -> tuple:
         stepped = weight.clone()
-        out, _ = ops.block_step_(x, stepped, None, e, **STEP, **options)
+        out, *_ = ops.block_step_(x, stepped, None, e, **STEP, **options)
         return out, stepped
 
     assert_same_bits(step, (1, 2, 5))

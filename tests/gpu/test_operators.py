@@ -37,7 +37,7 @@ BLOCK = {
     "epilogue_stride": (2, 1),
     "epilogue_padding": (1, 1),
 }
-STEP = {"lr": 0.3, "lr_power": 0.5, "lr_tensor": None}
+STEP = {"lr": 0.3, "lr_power": 0.5, "lr_tensor": None, "neuron_rates": None, "unit_norm": False}
 LAYERS = {  # the layers of the published CIFAR-10 net at batch 10: x, weight, t_invert
     "cifar-1": ((10, 3, 32, 32), (96, 3, 5, 5), 1.0),
     "cifar-2": ((10, 96, 16, 16), (384, 96, 3, 3), 0.65),
@@ -275,7 +275,7 @@ def test_compiled_step_is_the_step(backend):
     x, weight, _ = on_device(CASES["channels_last"].tensors(torch.float32))
 
     def step(x, weight):
-        out, _ = extension.call.block_step_(x.relu(), weight, None, **STEP, **CONV, **BLOCK)
+        out, *_ = extension.call.block_step_(x.relu(), weight, None, **STEP, **CONV, **BLOCK)
         return out * 2
 
     other = weight.clone(memory_format=torch.preserve_format)

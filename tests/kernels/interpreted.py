@@ -277,7 +277,7 @@ def test_step_is_update_then_hebbian_step(name, layout, dtype):
     rate = {"lr": 0.3}
     if layout == "channels_last":
         rate = {"lr": 0.0, "lr_tensor": torch.tensor(0.3, dtype=torch.float64)}
-    u, delta_b = kernels.conv2d_step_(x, w, bias, **rate, lr_power=0.5, **case.conv)
+    u, delta_b, _ = kernels.conv2d_step_(x, w, bias, **rate, lr_power=0.5, **case.conv)
     assert_outputs_close(
         reference.SoftHebbOutput(u, w, delta_b), want._replace(delta_w=stepped), dtype
     )
@@ -303,7 +303,7 @@ def test_linear_step_of_a_sliced_weight():
     stepped = w.double().clone()
     reference.hebbian_step_(stepped, want.delta_w, 0.3)
     between = whole[:, 1::2].clone()
-    u, _ = kernels.linear_step_(x, w, None, lr=0.3, lr_power=0.5, **LINEAR)
+    u, *_ = kernels.linear_step_(x, w, None, lr=0.3, lr_power=0.5, **LINEAR)
     assert_close(u, want.u, TOLERANCES["float32_u"])
     assert_close(w, stepped, TOLERANCES["float32_delta_w"])
     assert torch.equal(whole[:, 1::2], between)

@@ -30,7 +30,7 @@ BLOCK = {
     "epilogue_stride": (2, 2),
     "epilogue_padding": (1, 0),
 }
-STEP = {"lr": 0.1, "lr_power": 0.5, "lr_tensor": None}
+STEP = {"lr": 0.1, "lr_power": 0.5, "lr_tensor": None, "neuron_rates": None, "unit_norm": False}
 ARCHITECTURES = (0, 80, 90, 100)
 SHAPES = {
     "contiguous": Case(),
@@ -175,7 +175,8 @@ def test_a_value_read_by_launch_code_is_caught(launches, monkeypatch):
     learn = kernels._learn
     monkeypatch.setattr(kernels.module, "_learn", reads)
     tensors, options = arguments("conv_step_", Case(), torch.float32)
-    in_order = [options[a.name] for a in operator("conv_step_")._schema.arguments[3:]]
+    arguments_of = operator("conv_step_")._schema.arguments[3:]
+    in_order = [options[a.name] for a in arguments_of if a.name in options]
     step = schema.on("softhebb_fast.kernels", "conv_step_")
     with fake_cuda(), CaptureSafety(), pytest.raises(CaptureError, match="waits for the device"):
         step(*pretend(tensors), *in_order)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from softhebb_fast.ops import schema
-from softhebb_fast.options import Competition
+from softhebb_fast.options import Competition, Rule
 
 CONV = dict(
     stride=(1, 2),
@@ -35,7 +35,7 @@ BLOCK = dict(
     epilogue_stride=(2, 1),
     epilogue_padding=(1, 0),
 )
-STEP = dict(lr=0.1, lr_power=0.5, lr_tensor=None)
+STEP = dict(lr=0.1, lr_power=0.5, lr_tensor=None, neuron_rates=None, unit_norm=False)
 
 
 def conv_inputs(**options) -> tuple[torch.Tensor, ...]:
@@ -79,7 +79,8 @@ def test_the_operators_have_the_fields_of_the_options(name):
     outputs = outputs.strip("()") if schema.OPERATORS[name].outputs == 1 else outputs
     assert given == f"softhebb_fast::{schema.schema(name).split(' -> ')[0]} -> {outputs}"
     _, options = CASES[name]
-    assert {a.name for a in found.arguments} == {"x", "weight", "bias", *options}
+    rule = Rule._fields if schema.OPERATORS[name].outputs > 1 else ()
+    assert {a.name for a in found.arguments} == {"x", "weight", "bias", *options, *rule}
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -113,7 +114,7 @@ def test_the_gradient_of_a_linear_layer():
 
 def test_compiled_steps_change_the_weight_alike():
     def step(x, weight):
-        u, _ = torch.ops.softhebb_fast.conv_step_(x, weight, None, **STEP, **CONV)
+        u, *_ = torch.ops.softhebb_fast.conv_step_(x, weight, None, **STEP, **CONV)
         return u.sin()
 
     x, weight, _ = conv_inputs()
