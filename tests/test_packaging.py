@@ -134,6 +134,7 @@ def test_the_sdist_builds_a_wheel_with_kernels_and_data(sdist, tmp_path):
     found = contents(wheel)
     assert {f"softhebb_fast/_C_torch{MINOR}.so", "softhebb_fast/py.typed"} <= found
     assert sum(n.startswith("softhebb_fast/data/bundled/MNIST/raw/") for n in found) == 4
+    assert "softhebb_fast/pretrained/bundled/DemoMNIST/model.safetensors" in found
     assert {n.split("/")[0].split("-")[0] for n in found} == {"softhebb_fast"}
 
     python = environment(tmp_path / "user")
