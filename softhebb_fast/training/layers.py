@@ -69,7 +69,7 @@ def train_layers(
         net: on the device of the images, its Hebbian layers with ``update="in_place"``.
         images: an ``ImageSet``; a float tensor ``[N, ...]``, which needs no labels and no images;
             or what ``data.as_image_set`` takes.
-        epochs: passes over the images, for each layer.
+        epochs, batch_size: passes over the images for each layer, and images of a step.
         seed: of the order of the images, in which epoch by epoch every layer sees them.
         optimizer: steps the layers with ``update="grad"``; see ``optim.norm_dependent``.
         cache_dtype, cache_gib: as in ``RunConfig``.
