@@ -86,7 +86,9 @@ def test_features_have_the_dtype_of_their_input(dtype):
 
 def test_a_pipeline_is_searched():
     x, y = digits()
-    pipeline = make_pipeline(MinMaxScaler(), HebbianFeatures(**QUICK), LogisticRegression())
+    pipeline = make_pipeline(
+        MinMaxScaler(), HebbianFeatures(**QUICK), LogisticRegression(max_iter=500)
+    )
     grid = {"hebbianfeatures__n_components": [5, 40], "logisticregression__C": [1.0]}
     search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(x, y)
     assert search.best_params_["hebbianfeatures__n_components"] == 40

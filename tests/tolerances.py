@@ -12,6 +12,10 @@ TOLERANCES = {
     "float64": 1e-12,
     # some training steps of a deep net, each magnifying what rounding did to the one before
     "float64_steps": 1e-9,
+    # some hundred equations of a condition up to 1e5, solved in two ways
+    "ridge": 1e-9,
+    # the same from products in float32, their rounding magnified by that condition
+    "ridge_float32": 1e-3,
     # sums of up to some thousand products, each rounded to 6e-8
     "float32_u": 2e-6,
     # the errors of u times t = 12, summed over positions that partly cancel

@@ -191,9 +191,10 @@ def _print_summary(trainer: Loop, summary: dict[str, Any], paths: list[Path]) ->
     error = trainer.config.error
     if "penalty" in summary:
         print(f"ridge classifier with penalty {summary['penalty']:.4g}")
+    found = f"{ERRORS[error]} {summary[f'test_{error}']:.4f}"
     print(
-        f"test accuracy {summary['test_accuracy']:.2f} % {images}, "
-        f"{ERRORS[error]} {summary[f'test_{error}']:.4f}, after {summary['seconds'] / 60:.1f} minutes"
+        f"test accuracy {summary['test_accuracy']:.2f} % {images}, {found}, "
+        f"after {summary['seconds'] / 60:.1f} minutes"
     )
     files = [trainer.out / metrics.FILE, *paths]
     print("written: " + ", ".join(str(path) for path in files))

@@ -35,9 +35,8 @@ class Selection:
     def __post_init__(self) -> None:
         for name, least in (("layers", 1), ("grid", 0)):
             value = getattr(self, name)
-            values = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-            values = tuple(whole(name, one, least) for one in values)
-            object.__setattr__(self, name, values)
+            values = value if isinstance(value, list | tuple) else (value,)
+            object.__setattr__(self, name, tuple(whole(name, one, least) for one in values))
         if list(self.layers) != sorted(set(self.layers)):
             raise ValueError(f"layers must rise, each named once; got {self.layers}")
         if len(self.grid) not in (1, max(1, len(self.layers))):
@@ -78,7 +77,7 @@ class Readout(nn.Module):
             raise ValueError(
                 f"layers must be among the {len(blocks)} below the classifier; got {layers}"
             )
-        grids = selection.grid if len(selection.grid) == len(layers) else selection.grid * len(layers)
+        grids = selection.grid * (len(layers) if len(selection.grid) == 1 else 1)
         self.selection, self.grids = selection, dict(zip(layers, grids, strict=True))
         self.features, self._blocks = 0, tuple(blocks[: layers[-1]])
         for layer, grid in self.grids.items():

@@ -63,13 +63,13 @@ class Softmax(nn.Module):
 class TopShare(nn.Module):
     """The largest ``share`` of the channels less the largest of the others, shape kept.
 
-    ``relu(u - threshold)``: of K channels the ``k = round(share K)`` largest, one at least and K - 1
-    at most, can be active. The threshold of a position is its (k + 1)-th largest u, so what equals
+    ``relu(u - threshold)``: of K channels the ``k = round(share K)`` largest can be active, one at
+    least and K - 1 at most. The threshold of a position is its (k + 1)-th largest u, so what equals
     it is 0. Channels lie in dimension 1, or are all that ``[K]`` has; an image needs its batch
     dimension. The threshold is taken as a constant by autograd.
 
-    Raises ValueError or TypeError for a ``share`` that is not between 0 and 1; ValueError for a u of
-    fewer than two channels.
+    Raises ValueError or TypeError for a ``share`` that is not between 0 and 1; ValueError for a u
+    of fewer than two channels.
 
     Source: Thiry et al. 2021 (arXiv 2101.07528) keep 40 % of the units, as ones. Here they keep how
     far they are above the threshold, as in Coates et al. 2011.

@@ -149,11 +149,6 @@ class Layer:
             case (name, power) if name in ACTIVATIONS:
                 power = plain(power)
                 if isinstance(power, int | float) and math.isfinite(power):
-                    if name == "topshare" and not 0 < power < 1:
-                        raise ValueError(
-                            "Layer: the share of topshare must lie between 0 and 1, for example "
-                            f"topshare_0.4, got {power!r}"
-                        )
                     object.__setattr__(self, "activation", (name, float(power)))
                     return
         raise ValueError(

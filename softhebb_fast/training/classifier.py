@@ -81,8 +81,8 @@ def evaluate(
 ) -> tuple[float, float]:
     """Mean error of an image and accuracy in per cent of ``model``, in evaluation mode.
 
-    ``error`` is ``"loss"``, the cross-entropy, or ``"squared_error"`` of the scores, summed over the
-    classes. Images that are too many at once for wide layers are taken in smaller batches.
+    ``error`` is ``"loss"``, the cross-entropy, or ``"squared_error"`` of the scores, summed over
+    the classes. Images that are too many at once for wide layers are taken in smaller batches.
 
     Raises ValueError for an empty set or one without labels.
     """

@@ -103,9 +103,9 @@ class RunConfig(Config):
             ``{"image_size": 32, "holdout": 0.2}``; None for none.
         cache_dtype: dtype in which frozen features are kept.
         cache_gib: features that need more memory are recomputed for every batch.
-        classifier: ``"published"``, what the last layer of the preset says; or ``"ridge"``, which is
-            solved. Then ``probe_epochs`` are passes over augmented images, of images as they are 1,
-            and ``probe_batch`` images are taken in at a time.
+        classifier: ``"published"``, what the last layer of the preset says; or ``"ridge"``, which
+            is solved. Then ``probe_epochs`` are passes over augmented images, of others 1, and
+            ``probe_batch`` images are taken in at a time.
         ridge: settings of the ridge classifier, see ``ridge.RidgeSettings``; None for its defaults.
         features: what the classifier sees, see ``models.Selection``: a dict such as
             ``{"layers": [1, 2], "grid": 4}``; None for the whole output of the last layer.
@@ -193,8 +193,8 @@ class RunConfig(Config):
             raise ValueError("autocast must be False for classifier='ridge', which is solved")
         if (self.probe_epochs or 1) > 1 and not self.augment:
             raise ValueError(
-                "probe_epochs must be 1 for classifier='ridge' on images that are not augmented, as "
-                f"further passes would be the same; got {self.probe_epochs}"
+                "probe_epochs must be 1 for classifier='ridge' on images that are not augmented: "
+                f"other passes would be the same; got {self.probe_epochs}"
             )
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 GIB = 2**30
-GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat")
+GROUP = Path("/sys/fs/cgroup")
 
 
 def free_bytes(device: torch.device | str = "cpu") -> int | None:
@@ -23,7 +23,7 @@ def free_bytes(device: torch.device | str = "cpu") -> int | None:
         return None
     lines = info.read_text().splitlines()
     free = next(int(s.split()[1]) << 10 for s in lines if s.startswith("MemAvailable"))
-    left = _left_of_group(*map(Path, GROUPS))
+    left = _left_of_group(GROUP)
     return free if left is None else min(free, left)
 
 
@@ -37,7 +37,8 @@ def require(bytes_needed: int, device: torch.device | str, what: str, remedy: st
         )
 
 
-def _left_of_group(limit: Path, used: Path, stat: Path) -> int | None:
+def _left_of_group(group: Path) -> int | None:
+    limit, used, stat = (group / f"memory.{name}" for name in ("max", "current", "stat"))
     if not all(path.exists() for path in (limit, used, stat)):
         return None
     most = limit.read_text().strip()

@@ -20,6 +20,7 @@ from softhebb_fast.training.ridge_forms import Dual, Primal
 CHOSEN = ("holdout", "gcv")
 PRODUCTS = {"float32": torch.float32, "float64": torch.float64}
 FORMS = {"primal": Primal, "dual": Dual}
+SCORED = 1000  # rows in float64 at a time
 FACTORS = tuple(10.0 ** (k / 2) for k in range(-10, 3))  # 1e-5 to 10
 
 
@@ -86,7 +87,7 @@ class RidgeClassifier:
 
     Args:
         classes: how many there are; a class without images is never predicted.
-        settings: those of ``RidgeSettings``.
+        penalty, holdout, standardise, factors, products, form: as in ``RidgeSettings``.
 
     Attributes:
         weight, bias: float64 ``[classes, F]`` and ``[classes]``, None before the fit.
@@ -97,9 +98,19 @@ class RidgeClassifier:
             without these where the equations could not be solved.
     """
 
-    def __init__(self, classes: int, **settings: Any) -> None:
+    def __init__(
+        self,
+        classes: int,
+        *,
+        penalty: str | float = "holdout",
+        holdout: float = 0.1,
+        standardise: bool = False,
+        factors: Sequence[float] = FACTORS,
+        products: str = "float32",
+        form: str = "auto",
+    ) -> None:
         self.classes = whole("classes", classes, 2)
-        self.settings = RidgeSettings(**settings)
+        self.settings = RidgeSettings(penalty, holdout, standardise, factors, products, form)
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
         self.penalty: float | None = None
@@ -107,21 +118,26 @@ class RidgeClassifier:
         self.trials: list[dict[str, float]] = []
         self._equations: Primal | Dual | None = None
 
-    def fit(self, x: Tensor, labels: Tensor, *, chunk: int = 1000, seed: int = 0) -> RidgeClassifier:
+    def fit(
+        self, x: Tensor, labels: Tensor, *, chunk: int = 1000, seed: int = 0
+    ) -> RidgeClassifier:
         """Fit to features ``x [N, ...]`` and ``labels [N]``, ``chunk`` rows at a time.
 
         Raises as ``begin``, ``add`` and ``solve`` do. ``seed`` draws what is held out.
         """
         chunk, rows = whole("chunk", chunk, 1), self._checked(x, labels)
-        self.begin(len(rows), rows.shape[1], x.device)
         held = self.drawn(len(rows), seed)
+        self.begin(len(rows), rows.shape[1], x.device)
         for start in range(0, len(rows), chunk):
             part = slice(start, start + chunk)
             self.add(rows[part], labels[part], None if held is None else held[part])
         return self.solve()
 
     def drawn(self, samples: int, seed: int) -> Tensor | None:
-        """Which of so many samples are held out, bool ``[samples]``; None if none need be."""
+        """Which of so many ``samples`` are held out, bool ``[samples]``; None if none need be.
+
+        ``seed`` draws them. Raises ValueError where none or all would be.
+        """
         if self.settings.penalty != "holdout":
             return None
         count = round(self.settings.holdout * samples)
@@ -137,15 +153,12 @@ class RidgeClassifier:
     def begin(
         self, samples: int, features: int, device: torch.device | str = "cpu"
     ) -> RidgeClassifier:
-        """Make ready for so many samples and features.
+        """Make ready for so many ``samples`` and ``features``, on ``device``.
 
         Raises ValueError, with the memory needed and the memory free, where it does not suffice.
         """
         samples, features = whole("samples", samples, 2), whole("features", features, 1)
-        self._equations = None
-        form = self.settings.form
-        if form == "auto":
-            form = "dual" if samples < features else "primal"
+        self._equations, form = None, self._form(samples, features)
         needed = self.bytes_needed(samples, features)
         remedy = "take fewer layers, a smaller grid or fewer filters"
         if self.settings.penalty == "gcv":
@@ -154,19 +167,23 @@ class RidgeClassifier:
         memory.require(needed, device, what, remedy)
         dtype = PRODUCTS[self.settings.products]
         self._equations = FORMS[form](samples, features, self.classes, dtype, torch.device(device))
-        self.form, self._samples, self._features, self._seen = form, samples, features, 0
+        self.form, self._samples, self._features = form, samples, features
+        self._seen = self._held = 0
         self.weight = self.bias = self.penalty = None
         self.trials = []
         return self
 
     def bytes_needed(self, samples: int, features: int) -> int:
-        """The most memory that a fit takes at a time."""
-        settings, form = self.settings, self.settings.form
-        if form == "auto":
-            form = "dual" if samples < features else "primal"
+        """The most memory that a fit to so many ``samples`` and ``features`` takes at a time."""
+        settings, form = self.settings, FORMS[self._form(samples, features)]
         held = round(settings.holdout * samples) if settings.penalty == "holdout" else 0
         itemsize, spectrum = PRODUCTS[settings.products].itemsize, settings.penalty == "gcv"
-        return FORMS[form].bytes_of(samples, features, held, itemsize, spectrum)
+        return form.bytes_of(samples, features, held, itemsize, spectrum)
+
+    def _form(self, samples: int, features: int) -> str:
+        if self.settings.form != "auto":
+            return self.settings.form
+        return "dual" if samples < features else "primal"
 
     @torch.no_grad()
     def add(self, x: Tensor, labels: Tensor, held: Tensor | None = None) -> None:
@@ -195,6 +212,7 @@ class RidgeClassifier:
                     f"held must be bool {tuple(labels.shape)}; got {held.dtype} {tuple(held.shape)}"
                 )
             held = held.to(rows.device)
+            self._held += int(held.sum())
         self._equations.add(rows, labels, held)
         self._seen += len(rows)
 
@@ -202,16 +220,19 @@ class RidgeClassifier:
     def solve(self) -> RidgeClassifier:
         """Choose the penalty and solve, from all that was taken in.
 
-        Raises ValueError for fewer samples than announced, for ``penalty="holdout"`` without a row
-        held out, and where the equations cannot be solved in float64.
+        Raises ValueError for fewer samples than announced, for ``penalty="holdout"`` with no row or
+        all rows held out, and where the equations cannot be solved in float64.
         """
         if self._equations is None or self._seen < self._samples:
             seen = 0 if self._equations is None else self._seen
             raise ValueError(f"solve needs the samples that were announced; got {seen} of them")
         equations, self._equations = self._equations, None
         chosen = self.settings.penalty
-        if chosen == "holdout" and not equations.held:
-            raise ValueError("held must hold out some row for penalty='holdout'; got none")
+        if chosen == "holdout" and not 0 < self._held < self._samples:
+            raise ValueError(
+                f"held must hold out some of {self._samples} rows for penalty='holdout', and not "
+                f"all; got {self._held}"
+            )
         equations.prepare(self.settings.standardise)
         if chosen == "gcv":
             solution = self._by_cross_validation(equations)
@@ -238,10 +259,11 @@ class RidgeClassifier:
         rows = x.flatten(1)
         if rows.shape[1] != self.weight.shape[1]:
             raise ValueError(f"x must have {self.weight.shape[1]} features; got {tuple(x.shape)}")
-        return rows.double() @ self.weight.t() + self.bias
+        parts = [part.double() @ self.weight.t() for part in rows.split(SCORED)]
+        return torch.cat(parts) + self.bias
 
     def predict(self, x: Tensor) -> Tensor:
-        """The class ``[N]`` with the largest score."""
+        """The class ``[N]`` with the largest score, of features ``x [N, ...]``."""
         return self.scores(x).argmax(1)
 
     def _penalties(self, equations: Primal | Dual) -> list[float]:

@@ -1,8 +1,8 @@
 """Least squares with a penalty, in the two forms of its equations, from chunks of rows.
 
-Rows are features x ``[F]``; the target of a class is 1 for its rows and 0 for all others. Both forms
-centre rows and targets, so that the bias goes without a penalty. Sums are float64, whatever dtype
-their products have. Rows count from the mean of the first chunk, so that little cancels.
+Rows are features x ``[F]``; the target of a class is 1 for its rows and 0 for all others. Both
+forms centre rows and targets, so that the bias goes without a penalty. Sums are float64, whatever
+dtype their products have. Rows count from the mean of the first chunk, so that little cancels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ class Primal:
         matrix: float64 ``[F, F]``, right in its lower triangle alone.
         right: float64 ``[F, K]``.
         rows: how many rows the equations are of.
-        held: whether rows are kept back.
     """
 
     def __init__(
@@ -40,10 +39,6 @@ class Primal:
         """The most memory taken at a time, ``held`` rows kept back; ``spectrum`` decomposes."""
         matrices = 8 * features**2 * (5 if spectrum else 1)
         return matrices + itemsize * features * held + 4 * 8 * BLOCK * features
-
-    @property
-    def held(self) -> bool:
-        return bool(self._kept)
 
     @property
     def mean(self) -> Tensor:
@@ -96,7 +91,7 @@ class Primal:
         kept, self._kept = self._kept, []
         rows, more = self.rows, sum(len(x) for x, _ in kept)
         sums = sum(x.double().sum(0) for x, _ in kept)
-        counts = sum(labels.bincount(minlength=len(self.counts)) for _, labels in kept)
+        counts = sum(labels.bincount(minlength=len(self.counts)) for _, labels in kept).double()
         centre = sums / more
         for x, labels in kept:
             self._add_products(((x.double() - centre) / self.scale).to(self.dtype), labels)
@@ -133,8 +128,8 @@ class Primal:
 class Dual:
     """``(XXᵀ + λ) A = Y``, ``W = XᵀA`` of N x N: for more features than rows.
 
-    Attributes and methods are those of ``Primal``, a row in the place of a feature of ``matrix`` and
-    ``right``. All rows are kept.
+    Attributes and methods are those of ``Primal``, rows in the place of the features of ``matrix``
+    and ``right``. All rows are kept.
     """
 
     def __init__(
@@ -150,10 +145,6 @@ class Dual:
     def bytes_of(samples: int, features: int, held: int, itemsize: int, spectrum: bool) -> int:
         matrices = 8 * samples**2 * (6 if spectrum else 3)
         return matrices + itemsize * features * samples + 4 * 8 * BLOCK * samples
-
-    @property
-    def held(self) -> bool:
-        return bool(self._held.any())
 
     def add(self, x: Tensor, labels: Tensor, held: Tensor | None) -> None:
         if self.shift is None:
@@ -182,7 +173,7 @@ class Dual:
         return cross @ solution + self.counts / self.rows, self.labels[self._held]
 
     def take_held(self) -> None:
-        if self.held:
+        if self._held.any():
             self._take(torch.ones_like(self._held))
 
     def weight(self, solution: Tensor) -> tuple[Tensor, Tensor]:

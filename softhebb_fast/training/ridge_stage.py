@@ -54,24 +54,29 @@ class RidgeStage(Stage):
         self.held = self.classifier.drawn(images // copies, seed)
         if self.held is not None:
             self.held = self.held.repeat(copies)
-        # What does not fit is said before anything is computed.
-        self.classifier.begin(passes * images, self.linear.in_features, inputs.source.device)
-        self.summed = 0
+        self._begin()  # what does not fit is said before anything is computed
+        self.most: int | None = None
 
-    def sum_up(self, number: int) -> int:
-        """Take in the ``number``-th chunk of the stage; returns how many images it has."""
+    def up_to(self, number: int) -> Iterator[int]:
+        """Take in the ``number``-th chunk of the stage, and those before it where they are missing.
+
+        Yields how many images it has, and 0 after each of the others.
+        """
         if number < self.summed:
-            device = self.inputs.source.device
-            samples = self.epochs * len(self.inputs.source)
-            self.classifier.begin(samples, self.linear.in_features, device)
-            self.summed = 0
-        count = 0
+            self._begin()
         while self.summed <= number:
             count = self._take(*divmod(self.summed, self.per_epoch))
             self.summed += 1
+            if self.summed <= number:
+                yield 0
         if self.summed == self.epochs * self.per_epoch:
             self._solve()
-        return count
+        yield count
+
+    def _begin(self) -> None:
+        source, self.summed = self.inputs.source, 0
+        samples = self.epochs * len(source)
+        self.classifier.begin(samples, self.linear.in_features, source.device)
 
     @torch.no_grad()
     def _take(self, epoch: int, batch: int) -> int:
@@ -79,10 +84,18 @@ class RidgeStage(Stage):
         seeds = (self.seed, epoch) if inputs.augment else None
         options = {"start_batch": batch, "augment": inputs.augment, "augment_seed": seeds}
         x, labels = next(batches(inputs.source, size, **options))
-        most = images_at_once(inputs.below, x, len(x))
-        found = torch.cat([features(inputs.below, part).flatten(1) for part in x.split(most)])
+        if self.most is None:
+            self.most = images_at_once(inputs.below, x, size)
+        found = torch.cat([features(inputs.below, part).flatten(1) for part in x.split(self.most)])
         held = None if self.held is None else self.held[batch * size : batch * size + len(x)]
-        self.classifier.add(found, labels, held)
+        try:
+            self.classifier.add(found, labels, held)
+        except ValueError as error:
+            first = batch * size
+            raise ValueError(
+                f"what the classifier learns from, the training images {first} to "
+                f"{first + len(x) - 1} through the layers below: {error}"
+            ) from error
         return len(x)
 
     @torch.no_grad()
@@ -96,10 +109,11 @@ class RidgeStage(Stage):
         tried = [trial["penalty"] for trial in self.classifier.trials]
         if not tried or self.classifier.penalty not in (tried[0], tried[-1]):
             return None
-        which = "least" if self.classifier.penalty == tried[0] else "largest"
+        chosen = self.classifier.penalty
+        which = "least" if chosen == tried[0] else "largest"
         return (
-            f"the penalty chosen, {self.classifier.penalty:.3g}, is the {which} of the {len(tried)} "
-            "tried: others may be better (factors of the ridge classifier)"
+            f"the penalty chosen, {chosen:.3g}, is the {which} of the {len(tried)} tried: others "
+            "may be better (factors of the ridge classifier)"
         )
 
     def end_epoch(self, epoch: int) -> list[MetricsRow]:
@@ -123,7 +137,6 @@ class RidgeSteps:
     ) -> Iterator[int]:
         """As ``EagerSteps.walk``; sums do not depend on the order."""
         for number in range(first + start, first + self.stage.per_epoch):
-            count = self.stage.sum_up(number)
-            if text := self.stage.why_at_an_end():
-                self.say(text)
-            yield count
+            yield from self.stage.up_to(number)
+        if text := self.stage.why_at_an_end():
+            self.say(text)

@@ -141,6 +141,13 @@ def test_inits_are_written_as_the_command_takes_them(init):
     assert parse_init(init_option(init)) == init
 
 
+def test_a_trial_may_solve_its_classifier(root):
+    config = trial_config(NET, "normal", "MNIST", BUDGET, classifier="ridge", flips=True)
+    assert (config.probe_epochs, config.flips) == (1, True)
+    judge = Judge(Proxies(distinct=0, entropy=-1), 1, lambda epoch, accuracy: False)
+    assert run_trial(config, BUDGET, judge, str(root)) == judge.accuracy > 0
+
+
 def test_trials_are_judged_by_images_they_have_not_seen(root, tmp_path):
     config = trial_config(NET, "normal", "MNIST", BUDGET)
     trainer = HeldOut(BUDGET, config, tmp_path, root=str(root))
