@@ -192,7 +192,13 @@ def test_the_bundled_networks_are_small_and_named_after_presets():
         assert f'from_pretrained("{name}")' in (BUNDLED / name / CARD).read_text()
 
 
-@pytest.mark.parametrize("name", bundled())
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "DemoMNIST" else pytest.param(name, marks=pytest.mark.slow)
+        for name in bundled()
+    ],
+)
 def test_a_bundled_network_reaches_what_its_card_says(name):
     run = from_pretrained(name)
     own = data_root() / sets.DATA_SETS[run.config.dataset].folder
