@@ -164,6 +164,7 @@ def test_networks_in_words_and_their_pictures(tmp_path):
         ({"network": "BP-c4-k3:relu BP"}, ValueError, "Hebbian layers alone"),
         ({"network": nn.Sequential(nn.Flatten())}, ValueError, "must have a SoftHebb layer"),
         ({"backend": "gpu"}, ValueError, "backend must be one of"),
+        ({"device": "nowhere"}, ValueError, "device must be usable here; got 'nowhere'"),
     ],
 )
 def test_mistakes_are_named(options, error, message):

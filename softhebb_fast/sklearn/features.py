@@ -18,6 +18,7 @@ from softhebb_fast.presets import Layer, Pool, Preset, as_preset
 from softhebb_fast.scalars import whole
 from softhebb_fast.training import train_layers
 from softhebb_fast.training.features import images_at_once
+from softhebb_fast.training.run_folder import usable_device
 
 DTYPES = (np.float64, np.float32)
 CHUNK = 500  # rows that pass the network together
@@ -78,6 +79,7 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train on ``X``; ``y`` is not looked at."""
+        usable_device(self.device)
         rows, shape = images_as_rows(X, self.image_shape)
         rows = validate_data(self, rows, dtype=DTYPES)
         check_size("X", rows, shape)
