@@ -65,8 +65,10 @@ ROOMS = (
     "plots",
     "precision",
     "presets",
+    "pretrained",
     "reference",
     "search",
+    "sklearn",
     "training",
 )
 

@@ -39,6 +39,8 @@ ORDER = (
     "data",
     "models",
     "training",
+    "pretrained",
+    "sklearn",
     "pictures",
     "plots",
     "bench",

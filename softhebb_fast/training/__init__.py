@@ -16,6 +16,7 @@ PLACES = {
     "begin": "runs",
     "load_run": "run_folder",
     "resume": "runs",
+    "train_layers": "layers",
 }
 
 __all__ = list(PLACES)

@@ -14,7 +14,8 @@ from softhebb_fast.models import Readout, features
 from softhebb_fast.nn import HebbianLayer
 
 CHUNK = 500
-MAPS_BYTES = 8 << 30  # the most that the maps of a chunk may take, its temporaries counted
+MAPS_BYTES = 2 << 30  # what the maps of images that pass together may take, and their temporaries
+CACHE_BYTES = 8 << 30  # the same while features are cached: published networks keep their chunks
 TEMPORARIES = 4  # maps of the size of u that a layer has at once
 
 
@@ -24,6 +25,8 @@ class FeatureSet:
     Walked by ``data.batches`` like an ``ImageSet``. Its batches have the memory format of
     ``images``: the order of sums depends on it, and with it the last bits of what follows.
     """
+
+    split = "given"
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -85,7 +88,7 @@ def cache_features(
             any more, in its dtype. They must not be more (``fits``).
     """
     images, sound, start = None, [], 0
-    chunk = images_at_once(blocks, source.batch(slice(0, 1))[0], CHUNK)
+    chunk = images_at_once(blocks, source.batch(slice(0, 1))[0], CHUNK, CACHE_BYTES)
     for x, _ in batches(source, chunk):
         x = features(blocks, x)
         if images is None:
@@ -105,11 +108,14 @@ def cache_features(
 
 
 @torch.no_grad()
-def images_at_once(modules: Iterable[nn.Module], x: Tensor, most: int) -> int:
+def images_at_once(
+    modules: Iterable[nn.Module], x: Tensor, most: int, most_bytes: int | None = None
+) -> int:
     """How many images may pass ``modules`` together, ``most`` or fewer.
 
-    As many as their largest maps leave room for: of wide layers some dozens. ``x`` has one such
-    image at least; the modules must be in evaluation mode.
+    As many as their largest maps leave room for in ``most_bytes``, ``MAPS_BYTES`` if left out: of
+    wide layers some dozens. ``x`` has one such image at least; the modules must be in evaluation
+    mode.
     """
     modules, largest = list(modules), [0]
     watched = [
@@ -131,7 +137,8 @@ def images_at_once(modules: Iterable[nn.Module], x: Tensor, most: int) -> int:
     finally:
         for handle in handles:
             handle.remove()
-    return max(1, min(most, MAPS_BYTES // (TEMPORARIES * max(1, *largest))))
+    room = most_bytes or MAPS_BYTES
+    return max(1, min(most, room // (TEMPORARIES * max(1, *largest))))
 
 
 def fits(source: FeatureSet, blocks: list[nn.Module]) -> bool:

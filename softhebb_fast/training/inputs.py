@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
@@ -21,13 +22,20 @@ from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.stages import BatchSource
 
 
+class Caching(NamedTuple):
+    """How features are kept: what of a ``RunConfig`` is read here."""
+
+    cache_dtype: str
+    cache_gib: float
+
+
 class StageInputs:
     """Makes the inputs of the stages of a run, one after the other.
 
     The features of one set of images are kept between stages: those above are computed from them.
     """
 
-    def __init__(self, net: SoftHebbNet, config: RunConfig, reporter: Reporter) -> None:
+    def __init__(self, net: SoftHebbNet, config: RunConfig | Caching, reporter: Reporter) -> None:
         self.net, self.config, self.reporter = net, config, reporter
         self._kept: CachedFeatures | None = None
 

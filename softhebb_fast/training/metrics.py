@@ -94,6 +94,36 @@ def layer_rows(
 
 
 @torch.no_grad()
+def measured_layers(
+    modules: list[nn.Module], layers: list[HebbianLayer], sample: Samples
+) -> list[MetricsRow]:
+    """The figures of ``layers``, wherever they are in ``modules``, as in ``layer_rows``.
+
+    Raises ValueError for a layer that the modules do not call.
+    """
+    linear = any(isinstance(layer, SoftHebbLinear) for layer in layers)
+    x, _ = sample.batch(slice(0, LINEAR_SAMPLE if linear else SAMPLE))
+    stack, given = nn.Sequential(*modules), {}
+    handles = [
+        layer.register_forward_pre_hook(lambda layer, inputs: given.update({layer: inputs[0]}))
+        for layer in layers
+    ]
+    with evaluation_mode(stack):
+        try:
+            stack(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if any(layer not in given for layer in layers):
+            raise ValueError("every SoftHebb layer of the network must be called by its modules")
+        found = [_figures(layer, given[layer]) for layer in layers]
+    return [
+        {**figures, "neurons": {"wins": wins.tolist(), "norm": layer.norms().tolist()}}
+        for layer, (figures, wins) in zip(layers, found, strict=True)
+    ]
+
+
+@torch.no_grad()
 def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
     """The state of a Hebbian block, measured on one batch ``x`` in evaluation mode.
 
@@ -107,9 +137,13 @@ def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
 
 def _measured(block: nn.Module, x: Tensor) -> tuple[MetricsRow, Tensor]:
     """`layer_metrics`, and how often each neuron wins."""
-    layer = block.layer
     with evaluation_mode(block):
-        u = _pre_activations(layer, block.normalised(x)[0])
+        return _figures(block.layer, block.normalised(x)[0])
+
+
+def _figures(layer: HebbianLayer, x: Tensor) -> tuple[MetricsRow, Tensor]:
+    """The same of a layer in evaluation mode and what it is given."""
+    u = _pre_activations(layer, x)
     groups = getattr(layer, "groups", 1)
     options = {"groups": groups, "tie_rule": layer.tie_rule}
     statistics = competition_statistics(u, layer.t_invert, layer.wta, **options)

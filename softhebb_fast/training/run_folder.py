@@ -96,15 +96,26 @@ def load_run(folder: str | Path) -> Run:
     saved = checkpoint.load(folder, config)
     device = usable_device(config.device)
     shape = tuple(saved["image_shape"])
-    # The backend that trained it may not be here.
-    here = replace(config, backend="auto") if isinstance(config, RunConfig) else config
-    net = here.build(shape, saved["num_classes"])
-    net.load_state_dict(saved["model"])
+    net = rebuilt(config, shape, saved["num_classes"], saved["model"])
     symmetry = saved.get("symmetry", [])  # older checkpoints have none
     neurons, like = saved.get("neurons", {}), saved.get("like", {})
     net = net.to(device).eval()
     data = _read(folder).get("data", {})
     return Run(config, root, net, saved["rows"], symmetry, shape, neurons, like, data)
+
+
+def rebuilt(
+    config: Config, shape: tuple[int, int, int], classes: int, state: dict[str, torch.Tensor]
+) -> nn.Module:
+    """The network of ``config`` with that ``state``, on the CPU.
+
+    Raises RuntimeError or ValueError if they do not fit each other.
+    """
+    # The backend that trained it may not be here.
+    here = replace(config, backend="auto") if isinstance(config, RunConfig) else config
+    net = here.build(shape, classes)
+    net.load_state_dict(state)
+    return net
 
 
 def write_config(
@@ -145,7 +156,12 @@ def read_config(folder: str | Path) -> tuple[Config, str | None]:
 
 def read_provenance(folder: str | Path) -> dict[str, Any]:
     """What made the run in ``folder``, as `provenance` gives it; empty if it was not kept."""
-    return _read(folder).get("made_by", {})
+    return _read(Path(folder)).get("made_by", {})
+
+
+def read_data(folder: str | Path) -> dict[str, Any]:
+    """The ``fingerprint`` of each part of the data of the run in ``folder``; empty if not kept."""
+    return _read(Path(folder)).get("data", {})
 
 
 def check_data(folder: Path, found: dict[str, Any], origin: str) -> None:

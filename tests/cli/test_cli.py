@@ -363,7 +363,12 @@ def test_presets(capsys):
     code, text, _ = call(capsys, "presets", "4SoftHebbCnnCIFAR")
     assert code == 0
     assert text.splitlines()[0].startswith("4SoftHebbCnnCIFAR ")
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 6
+    *_, last = text.splitlines()
+    assert last == "  cifar10: 5,893,162 parameters, published 80.30 %"
+    code, text, _ = call(capsys, "presets", "DemoMNIST")
+    *_, last = text.splitlines()
+    assert last == "  mnist: 794,010 parameters, weights in the package 96.33 %"
     assert "did you mean 4SoftHebbCnnCIFAR" in mistake(capsys, "presets", "4SoftHebCnnCIFAR")
 
 
