@@ -390,7 +390,7 @@ def test_whitened_layers_are_drawn_in_pixels(tmp_path):
     assert plots.receptive_fields(net, 2, [0, 4], steps=2).shape == (2, 1, 23, 23)
     assert net.blocks[0].norm.padding == (2, 2)
     folded, _ = net.blocks[0].norm.folded(net.blocks[0].layer.weight.detach())
-    assert torch.equal(plots._filters(net.blocks[0]), folded)
+    assert torch.equal(plots.filters_of(net, 0), folded)
     assert folded.shape == (4, 1, 5, 5)
     files = plots.plot_run(net, ROWS, tmp_path, neurons=2)
     names = ["filters.png", "receptive_fields_2.png", "receptive_fields_3.png", "curves.png"]

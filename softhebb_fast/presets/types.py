@@ -49,16 +49,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 # By which base rate the rules that are not SoftHebb's learn, and from which norm they start.
 STARTS: dict[str, dict[str, float]] = {
     "krotov": {"lr": 0.02, "radius": 1.0},
-    "instar": {"lr": 0.1, "radius": 1.0},
+    "instar": {"lr": 0.5, "radius": 1.0},
     "kmeans": {"lr": 1.0, "radius": 1.0},
     "hebb": {"lr": 0.001, "radius": 1.0},
     "oja": {"lr": 0.001, "radius": 1.0},
-    "sanger": {"lr": 0.001, "radius": 1.0},
+    "sanger": {"lr": 0.01, "radius": 1.0},
     "bcm": {"lr": 0.001, "radius": 1.0},
     "teacher": {"lr": 0.01, "radius": 1.0},
     "delta_rule": {"lr": 0.01, "radius": 0.1, "t_invert": 1.0},
     "similarity": {"lr": 0.001, "radius": 1.0},
-    "nonnegative_similarity": {"lr": 0.01, "radius": 1.0},
+    "nonnegative_similarity": {"lr": 0.001, "radius": 1.0},
 }
 BY_KIND: Any = None  # replaced by defaults(kind, rule) when the layer is made
 
