@@ -281,9 +281,9 @@ def check_dtype(x: Tensor) -> None:
         )
 
 
-def tiling(x: Tensor, G: Geometry) -> Tiling:
-    positions = x.shape[0] * G.pixels
-    config = configs.plasticity(G, positions, x.dtype, configs.architecture(x.device))
+def tiling(x: Tensor, G: Geometry, c: RuleArgs) -> Tiling:
+    positions, arch = x.shape[0] * G.pixels, configs.architecture(x.device)
+    config = configs.plasticity(G, positions, x.dtype, arch, scales_y(x, c))
     splits = configs.splits(G, positions, config)
     return Tiling(config, splits, -(-G.K // config.BN), -(-G.P // config.BP))
 
