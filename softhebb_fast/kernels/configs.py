@@ -22,7 +22,7 @@ from softhebb_fast.kernels.tables import (
     ONE_PASS_OF_RULES,
     ONE_TAP,
     PROCESSORS,
-    SCALED_Y,
+    SCARCE,
     SUMMED,
     SUMMED_WIDE,
     TABLE,
@@ -114,10 +114,10 @@ def in_tile(G: Geometry, dtype: torch.dtype) -> Config | None:
 
 
 def plasticity(
-    G: Geometry, positions: int, dtype: torch.dtype, arch: int, scaled_y: bool = False
+    G: Geometry, positions: int, dtype: torch.dtype, arch: int, scarce: bool = False
 ) -> Config:
-    if scaled_y and "plasticity" not in _CHOSEN.get():
-        return _covering(SCALED_Y[max(1, float16_terms(dtype))], G)
+    if scarce and "plasticity" not in _CHOSEN.get():
+        return _covering(SCARCE[max(1, float16_terms(dtype))], G)
     one_tap = G.CHANNELS_LAST and (G.R * G.S == 1 or G.CHUNK % 128 == 0)
     own = ONE_TAP.get(_numbers(dtype)) if one_tap else None
     if not G.CHANNELS_LAST:

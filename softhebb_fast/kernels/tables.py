@@ -92,12 +92,12 @@ ONE_TAP = {  # of plasticity where a tile of patches is channels of one tap
     "ieee": Config(32, 64, 64, 4, 2),
 }
 CONTIGUOUS = {  # and where a patch has no run of channels
-    (80, "tf32"): Config(64, 64, 64, 4, 3),
     (90, "bf16x6"): Config(64, 64, 64, 8, 3),
     (100, "bf16x6"): Config(64, 64, 64, 8, 3),
 }
-# where y is float32, and scaled as it is loaded, by the terms of its factor
-SCALED_Y = {1: Config(64, 64, 64, 4, 3), 2: Config(32, 64, 64, 4, 3)}
+# where registers are scarce, by the terms of a factor: y is float32 and scaled as it is loaded, or
+# the patches of a first layer are of few channels
+SCARCE = {1: Config(64, 64, 64, 4, 3), 2: Config(32, 64, 64, 4, 3)}
 # where the tile is pooled, or summed for a mean, registers are scarcer
 IN_TILE = {
     "16": Config(64, 128, 32, 8, 3),
