@@ -2,6 +2,7 @@
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
 # `make docs` writes the site of the pages to build/site; a warning is an error.
+# `make fire` damages every file that is read and kills runs, for minutes (TIMES=2000, KILLS=50).
 # `make gpu OUT=folder DATA=folder`, on a machine with a GPU, tests every kernel there and times it.
 
 PYTHON ?= python3
@@ -13,6 +14,8 @@ PIP := $(BIN)/python -m pip install -q
 CPU_TORCH := "torch==$(TORCH)+cpu"
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 OUT ?= runs/demo
+TIMES ?= 2000
+KILLS ?= 50
 DEMO_OPTIONS ?= --unsup-epochs 3 --baselines
 
 # A CPU build, found beside the default index or on PyTorch's own, is a tenth of the size.
@@ -24,7 +27,7 @@ INSTALL_TORCH = $(PIP) $(CPU_TORCH) 2>/dev/null || \
 	$(PIP) "torch==$(TORCH)"
 endif
 
-.PHONY: help setup demo test test-slow gpu lint docs clean
+.PHONY: help setup demo test test-slow fire gpu lint docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -47,6 +50,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -n 2 -m slow
+
+fire: setup
+	$(BIN)/python -m benchmarks.fire.corruptions --times $(TIMES)
+	$(BIN)/python -m benchmarks.fire.kills --times $(KILLS)
 
 gpu:
 	@$(PYTHON) -m benchmarks.gpu.day $(if $(filter runs/demo,$(OUT)),,--out $(OUT)) \

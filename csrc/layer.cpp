@@ -35,8 +35,8 @@ class Pass {
         wanted_(wanted),
         bf16x3_(std::is_same_v<in_t, float> && takes_bf16x3() &&
                std::min(g.group_filters(), g.patch()) >= kWorthBf16x3),
-        plan_(g, sizeof(T), wanted.pooled.defined(), wanted.update, !bf16x3_,
-              correlates(), rule.gain == Gain::lower),
+        plan_(g, sizeof(T), wanted.pooled.defined(), wanted.update, !bf16x3_, correlates(),
+              rule.gain == Gain::lower),
         tile_epilogue_(g, c, rule, wanted, bias.defined() ? bias.const_data_ptr<T>() : nullptr,
                  plan_.pool_in_tile),
         x_(x.const_data_ptr<in_t>()),
@@ -123,7 +123,7 @@ class Pass {
 
   struct Place {
     View<T> u, y;
-    View<T> bare;  // A before the modulator
+    View<T> bare;   // A before the modulator
     View<T> other;  // what correlates with A
   };
 
@@ -198,9 +198,9 @@ class Pass {
                    x.block(0, group * patch), share, patch, t.positions, true);
         }
         if (!triangle_) continue;
+        const View<T> c = slice<T>(correlations_, part);
         for (const auto& block : triangle_->blocks()) {
-          triangle_->correlate(block, slice<T>(correlations_, part), p.y, p.other, t.positions, true,
-                               multiplier());
+          triangle_->correlate(block, c, p.y, p.other, t.positions, true, multiplier());
         }
       }
     });

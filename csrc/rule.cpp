@@ -106,10 +106,10 @@ void Rule::fit(const Geometry& g, const at::Tensor& weight) {
   if (threshold.defined()) threshold = of_neurons(threshold, g.filters, dtype, "threshold");
   if (counts.defined()) counts = of_neurons(counts, g.filters, dtype, "counts");
   if (nearest) half_squares = weight.square().sum(1).mul_(0.5);
-  if (settles()) settle_on(g.groups, g.filters, dtype);
+  if (settles()) fit_lateral(g.groups, g.filters, dtype);
 }
 
-void Rule::settle_on(int64_t groups, int64_t neurons, at::ScalarType dtype) {
+void Rule::fit_lateral(int64_t groups, int64_t neurons, at::ScalarType dtype) {
   const int64_t share = neurons / groups;
   TORCH_CHECK(lateral.is_cpu() && lateral.dim() == 2 && lateral.size(0) == neurons &&
                   lateral.size(1) == share,

@@ -52,9 +52,7 @@ struct Rule {
   // A is asked for as it is before the modulator.
   bool keeps_bare() const { return modulator.defined() && (gain == Gain::square || settles()); }
   // A may hold what is not finite, though u does not.
-  bool may_spoil() const {
-    return activity != Activity::competition || modulator.defined();
-  }
+  bool may_spoil() const { return activity != Activity::competition || modulator.defined(); }
   // The sum of u^2 is the caller's statistic, not that of A.
   bool counts_squares() const { return activity == Activity::threshold; }
   // Whether a neuron loses some of its own weights, by a factor.
@@ -64,20 +62,21 @@ struct Rule {
   // Over positions; their number without a modulator.
   double sum_of_modulator(int64_t positions) const;
 
-  void settle_on(int64_t groups, int64_t neurons, at::ScalarType dtype);
-
   Activity activity = Activity::competition;
   Gain gain = Gain::product;
   Scale scale = Scale::largest;
-  bool nearest = false;     // the winner is the neuron whose weight is next to x
-  double decay = 0;         // of W at every position
-  at::Tensor modulator;     // [positions], multiplies A
-  at::Tensor target;        // [batch, K, positions of an image], of any strides
-  at::Tensor threshold;     // [K], of a competition what u lacks there
-  at::Tensor counts;        // [K]
-  at::Tensor half_squares;  // [K], half the squared norms, where `nearest` asks
-  at::Tensor lateral;       // [K, K / groups], I + M of every group, or its inverse if not rectified
+  bool nearest = false;      // the winner is the neuron whose weight is next to x
+  double decay = 0;          // of W at every position
+  at::Tensor modulator;      // [positions], multiplies A
+  at::Tensor target;         // [batch, K, positions of an image], of any strides
+  at::Tensor threshold;      // [K], of a competition what u lacks there
+  at::Tensor counts;         // [K]
+  at::Tensor half_squares;   // [K], half the squared norms, where `nearest` asks
+  at::Tensor lateral;        // [K, K / groups], I + M of every group; its inverse if not rectified
   std::vector<double> pace;  // of every group's steps, if rectified
+
+ private:
+  void fit_lateral(int64_t groups, int64_t neurons, at::ScalarType dtype);
 };
 
 // One number a neuron, checked, in the dtype of accumulation.

@@ -18,8 +18,8 @@ struct Rate {
 // Owns the sums of one pass; measure() may run on any rows as soon as their sums are complete.
 class Update {
  public:
-  // weight [K, patch] is what decays, product_weight what u was computed with, `direct` whether u is
-  // not linear in it.
+  // weight [K, patch] is what decays, product_weight what u was computed with, `direct` whether u
+  // is not linear in it.
   Update(const Rule& rule, at::Tensor weight, at::Tensor product_weight, at::Tensor bias,
          int64_t groups, int64_t positions, bool direct);
 
@@ -39,10 +39,10 @@ class Update {
   void collect(const at::Tensor& partial_sums);  // yx from its parts [parts, K, patch]
   void restart();                                // forgets all sums
 
-  at::Tensor yx;      // [K, patch], written by the pass
-  at::Tensor sum_y;   // [K], if a bias, the gain or the counts want it
-  at::Tensor sum_yu;  // [K], if u is not linear in the weight, else from <W, yx>; or of y^2
-  at::Tensor sum_uu;  // [K], if the threshold wants it
+  at::Tensor yx;            // [K, patch], written by the pass
+  at::Tensor sum_y;         // [K], if a bias, the gain or the counts want it
+  at::Tensor sum_yu;        // [K], if u is not linear in the weight, else from <W, yx>; or of y^2
+  at::Tensor sum_uu;        // [K], if the threshold wants it
   at::Tensor correlations;  // [K, K / groups] of neurons that settle, written by the pass
 
   void measure(int64_t begin, int64_t end);  // neurons whose yx is complete

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         SoftHebbConv1d,
         SoftHebbConv2d,
         SoftHebbLinear,
+        TopShare,
         Triangle,
         convert,
         synchronise,
@@ -37,6 +38,7 @@ __all__ = [
     "SoftHebbConv1d",
     "SoftHebbConv2d",
     "SoftHebbLinear",
+    "TopShare",
     "Triangle",
     "convert",
     "data",
@@ -63,8 +65,10 @@ ROOMS = (
     "plots",
     "precision",
     "presets",
+    "pretrained",
     "reference",
     "search",
+    "sklearn",
     "training",
 )
 

@@ -36,7 +36,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
     try:
-        with open(part, "wb") as file:
+        with open(part, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -111,6 +111,7 @@ def claim(folder: Path, seconds: float = 0.0) -> Callable[[], None]:
 
 def _holder(folder: Path) -> str:
     try:
-        return (folder / HOLDER).read_text(encoding="utf-8") or "another process"
+        text = (folder / HOLDER).read_text(encoding="utf-8", errors="replace")
+        return text or "another process"
     except OSError:
         return "another process"

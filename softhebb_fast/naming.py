@@ -15,6 +15,29 @@ def did_you_mean(name: object, names: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Settings written as ``["layers=1,2", "grid=4", "pool=max"]``, by name: numbers, ``true`` and
+    ``false`` as such, what has commas as a list, all else as text.
+
+    Raises ValueError for a text that is none of these, and for a name that is given twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value) or name in found:
+            raise ValueError(f"settings must look like 'name=value', each once; got {text!r}")
+        values = [_plain(part) for part in value.split(",")]
+        found[name] = values if "," in value else values[0]
+    return found
+
+
+def _plain(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
 def parse_init(text: str) -> Any:
     """An initialisation from its text, as the command line and every `init` argument take it.
 

@@ -13,6 +13,16 @@ from softhebb_fast.files import write_atomically
 from softhebb_fast.models import SoftHebbNet, evaluation_mode
 from softhebb_fast.pictures.curves import curves, learning
 from softhebb_fast.pictures.filters import filter_grid, tile_grid, tiles, unlearned
+from softhebb_fast.pictures.paths import (
+    LINEAR,
+    SLIDING,
+    field_of,
+    filters_of,
+    is_convolution,
+    numbered,
+    path_to,
+    unpadded,
+)
 from softhebb_fast.pictures.style import DPI
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
@@ -28,42 +38,46 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def receptive_fields(
-    net: SoftHebbNet,
+    net: SoftHebbNet | nn.Sequential,
     block: int,
     neurons: list[int],
     steps: int = 500,
     step_size: float = 1e-3,
     reporter: Reporter | None = None,
 ) -> Tensor:
-    """What each neuron of a convolutional block responds to most, ``[len(neurons), C, F, F]``.
+    """What each neuron of a convolution responds to most, ``[len(neurons), C, F, F]``.
 
     Gradient ascent on one pre-activation from a nearly black image of the size of the receptive
-    field, projected onto the unit ball, through the blocks below without their padding.
+    field, projected onto the unit ball, through what is below without its padding.
+
+    Args:
+        net: of blocks, or a stack of modules as ``training.train_layers`` takes it.
+        block: of a stack, which SoftHebb layer: the first is 0.
 
     Source: Journé et al. 2023 (arXiv 2209.11883), figure 2.
 
     Raises ValueError if ``block`` is not convolutional or has no such neurons.
     """
-    stack = [net.blocks[i] for i in range(block + 1)]
-    if not all(hasattr(part.layer, "kernel_size") for part in stack):
-        raise ValueError(f"block must be convolutional up to its bottom; got block {block}")
-    if not all(0 <= neuron < stack[-1].layer.out_channels for neuron in neurons):
-        raise ValueError(
-            f"neurons must lie in 0..{stack[-1].layer.out_channels - 1}; got {neurons}"
-        )
-    size = receptive_field_size(net, block)
-    device = next(net.parameters()).device
-    channels = stack[0].layer.in_channels
+    path = path_to(net, block)
+    layer, name = path[-1], f"block {block}"
+    if not is_convolution(layer) or any(isinstance(part, LINEAR) for part in path):
+        raise ValueError(f"block must be convolutional up to its bottom; got {name}")
+    if not all(0 <= neuron < layer.out_channels for neuron in neurons):
+        raise ValueError(f"neurons must lie in 0..{layer.out_channels - 1}; got {neurons}")
+    device = layer.weight.device
+    channels = next(part for part in path if isinstance(part, SLIDING)).in_channels
     # At exactly black every Triangle of a net without batch norm would be flat.
-    start = torch.full((len(neurons), channels, size, size), NEARLY_BLACK, device=device)
-    x = start.requires_grad_()
+    shape = (len(neurons), channels, *field_of(path))
+    x = torch.full(shape, NEARLY_BLACK, device=device).requires_grad_()
     index = torch.tensor(neurons, device=device).view(-1, 1)
     heard = reporter or Reporter()
     heard.begin(f"receptive fields of layer {block + 1}", steps, unit="step")
-    with evaluation_mode(net), _unpadded(stack):
+    with evaluation_mode(net), unpadded(path):
         for _ in range(steps):
-            u = _pre_activations(stack, x).flatten(1).gather(1, index)
-            (gradient,) = torch.autograd.grad(u.sum(), x)
+            u = x
+            for part in path:
+                u = part(u)
+            (gradient,) = torch.autograd.grad(u.flatten(1).gather(1, index).sum(), x)
             with torch.no_grad():
                 x += step_size * gradient
                 x /= x.flatten(1).norm(dim=1).clamp_min(1).view(-1, 1, 1, 1)
@@ -72,17 +86,12 @@ def receptive_fields(
     return x.detach().cpu()
 
 
-def receptive_field_size(net: SoftHebbNet, block: int) -> int:
-    """Rows (and columns) of the image that one unit of a block's convolution sees."""
-    size, jump = 1, 1
-    for i in range(block + 1):
-        layer, pool = net.blocks[i].layer, net.blocks[i].pool
-        size += (layer.kernel_size[0] - 1) * layer.dilation[0] * jump
-        jump *= layer.stride[0]
-        if pool is not None and i < block:
-            size += (pool.kernel_size - 1) * jump
-            jump *= pool.stride
-    return size
+def receptive_field_size(net: SoftHebbNet | nn.Sequential, block: int) -> int:
+    """Rows (and columns) of the image that one unit of a block's convolution sees.
+
+    Of a stack of modules ``block`` counts its SoftHebb layers, as in `receptive_fields`.
+    """
+    return field_of(path_to(net, block))[0]
 
 
 def plot_run(
@@ -98,36 +107,36 @@ def plot_run(
 ) -> list[Path]:
     """Draw everything there is to draw of a run into ``folder``; returns the files written.
 
+    ``net`` may also be a stack of modules, as ``training.train_layers`` takes it.
+
     ``filters.png`` (up to 96 filters of the first layer), ``receptive_fields_N.png`` for deeper
     convolutional layers (``neurons`` of each; ``reporter`` hears of the steps), ``curves.png``.
     With what was ``recorded`` of the neurons (`Run.neurons`) those that win most come first, and
     those that have not learned are marked. An ordinary network has the last alone, with the
     ``symmetry`` that was recorded.
     """
-    folder = Path(folder)
-    if not isinstance(net, SoftHebbNet):
+    folder, layers = Path(folder), numbered(net)
+    if not layers:
         return [save(learning(rows, list(symmetry)), folder / "curves.png")] if rows else []
+    name = f"{net.preset.name}: " if isinstance(net, SoftHebbNet) else ""
     written = []
-    conv = [i for i in net.hebbian_blocks if hasattr(net.blocks[i].layer, "kernel_size")]
-    if net.hebbian_blocks[:1] == [0]:
-        weight = net.blocks[0].layer.weight.detach().float().cpu()
-        images = weight if conv[:1] == [0] else _as_images(weight)
-        if images is not None:
-            title = f"{net.preset.name}: {'filters' if conv[:1] == [0] else 'weights'} of layer 1"
-            grid = filter_grid(images, title, **_known(recorded, 1))
-            written.append(save(grid, folder / "filters.png"))
-    for block in conv if fields else []:
+    for block, layer in layers.items():
+        weight = filters_of(net, block).float().cpu()
+        known, convolution = _known(recorded, block + 1), is_convolution(layer)
         if block == 0:
-            continue
-        known = _known(recorded, block + 1)
-        weight = net.blocks[block].layer.weight.detach().cpu()
-        every = tiles(weight, **known)
-        shown = every[:neurons]
-        title = f"{net.preset.name}: receptive fields of layer {block + 1}"
-        chosen = [tile.filter for tile in shown]
-        found = receptive_fields(net, block, chosen, reporter=reporter)
-        grid = tile_grid(found, shown, every, title, "pixel")
-        written.append(save(grid, folder / f"receptive_fields_{block + 1}.png"))
+            images = weight if convolution else _as_images(weight)
+            if images is not None:
+                title = f"{name}{'filters' if convolution else 'weights'} of layer 1"
+                grid = filter_grid(images, title, **known)
+                written.append(save(grid, folder / "filters.png"))
+        elif convolution and fields:
+            every = tiles(weight, **known)
+            shown = every[:neurons]
+            title = f"{name}receptive fields of layer {block + 1}"
+            chosen = [tile.filter for tile in shown]
+            found = receptive_fields(net, block, chosen, reporter=reporter)
+            grid = tile_grid(found, shown, every, title, "pixel")
+            written.append(save(grid, folder / f"receptive_fields_{block + 1}.png"))
     if rows:
         written.append(save(curves(rows), folder / "curves.png"))
     return written
@@ -145,38 +154,10 @@ def _known(recorded: dict[int, dict[str, Any]] | None, layer: int) -> dict[str, 
     return known
 
 
-def _pre_activations(stack: list[nn.Module], x: Tensor) -> Tensor:
-    for block in stack[:-1]:
-        x = block(x)
-    top = stack[-1]
-    return top.layer(x if top.norm is None else top.norm(x))
-
-
-class _unpadded:
-    """Take the padding of convolutions and pools away for a while."""
-
-    def __init__(self, stack: list[nn.Module]) -> None:
-        self.layers = [
-            (block.layer, block.layer.padding, block.layer.padding_mode) for block in stack
-        ]
-        self.pools = [(block.pool, block.pool.padding) for block in stack if block.pool is not None]
-
-    def __enter__(self) -> None:
-        for layer, _, _ in self.layers:
-            # nn.Conv2d would go on padding in another mode than this.
-            layer.padding, layer.padding_mode = (0, 0), "zeros"
-        for pool, _ in self.pools:
-            pool.padding = 0
-
-    def __exit__(self, *_: object) -> None:
-        for layer, padding, mode in self.layers:
-            layer.padding, layer.padding_mode = padding, mode
-        for pool, padding in self.pools:
-            pool.padding = padding
-
-
 def _as_images(weight: Tensor) -> Tensor | None:
     """Weights ``[K, N]`` as square images of one or three channels, if N allows it."""
+    if weight.dim() != 2:
+        return None
     for channels in (1, 3):
         side = round((weight.shape[1] / channels) ** 0.5)
         if channels * side * side == weight.shape[1]:

@@ -62,6 +62,15 @@ def positive(name: str, value: Any) -> float:
     return found
 
 
+def between(name: str, value: Any, low: float, high: float) -> float:
+    """``value`` as a float above ``low`` and below ``high``. Raises TypeError or ValueError, naming
+    it."""
+    found = number(name, value)
+    if not low < found < high:
+        raise ValueError(f"{name} must lie between {low:g} and {high:g}; got {value!r}")
+    return found
+
+
 def at_least_zero(name: str, value: Any) -> float:
     """``value`` as a finite float, not negative. Raises TypeError or ValueError, naming it."""
     found = number(name, value)

@@ -12,7 +12,7 @@ import pytest
 
 import softhebb_fast
 
-ROOMS = ("data", "functional", "init", "models", "nn", "optim", "presets", "training")
+ROOMS = ("data", "functional", "init", "models", "nn", "optim", "presets", "pretrained", "training")
 
 
 def public() -> Iterator[tuple[str, Any]]:

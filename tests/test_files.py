@@ -43,6 +43,17 @@ def test_another_process_is_named_and_its_death_frees_the_folder(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_note_of_the_holder_that_is_no_text(tmp_path):
+    holder = hold(tmp_path)
+    try:
+        (tmp_path / ".lock.holder").write_bytes(b"\xff\0")
+        with pytest.raises(InUse, match="out must be a folder in which no other process writes"):
+            claim(tmp_path)
+    finally:
+        holder.kill()
+        holder.wait()
+
+
 def test_a_process_may_claim_its_own_folder_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, second = claim(tmp_path), claim(Path("."))

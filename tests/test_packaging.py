@@ -134,6 +134,7 @@ def test_the_sdist_builds_a_wheel_with_kernels_and_data(sdist, tmp_path):
     found = contents(wheel)
     assert {f"softhebb_fast/_C_torch{MINOR}.so", "softhebb_fast/py.typed"} <= found
     assert sum(n.startswith("softhebb_fast/data/bundled/MNIST/raw/") for n in found) == 4
+    assert "softhebb_fast/pretrained/bundled/DemoMNIST/model.safetensors" in found
     assert {n.split("/")[0].split("-")[0] for n in found} == {"softhebb_fast"}
 
     python = environment(tmp_path / "user")
@@ -208,7 +209,8 @@ spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name in absent else spec(name, *rest)
 import softhebb_fast
 for module in pkgutil.walk_packages(softhebb_fast.__path__, "softhebb_fast."):
-    if not module.name.startswith(("softhebb_fast.kernels", "softhebb_fast._")):
+    others = ("softhebb_fast.kernels", "softhebb_fast._", "softhebb_fast.sklearn")
+    if not module.name.startswith(others):
         importlib.import_module(module.name)
 from pathlib import Path
 from softhebb_fast.files import claim

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from softhebb_fast import plots
-from softhebb_fast.models import build
+from softhebb_fast.models import build, features
 from softhebb_fast.pictures.filters import tiles, unlearned
+from softhebb_fast.pictures.paths import path_to, unpadded
 from softhebb_fast.pictures.style import DPI, WIDTH
 from softhebb_fast.presets import get_preset, parse_network
 
@@ -68,12 +69,12 @@ def test_stride_and_dilation_widen_receptive_fields():
 )
 def test_one_unit_sees_the_whole_receptive_field_and_no_padding(layers):
     net = custom(layers)
-    stack = list(net.blocks)
+    path = path_to(net, 2)
     size = plots.receptive_field_size(net, 2)
     x = torch.rand(1, 1, size, size)
-    with plots._unpadded(stack):
-        assert plots._pre_activations(stack, x).shape == (1, 5, 1, 1)
-    assert plots._pre_activations(stack, x).shape[2] > 1
+    with unpadded(path):
+        assert features(path, x).shape == (1, 5, 1, 1)
+    assert features(path, x).shape[2] > 1
 
 
 def test_what_a_bare_filter_responds_to_is_the_filter():
@@ -99,12 +100,12 @@ def test_deeper_fields_excite_their_neuron_most():
     found = plots.receptive_fields(net, 1, [0, 3], steps=100, step_size=0.01)
     assert found.shape == (2, 1, 12, 12)
     assert not found.requires_grad
-    stack = list(net.blocks[:2])
-    with plots._unpadded(stack), torch.no_grad():
-        u = plots._pre_activations(stack, found)[..., 0, 0]
+    path = path_to(net, 1)
+    with unpadded(path):
+        u = features(path, found)[..., 0, 0]
         others = torch.randn(200, 1, 12, 12)
         others /= others.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        usual = plots._pre_activations(stack, others)[..., 0, 0]
+        usual = features(path, others)[..., 0, 0]
     assert u[0, 0] > usual[:, 0].max()
     assert u[1, 3] > usual[:, 3].max()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
@@ -123,7 +124,7 @@ def test_padding_and_modes_come_back():
     assert before[0] == [((2, 2), "reflect", 1), ((1, 1), "reflect", 1), ((1, 1), "reflect", 0)]
     plots.receptive_fields(net, 2, [0], steps=2)
     assert state() == before
-    with pytest.raises(RuntimeError, match="inside"), plots._unpadded(list(net.blocks)):
+    with pytest.raises(RuntimeError, match="inside"), unpadded(path_to(net, 1)):
         raise RuntimeError("inside")
     assert state() == before
 
@@ -378,3 +379,19 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         plots.save(plots.curves(ROWS), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whitened_layers_are_drawn_in_pixels(tmp_path):
+    first = "soft-c4-k5-p2-s2:whiten-n0.1:triangle:max_2_2_0"
+    net = custom(f"{first} soft-c6-k3-p1:whiten_pca-m7:triangle soft-c5-k3:triangle BP")
+    for block, x in ((0, torch.rand(9, 1, 28, 28)), (1, torch.rand(9, 4, 7, 7))):
+        net.blocks[block].norm.fit(x)
+    assert [plots.receptive_field_size(net, block) for block in range(3)] == [5, 15, 23]
+    assert plots.receptive_fields(net, 2, [0, 4], steps=2).shape == (2, 1, 23, 23)
+    assert net.blocks[0].norm.padding == (2, 2)
+    folded, _ = net.blocks[0].norm.folded(net.blocks[0].layer.weight.detach())
+    assert torch.equal(plots.filters_of(net, 0), folded)
+    assert folded.shape == (4, 1, 5, 5)
+    files = plots.plot_run(net, ROWS, tmp_path, neurons=2)
+    names = ["filters.png", "receptive_fields_2.png", "receptive_fields_3.png", "curves.png"]
+    assert [path.name for path in files] == names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from softhebb_fast.training.trainer import Trainer
 from tests.by_keyword import ops
 from tests.capture_safety import CUDA, fake_cuda
 from tests.cpp.test_layer import LINEAR, layer
-from tests.tiny import CONFIG, trainer, write_mnist_subset
+from tests.tiny import CONFIG, edit_config, trainer, write_mnist_subset
 
 MISSING = precision.why_not("bf16x3", "cpu")
 needs_tiles = pytest.mark.skipif(MISSING is not None, reason=f"bf16x3: {MISSING}")
@@ -186,10 +185,7 @@ def test_a_run_keeps_its_precision(tmp_path, root, name):
 
 def test_runs_older_than_the_option_are_float32(tmp_path, root):
     trainer(tmp_path, root, probe_epochs=1)
-    file = tmp_path / "config.json"
-    content = json.loads(file.read_text())
-    assert content["run"].pop("precision") == "ieee"
-    file.write_text(json.dumps(content))
+    edit_config(tmp_path, lambda content: content["run"].pop("precision"))
     assert read_config(tmp_path)[0].precision == "ieee"
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from softhebb_fast import sealed
 from softhebb_fast.data import load, sets, sources
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.run_folder import CONFIG_FILE
 from softhebb_fast.training.trainer import Trainer
 from tests.data.writers import idx_bytes
 
@@ -39,6 +43,13 @@ def write_mnist_subset(root: Path, count: int = 300) -> Path:
 
 def trainer(out: Path, root: Path, reporter: Reporter | None = None, **changes: Any) -> Trainer:
     return Trainer(RunConfig(**CONFIG | changes), out, root=root, reporter=reporter)
+
+
+def edit_config(folder: Path, edit: Callable[[dict], object]) -> None:
+    """Edit the configuration of the run in ``folder``, as one from before there were digests."""
+    content = sealed.read_json(folder / CONFIG_FILE)
+    edit(content)
+    (folder / CONFIG_FILE).write_text(json.dumps(content))
 
 
 def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:

@@ -12,10 +12,18 @@ TOLERANCES = {
     "float64": 1e-12,
     # some training steps of a deep net, each magnifying what rounding did to the one before
     "float64_steps": 1e-9,
+    # some hundred equations of a condition up to 1e5, solved in two ways
+    "ridge": 1e-9,
+    # the same from products in float32, their rounding magnified by that condition
+    "ridge_float32": 1e-3,
     # sums of up to some thousand products, each rounded to 6e-8
     "float32_u": 2e-6,
     # the errors of u times t = 12, summed over positions that partly cancel
     "float32_delta_w": 1e-5,
+    # sums of some tens of products as large as x, some of them divided by a small deviation
+    "float32_whitened": 2e-5,
+    # epsilon = 1e-9 of variances that are 1e-4 at least
+    "float64_epsilon": 1e-4,
     # sums as in float32 and one rounding of the result to 11 bits
     "float16": 5e-4,
     # the same to 8 bits
@@ -43,6 +51,9 @@ TOLERANCES = {
     # two float32 pre-activations nearer than this may rank either way
     "float32_band": 1e-5,
 }
+# Per cent of 10,000 images: three whose two best scores are nearer than rounding, which differs
+# from machine to machine, may be told the other way.
+CARD_ACCURACY = 0.03
 # The norm of the error over the norm of what is expected, of whole layers on a GPU. Rounding to n
 # bits costs 0.42 * 2^-n of a value, root mean square; half as much again as expected is allowed.
 # Of u: sums of thousands of products, their factors rounded to 24, 11, 11 and 8 bits.

@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from softhebb_fast.cli.parser import make_parser
+from softhebb_fast.cli.presets import described
 from softhebb_fast.environment import VARIABLES
 from softhebb_fast.presets import PRESETS
 
@@ -76,7 +77,7 @@ def presets() -> str:
     origins = dict.fromkeys(preset.source for preset in PRESETS.values())
     return "\n\n".join(
         f"## {origin}\n\n```text\n"
-        + "\n".join(p.describe() for p in PRESETS.values() if p.source == origin)
+        + "\n".join(described(p) for p in PRESETS.values() if p.source == origin)
         + "\n```"
         for origin in origins
     )

@@ -9,7 +9,8 @@ from functools import cache
 from math import prod
 
 from softhebb_fast.checks import output_size
-from softhebb_fast.options import Competition, Convolution
+from softhebb_fast.kinds import RULES, RuleKind
+from softhebb_fast.options import RULE, Competition, Convolution, Rule
 from softhebb_fast.presets import Layer, Preset, get_preset
 
 FLOAT = 4
@@ -40,10 +41,12 @@ STANDARD = (
 
 @dataclass(frozen=True)
 class Part:
-    """A Hebbian layer of a network, and the shape (C, H, W) of what reaches it."""
+    """A Hebbian layer of a network, the shape (C, H, W) of what reaches it, and a name of
+    ``kinds.RULES``: with another rule than SoftHebb's, ``layer.rule`` counts for nothing."""
 
     layer: Layer
     shape: tuple[int, int, int]
+    rule: str = "softhebb"
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -59,10 +62,24 @@ class Part:
         return Convolution(*pairs, layer.groups, layer.padding_mode, layer.pre_triangle)
 
     @property
+    def kind(self) -> RuleKind:
+        return RULES[self.rule]
+
+    @property
     def competition(self) -> Competition:
-        layer = self.layer
+        layer, wta = self.layer, self.kind.wta or ("soft" if self.rule == "instar" else None)
         numbers = (layer.delta, layer.rank, layer.lebesgue_p)
-        return Competition(layer.t_invert, layer.rule, *numbers)
+        found = Competition(layer.t_invert, wta or layer.rule, *numbers)
+        return found._replace(**self.kind.competition)
+
+    @property
+    def plasticity(self) -> Rule:
+        """The rule in the form that backends take, without tensors."""
+        return RULE if self.rule == "softhebb" else Rule.of(self.rule)
+
+    @property
+    def lr_power(self) -> float:
+        return self.layer.lr_power if self.rule == "softhebb" else self.kind.lr_power
 
     @property
     def map(self) -> tuple[int, int]:
@@ -125,6 +142,10 @@ class Case:
     @property
     def network(self) -> str:
         return self.name.split("/")[0]
+
+    @property
+    def rules(self) -> set[str]:
+        return {part.rule for part in self.parts}
 
     @property
     def features(self) -> int:
@@ -212,6 +233,7 @@ def _cases() -> Iterator[Case]:
         yield Case(f"{network}/probe/b{batch}", "probe", stack, batch)
     yield from _run()
     yield from _scaling()
+    yield from _rules()
 
 
 def _run() -> Iterator[Case]:
@@ -245,3 +267,13 @@ def _scaling() -> Iterator[Case]:
     same = replace(middle.layer, out=middle.shape[0], pool=None)
     for depth in (1, 2, 4, 8):
         yield Case(f"scaling/depth/{depth}", "step", (Part(same, middle.shape),) * depth, 10)
+
+
+def _rules() -> Iterator[Case]:
+    """Every rule in the place of SoftHebb's, each layer of the CIFAR-10 net by itself."""
+    stack = parts(get_preset(NETWORKS["cifar10"][0]), NETWORKS["cifar10"][1])
+    for rule in RULES:
+        for batch in (10, 100):
+            for number, part in enumerate(stack, start=1):
+                own = replace(part, rule=rule)
+                yield Case(f"rules/{rule}/layer{number}/b{batch}", "layer", (own,), batch)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from softhebb_fast.bench.cases import Part
+from softhebb_fast.options import Competition
 from softhebb_fast.presets import Layer
 
 
@@ -30,7 +31,7 @@ def learn(part: Part, x: Tensor, weight: Tensor) -> Tensor:
     """u of a layer; steps ``weight`` in place."""
     x = prepared(part, x, weight)
     u = product(x, weight)
-    y = competition(part.layer, u)
+    y = competition(part.competition, u)
     last = not weight.is_contiguous()
     rows, sums = _rows(weight, last), _rows(weight_gradient(x, y, weight), last)
     projection = torch.linalg.vecdot(rows, sums).unsqueeze(1)
@@ -55,9 +56,10 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x, weight) if weight.dim() == 2 else F.conv2d(x, weight)
 
 
-def competition(layer: Layer, u: Tensor) -> Tensor:
-    y = _softmax(layer.t_invert * u)
-    if layer.rule == "soft":
+def competition(competition: Competition, u: Tensor) -> Tensor:
+    """y of a soft competition over dimension 1."""
+    y = _softmax(competition.t_invert * u)
+    if competition.wta == "soft":
         return y
     y = y.neg_()
     winner = u.argmax(dim=1, keepdim=True)

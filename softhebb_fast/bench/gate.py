@@ -17,12 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast import reference
 from softhebb_fast.bench import eager
-from softhebb_fast.bench.cases import Case, Part
+from softhebb_fast.bench.cases import Case
+from softhebb_fast.bench.hebbian import stepper
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.provider import Provider
-from softhebb_fast.options import Rate
 
 MOST_FLOPS = 5e10  # of the step that is checked: some seconds in float64 on a small CPU
 
@@ -83,19 +82,10 @@ def expected(
     for part, weight, output in zip(case.parts, weights, found, strict=True):
         if case.kind == "step" and part.layer.batch_norm:
             x = F.batch_norm(x, None, None, training=True)
-        u = reference_step(part, x, weight)
+        u = stepper(part, weight, given.state, "reference")(x)
         outputs.append(u if case.kind == "layer" else eager.activate_and_pool(part.layer, u))
         x = output.double()
     return outputs, weights
-
-
-def reference_step(part: Part, x: Tensor, weight: Tensor) -> Tensor:
-    """u of the reference, which steps ``weight`` in place."""
-    rate = Rate(part.layer.lr, part.layer.lr_power)
-    if part.layer.kind == "linear":
-        return reference.linear_step_(x.flatten(1), weight, None, rate, part.competition)[0]
-    options = (part.convolution, part.competition)
-    return reference.conv2d_step_(x, weight, None, rate, *options)[0]
 
 
 def complaint(

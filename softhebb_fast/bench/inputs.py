@@ -1,4 +1,4 @@
-"""What every provider of a case starts from: the same images or maps, weights and labels."""
+"""What every provider of a case starts from: the same images or maps, weights, labels, states."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from softhebb_fast.bench.cases import Case, Part
 class Inputs(NamedTuple):
     """``x``: images in [0, 1], or what batch norm makes of maps; labels are for the classifier.
 
-    Images, maps and filters lie in memory as ``layout`` says.
+    Images, maps and filters lie in memory as ``layout`` says. ``state`` holds the tensors that the
+    rule of the first layer wants, by the names that ``functional.hebbian_conv2d`` has for them.
     """
 
     x: Tensor
     weights: list[Tensor]
     labels: Tensor
     layout: torch.memory_format
+    state: dict[str, Tensor]
 
 
 def inputs(
@@ -38,7 +40,9 @@ def inputs(
         x = x.flatten(1)
     labels = torch.randint(case.classes, (case.batch,), generator=generator)
     weights = [laid_out(_weight(part, generator).to(device, dtype), layout) for part in case.parts]
-    return Inputs(laid_out(x.to(device, dtype), layout), weights, labels.to(device), layout)
+    state = {name: t.to(device) for name, t in _state(first, labels, generator).items()}
+    x = laid_out(x.to(device, dtype), layout)
+    return Inputs(x, weights, labels.to(device), layout, state)
 
 
 def laid_out(tensor: Tensor, layout: torch.memory_format) -> Tensor:
@@ -52,3 +56,16 @@ def _weight(part: Part, generator: torch.Generator) -> Tensor:
     if part.layer.batch_norm:
         return torch.randn(part.weight_shape, generator=generator) * (radius / fan_in**0.5)
     return torch.rand(part.weight_shape, generator=generator) * (3 * radius**2 / fan_in) ** 0.5
+
+
+def _state(part: Part, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """As after some steps: thresholds of the order of u squared, weak lateral weights."""
+    neurons = part.layer.out
+    lateral = torch.randn(neurons, neurons, generator=generator) / (10 * neurons)
+    found = {
+        "target": labels % neurons,
+        "threshold": torch.rand(neurons, generator=generator) * part.layer.radius**2,
+        "counts": torch.randint(1000, (neurons,), generator=generator).float(),
+        "lateral": lateral.fill_diagonal_(0),
+    }
+    return {name: found[name] for name in part.plasticity.wants}

@@ -57,15 +57,6 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def free_bytes() -> int | None:
-    """Memory that can still be had; None where the system does not tell."""
-    info = Path("/proc/meminfo")
-    if not info.exists():
-        return None
-    lines = info.read_text().splitlines()
-    return next(int(s.split()[1]) << 10 for s in lines if s.startswith("MemAvailable"))
-
-
 def busy() -> float | None:
     """Processes that ran in the last minute, on average; None where the system does not tell."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

@@ -34,6 +34,7 @@ class Provider:
     precision: of its products: ``"float32"``, or a name of ``gate.TOLERANCES``.
     dtype: of its images, maps and filters.
     memory_factor: its memory over ``Case.bytes``, about.
+    rules: names of ``kinds.RULES`` that it serves, or None for all.
     """
 
     name: str
@@ -48,11 +49,14 @@ class Provider:
     precision: str = "float32"
     dtype: torch.dtype = torch.float32
     memory_factor: float = 0.6
+    rules: tuple[str, ...] | None = None
 
     def why_not(self, case: Case, device: torch.device) -> str | None:
         """The reason why this provider does not serve the case there, or None."""
         if case.kind not in self.makes:
             return f"has no {case.kind}"
+        if self.rules is not None and (missing := case.rules.difference(self.rules)):
+            return f"has no rule {', '.join(sorted(missing))}"
         if self.device not in (None, device.type):
             return f"is for {self.device} tensors"
         if self.backend is None:

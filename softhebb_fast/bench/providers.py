@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from softhebb_fast.bench import classifier, eager, phases
+from softhebb_fast.bench import classifier, eager, fasthebb, hebbian, phases
 from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.provider import Call, Provider
@@ -65,6 +65,14 @@ def _tuned(step: Callable) -> Callable[[Case, Inputs], Call]:
     return lambda case, given: lambda: step(case.parts, given.weights, given.x)
 
 
+def _unfolded(update: fasthebb.Update) -> Callable[[Case, Inputs], Call]:
+    def make(case: Case, given: Inputs) -> Call:
+        (part,), (weight,) = case.parts, given.weights
+        return lambda: [fasthebb.learn(part, given.x, weight, update)]
+
+    return make
+
+
 def _compiled(step: Callable) -> Callable[[Case, Inputs], Call]:
     def make(case: Case, given: Inputs) -> Call:
         return torch.compile(lambda: step(case.parts, given.weights, given.x), fullgraph=True)
@@ -74,7 +82,11 @@ def _compiled(step: Callable) -> Callable[[Case, Inputs], Call]:
 
 def _own(backend: str) -> dict[str, Callable[[Case, Inputs], Call]]:
     def layer(case: Case, given: Inputs) -> Call:
-        module = network(case, given, backend).blocks[0].layer.train()
+        (part,) = case.parts
+        if part.rule == "softhebb":
+            module = network(case, given, backend).blocks[0].layer.train()
+        else:
+            module = hebbian.module(part, given.weights[0], given.state, backend)
         return lambda: [module(given.x)]
 
     def step(case: Case, given: Inputs) -> Call:
@@ -169,6 +181,7 @@ def _library(case: Case, given: Inputs) -> Call:
     return call
 
 
+SOFTHEBB = ("softhebb",)
 _PUBLISHED = {
     "layer": _published_layer,
     "step": _published,
@@ -183,6 +196,7 @@ _PUBLISHED_AS_IT_IS = Provider(
     _PUBLISHED,
     denormals=True,
     memory_factor=1.0,
+    rules=SOFTHEBB,
 )
 _TUNED = Provider(
     "tuned",
@@ -192,6 +206,7 @@ _TUNED = Provider(
         "step": _tuned(eager.step),
         "probe": classifier.tuned,
     },
+    rules=SOFTHEBB,
 )
 _CPP = Provider("cpp", "this package, native kernels", _own("cpp"), device="cpu", backend="cpp")
 _TRITON = Provider(
@@ -241,6 +256,7 @@ _ALL = (
         # The other phases have no softmax, and so no denormals.
         {kind: make for kind, make in _PUBLISHED.items() if kind in ("layer", "step", "learn")},
         memory_factor=1.0,
+        rules=SOFTHEBB,
     ),
     _in_tf32(_PUBLISHED_AS_IT_IS),
     _TUNED,
@@ -251,6 +267,21 @@ _ALL = (
         "the same under torch.compile",
         {"layer": _compiled(eager.layer), "step": _compiled(eager.step)},
         compiles=True,
+        rules=SOFTHEBB,
+    ),
+    Provider(
+        "fasthebb",
+        "FastHebb's matrix products of unfolded patches, in eager PyTorch",
+        {"layer": _unfolded(fasthebb.matrix)},
+        memory_factor=1.0,
+        rules=fasthebb.RULES,
+    ),
+    Provider(
+        "naive",
+        "what every neuron asks for at every position, then the sum",
+        {"layer": _unfolded(fasthebb.naive)},
+        memory_factor=1.5,
+        rules=fasthebb.RULES,
     ),
     _CPP,
     replace(

@@ -15,6 +15,7 @@ from softhebb_fast.bench.cases import Case
 from softhebb_fast.bench.provider import Provider
 from softhebb_fast.bench.rows import Row
 from softhebb_fast.bench.worker import Plan, Ready, Refused, serve
+from softhebb_fast.training import memory
 
 LEAST_ROUNDS = 5
 MEMORY_SHARE = 0.8  # of what is free: the rest is for the system
@@ -142,7 +143,7 @@ def _context(device: str) -> multiprocessing.context.BaseContext:
 
 
 def _too_large(needed: float, device: str) -> str | None:
-    free = machine.free_bytes() if torch.device(device).type == "cpu" else None
+    free = memory.free_bytes(device) if torch.device(device).type == "cpu" else None
     if free is None or needed <= MEMORY_SHARE * free:
         return None
     return f"would need about {needed / 2**30:.1f} GiB in all, and {free / 2**30:.1f} GiB are free"

@@ -23,7 +23,7 @@ def configs(config: RunConfig) -> dict[str, RunConfig]:
         raise ValueError(f"baselines are for mode='successive'; got {config.mode!r}")
     same = {"init": None, "width_factor": None, "neuron_factor": 1.0}
     return {
-        PIXELS: replace(config, preset="Linear", **same),
+        PIXELS: replace(config, preset="Linear", features=None, **same),
         UNTRAINED: replace(config, unsup_epochs=0),
     }
 

@@ -13,7 +13,7 @@ from softhebb_fast.data.sets import DATA_SETS
 from softhebb_fast.data.sources import holder
 from softhebb_fast.training import provenance
 from softhebb_fast.training.backprop_config import BackpropConfig
-from softhebb_fast.training.config import Config
+from softhebb_fast.training.config import Config, RunConfig
 from softhebb_fast.training.loop import Loop
 
 
@@ -45,9 +45,23 @@ def protocol(config: Config) -> str:
         return f"{text} at rate {config.lr:g}{_limited(config)}"
     config = config.resolved()
     layers = f"Hebbian layers {config.unsup_epochs} x {config.unsup_batch} (epochs x batch)"
-    probe = f"classifier {config.probe_epochs} x {config.probe_batch}"
-    augmented = ", augmented" if config.augment else ""
-    return f"{layers}, {probe}{augmented}, {config.mode}{_limited(config)}"
+    augmented = ", augmented" * config.augment + ", with mirror images" * config.flips
+    return f"{layers}, {_classifier(config)}{augmented}, {config.mode}{_limited(config)}"
+
+
+def _classifier(config: RunConfig) -> str:
+    sees = "" if config.features is None else f" of features {_written(config.features)}"
+    if config.classifier == "published":
+        return f"classifier {config.probe_epochs} x {config.probe_batch}{sees}"
+    ridge, named = config.ridge, ("penalty", "holdout", "standardise", "products", "form")
+    settings = _written({name: ridge[name] for name in named})
+    passes = f" {config.probe_epochs} passes" * (config.probe_epochs > 1)
+    return f"classifier ridge{passes}{sees} ({settings})"
+
+
+def _written(settings: dict[str, Any]) -> str:
+    shown = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in settings.items()}
+    return " ".join(f"{name}={value}" for name, value in shown.items() if value != "")
 
 
 def computed(config: Config) -> str:

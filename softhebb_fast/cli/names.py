@@ -7,6 +7,7 @@ from softhebb_fast.environment import VARIABLES
 BACKENDS = ("auto", "reference", "cpp", "triton")
 PRECISIONS = VARIABLES["SOFTHEBB_FAST_PRECISION"].values
 MODES = ("successive", "consecutive", "simultaneous")
+CLASSIFIERS = ("published", "ridge")
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
 DATA_SETS = ("mnist", "fashionmnist", "cifar10", "cifar100", "stl10", "imagenette", "imagenet")
 LAYOUTS = ("CHW", "HWC")
@@ -16,11 +17,12 @@ INITS = (
     *("identity_taps", "walsh_binary", "random_binary", "identity", "partial_identity"),
     *("constant", "averaging", "zeros", "random_bias"),
 )
+FROM_DATA = ("patches", "kmeans")
 NETWORKS = (
     *("perceptron", "mnist_cnn", "cifar_cnn", "resnet", "zero_resnet", "constnet", "leakynet"),
 )
 EXPERIMENTS = (
     *("table1", "table2", "figure1", "table5", "figure2", "softhebb", "collapse", "breakers"),
-    *("schicho", "zero", "constnet", "symmetry"),
+    *("schicho", "zero", "constnet", "symmetry", "rules"),
 )
-SPACES = ("table3", "table4", "open", "starts")
+SPACES = ("table3", "table4", "open", "rules", "starts")

@@ -16,6 +16,7 @@ from softhebb_fast.cli.process import default_device
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
 from softhebb_fast.data.catalog import canonical_name
 from softhebb_fast.files import InUse
+from softhebb_fast.naming import parse_settings
 from softhebb_fast.plots import plot_run
 from softhebb_fast.presets import PRESETS, get_preset, is_name, published_dataset
 from softhebb_fast.training import checkpoint, metrics, runs
@@ -23,17 +24,23 @@ from softhebb_fast.training.config import Config, RunConfig
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.run_folder import CONFIG_FILE, is_finished, load_run, read_config
 
+ERRORS = {"loss": "mean loss", "squared_error": "mean squared error"}
+
 
 def train(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     given, options.dataset = options.dataset, _dataset(options)
     options.device = options.device or default_device()
     options.reading = reading(options)
+    for name in ("ridge", "features"):
+        if (texts := getattr(options, name)) is not None:
+            setattr(options, name, _settings(name, texts))
     with users_mistakes():
         config = RunConfig(**{f.name: getattr(options, f.name) for f in fields(RunConfig)})
         if options.baselines:
             baselines.configs(config)
     slug = config.preset if config.preset in PRESETS else "network"
+    slug += f"-{config.rule}" if config.rule else ""
     try:
         return begin(config, f"{slug}-{Path(config.dataset).name}-{config.seed}", options)
     except FileNotFoundError as error:
@@ -55,7 +62,8 @@ def evaluate(options: argparse.Namespace) -> int:
     run = load_run(options.folder)
     test = run.load("test", options.data)
     loss, accuracy = run.evaluate(test=test)
-    print(f"test accuracy {accuracy:.2f} % of {len(test)} images, mean loss {loss:.4f}")
+    error = ERRORS[run.config.error]
+    print(f"test accuracy {accuracy:.2f} % of {len(test)} images, {error} {loss:.4f}")
     return 0
 
 
@@ -104,6 +112,13 @@ def _dataset(options: argparse.Namespace) -> str:
     if not (options.dataset or published):
         raise ValueError(f"dataset must be given for {preset}, which was published for none")
     return canonical_name(options.dataset or published)
+
+
+def _settings(name: str, texts: list[str]) -> dict[str, Any]:
+    try:
+        return parse_settings(texts)
+    except ValueError as error:
+        raise ValueError(str(error).replace("settings must", f"{name} must", 1)) from None
 
 
 def _folders(first: Path) -> Iterator[Path]:
@@ -174,9 +189,13 @@ def _print_summary(trainer: Loop, summary: dict[str, Any], paths: list[Path]) ->
     if "neuron_accuracy" in summary:
         accuracy = summary["neuron_accuracy"]
         print(f"test accuracy by the winner's label: {accuracy:.2f} % {images}")
+    error = trainer.config.error
+    if "penalty" in summary:
+        print(f"ridge classifier with penalty {summary['penalty']:.4g}")
+    found = f"{ERRORS[error]} {summary[f'test_{error}']:.4f}"
     print(
-        f"test accuracy {summary['test_accuracy']:.2f} % {images}, "
-        f"mean loss {summary['test_loss']:.4f}, after {summary['seconds'] / 60:.1f} minutes"
+        f"test accuracy {summary['test_accuracy']:.2f} % {images}, {found}, "
+        f"after {summary['seconds'] / 60:.1f} minutes"
     )
     files = [trainer.out / metrics.FILE, *paths]
     print("written: " + ", ".join(str(path) for path in files))

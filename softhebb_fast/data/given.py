@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from softhebb_fast import sealed
 from softhebb_fast.data.arrays import from_arrays
 from softhebb_fast.data.images import ImageSet
 
@@ -159,8 +158,16 @@ def _open(path: Path) -> dict[str, Callable[[], np.ndarray]]:
 
 def _load(path: Path, key: str | None = None) -> Any:
     try:
-        content = np.load(path, allow_pickle=False)
-        return content if key is None else content[key]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with open(path, "rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                if file.read(1):
+                    raise ValueError("there is more behind its values")
+                return content
+            if key is None:
+                sealed.check_zip(file)
+                return np.load(path, allow_pickle=False)
+            return content[key]
+    except Exception as error:  # a damaged file can fail in any way
         what = path if key is None else f"{key} in {path}"
         raise ValueError(f"{what} cannot be read as an array: {error}") from error

@@ -180,6 +180,11 @@ class ImageSet:
             index = index.long()
         return self._rows(checked_index(index, len(self), "selection").to(self.device))
 
+    def mirrored(self) -> ImageSet:
+        """The same images, and behind them, in their order, their mirror images."""
+        both = torch.cat((self.images, self.images.flip(-1)))
+        return self._with(both, self.labels.repeat(2))
+
     def _rows(self, rows: slice | Tensor) -> ImageSet:
         if isinstance(rows, slice) and (rows.step or 1) < 0:  # which a tensor does not take
             rows = torch.tensor(range(len(self))[rows], dtype=torch.int64, device=self.device)

@@ -94,7 +94,7 @@ def read_array_file(
         )
     options = {"layout": how.layout, "value_range": how.value_range}
     training = "train" if "train" in found else split if how.holdout is None else "all"
-    first = from_arrays(*found[training], **options)
+    first = _of_file(path, training, found, options)
     if how.holdout is not None:
         kept, held = divide(first.labels, how.holdout, seed)
         rows = {"train": kept, "test": held, "all": torch.arange(len(first))}
@@ -104,9 +104,18 @@ def read_array_file(
         result = first
     else:
         options = {"classes": first.classes, **options, **first.like}
-        result = from_arrays(*found[split], **options)
+        result = _of_file(path, split, found, options)
     result = replace(result, name=name, split=split)
     return result.subset(spread_rows(len(result), limit)) if limit else result
+
+
+def _of_file(
+    path: Path, part: str, found: dict[str, tuple[Any, Any]], options: dict[str, Any]
+) -> ImageSet:
+    try:
+        return from_arrays(*found[part], **options)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{error} (the part {part!r} of {path})") from error
 
 
 def divide(labels: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -62,6 +62,9 @@ def pixels(
     Raises ValueError, naming the file, if it is truncated or has another kind of pixels.
     """
     with _opened(path) as image:
+        if image.format == "PNG":  # Pillow decodes pixels without a look at their check sums
+            image.verify()
+    with _opened(path) as image:
         changes, divisor = _changes(image), _divisor(image)
         if divisor is None:
             mode = "L" if channels == 1 else "RGB"

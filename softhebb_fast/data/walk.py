@@ -26,7 +26,7 @@ def permutation(n: int, seed: int, epoch: int = 0) -> Tensor:
     """
     if n < 0:
         raise ValueError(f"n must not be negative; got {n=}")
-    return torch.randperm(n, generator=_generator("order", seed, epoch))
+    return torch.randperm(n, generator=seeded("order", seed, epoch))
 
 
 def batches(
@@ -76,13 +76,14 @@ def batches(
             window = slice(i * batch_size, (i + 1) * batch_size)
             x, labels = dataset.batch(window if order is None else order[window])
             if augment is not None:
-                x = augment(x, _generator("augment", *augment_seed, i))
+                x = augment(x, seeded("augment", *augment_seed, i))
             yield x, labels
 
     return walk()
 
 
-def _generator(purpose: str, *numbers: int) -> torch.Generator:
+def seeded(purpose: str, *numbers: int) -> torch.Generator:
+    """A generator of the CPU of its own for that purpose, seed, epoch and the like."""
     # A hash, because neighbouring seeds, epochs and batches must not share a stream.
     text = " ".join((purpose, *(str(operator.index(n)) for n in numbers)))
     seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -12,6 +12,7 @@ from softhebb_fast.experiments.definitions import (
     constnet,
     figure1,
     figure2,
+    rules,
     schicho,
     softhebb,
     symmetry,
@@ -29,7 +30,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         module.EXPERIMENT.name: module.EXPERIMENT
         for module in (
             *(table1, table2, figure1, table5, figure2, softhebb, collapse, breakers),
-            *(schicho, zero, constnet, symmetry),
+            *(schicho, zero, constnet, symmetry, rules),
         )
     }
 )

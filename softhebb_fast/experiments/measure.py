@@ -134,6 +134,8 @@ def _sample(run: Run, root: str | Path | None) -> ImageSet:
 
 def _classifier(run: Run) -> dict[str, Any]:
     config, last = run.config, run.rows[-1]
+    if config.classifier == "ridge":
+        return {"test_accuracy": last["test_accuracy"]}
     every = LOG_EVERY.get(config.dataset, LOG_EVERY_ELSEWHERE)
     logged = [row for row in classifier_rows(run.rows) if "train_loss" in row][-every:]
     return {
@@ -153,7 +155,12 @@ def _mean(rows: list[MetricsRow], column: str) -> float:
 
 def _protocol(config: RunConfig) -> str:
     hebbian = f"{config.unsup_epochs} x {config.unsup_batch}" if config.unsup_epochs else "none"
-    return f"{hebbian}, {config.probe_epochs} x {config.probe_batch}"
+    probe = f"{config.probe_epochs} x {config.probe_batch}"
+    parts = [hebbian, f"ridge {probe}" if config.classifier == "ridge" else probe]
+    for name in ("ridge", "features"):
+        if (settings := getattr(config, name)) is not None:
+            parts.append(f"{name} {_json(settings)}")
+    return ", ".join(parts + ["flips"] * config.flips)
 
 
 def _json(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from softhebb_fast.data.sets import DATA_SETS
 from softhebb_fast.experiments import EXPERIMENTS, measure, measure_backprop, results
 from softhebb_fast.experiments.cell import Cell, Experiment, differences
-from softhebb_fast.files import InUse, claim, writable_folder, write_csv
+from softhebb_fast.files import InUse, claim, writable_folder
 from softhebb_fast.training import runs
 from softhebb_fast.training.config import Config
 from softhebb_fast.training.loop import Loop
@@ -195,7 +195,8 @@ def check(experiment: Experiment, results_folder: Path = results.FOLDER) -> None
     ]
     if rows:
         folder = writable_folder(results_folder, "results")
-        write_csv(results.path(f"{experiment.name}_checks", folder), results.CHECK_COLUMNS, rows)
+        path = results.path(f"{experiment.name}_checks", folder)
+        results.write(path, results.CHECK_COLUMNS, rows)
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.files import claim, writable_folder, write_csv
+from softhebb_fast import sealed
+from softhebb_fast.files import claim, writable_folder
 from softhebb_fast.training import symmetry
 from softhebb_fast.training.metrics import LAYER_FIGURES
 
@@ -68,12 +69,26 @@ def path(name: str, folder: str | Path = FOLDER) -> Path:
 
 
 def read(path: str | Path) -> list[Result]:
-    """The rows of a CSV, every value as text; none if there is no file."""
+    """The rows of a CSV, every value as text; none if there is no file.
+
+    Raises ValueError, naming the file, for a row that is not what was written.
+    """
     path = Path(path)
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        return sealed.read_csv(path)
+    except sealed.Damaged as error:
+        raise ValueError(
+            f"the results {path} are damaged: {error}. Put a copy of the file there, or take the "
+            "row out"
+        ) from error
+
+
+def write(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows atomically, each with a digest; what a row lacks stays empty."""
+    found = ({name: text(row.get(name)) for name in columns} for row in rows)
+    sealed.write_csv(path, columns, found)
 
 
 def put(
@@ -84,7 +99,8 @@ def put(
     Rows stand in the order of the cells named in ``order``, then by seed. Several processes may
     write to one file.
 
-    Raises ValueError for a folder that cannot be written, or that another process keeps busy.
+    Raises ValueError for a folder that cannot be written, or that another process keeps busy, and
+    as ``read`` does.
     """
     writable_folder(path.parent, "results")
     new = [{c: text(row.get(c)) for c in columns} for row in rows]
@@ -97,7 +113,7 @@ def put(
             [*kept, *new],
             key=lambda row: (places.get(row["cell"], len(places)), row["limit"], int(row["seed"])),
         )
-        write_csv(path, columns, ({c: row.get(c, "") for c in columns} for row in every))
+        write(path, columns, every)
     finally:
         release()
 

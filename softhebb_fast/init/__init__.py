@@ -17,6 +17,7 @@ from softhebb_fast.init.apply import Applied, apply
 from softhebb_fast.init.breakers import noise_, random_bias_, weight_noise_
 from softhebb_fast.init.diversity import Diversity, distinct_filters, diversity
 from softhebb_fast.init.hadamard import hadamard_patches_, walsh_binary_
+from softhebb_fast.init.patches import kmeans_, patches_
 from softhebb_fast.init.random import (
     averaging_,
     constant_,
@@ -26,13 +27,22 @@ from softhebb_fast.init.random import (
     random_binary_,
     zeros_,
 )
-from softhebb_fast.init.registry import INITS, Init, initialise, needs_bias, per_layer
+from softhebb_fast.init.registry import (
+    FROM_DATA,
+    INITS,
+    Init,
+    initialise,
+    needs_bias,
+    needs_data,
+    per_layer,
+)
 from softhebb_fast.init.symmetry import Symmetry, feature_diversity, symmetry
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import ZERO_SCALES, identity_, partial_identity_, zerO_
 from softhebb_fast.naming import parse_init
 
 __all__ = [
+    "FROM_DATA",
     "INITS",
     "ZERO_SCALES",
     "Applied",
@@ -50,12 +60,15 @@ __all__ = [
     "identity_",
     "identity_taps_",
     "initialise",
+    "kmeans_",
     "needs_bias",
+    "needs_data",
     "negative_",
     "noise_",
     "normal_",
     "parse_init",
     "partial_identity_",
+    "patches_",
     "per_layer",
     "positive_",
     "random_bias_",

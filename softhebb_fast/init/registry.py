@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from softhebb_fast.init.breakers import draw_bias_, noise_, random_bias_
 from softhebb_fast.init.hadamard import hadamard_patches_, walsh_binary_
+from softhebb_fast.init.patches import A_FILTER, LEAST, kmeans_, patches_
 from softhebb_fast.init.random import (
     averaging_,
     constant_,
@@ -43,6 +45,7 @@ INITS: dict[str, Callable[..., Tensor]] = {
     "zeros": zeros_,
     "random_bias": random_bias_,
 }
+FROM_DATA: dict[str, Callable[..., Tensor]] = {"patches": patches_, "kmeans": kmeans_}
 BREAKERS = ("noise", "random_bias")
 
 
@@ -54,6 +57,7 @@ def initialise(
     radius: float = 25.0,
     lebesgue_p: float = 2.0,
     generator: torch.Generator | None = None,
+    patches: Tensor | None = None,
 ) -> None:
     """Fill `weight` (and `bias` [K], where random biases are asked for) as `init` says.
 
@@ -63,15 +67,24 @@ def initialise(
     Any dict may also hold "noise", the scale of `noise_`, and "random_bias", the deviation of
     normal biases (as "random_bias" draws them, but on top of the weights).
 
+    A name of `FROM_DATA` takes `patches` [P, N] of what the layer sees, too.
+
     `radius`, `lebesgue_p` and `generator` are the layer's own; they go to the functions that take
     them, and a dict overrides them. "zerO" alone keeps its own norms unless its dict names a
     radius, as in Le, Xu, Zhuang.
 
     Raises TypeError or ValueError for an init that is none of these, an unknown name or argument,
-    a callable that leaves numbers that are not finite, and whatever the chosen function raises.
+    a callable that leaves numbers that are not finite, a start from data without `patches`, and
+    whatever the chosen function raises.
     """
     function, options = resolve(init)
-    if function not in INITS.values():
+    if function in FROM_DATA.values():
+        if patches is None:
+            raise ValueError(
+                f"init {init!r} needs images to start from: call nn.initialise_from(layer, images)"
+            )
+        function = partial(function, patches=patches)
+    elif function not in INITS.values():
         _call(function, weight)
         return
     breakers = {key: options.pop(key) for key in BREAKERS if key in options}
@@ -123,6 +136,22 @@ def needs_bias(init: Init | None) -> bool:
     return isinstance(init, str) and init.lower() == "random_bias"
 
 
+def needs_data(init: Init | None) -> bool:
+    """Whether `init` is made of what a layer sees: a name of `FROM_DATA`, with or without
+    settings."""
+    if init is None or isinstance(init, list | tuple):
+        return False
+    if isinstance(init, Mapping) and "name" not in init:
+        return False
+    return resolve(init)[0] in FROM_DATA.values()
+
+
+def sample_size(init: Init, filters: int) -> int:
+    """How many patches a start from data wants for so many filters: its `sample`, or its own."""
+    function, options = resolve(init)
+    return options.get("sample") or max(LEAST, A_FILTER[function] * filters)
+
+
 def per_layer(init: Init | list | tuple | Mapping[int, Init], n_layers: int) -> list[Init]:
     """One init per layer, for ablations such as ZerO on the first and third layer only.
 
@@ -165,11 +194,13 @@ def resolve(init: Init) -> tuple[Callable[..., Any], dict[str, Any]]:
         options, name = {}, init
     if not isinstance(name, str):
         raise TypeError(f"init must be a name, a dict with a 'name' or a callable; got {init!r}")
-    found = [function for known, function in INITS.items() if known.lower() == name.lower()]
+    known_names = INITS | FROM_DATA
+    found = [known_names[known] for known in known_names if known.lower() == name.lower()]
     if not found:
-        hint = did_you_mean(name, INITS)
-        raise ValueError(f"init must be one of {', '.join(INITS)}; got {name!r}{hint}")
-    takes = [key for key in inspect.signature(found[0]).parameters if key not in ("weight", "bias")]
+        hint = did_you_mean(name, known_names)
+        raise ValueError(f"init must be one of {', '.join(known_names)}; got {name!r}{hint}")
+    tensors = ("weight", "bias", "patches")
+    takes = [key for key in inspect.signature(found[0]).parameters if key not in tensors]
     for key in options:
         if key not in (*takes, *BREAKERS):
             allowed = ", ".join(takes) or "no arguments"

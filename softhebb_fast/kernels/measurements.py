@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import torch
 import triton
 from filelock import FileLock
 
-from softhebb_fast.files import write_text
+from softhebb_fast import sealed
 from softhebb_fast.kernels.configs import Choice, Config
 
 FORMAT = 1
@@ -33,9 +32,9 @@ def of_device(device: torch.device) -> Measurements:
 class Measurements:
     """The choices measured on one device, by name; every one is written as soon as it is made.
 
-    A file that is damaged, of another format or of another device is ignored with one warning and
-    replaced at the next measurement. What this process has measured it believes in any case.
-    Processes that write at the same time keep each other's.
+    A file that does not fit its digest, of another format or of another device is ignored with
+    one warning and replaced at the next measurement. What this process has measured it believes
+    in any case. Processes that write at the same time keep each other's.
     """
 
     def __init__(self, folder: Path, device: str, version: str) -> None:
@@ -59,7 +58,7 @@ class Measurements:
             with FileLock(self.path.with_suffix(".lock")):
                 self.choices = self._read() | self.choices
                 content = self.origin | {"choices": self.choices}
-                write_text(self.path, json.dumps(content, indent=1) + "\n")
+                sealed.write_json(self.path, content, indent=1)
         except OSError as error:
             warnings.warn(
                 f"the measured launch configurations cannot be kept in {self.path} ({error}): "
@@ -69,7 +68,7 @@ class Measurements:
 
     def _read(self) -> dict[str, Choice]:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = sealed.read_json(self.path)
             origin = {name: content[name] for name in self.origin}
             if origin != self.origin:
                 raise ValueError(f"it is of {origin}")

@@ -6,6 +6,7 @@ from torch's global generator.
 """
 
 from softhebb_fast.models.published import load_published
+from softhebb_fast.models.readout import Readout, Selection
 from softhebb_fast.models.registry import NETWORKS, network
 from softhebb_fast.models.softhebb import (
     ACTIVATIONS,
@@ -13,15 +14,19 @@ from softhebb_fast.models.softhebb import (
     build,
     evaluation_mode,
     features,
+    whitening,
 )
 
 __all__ = [
     "ACTIVATIONS",
     "NETWORKS",
+    "Readout",
+    "Selection",
     "SoftHebbNet",
     "build",
     "evaluation_mode",
     "features",
     "load_published",
     "network",
+    "whitening",
 ]

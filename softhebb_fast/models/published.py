@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from softhebb_fast import sealed
 from softhebb_fast.models.softhebb import SoftHebbNet
 
 
@@ -27,8 +30,8 @@ def load_published(model: SoftHebbNet, state: Mapping[str, Any] | str | PathLike
 
     Raises:
         TypeError: ``model`` or ``state`` of another kind.
-        ValueError: keys that are missing or too many, or tensors of another shape, all named. The
-            model is then as it was.
+        ValueError: keys that are missing or too many, or tensors of another shape, all named; a
+            file that is damaged. The model is then as it was.
     """
     if not isinstance(model, SoftHebbNet):
         raise TypeError(f"model must be a network of models.build; got {type(model).__name__}")
@@ -75,8 +78,17 @@ def _state_dict(state: Mapping[str, Any] | str | PathLike) -> dict[str, Any]:
         scalar = np.float64(0).__reduce__()[0]
         known = [np.dtype, type(np.dtype(np.float64))]
         known += [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-        with torch.serialization.safe_globals(known):
-            state = torch.load(state, map_location="cpu", weights_only=True)
+        with open(state, "rb") as file, torch.serialization.safe_globals(known):
+            try:
+                if zipfile.is_zipfile(file):  # else of torch before 1.6, without check sums
+                    sealed.check_zip(file)
+                file.seek(0)
+                state = torch.load(file, map_location="cpu", weights_only=True)
+            except Exception as error:  # a damaged file can fail in any way
+                raise ValueError(
+                    f"{os.fspath(state)} cannot be read as a checkpoint ({type(error).__name__}: "
+                    f"{str(error).partition('.')[0]}); get it again"
+                ) from error
     if not isinstance(state, Mapping):
         raise TypeError(f"state must be a state dict or a path; got {type(state).__name__}")
     state = state.get("state_dict", state)

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor, nn
 
 from softhebb_fast.checks import output_size
 from softhebb_fast.init import Init, needs_bias, per_layer
-from softhebb_fast.nn import Block, Dropout, RePU, SoftHebbConv2d, SoftHebbLinear, Softmax, Triangle
+from softhebb_fast.models.readout import Readout, Selection
+from softhebb_fast.nn import (
+    Block,
+    Dropout,
+    HebbianConv2d,
+    HebbianLinear,
+    PatchWhitening,
+    RePU,
+    SoftHebbConv2d,
+    SoftHebbLinear,
+    Softmax,
+    TopShare,
+    Triangle,
+)
 from softhebb_fast.nn.layer import HebbianLayer
-from softhebb_fast.presets import Layer, Pool, Preset, as_preset
+from softhebb_fast.presets import TAUGHT, Layer, Pool, Preset, as_preset
 from softhebb_fast.scalars import whole
 
 ACTIVATIONS = {
     "triangle": Triangle,
     "repu": RePU,
     "softmax": Softmax,
+    "topshare": TopShare,
     "relu": lambda _: nn.ReLU(),
     "tanh": lambda _: nn.Tanh(),
 }
@@ -31,20 +47,40 @@ class SoftHebbNet(nn.Module):
         preset: what it was built from.
         blocks: one ``Block`` for every layer of the preset but the last.
         head: flatten, dropout and a linear layer that gives the logits ``[B, classes]``.
+        readout: what the head sees, if it is not the last block alone.
+        mirror: whether an image's logits are, in evaluation mode, the mean of its own and those of
+            its mirror image.
     """
 
-    def __init__(self, preset: Preset, blocks: list[Block], head: nn.Sequential) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        blocks: list[Block],
+        head: nn.Sequential,
+        readout: Readout | None = None,
+        mirror: bool = False,
+    ) -> None:
         super().__init__()
         self.preset = preset
         self.blocks = nn.ModuleList(blocks)
-        self.head = head
+        self.head, self.readout, self.mirror = head, readout, mirror
+
+    @property
+    def below_head(self) -> list[nn.Module]:
+        """What images pass before the head."""
+        return list(self.blocks) if self.readout is None else [self.readout]
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits ``[B, classes]`` of images ``x [B, C, H, W]``, or of one ``[C, H, W]``."""
         if isinstance(x, Tensor) and x.dim() == 3:
             return self(x.unsqueeze(0)).squeeze(0)
-        for block in self.blocks:
-            x = block(x)
+        if self.mirror and not self.training:
+            return (self._logits(x) + self._logits(x.flip(-1))) / 2
+        return self._logits(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        for module in self.below_head:
+            x = module(x)
         return self.head(x)
 
     @property
@@ -61,6 +97,8 @@ def build(
     init: Init | list | dict | None = None,
     tie_rule: str = "first",
     backend: str = "auto",
+    features: Selection | None = None,
+    mirror: bool = False,
 ) -> SoftHebbNet:
     """The network of ``preset`` for images ``(C, H, W)``, on the CPU, in float32.
 
@@ -72,25 +110,33 @@ def build(
         num_classes: outputs of a last layer that leaves them open.
         init: for the Hebbian layers: one for all, a list with one each, or a dict from layer
             number to init (see ``init.per_layer``). None is the published rule: ``"normal"``
-            for layers behind a batch norm, ``"positive"`` for the others.
+            for layers behind a batch norm or a whitening, ``"positive"`` for the others. Layers
+            that start from data wait for ``nn.initialise_from``.
         tie_rule, backend: of the Hebbian layers, as ``functional.softhebb_conv2d`` takes them.
+        features: what the classifier sees; None for the whole output of the last layer below it.
+        mirror: whether tests take the mean of an image's scores and its mirror image's.
 
     Raises:
         TypeError: a preset, shape or number of classes of another kind.
-        ValueError: images too small for the network, an unknown init or activation.
+        ValueError: images too small for the network, an unknown init or activation, features that
+            there are not.
     """
     preset, image_shape = as_preset(preset), checked_shape(image_shape)
     num_classes = whole("num_classes", num_classes, least=1)
     *body, last = preset.layers
     hebbian = [i for i, layer in enumerate(body) if layer.hebbian]
     inits = dict(zip(hebbian, _inits(init, [body[i] for i in hebbian]), strict=True))
-    shape, blocks = image_shape, []
+    shape, blocks, shapes = image_shape, [], []
     for i, layer in enumerate(body):
         options = {"init": inits.get(i), "tie_rule": tie_rule, "backend": backend}
-        block, shape = _block(layer, shape, options, f"layer {i} of {preset.name}")
+        where = f"layer {i} of {preset.name}"
+        _check_taught(layer, layer.out, num_classes, where)
+        block, shape = _block(layer, shape, options, where)
         blocks.append(block)
-    features = shape[0] * shape[1] * shape[2]
-    return SoftHebbNet(preset, blocks, _head(last, features, num_classes, backend))
+        shapes.append(shape)
+    readout = None if features is None else Readout(blocks, shapes, features)
+    width = math.prod(shape) if readout is None else readout.features
+    return SoftHebbNet(preset, blocks, _head(last, width, num_classes, backend), readout, mirror)
 
 
 def checked_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -109,7 +155,7 @@ def _inits(init: Init | list | dict | None, layers: list[Layer]) -> list[Init]:
 
 
 def _published_init(layer: Layer) -> str:
-    return "normal" if layer.batch_norm else "positive"
+    return "normal" if layer.batch_norm or layer.whiten else "positive"
 
 
 def _block(
@@ -119,7 +165,7 @@ def _block(
     if layer.kind == "linear":
         features = shape[0] * shape[1] * shape[2]
         product = (
-            _hebbian(SoftHebbLinear, layer, (features, layer.out), **_learning(layer, options))
+            _hebbian(layer, (features, layer.out), options)
             if layer.hebbian
             else nn.Linear(features, layer.out)
         )
@@ -135,27 +181,12 @@ def _block(
             f"reflected by padding={layer.padding}; use larger images"
         )
     size = _after(size, layer.kernel, layer.stride, layer.padding, layer.dilation, where)
-    geometry = (
-        channels,
-        layer.out,
-        layer.kernel,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-    )
+    norm, geometry = _geometry(layer, channels)
     if layer.hebbian:
-        product = _hebbian(
-            SoftHebbConv2d,
-            layer,
-            geometry,
-            padding_mode=layer.padding_mode,
-            pre_triangle=layer.pre_triangle,
-            **_learning(layer, options),
-        )
+        own = {"padding_mode": layer.padding_mode, "pre_triangle": layer.pre_triangle}
+        product = _hebbian(layer, geometry, {**own, **options})
     else:
         product = nn.Conv2d(*geometry, bias=layer.bias, padding_mode=layer.padding_mode)
-    norm = nn.BatchNorm2d(channels, affine=False) if layer.batch_norm else None
     if layer.pool is not None:
         size = _after(size, layer.pool.kernel, layer.pool.stride, layer.pool.padding, 1, where)
     block = Block(
@@ -167,27 +198,52 @@ def _block(
     return block, (layer.out, *size)
 
 
-def _hebbian(kind: type[HebbianLayer], layer: Layer, geometry: tuple, **options) -> HebbianLayer:
+def _geometry(layer: Layer, channels: int) -> tuple[nn.Module | None, tuple[int, ...]]:
+    """What normalises a convolution's input, and the convolution's channels, kernel and so on.
+
+    Whitened patches are one position each: the whitening has the kernel.
+    """
+    window = layer.kernel, layer.stride, layer.padding
+    if layer.whiten is None:
+        norm = nn.BatchNorm2d(channels, affine=False) if layer.batch_norm else None
+        return norm, (channels, layer.out, *window, layer.dilation, layer.groups)
+    options = asdict(layer.whiten) | {"padding_mode": layer.padding_mode}
+    del options["images"]
+    norm = PatchWhitening(channels, *window, **options)
+    return norm, (norm.out_channels, layer.out, 1)
+
+
+def whitening(block: nn.Module) -> PatchWhitening | None:
+    """The whitening of a block, None if it has none."""
+    parts = () if block.norm is None else block.norm.modules()
+    return next((part for part in parts if isinstance(part, PatchWhitening)), None)
+
+
+def _hebbian(layer: Layer, geometry: tuple, options: dict) -> HebbianLayer:
     """The layer; biases that it has for the sake of its initialisation alone stay as drawn."""
-    product = kind(*geometry, **options)
+    options = {**_learning(layer), **options}
+    options["bias"] = layer.bias or needs_bias(options["init"])
+    if layer.wta == layer.rule:  # SoftHebb
+        kind = SoftHebbConv2d if layer.kind == "conv" else SoftHebbLinear
+        product = kind(*geometry, wta=layer.wta, **options)
+    else:
+        kind = HebbianConv2d if layer.kind == "conv" else HebbianLinear
+        product = kind(*geometry, rule=layer.rule, wta=layer.wta, **options)
     if product.bias is not None and not layer.bias:
         product.bias.requires_grad_(False)
     return product
 
 
-def _learning(layer: Layer, options: dict) -> dict:
+def _learning(layer: Layer) -> dict:
     return {
         "t_invert": layer.t_invert,
-        "wta": layer.rule,
         "delta": layer.delta,
         "rank": layer.rank,
         "lebesgue_p": layer.lebesgue_p,
-        "bias": layer.bias or needs_bias(options["init"]),
         "radius": layer.radius,
         "lr": layer.lr,
         "lr_power": layer.lr_power if layer.schedule == "norm" else 0.0,
         "update": "in_place",
-        **options,
     }
 
 
@@ -195,18 +251,27 @@ def _head(layer: Layer, features: int, num_classes: int, backend: str) -> nn.Seq
     out = num_classes if layer.out is None else layer.out
     if layer.kind != "linear":
         raise ValueError(f"the last layer of a preset must be linear; got {layer.kind!r}")
-    if layer.rule == "supervised":
+    if layer.rule in ("supervised", *TAUGHT):
         options = {"init": _published_init(layer), "backend": backend}
-        learning = _learning(layer, options) | {"wta": "soft"}
-        linear = SoftHebbLinear(features, out, **learning)
+        _check_taught(layer, out, num_classes, "the last layer of a preset")
+        rule = "soft" if layer.rule == "supervised" else layer.rule
+        linear = _hebbian(replace(layer, rule=rule, out=out), (features, out), options)
     elif layer.rule == "bp":
         linear = nn.Linear(features, out)
     else:
         raise ValueError(
-            f"the last layer of a preset must learn from labels, 'bp' or 'supervised'; "
-            f"got {layer.rule!r}"
+            f"the last layer of a preset must learn from labels, 'bp', 'supervised', "
+            f"{', '.join(map(repr, TAUGHT))}; got {layer.rule!r}"
         )
     return nn.Sequential(nn.Flatten(), Dropout(layer.dropout), linear)
+
+
+def _check_taught(layer: Layer, out: int, num_classes: int, where: str) -> None:
+    if layer.rule in TAUGHT and out != num_classes:
+        raise ValueError(
+            f"{where} learns labels by the rule {layer.rule!r} and must have a neuron a class, "
+            f"{num_classes}; got {out}"
+        )
 
 
 def _after(

@@ -4,7 +4,7 @@ In training mode a layer's forward computes its pre-activations u and learns fro
 labels; in evaluation mode it is a plain convolution or matrix product.
 """
 
-from softhebb_fast.nn.activations import RePU, Softmax, Triangle
+from softhebb_fast.nn.activations import RePU, Softmax, TopShare, Triangle
 from softhebb_fast.nn.blocks import Block, SoftHebbBlock
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.convert import Conversion, convert
@@ -14,6 +14,8 @@ from softhebb_fast.nn.dropout import Dropout
 from softhebb_fast.nn.hebbian import HebbianConv1d, HebbianConv2d, HebbianLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
+from softhebb_fast.nn.starts import initialise_from
+from softhebb_fast.nn.whitening import PatchWhitening
 
 __all__ = [
     "Block",
@@ -23,14 +25,17 @@ __all__ = [
     "HebbianConv2d",
     "HebbianLayer",
     "HebbianLinear",
+    "PatchWhitening",
     "RePU",
     "SoftHebbBlock",
     "SoftHebbConv1d",
     "SoftHebbConv2d",
     "SoftHebbLinear",
     "Softmax",
+    "TopShare",
     "Triangle",
     "convert",
+    "initialise_from",
     "reseed_",
     "synchronise",
     "wins",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from softhebb_fast.scalars import positive
+from softhebb_fast.scalars import between, positive
 
 
 class Triangle(nn.Module):
@@ -58,6 +58,38 @@ class Softmax(nn.Module):
 
     def extra_repr(self) -> str:
         return f"t_invert={self.t_invert}"
+
+
+class TopShare(nn.Module):
+    """The largest ``share`` of the channels less the largest of the others, shape kept.
+
+    ``relu(u - threshold)``: of K channels the ``k = round(share K)`` largest can be active, one at
+    least and K - 1 at most. The threshold of a position is its (k + 1)-th largest u, so what equals
+    it is 0. Channels lie in dimension 1, or are all that ``[K]`` has; an image needs its batch
+    dimension. The threshold is taken as a constant by autograd.
+
+    Raises ValueError or TypeError for a ``share`` that is not between 0 and 1; ValueError for a u
+    of fewer than two channels.
+
+    Source: Thiry et al. 2021 (arXiv 2101.07528) keep 40 % of the units, as ones. Here they keep how
+    far they are above the threshold, as in Coates et al. 2011.
+    """
+
+    def __init__(self, share: float = 0.4) -> None:
+        super().__init__()
+        self.share = between("share", share, 0, 1)
+
+    def forward(self, u: Tensor) -> Tensor:
+        channels = _channels(u)
+        count = u.shape[channels]
+        if count < 2:
+            raise ValueError(f"u must have at least 2 channels; got {tuple(u.shape)}")
+        kept = min(max(round(self.share * count), 1), count - 1)
+        threshold = u.detach().kthvalue(count - kept, dim=channels, keepdim=True).values
+        return F.relu(u - threshold)
+
+    def extra_repr(self) -> str:
+        return f"share={self.share}"
 
 
 def _channels(u: Tensor) -> int:

@@ -13,12 +13,14 @@ from softhebb_fast.functional import Epilogue
 from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.functional.transforms import transforming
 from softhebb_fast.init import Init
+from softhebb_fast.nn import folding
 from softhebb_fast.nn.activations import RePU, Triangle
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.hebbian import HebbianConv2d
 from softhebb_fast.nn.normalise import bound_after, normalised
 from softhebb_fast.nn.plain import heard, plain
 from softhebb_fast.nn.recording import check_input, recorded
+from softhebb_fast.nn.whitening import PatchWhitening
 from softhebb_fast.options import COMPETITION, CONVOLUTION, pair
 
 FUSED = (SoftHebbConv2d, HebbianConv2d)
@@ -31,6 +33,7 @@ class Block(nn.Module):
     activation and pool are one pass (``functional.softhebb_block``). Parts of derived classes,
     with a forward of their own or with hooks are called one by one. While it is traced or exported
     a block consists of torch's own operators. A convolution's ``[C, H, W]`` is a batch of one.
+    In evaluation mode a ``PatchWhitening`` is folded into the 1x1 convolution behind it.
 
     Args:
         layer: a SoftHebb layer, or any other module.
@@ -64,8 +67,7 @@ class Block(nn.Module):
         ``target`` and ``modulator`` are passed on to a layer that takes them.
         """
         check_input(x)
-        both = {"target": target, "modulator": modulator}
-        given = {name: t for name, t in both.items() if t is not None} if not recorded(x) else {}
+        given = {} if recorded(x) else _given(target, modulator)
         if _lacks_batch(self.layer, x):
             given = {name: t.unsqueeze(0) for name, t in given.items()}
             return self._of_batch(x.unsqueeze(0), given).squeeze(0)
@@ -76,6 +78,8 @@ class Block(nn.Module):
             for part in (self.norm, self.layer, *self._tail()):
                 x = x if part is None else part(x)
             return x
+        if type(self.norm) is PatchWhitening and folding.folds(self.norm, self.layer, x):
+            return self._folded(x)
         x, known = self.normalised(x)
         epilogue = self._epilogue()
         if epilogue is not None and _fuses(self.layer, x):
@@ -86,18 +90,39 @@ class Block(nn.Module):
                 x = part(x)
         return _keep_layout(x)
 
-    def step_(self, x: Tensor) -> None:
-        """``layer(norm(x))`` of a batch ``x`` for what it learns."""
+    def _folded(self, x: Tensor) -> Tensor:
+        """The block on images, its whitening inside the layer's filters or done part by part."""
+        norm, layer, epilogue = self.norm, self.layer, self._epilogue()
+        if epilogue is None or not _fuses(layer, x):
+            u = folding.product(norm, layer, x)
+            for part in self._tail():
+                u = u if part is None else part(u)
+            return _keep_layout(u)
+        if norm.contrast is None:
+            weight, bias = (t.detach() for t in folding.folded(norm, layer))
+            options = folding.options(norm, layer)
+            return functional.softhebb_block(x, weight, epilogue, bias, **options).out
+        parts = [_fused(layer, norm(part), epilogue, {}) for part in folding.portions(norm, x)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def step_(
+        self, x: Tensor, *, target: Tensor | None = None, modulator: Tensor | None = None
+    ) -> None:
+        """``layer(norm(x))`` of a batch ``x`` for what it learns.
+
+        ``target`` and ``modulator`` are passed on to a layer that takes them.
+        """
+        given = _given(target, modulator)
         if type(self).forward is not Block.forward or "forward" in self.__dict__ or heard(self):
-            self(x)
+            self(x, **given)
             return
         x, known = self.normalised(x)
         layer = self.layer
         bounded = known and type(layer) in FUSED and plain(layer)
         if bounded and layer.learns and layer.update == "in_place":
-            layer.step_(x, **known)
+            layer.step_(x, **known, **given)
         else:
-            layer(x)
+            layer(x, **given)
 
     def normalised(self, x: Tensor) -> tuple[Tensor, dict[str, float]]:
         """``norm(x)``, or x itself without one, and what the layer may know of it."""
@@ -217,6 +242,11 @@ class SoftHebbBlock(Block):
         )
 
 
+def _given(target: Tensor | None, modulator: Tensor | None) -> dict[str, Tensor]:
+    both = {"target": target, "modulator": modulator}
+    return {name: tensor for name, tensor in both.items() if tensor is not None}
+
+
 def _lacks_batch(layer: nn.Module, x: Tensor) -> bool:
     if not isinstance(x, Tensor) or x.dim() == 4:
         return False
@@ -253,7 +283,7 @@ def _with_pool(epilogue: Epilogue, pool: nn.Module) -> Epilogue | None:
 
 
 def _fuses(layer: nn.Module, x: Tensor) -> bool:
-    if type(layer) not in FUSED:
+    if type(layer) not in FUSED or layer.waits_for_data:
         return False
     native = any(serves(name, layer.backend, x.device) for name in ("cpp", "triton"))
     if not native or autocasts(x.device) or not layer.steps_at_once:

@@ -13,6 +13,7 @@ from softhebb_fast.init.common import check_model
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.replacement import Unsuitable, replacement
 from softhebb_fast.nn.unkept import is_example_layer
+from softhebb_fast.options import Rule
 
 DECIDED = {"bias", "init", "generator", "device", "dtype"}
 LAST = "the last linear layer, taken to be the classifier"
@@ -59,7 +60,9 @@ def convert(
 
     Args:
         exclude: qualified names of modules to leave alone, with all that they contain.
-        options: for the new layers, for example ``t_invert`` or ``update``.
+        options: for the new layers, for example ``t_invert`` or ``update``. With a ``rule`` they
+            are ``HebbianConv2d`` and ``HebbianLinear``; not with one that needs a target, which a
+            model does not hand on.
 
     Raises TypeError if ``model`` is no module, ValueError if ``exclude`` names a module that it
     does not have, or ``options`` hold what the replaced layers decide. These and every error of the
@@ -68,6 +71,11 @@ def convert(
     check_model(model)
     if decided := sorted(DECIDED.intersection(options)):
         raise ValueError(f"options must not hold what the layers keep; got {', '.join(decided)}")
+    wants = Rule.of(options["rule"]).wants if "rule" in options else ()
+    if "target" in wants:
+        raise ValueError(
+            f"rule must not need a target, which a model does not hand on; got {options['rule']!r}"
+        )
     places = dict(model.named_modules(remove_duplicate=False))
     exclude = {exclude} if isinstance(exclude, str) else set(exclude)
     if unknown := exclude - set(places):

@@ -16,10 +16,11 @@ def synchronise(
 ) -> nn.Module:
     """Let the Hebbian layers of ``model`` learn from the batches of all processes together.
 
-    Every process calls it, with a model of the same layers. Weights and biases become those of the
-    group's first process. From then on n processes, each with a part of a batch, learn what one
-    process learns from the whole batch, up to rounding. Their weights stay the same bit by bit.
-    The reference computes the updates, since kernels divide by the maximum of one process.
+    Every process calls it, with a model of the same layers. Weights, biases and the state of rules
+    become those of the group's first process. From then on n processes, each with a part of a
+    batch, learn what one process learns from the whole batch, up to rounding. Their weights stay
+    the same bit by bit. The reference computes the updates, since kernels divide by the maximum of
+    one process.
 
     All processes must make the same training forwards; a part may be empty. With
     ``tie_rule="spread"`` positions are counted in each part. A batch norm before a layer takes the
@@ -51,10 +52,11 @@ def synchronise(
         )
     group = dist.group.WORLD if process_group is None else process_group
     check_group(group)
-    for parameter in dict.fromkeys(p for layer in layers for p in layer.parameters()):
-        start = parameter.detach().contiguous()
+    kept = (t for layer in layers for t in (*layer.parameters(), *layer.buffers()))
+    for tensor in dict.fromkeys(kept):
+        start = tensor.detach().contiguous()
         dist.broadcast(start, group=group, group_src=0)
-        parameter.copy_(start)
+        tensor.copy_(start)
     for layer in layers:
         layer.processes = Processes(group)
     return model

@@ -90,8 +90,18 @@ def check_call(layer: nn.Module) -> None:
         )
 
 
+def check_started(layer: nn.Module) -> None:
+    """Raise RuntimeError if the layer has no weights yet."""
+    if layer.waits_for_data:
+        raise RuntimeError(
+            f"a layer with init={layer.init!r} starts from images, and has not yet: call "
+            "softhebb_fast.nn.initialise_from(layer, images), or load a state"
+        )
+
+
 def meet(layer: nn.Module) -> None:
     """What is looked at once for every weight that learns."""
+    check_started(layer)
     if layer.update == "grad":
         handing.watch(layer)
     if _shards(layer):

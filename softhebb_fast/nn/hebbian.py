@@ -15,7 +15,13 @@ from softhebb_fast.functional.hebbian import in_rows
 from softhebb_fast.init import Init
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.linear import SoftHebbLinear
-from softhebb_fast.nn.plasticity import Plastic, Plasticity, of_rule, usual_power
+from softhebb_fast.nn.plasticity import (
+    OwnCompetition,
+    Plastic,
+    Plasticity,
+    of_rule,
+    usual_power,
+)
 from softhebb_fast.nn.recording import recorded
 from softhebb_fast.options import COMPETITION, CONVOLUTION, Rule, padded_sides
 
@@ -33,7 +39,11 @@ class HebbianConv2d(Plastic, SoftHebbConv2d):
     Args:
         rule: ``"softhebb"``, ``"krotov"``, ``"instar"``, ``"kmeans"``, ``"hebb"``, ``"oja"``,
             ``"sanger"``, ``"bcm"``, ``"teacher"``, ``"delta_rule"``, ``"similarity"``,
-            ``"nonnegative_similarity"``, or an ``options.Rule``.
+            ``"nonnegative_similarity"``, or an ``options.Rule``. Or a competition of your own, a
+            function that makes y of u, both ``[B, K, OH, OW]`` (``[..., K]`` of a linear layer,
+            ``[B, K, 1, OL]`` of a sequence): what is learned is SoftHebb's with this y, by the
+            reference, so at its speed; kernels are refused as ``backend``. u and y are computed
+            once more than elsewhere.
         normalise: ``"max"``, ``"mean"``, ``"none"`` or ``"count"``; the rule's own if not given.
             ``"count"`` divides the update of a neuron by all that it has learned from, in the
             buffer ``counts``; with ``lr=1`` weights are then means.
@@ -74,7 +84,7 @@ class HebbianConv2d(Plastic, SoftHebbConv2d):
         groups: int = 1,
         t_invert: float = COMPETITION.t_invert,
         *,
-        rule: str | Rule = "softhebb",
+        rule: str | Rule | OwnCompetition = "softhebb",
         normalise: str | None = None,
         decay: float = 0.0,
         unit_norm: bool = False,
@@ -182,7 +192,7 @@ class HebbianConv1d(Plastic, SoftHebbConv1d):
         groups: int = 1,
         t_invert: float = COMPETITION.t_invert,
         *,
-        rule: str | Rule = "softhebb",
+        rule: str | Rule | OwnCompetition = "softhebb",
         normalise: str | None = None,
         decay: float = 0.0,
         unit_norm: bool = False,
@@ -284,7 +294,7 @@ class HebbianLinear(Plastic, SoftHebbLinear):
         out_features: int,
         t_invert: float = COMPETITION.t_invert,
         *,
-        rule: str | Rule = "softhebb",
+        rule: str | Rule | OwnCompetition = "softhebb",
         normalise: str | None = None,
         decay: float = 0.0,
         unit_norm: bool = False,

@@ -17,7 +17,7 @@ from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.functional.distributed import Processes
 from softhebb_fast.functional.rounding import add_
 from softhebb_fast.functional.transforms import recomputing
-from softhebb_fast.init import Init, initialise
+from softhebb_fast.init import Init, initialise, needs_data
 from softhebb_fast.kinds import ROUNDINGS
 from softhebb_fast.nn import guards, handing
 from softhebb_fast.nn.recording import check_input, recorded
@@ -48,6 +48,7 @@ class HebbianLayer(nn.Module):
     processes: Processes | None = None
     handed: handing.Handed | None = None
     notices = True
+    waits_for_data = False
     _met: int | None = None
     schedule: Callable[[int], float] | None = None
     steps = 0
@@ -101,7 +102,8 @@ class HebbianLayer(nn.Module):
         """Draw the weights anew; a bias starts at ``log(1 / K) / t``, a uniform prior.
 
         ``generator`` is for random initialisations. The count of steps starts anew, too. A callable
-        ``init`` is given a weight of NaN. An error leaves the layer as it was.
+        ``init`` is given a weight of NaN. A start from data leaves zeros until
+        ``nn.initialise_from`` makes it. An error leaves the layer as it was.
         """
         before = [(p, p.clone()) for p in (self.weight, self.bias) if p is not None]
         try:
@@ -117,6 +119,10 @@ class HebbianLayer(nn.Module):
             self.weight.fill_(float("nan"))
         if self.bias is not None:
             self.bias.fill_(-torch.tensor(float(self.weight.shape[0])).log() / self.t_invert)
+        self.waits_for_data = needs_data(self.init)
+        if self.waits_for_data:
+            self.weight.zero_()
+            return
         initialise(
             self.weight,
             self.bias,
@@ -151,6 +157,8 @@ class HebbianLayer(nn.Module):
                     "call eval() first, or freeze the layer with requires_grad_(False)"
                 )
             return self._product(x, self.weight, self.bias)
+        if self.waits_for_data:
+            guards.check_started(self)
         if autocasts(x.device):
             x = x.to(self.weight.dtype)
         if not self.learns:
@@ -304,6 +312,8 @@ class HebbianLayer(nn.Module):
             self.steps = whole("steps", steps, least=0)
         elif f"{prefix}weight" in state_dict:
             self.steps = 0  # a state from before the layer had a schedule
+        if f"{prefix}weight" in state_dict:
+            self.waits_for_data = False
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def __prepare_scriptable__(self) -> nn.Module:

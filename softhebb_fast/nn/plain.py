@@ -14,9 +14,11 @@ from softhebb_fast.nn.dropout import Dropout
 from softhebb_fast.nn.hebbian import HebbianConv2d, HebbianLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
+from softhebb_fast.nn.whitening import PatchWhitening
 
 KINDS = (
-    *(SoftHebbConv2d, SoftHebbLinear, HebbianConv2d, HebbianLinear, Triangle, RePU, Dropout),
+    *(SoftHebbConv2d, SoftHebbLinear, HebbianConv2d, HebbianLinear),
+    *(PatchWhitening, Triangle, RePU, Dropout),
     *(nn.BatchNorm2d, nn.Conv2d, nn.Linear, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten),
 )
 # Of the class itself, as imported: who replaces one later is noticed.

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from softhebb_fast.functional import HebbianOutput
+from softhebb_fast.functional.autocast import autocast_disabled
 from softhebb_fast.functional.distributed import over
 from softhebb_fast.functional.rounding import SHORT
 from softhebb_fast.functional.rule_tensors import NAMES
 from softhebb_fast.functional.transforms import recomputing
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.recording import recorded
-from softhebb_fast.options import Competition, Rule, rule_kind
+from softhebb_fast.options import RULE, Competition, Rule, rule_kind
 from softhebb_fast.reference import EPSILON
 from softhebb_fast.scalars import at_least_zero, plain, positive
 
 STATE = ("threshold", "counts", "lateral", "shares", "neuron_rates")
+OwnCompetition = Callable[[Tensor], Tensor]  # u -> y of its shape
 
 
 class Plasticity(NamedTuple):
@@ -30,11 +33,12 @@ class Plasticity(NamedTuple):
     unit_norm: bool
     conscience: float
     momentum: float
+    own: OwnCompetition | None = None
 
     @classmethod
     def of(
         cls,
-        rule: str | Rule,
+        rule: str | Rule | OwnCompetition,
         normalise: str | None,
         decay: float,
         unit_norm: bool,
@@ -44,6 +48,9 @@ class Plasticity(NamedTuple):
         wta: str,
     ) -> Plasticity:
         """Raises TypeError or ValueError, naming the argument."""
+        own, rule = rule if callable(rule) else None, _in_words(rule)
+        if own is not None and normalise is None:
+            normalise = RULE.normalise
         named = Rule.of(rule, normalise, decay)
         for name in NAMES:
             if getattr(named, name) is not None:
@@ -61,7 +68,7 @@ class Plasticity(NamedTuple):
                 "conscience must be 0 but for 'instar' and 'kmeans' with wta='soft' or 'hard', "
                 f"whose wins are counted; got {conscience} for {rule=}, {wta=}"
             )
-        return cls(rule, named.normalise, named.decay, unit_norm, conscience, momentum)
+        return cls(rule, named.normalise, named.decay, unit_norm, conscience, momentum, own)
 
 
 class Plastic(HebbianLayer):
@@ -74,6 +81,13 @@ class Plastic(HebbianLayer):
         """Take on a rule; of groups of so many ``neurons``."""
         for name, value in plasticity._asdict().items():
             setattr(self, name, value)
+        if self.own is not None:
+            if self.backend not in ("auto", "reference"):
+                raise ValueError(
+                    f"backend={self.backend!r}: no kernel can call a competition that is written "
+                    "in Python. Use backend='auto' or 'reference', which is slower"
+                )
+            self.backend = "reference"
         rule, total = self.named_rule(), self.weight.shape[0]
         sums = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
         sizes = {
@@ -82,17 +96,19 @@ class Plastic(HebbianLayer):
             "lateral": (total, neurons) if rule.settles else None,
             "shares": (total,) if self.conscience else None,
         }
-        for name, size in sizes.items():
-            empty = None
-            if size is not None:
-                empty = torch.empty(size, dtype=sums, device=self.weight.device)
-            self.register_buffer(name, empty)
+        state: dict[str, Tensor | None] = {
+            name: None if size is None else self.weight.new_empty(size, dtype=sums)
+            for name, size in sizes.items()
+        }
         if neuron_rates is not None:
             if not isinstance(neuron_rates, Tensor) or tuple(neuron_rates.shape) != (total,):
                 came = getattr(neuron_rates, "shape", type(neuron_rates).__name__)
                 raise ValueError(f"neuron_rates must be a tensor [{total}]; got {came}")
             neuron_rates = neuron_rates.detach().to(self.weight.device, sums, copy=True)
-        self.register_buffer("neuron_rates", neuron_rates)
+        state["neuron_rates"] = neuron_rates
+        # torch.export counts those that are None, too: they come last.
+        for name in sorted(state, key=lambda name: state[name] is None):
+            self.register_buffer(name, state[name])
         self.reset_state()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -146,6 +162,8 @@ class Plastic(HebbianLayer):
         ``functional.hebbian_conv2d``, say what this batch is to teach; elsewhere they do nothing.
         The state of the rule moves with every update.
         """
+        if self.own is not None and not recorded(x) and self.learns:
+            target = self._own_activity(x, target)
         given = {} if recorded(x) else {"target": target, "modulator": modulator}
         return self._learn(x, {name: t for name, t in given.items() if t is not None})
 
@@ -155,7 +173,26 @@ class Plastic(HebbianLayer):
     ) -> HebbianOutput:
         """u of ``x`` and the update that it asks for with this ``target`` and ``modulator``, in any
         mode; changes nothing."""
+        if self.own is not None:
+            target = self._own_activity(x, target)
         return self._hebbian(x, *self.detached(), target=target, modulator=modulator)
+
+    @torch.no_grad()
+    def _own_activity(self, x: Tensor, target: Tensor | None) -> Tensor:
+        """What the layer's own competition makes of u. Raises TypeError or ValueError for what is
+        no y of its shape, and for a ``target`` beside it."""
+        if target is not None:
+            raise ValueError("target must be None where rule is a competition of one's own")
+        with autocast_disabled(x.device):
+            u = self._product(x.to(self.weight.dtype), *self.detached())
+        y = self.own(u)
+        if not isinstance(y, Tensor):
+            raise TypeError(f"rule must return y, a tensor like u; got {type(y).__name__}")
+        if y.shape != u.shape:
+            raise ValueError(
+                f"rule must return y of the shape of u, {tuple(u.shape)}; got {tuple(y.shape)}"
+            )
+        return y
 
     def assign(self, delta_w: Tensor, delta_b: Tensor | None) -> None:
         """As every layer's: ``delta_w`` and ``delta_b`` become gradients, times the neurons' own
@@ -219,6 +256,7 @@ class Plastic(HebbianLayer):
 
     def _options(self) -> str:
         named = self.rule if isinstance(self.rule, str) else self.rule.activity
+        named = getattr(self.own, "__name__", type(self.own).__name__) if self.own else named
         parts = [f"rule={named!r}", f"normalise={self.normalise!r}"]
         parts += [f"decay={self.decay}"] if self.decay else []
         parts += ["unit_norm=True"] if self.unit_norm else []
@@ -226,14 +264,20 @@ class Plastic(HebbianLayer):
         return f"{', '.join(parts)}, {super()._options()}"
 
 
-def usual_power(rule: str | Rule, lr_power: float | None) -> float:
+def usual_power(rule: str | Rule | OwnCompetition, lr_power: float | None) -> float:
     """The exponent of the rate that is usual for a rule, if none is given."""
     if lr_power is not None:
         return lr_power
+    rule = "softhebb" if callable(rule) else rule
     return 0.0 if isinstance(rule, Rule) else rule_kind(rule).lr_power
 
 
-def of_rule(rule: str | Rule, *options: Any) -> dict[str, Any]:
+def of_rule(rule: str | Rule | OwnCompetition, *options: Any) -> dict[str, Any]:
     """The options of ``Competition.of`` that a layer of SoftHebb takes."""
-    c = Competition.of(rule, *options)
+    c = Competition.of(_in_words(rule), *options)
     return {"wta": c.wta, "delta": c.delta, "rank": c.rank}
+
+
+def _in_words(rule: str | Rule | OwnCompetition) -> str | Rule:
+    """The rule, of a competition of one's own the one that takes y as it is given."""
+    return "teacher" if callable(rule) else rule

@@ -5,15 +5,20 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from softhebb_fast.kinds import PADDING_MODES
 from softhebb_fast.nn.conv import SoftHebbConv2d
+from softhebb_fast.nn.hebbian import HebbianConv2d, HebbianLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
+from softhebb_fast.nn.plasticity import Plastic
 from softhebb_fast.nn.proof import refutation
 from softhebb_fast.nn.unkept import COMPETES, carry_over, unkept
 from softhebb_fast.options import pair
+
+SOFTHEBB = SoftHebbLinear, SoftHebbConv2d
 
 
 class Unsuitable(ValueError):
@@ -39,7 +44,9 @@ def replacement(module: nn.Module, options: dict[str, Any], training: bool) -> H
     layer.weight = _parameter(module.weight)
     if layer.bias is not None:
         layer.bias = _parameter(module.bias)
-    if layer.state_dict().keys() != module.state_dict().keys():
+    if isinstance(layer, Plastic):
+        _place_state(layer, options.get("neuron_rates"))
+    if twin.state_dict().keys() != module.state_dict().keys():
         raise Unsuitable(f"its state_dict holds {', '.join(module.state_dict())}")
     if reason := refutation(module, layer, [twin, asked], training):
         raise Unsuitable(reason)
@@ -51,14 +58,15 @@ def replacement(module: nn.Module, options: dict[str, Any], training: bool) -> H
 def _built(module: nn.Module, options: dict[str, Any]) -> HebbianLayer:
     bias = isinstance(getattr(module, "bias", None), Tensor)
     options = {**options, "bias": bias, "device": "meta", "dtype": module.weight.dtype}
+    linear, conv = (HebbianLinear, HebbianConv2d) if "rule" in options else SOFTHEBB
     if type(module) is nn.Linear:
-        return SoftHebbLinear(module.in_features, module.out_features, **options)
+        return linear(module.in_features, module.out_features, **options)
     if module.weight.dim() != 4:
         raise Unsuitable("its weight does not have 4 dimensions")
     mode = getattr(module, "padding_mode", "reflect")
     if mode not in PADDING_MODES:
         raise Unsuitable(f"padding_mode {mode!r} is not supported")
-    return SoftHebbConv2d(
+    return conv(
         module.in_channels,
         module.out_channels,
         module.kernel_size,
@@ -68,6 +76,15 @@ def _built(module: nn.Module, options: dict[str, Any]) -> HebbianLayer:
         getattr(module, "groups", 1),
         **{"padding_mode": mode, **options},
     )
+
+
+def _place_state(layer: Plastic, neuron_rates: Tensor | None) -> None:
+    """Let the state of a layer that was made on the meta device begin beside its weight."""
+    for name, buffer in layer.named_buffers(recurse=False):
+        setattr(layer, name, torch.empty_like(buffer, device=layer.weight.device))
+    layer.reset_state()
+    if neuron_rates is not None:
+        layer.neuron_rates.copy_(neuron_rates)
 
 
 def _own_options(module: nn.Module) -> dict[str, Any]:

@@ -14,22 +14,28 @@ from .grammar import (
     parse_layer,
     parse_network,
     parse_pool,
+    parse_whitening,
 )
 from .own import OWN
 from .protocols import PROTOCOLS, Protocol, protocol, published_dataset
+from .rules import RULE_NAMES, with_rule
 from .scale import scaled
 from .softhebb import SOFTHEBB
-from .types import ACTIVATIONS, Layer, Pool, Preset
+from .types import ACTIVATIONS, TAUGHT, Layer, Pool, Preset
+from .whitening import Whitening
 from .zero import ZERO
 
 __all__ = [
     "ACTIVATIONS",
     "PRESETS",
     "PROTOCOLS",
+    "RULE_NAMES",
+    "TAUGHT",
     "Layer",
     "Pool",
     "Preset",
     "Protocol",
+    "Whitening",
     "as_preset",
     "format_layer",
     "format_network",
@@ -39,9 +45,11 @@ __all__ = [
     "parse_layer",
     "parse_network",
     "parse_pool",
+    "parse_whitening",
     "protocol",
     "published_dataset",
     "scaled",
+    "with_rule",
 ]
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(

@@ -1,6 +1,7 @@
 """Layers and networks as text, in the published notation and a small extension of it.
 
-A layer is a method and its keys: "softkrotov-c96-k5-p2-t1-lr0.08-lp0.5". The keys:
+A layer is a method and its keys: "softkrotov-c96-k5-p2-t1-lr0.08-lp0.5". Methods are the published
+ones ("softhebb" is another word for softkrotov) and the other rules by their names. The keys:
 
     c   outputs (left out: one a class)     lr  base learning rate eta
     k   kernel (left out: linear layer)     lp  power q of the learning rate
@@ -15,7 +16,14 @@ A layer is a method and its keys: "softkrotov-c96-k5-p2-t1-lr0.08-lp0.5". The ke
 What surrounds the layer follows in any order, each after a colon: an input operation
 ("batchnorm2d" or "none" for a conv layer, where batchnorm2d is the default; "flatten" for a
 linear one), an activation ("triangle_0.7"), a pool ("max_4_2_1": kernel, stride, padding) and a
-"dropout_0.5". A network is its layers with spaces between them. Case does not matter.
+"dropout_0.5". "whiten-e0.1-n0.00015" takes the place of the batch norm; its keys are
+
+    e   epsilon, added to the variances
+    n   contrast normalisation: what is added to the variance of a patch
+    m   components to keep, of "whiten_pca"
+    i   images of which the statistics are taken (left out: all)
+
+A network is its layers with spaces between them. Case does not matter.
 """
 
 from __future__ import annotations
@@ -25,7 +33,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from .types import ACTIVATIONS, DEFAULTS, RULES, Layer, Pool, Preset
+from .types import ACTIVATIONS, RULES, Layer, Pool, Preset, defaults
+from .whitening import Whitening
 
 METHODS = {  # the published names of rules
     "softkrotov": "soft_anti",
@@ -52,10 +61,17 @@ KEYS = {
     "m": ("mask", float),
     "ls": ("lr_supervised", float),
 }
+WHITENING_KEYS = {
+    "e": ("epsilon", float),
+    "n": ("contrast", float),
+    "m": ("components", int),
+    "i": ("images", int),
+}
 OPERATIONS = {"conv": {"batchnorm2d": True, "none": False}, "linear": {"flatten": False}}
-_WRITTEN = {"rank": (3,), "padding_mode": ("reflect",), "schedule": ("norm", "linear")}
+_WRITTEN = {"padding_mode": ("reflect",), "schedule": ("norm", "linear")}
 _NAMES = {rule: rule for rule in RULES} | {rule: method for method, rule in METHODS.items()}
 _RULES = {name.lower(): rule for rule in RULES for name in (rule, _NAMES[rule])}
+_RULES["softhebb"] = "soft_anti"
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
 _DASH = re.compile(r"(?<!\de)-")  # leaves 1e-05 whole
@@ -99,6 +115,24 @@ def parse_activation(text: str) -> tuple[str, float]:
         raise ValueError(f"activation {text!r}: {error}") from None
 
 
+def parse_whitening(text: str) -> Whitening:
+    """The whitening written as "whiten" or "whiten_pca" and its keys, "whiten_pca-e0.01-m50".
+
+    Raises:
+        ValueError: for an unknown method or key, a key given twice, or values out of range.
+
+    ``text`` may be of any case.
+    """
+    name, *pieces = _DASH.split(text.strip().lower())
+    word, _, method = name.partition("_")
+    try:
+        if word != "whiten" or name.endswith("_"):
+            raise ValueError("expected whiten, whiten_zca or whiten_pca")
+        return Whitening(method or Whitening.method, **_keyed(pieces, WHITENING_KEYS, {}))
+    except ValueError as error:
+        raise ValueError(f"whitening {text!r}: {error}") from None
+
+
 def parse_layer(text: str) -> Layer:
     """The layer written as in the head of this file, with what surrounds it if that is given.
 
@@ -132,7 +166,7 @@ def format_layer(layer: Layer) -> str:
     """The layer as text, defaults left out: parse_layer(format_layer(layer)) == layer.
 
     Raises:
-        ValueError: for a field that the notation has no word for: `rank` other than 3,
+        ValueError: for a field that the notation has no word for: `rank` other than the rule's,
             `padding_mode` other than "reflect", `schedule` "exponential" or "constant".
     """
     return _format_block(layer)
@@ -171,25 +205,34 @@ def _keys(core: str) -> dict[str, Any]:
     method, *pieces = _DASH.split(core)
     if method not in _RULES:
         raise ValueError(f"unknown method {method!r}; known are {', '.join(_NAMES.values())}")
-    given: dict[str, Any] = {"rule": _RULES[method]}
+    given = _keyed(pieces, KEYS, {"rule": _RULES[method]})
+    if "schedule" in given:
+        given["schedule"] = "norm" if given["schedule"] else "linear"
+    return given
+
+
+def _keyed(
+    pieces: list[str], keys: dict[str, tuple[str, type]], given: dict[str, Any]
+) -> dict[str, Any]:
+    """``given`` and what the pieces, a key and a number each, say."""
     for piece in pieces:
         key = re.match("[a-z]*", piece).group()
-        if key not in KEYS:
-            raise ValueError(f"unknown key {key!r} in {piece!r}; known are {', '.join(KEYS)}")
-        field, kind = KEYS[key]
+        if key not in keys:
+            raise ValueError(f"unknown key {key!r} in {piece!r}; known are {', '.join(keys)}")
+        field, kind = keys[key]
         if field in given:
             raise ValueError(f"{piece!r} gives key {key!r} a second time")
         try:
             given[field] = _number(piece[len(key) :], kind)
         except ValueError as error:
             raise ValueError(f"{piece!r}: {error}") from None
-    if "schedule" in given:
-        given["schedule"] = "norm" if given["schedule"] else "linear"
     return given
 
 
 def _surrounding(piece: str, kind: str) -> tuple[str, Any]:
     name, _, rest = piece.partition("_")
+    if re.match("[a-z]*", piece).group() == "whiten":
+        return "whiten", parse_whitening(piece)
     if piece in OPERATIONS[kind]:
         return "batch_norm", OPERATIONS[kind][piece]
     if name in ("max", "avg"):
@@ -200,7 +243,7 @@ def _surrounding(piece: str, kind: str) -> tuple[str, Any]:
         return "dropout", _number(rest, float)
     raise ValueError(
         f"unknown piece {piece!r}; a {kind} layer takes {', '.join(OPERATIONS[kind])}, an "
-        "activation (triangle_0.7), a pool (max_4_2_1) or dropout_0.5"
+        "activation (triangle_0.7), a pool (max_4_2_1), whiten-e0.1 or dropout_0.5"
     )
 
 
@@ -220,20 +263,23 @@ def _text(value: float | bool) -> str:
 
 
 def _format_block(layer: Layer, tail: str = "") -> str:
-    for name, only in _WRITTEN.items():
+    usual = {field.name: field.default for field in fields(Layer)}
+    usual |= defaults(layer.kind, layer.rule)
+    for name, only in {**_WRITTEN, "rank": (usual["rank"],)}.items():
         if getattr(layer, name) not in only:
             raise ValueError(
                 f"format_layer: no key stands for {name}={getattr(layer, name)!r}; only "
                 f"{', '.join(map(repr, only))} can be written"
             )
-    usual = {field.name: field.default for field in fields(Layer)} | DEFAULTS[layer.kind]
     core = _NAMES[layer.rule]
     for key, (name, _) in KEYS.items():
         value = getattr(layer, name, None)
         if value is not None and value != usual[name]:
             core += f"-{key}" + ("0" if name == "schedule" else _text(value))
     around = []
-    if layer.batch_norm != usual["batch_norm"]:
+    if layer.whiten:
+        around.append(_format_whitening(layer.whiten))
+    elif layer.batch_norm != usual["batch_norm"]:
         around.append("none")
     if layer.activation:
         around.append(f"{layer.activation[0]}_{_text(layer.activation[1])}")
@@ -243,3 +289,13 @@ def _format_block(layer: Layer, tail: str = "") -> str:
     if layer.dropout:
         around.append(f"dropout_{_text(layer.dropout)}")
     return ":".join((core + tail, *around))
+
+
+def _format_whitening(whitening: Whitening) -> str:
+    usual = Whitening(whitening.method)
+    text = "whiten" if whitening.method == Whitening.method else f"whiten_{whitening.method}"
+    for key, (name, _) in WHITENING_KEYS.items():
+        value = getattr(whitening, name)
+        if value != getattr(usual, name):
+            text += f"-{key}{_text(value)}"
+    return text

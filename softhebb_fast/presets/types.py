@@ -8,15 +8,23 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from softhebb_fast.kinds import KINDS, PADDING_MODES, WTA
+from softhebb_fast.kinds import RULES as RULE_KINDS
 from softhebb_fast.scalars import number, plain, whole
+
+from .whitening import Whitening
 
 Kind = Literal["conv", "linear"]
 Schedule = Literal["norm", "linear", "exponential", "constant"]
 PoolKind = Literal["max", "avg"]
 Origin = Literal["SoftHebb", "ZerO-SoftHebb", "softhebb_fast"]
 
-RULES = (*WTA, "bp", "supervised")
-ACTIVATIONS = ("triangle", "relu", "repu", "softmax", "exp", "tanh", "sigmoid", "hard")
+OTHERS = tuple(name for name in RULE_KINDS if name != "softhebb")  # which is each of WTA
+TAUGHT = ("teacher", "delta_rule")  # by labels, one neuron a class
+RULES = (*WTA, *OTHERS, "bp", "supervised")
+ACTIVATIONS = (
+    *("triangle", "relu", "repu", "softmax", "topshare"),
+    *("exp", "tanh", "sigmoid", "hard"),
+)
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "conv": {
@@ -25,6 +33,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "lr_power": 0.75,
         "radius": 25.0,
         "delta": 2.0,
+        "rank": 3,
         "batch_norm": True,
     },
     "linear": {
@@ -33,10 +42,33 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "lr_power": 0.2,
         "radius": 10.0,
         "delta": 0.1,
+        "rank": 3,
         "batch_norm": False,
     },
 }
-BY_KIND: Any = None  # replaced by DEFAULTS[kind] when the layer is made
+# By which base rate the rules that are not SoftHebb's learn, and from which norm they start.
+STARTS: dict[str, dict[str, float]] = {
+    "krotov": {"lr": 0.02, "radius": 1.0},
+    "instar": {"lr": 0.5, "radius": 1.0},
+    "kmeans": {"lr": 1.0, "radius": 1.0},
+    "hebb": {"lr": 0.001, "radius": 1.0},
+    "oja": {"lr": 0.001, "radius": 1.0},
+    "sanger": {"lr": 0.01, "radius": 1.0},
+    "bcm": {"lr": 0.001, "radius": 1.0},
+    "teacher": {"lr": 0.01, "radius": 1.0},
+    "delta_rule": {"lr": 0.01, "radius": 0.1, "t_invert": 1.0},
+    "similarity": {"lr": 0.001, "radius": 1.0},
+    "nonnegative_similarity": {"lr": 0.001, "radius": 1.0},
+}
+BY_KIND: Any = None  # replaced by defaults(kind, rule) when the layer is made
+
+
+def defaults(kind: str, rule: str) -> dict[str, Any]:
+    """What the fields BY_KIND stand for in a layer of that kind and rule."""
+    if rule not in OTHERS:
+        return DEFAULTS[kind]
+    own = RULE_KINDS[rule]
+    return {**DEFAULTS[kind], "lr_power": own.lr_power, **own.competition, **STARTS[rule]}
 
 
 @dataclass(frozen=True)
@@ -74,9 +106,11 @@ class Layer:
     `out` counts filters (conv) or neurons (linear); None stands for the number of classes and is
     kept for a linear layer that learns from labels. A linear layer flattens its input. Fields
     left at BY_KIND take the published defaults of convolutional or fully connected layers
-    (DEFAULTS). Rules read only the fields they need: `t_invert` (1/temperature) is for the soft
-    rules, `delta` and `rank` are for hard_anti, and "bp" (backpropagation) reads none of the
-    learning fields: its rate is `Preset.lr_supervised`.
+    (DEFAULTS), or those of the rule (STARTS). Rules read only the fields they need: `t_invert`
+    (1/temperature) is for the soft rules, instar and delta_rule, `delta` and `rank` are for
+    hard_anti and krotov, and "bp" (backpropagation) reads none of the learning fields: its rate is
+    `Preset.lr_supervised`. The rules of TAUGHT learn from labels, one neuron a class; the neurons
+    of "instar" compete by a softmax.
 
     `lr` and `lr_power` are eta and q of eta * (| ||W|| - 1 | + 1e-10)^q under the schedule
     "norm"; under the other schedules `lr` is where the decay starts. `radius` is the filter norm
@@ -89,8 +123,9 @@ class Layer:
 
     Of a convolution: `kernel`, `padding`, `stride`, `dilation`, `groups` and `padding_mode`;
     `pre_triangle` rectifies u before the competition, `batch_norm` normalises the input, `pool`
-    comes last. `lebesgue_p` is the exponent of the norm, `bias` adds a learned prior, `dropout`
-    acts on the input.
+    comes last. `whiten` takes the place of the batch norm: the layer then learns from whitened
+    patches, each a whole. `lebesgue_p` is the exponent of the norm, `bias` adds a learned prior,
+    `dropout` acts on the input.
     """
 
     kind: Kind
@@ -107,7 +142,7 @@ class Layer:
     lebesgue_p: float = 2.0
     radius: float = BY_KIND
     delta: float = BY_KIND
-    rank: int = 3
+    rank: int = BY_KIND
     bias: bool = False
     schedule: Schedule = "norm"
     pre_triangle: bool = False
@@ -116,13 +151,15 @@ class Layer:
     activation: tuple[str, float] | None = None
     pool: Pool | None = None
     dropout: float = 0.0
+    whiten: Whitening | None = None
 
     def __post_init__(self) -> None:
         _one_of(self, "kind", get_args(Kind))
-        for name, value in DEFAULTS[self.kind].items():
+        _one_of(self, "rule", RULES)
+        self._check_whiten()
+        for name, value in defaults(self.kind, self.rule).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        _one_of(self, "rule", RULES)
         _one_of(self, "schedule", get_args(Schedule))
         _one_of(self, "padding_mode", PADDING_MODES)
         for name, least in (("stride", 1), ("dilation", 1), ("groups", 1), ("rank", 1)):
@@ -138,6 +175,20 @@ class Layer:
             raise ValueError(f"Layer: dropout must be below 1, got {self.dropout}")
         self._check_activation()
         self._check_kind()
+
+    def _check_whiten(self) -> None:
+        if self.whiten is None:
+            return
+        if not isinstance(self.whiten, Whitening):
+            raise ValueError(f"Layer: whiten must be a Whitening or None, got {self.whiten!r}")
+        if self.batch_norm is None:
+            object.__setattr__(self, "batch_norm", False)
+        for name, value in {"batch_norm": False, "groups": 1, "dilation": 1}.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"Layer: {name} must be {value!r} for a layer of whitened patches, "
+                    f"got {getattr(self, name)!r}"
+                )
 
     def _check_activation(self) -> None:
         match self.activation:
@@ -157,8 +208,11 @@ class Layer:
         _whole(self, "padding", 0)
         if self.kind == "conv":
             _whole(self, "kernel", 1)
-            if self.rule == "supervised":
-                raise ValueError("Layer: rule 'supervised' exists for linear layers, got a conv")
+            if self.rule in ("supervised", *TAUGHT):
+                raise ValueError(
+                    f"Layer: rule {self.rule!r} exists for linear layers, which have a label to "
+                    "learn; got a conv"
+                )
         else:
             for name, value in {
                 "kernel": 0,
@@ -169,13 +223,14 @@ class Layer:
                 "pre_triangle": False,
                 "batch_norm": False,
                 "pool": None,
+                "whiten": None,
             }.items():
                 if getattr(self, name) != value:
                     raise ValueError(
                         f"Layer: {name} is for conv layers, got {getattr(self, name)!r} for a "
                         f"linear one; leave it at {value!r} or give the layer a kernel"
                     )
-        if self.out is None and self.kind == "linear" and self.rule in ("bp", "supervised"):
+        if self.out is None and self.kind == "linear" and self.learns_labels:
             return
         _whole(self, "out", 1)
         if self.out % self.groups:
@@ -187,6 +242,18 @@ class Layer:
     def hebbian(self) -> bool:
         """Whether the layer learns by a local rule, not by backpropagation."""
         return self.rule != "bp"
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether the rule is one that a classifier may have."""
+        return self.rule in ("bp", "supervised", *TAUGHT)
+
+    @property
+    def wta(self) -> str | None:
+        """The competition of the neurons, None if they do not compete."""
+        if self.rule in OTHERS:
+            return "soft" if self.rule == "instar" else RULE_KINDS[self.rule].wta
+        return self.rule if self.rule in WTA else None
 
     def __str__(self) -> str:
         return "  ".join(part for part in (self._shape(), self._learning(), self._around()) if part)
@@ -202,10 +269,10 @@ class Layer:
     def _learning(self) -> str:
         if self.rule == "bp":
             return "bp"
-        text, kind = self.rule, KINDS.get(self.rule)
-        if kind is None or kind.soft:
+        text, kind = self.rule, KINDS.get(self.wta)
+        if self.rule in ("supervised", "delta_rule") or (kind and kind.soft):
             text += f" t={self.t_invert:g}"
-        elif kind.anti:
+        elif kind and kind.anti:
             text += f" delta={self.delta:g} rank={self.rank}"
         rate = f" q={self.lr_power:g}" if self.schedule == "norm" else f" {self.schedule} decay"
         text += f" lr={self.lr:g}{rate} R={self.radius:g}"
@@ -214,6 +281,7 @@ class Layer:
     def _around(self) -> str:
         parts = [
             "bn" if self.batch_norm else "",
+            str(self.whiten or ""),
             f"dropout {self.dropout:g}" if self.dropout else "",
             "bias" if self.bias else "",
             "pre_triangle" if self.pre_triangle else "",

@@ -20,6 +20,7 @@ from softhebb_fast.search.trial import (
     run_trial,
     trial_config,
 )
+from softhebb_fast.training.finite import NotFinite
 from softhebb_fast.training.metrics import LAYER_FIGURES
 from softhebb_fast.training.trainer import Trainer
 
@@ -72,8 +73,8 @@ def search(
         said: hears of every trial that this process has ended.
 
     Raises:
-        ValueError: optuna is not installed; a folder that cannot be written, or that holds a
-            search for something else.
+        ValueError: optuna is not installed; a folder that cannot be written, that holds a
+            search for something else, or whose journal is damaged.
     """
     folder = Path(folder)
     optuna = _optuna()
@@ -94,7 +95,7 @@ def search(
         began = time.monotonic()
         try:
             return run_trial(config, what.budget, judge, root, run)
-        except GivenUp as reason:
+        except (GivenUp, NotFinite) as reason:
             trial.set_user_attr("reason", str(reason))
             raise optuna.TrialPruned(str(reason)) from None
         finally:
@@ -125,10 +126,12 @@ def open_study(what: Search, folder: str | Path, sampler_seed: int | None = None
 
 
 def _opened(optuna: Any, what: Search, folder: Path, sampler_seed: int | None) -> Study:
-    from optuna.storages.journal import JournalFileBackend
+    from softhebb_fast.search.journal import Journal
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    journal = Journal(folder / JOURNAL)
+    journal.mend()
+    storage = optuna.storages.JournalStorage(journal)
     study = optuna.create_study(
         study_name="search",
         storage=storage,

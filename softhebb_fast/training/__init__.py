@@ -10,11 +10,13 @@ from typing import Any
 PLACES = {
     "BackpropConfig": "backprop_config",
     "Run": "run_folder",
+    "RidgeClassifier": "ridge",
     "RunConfig": "config",
     "Trainer": "trainer",
     "begin": "runs",
     "load_run": "run_folder",
     "resume": "runs",
+    "train_layers": "layers",
 }
 
 __all__ = list(PLACES)

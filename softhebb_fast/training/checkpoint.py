@@ -9,23 +9,28 @@ from typing import Any
 
 import torch
 
-from softhebb_fast.files import write_atomically
+from softhebb_fast import sealed
 from softhebb_fast.training.config import Config
 
 FILE = "checkpoint.pt"
-FORMAT = 1
+FORMAT = 2
+UNSEALED = 1  # the format of checkpoints without a digest
 
 
 def save(folder: str | Path, config: Config, state: dict[str, Any]) -> None:
-    """Write ``state`` and torch's random state to ``folder / "checkpoint.pt"``, atomically."""
+    """Write ``state`` and torch's random state to ``folder / "checkpoint.pt"``, atomically, with
+    a digest."""
     folder = Path(folder)
     content = {"format": FORMAT, "config": config.to_dict(), "rng": rng_state(), **state}
-    write_atomically(folder / FILE, lambda file: torch.save(content, file))
+    sealed.write(folder / FILE, lambda file: torch.save(content, file))
 
 
 def load(folder: str | Path, config: Config | None = None) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are unpickled. Random state is returned
     under ``"rng"``, not restored.
+
+    The file must fit its digest. An older one of format 1 has none: its members must fit their
+    check sums.
 
     Raises:
         FileNotFoundError: no checkpoint in ``folder``.
@@ -38,13 +43,18 @@ def load(folder: str | Path, config: Config | None = None) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no checkpoint: {path} does not exist")
     with open(path, "rb") as file:
         try:
+            whole = sealed.is_sealed(file)
+            if not whole:
+                sealed.check_zip(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
+        except sealed.Damaged as error:
+            raise _damaged(path, str(error)) from error
         except Exception as error:
-            raise ValueError(
-                f"the checkpoint {path} is damaged ({type(error).__name__}); "
-                "remove it to start the run over"
-            ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise _damaged(path, type(error).__name__) from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found == FORMAT and not whole:
+        raise _damaged(path, "its digest is missing")
+    if found not in (FORMAT, UNSEALED):
         raise ValueError(f"the checkpoint {path} is not of format {FORMAT}, which this reads")
     if config is not None:
         _check_config(path, content["config"], config)
@@ -64,6 +74,10 @@ def restore_rng(rng: dict[str, Any]) -> None:
     torch.set_rng_state(rng["cpu"])
     if "cuda" in rng and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(rng["cuda"])
+
+
+def _damaged(path: Path, how: str) -> ValueError:
+    return ValueError(f"the checkpoint {path} is damaged ({how}); remove it to start the run over")
 
 
 def _check_config(path: Path, saved: dict[str, Any], config: Config) -> None:

@@ -12,8 +12,17 @@ from torch import Tensor, nn
 from softhebb_fast import functional
 from softhebb_fast.data import batches
 from softhebb_fast.models import evaluation_mode, features
-from softhebb_fast.nn import SoftHebbLinear
-from softhebb_fast.training.features import Samples
+from softhebb_fast.nn import HebbianLinear, SoftHebbLinear
+from softhebb_fast.training.features import Samples, images_at_once
+from softhebb_fast.training.ridge import squared_error
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="sum")
+
+
+# What tests measure beside the accuracy: the sum over a batch.
+ERRORS = {"loss": _cross_entropy, "squared_error": squared_error}
 
 
 def _in_bfloat16(device: torch.device) -> torch.autocast:
@@ -51,24 +60,33 @@ def hebbian_label_step(
 ) -> tuple[Tensor, Tensor]:
     """One step of the supervised Hebbian classifier: the target takes the place of the winner.
 
-    ``model`` ends in a ``SoftHebbLinear``, which must be in evaluation mode. Returns what
+    ``model`` ends in a ``SoftHebbLinear``, which must be in evaluation mode, or in a
+    ``HebbianLinear`` that learns from ``labels`` as its target at its own rate. Returns what
     ``supervised_step`` returns.
 
     Source: Journé et al. 2023, appendix; the published supervised competition.
     """
     layer: SoftHebbLinear = model[-1]
     inputs = features(list(model[:-1]), x)
-    u = layer(inputs)
-    target = F.one_hot(labels, layer.out_features).to(u.dtype)
-    delta_w = functional.hebbian_update(inputs, target, u, layer.weight)
-    functional.hebbian_step_(layer.weight, delta_w, lr, layer.lr_power, layer.lebesgue_p)
+    if isinstance(layer, HebbianLinear):
+        u = layer(inputs, target=labels)
+    else:
+        u = layer(inputs)
+        target = F.one_hot(labels, layer.out_features).to(u.dtype)
+        delta_w = functional.hebbian_update(inputs, target, u, layer.weight)
+        functional.hebbian_step_(layer.weight, delta_w, lr, layer.lr_power, layer.lebesgue_p)
     loss = F.cross_entropy(u, labels, reduction="sum")
     return loss, (u.argmax(dim=1) == labels).sum()
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, source: Samples, batch_size: int = 1000) -> tuple[float, float]:
-    """Mean cross-entropy loss and accuracy in per cent of ``model``, in evaluation mode.
+def evaluate(
+    model: nn.Module, source: Samples, batch_size: int = 1000, error: str = "loss"
+) -> tuple[float, float]:
+    """Mean error of an image and accuracy in per cent of ``model``, in evaluation mode.
+
+    ``error`` is ``"loss"``, the cross-entropy, or ``"squared_error"`` of the scores, summed over
+    the classes. Images that are too many at once for wide layers are taken in smaller batches.
 
     Raises ValueError for an empty set or one without labels.
     """
@@ -76,9 +94,10 @@ def evaluate(model: nn.Module, source: Samples, batch_size: int = 1000) -> tuple
         raise ValueError("source must hold labelled samples to be evaluated on")
     loss = correct = torch.zeros((), dtype=torch.float64, device=source.device)
     with evaluation_mode(model):
+        batch_size = images_at_once([model], source.batch(slice(0, 1))[0], batch_size)
         for x, labels in batches(source, batch_size):
             logits = model(x)
-            loss = loss + F.cross_entropy(logits, labels, reduction="sum")
+            loss = loss + ERRORS[error](logits, labels)
             correct = correct + (logits.argmax(dim=1) == labels).sum()
     return float(loss) / len(source), 100 * float(correct) / len(source)
 

@@ -14,11 +14,23 @@ from torch import nn
 from softhebb_fast.backends import BACKENDS, choose
 from softhebb_fast.data import ImageSet, Reading
 from softhebb_fast.kinds import TIE_RULES
-from softhebb_fast.models import build
+from softhebb_fast.models import Selection, build
 from softhebb_fast.precision import PRECISIONS
-from softhebb_fast.presets import Preset, get_preset, is_name, parse_network, protocol
+from softhebb_fast.presets import (
+    RULE_NAMES,
+    TAUGHT,
+    Preset,
+    get_preset,
+    is_name,
+    parse_network,
+    protocol,
+    with_rule,
+)
 from softhebb_fast.scalars import plain
+from softhebb_fast.training.ridge import RidgeSettings
 
+CLASSIFIERS = ("published", "ridge")
+RIDGE_CHUNK = 1000  # images whose products are taken together
 MODES = ("successive", "consecutive", "simultaneous")
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
 LEAST = {
@@ -38,6 +50,7 @@ class Config:
 
     kind: ClassVar[str]
     dataset: str
+    error: str = "loss"  # what tests measure beside the accuracy, see ``classifier.ERRORS``
     seed: int
     limit: int | None
     reading: dict[str, Any] | None
@@ -99,6 +112,16 @@ class RunConfig(Config):
             ``{"image_size": 32, "holdout": 0.2}``; None for none.
         cache_dtype: dtype in which frozen features are kept.
         cache_gib: features that need more memory are recomputed for every batch.
+        classifier: ``"published"``, what the last layer of the preset says; or ``"ridge"``, which
+            is solved. Then ``probe_epochs`` are passes over augmented images, of others 1, and
+            ``probe_batch`` images are taken in at a time.
+        ridge: settings of the ridge classifier, see ``ridge.RidgeSettings``; None for its defaults.
+        features: what the classifier sees, see ``models.Selection``: a dict such as
+            ``{"layers": [1, 2], "grid": 4}``; None for the whole output of the last layer.
+        flips: let the classifier learn from every image and its mirror image, and take the mean of
+            both images' scores in tests.
+        rule: the rule of all Hebbian layers but the last, see ``presets.with_rule``; None for the
+            preset's own.
 
     Raises ValueError or TypeError for a value out of its range or of another kind, naming it.
     """
@@ -128,10 +151,16 @@ class RunConfig(Config):
     autocast: bool = False
     symmetry_steps: tuple[int, ...] = ()
     reading: dict[str, Any] | None = None
+    classifier: str = "published"
+    ridge: dict[str, Any] | None = None
+    features: dict[str, Any] | None = None
+    flips: bool = False
+    rule: str | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("mode", MODES),
+            ("classifier", CLASSIFIERS),
             ("backend", BACKENDS),
             ("cache_dtype", CACHE_DTYPES),
             ("tie_rule", TIE_RULES),
@@ -149,42 +178,84 @@ class RunConfig(Config):
             value = getattr(self, name)
             if value is not None or name in ("seed", "cache_gib"):
                 object.__setattr__(self, name, checked_number(name, value, least))
+        if self.rule is not None and self.rule not in RULE_NAMES:
+            raise ValueError(f"rule must be one of {', '.join(RULE_NAMES)}; got {self.rule!r}")
         for name in ("width_factor", "neuron_factor"):
             object.__setattr__(self, name, plain(getattr(self, name)))
         check_seed(self.seed)
         for name in ("preset", "dataset"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a string; got {getattr(self, name)!r}")
-        if not isinstance(self.autocast, bool):
-            raise TypeError(f"autocast must be a bool; got {self.autocast!r}")
+        for name in ("autocast", "flips"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be a bool; got {getattr(self, name)!r}")
+        self._check_classifier()
         check_plain("init", self.init)
         check_reading(self.reading)
         object.__setattr__(self, "symmetry_steps", checked_steps(self.symmetry_steps))
 
+    def _check_classifier(self) -> None:
+        for name, kind in (("ridge", RidgeSettings), ("features", Selection)):
+            if (value := getattr(self, name)) is not None:
+                checked = kind(**checked_keys(name, value, kind)).to_dict()
+                object.__setattr__(self, name, checked)
+        if self.classifier == "published":
+            if self.ridge is not None:
+                raise ValueError("ridge must be None for classifier='published', which is trained")
+            return
+        if self.autocast:
+            raise ValueError("autocast must be False for classifier='ridge', which is solved")
+        if (self.probe_epochs or 1) > 1 and not self.augment:
+            raise ValueError(
+                "probe_epochs must be 1 for classifier='ridge' on images that are not augmented: "
+                f"other passes would be the same; got {self.probe_epochs}"
+            )
+
+    @property
+    def error(self) -> str:
+        return "squared_error" if self.classifier == "ridge" else "loss"
+
     def resolved(self) -> RunConfig:
-        """The same run with the published protocol written into the fields left None."""
+        """The same run with the published protocol written into the fields left None.
+
+        A ridge classifier takes each image once and as it is, and gets all of its settings.
+        """
         published = protocol(self.dataset)
         names = ("unsup_epochs", "unsup_batch", "probe_epochs", "probe_batch", "test_batch")
         chosen = {name: getattr(published, name) for name in (*names, "augment")}
+        if self.classifier == "ridge":
+            chosen |= {"probe_epochs": 1, "probe_batch": RIDGE_CHUNK, "augment": False}
+            chosen["ridge"] = RidgeSettings().to_dict()
         return replace(self, **{k: v for k, v in chosen.items() if getattr(self, k) is None})
 
     def network(self) -> Preset:
-        """The preset, its width and neuron factors applied.
+        """The preset, its width and neuron factors and its rule applied.
 
-        Raises ValueError for an unknown name, layer strings that do not parse, or factors that do
-        not fit.
+        Raises ValueError for an unknown name, layer strings that do not parse, factors or a rule
+        that do not fit, or layers that learn labels in a mode that hands them none.
         """
         if is_name(self.preset):
-            return get_preset(
+            net = get_preset(
                 self.preset, width_factor=self.width_factor, neuron_factor=self.neuron_factor
             )
-        if self.width_factor is not None or self.neuron_factor != 1:
+        elif self.width_factor is not None or self.neuron_factor != 1:
             raise ValueError("width_factor and neuron_factor are for presets, not layer strings")
-        return parse_network(self.preset)
+        else:
+            net = parse_network(self.preset)
+        net = net if self.rule is None else with_rule(net, self.rule)
+        taught = [layer.rule for layer in net.layers[:-1] if layer.rule in TAUGHT]
+        if taught and self.mode == "simultaneous":
+            raise ValueError(
+                f"mode must be successive or consecutive for layers with the rule {taught[0]!r}: "
+                "a simultaneous pass hands them no labels"
+            )
+        return net
 
     def build(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         options = {"init": self.init, "tie_rule": self.tie_rule, "backend": self.backend}
-        return build(self.network(), image_shape, classes, **options)
+        if self.features is not None:
+            options["features"] = Selection(**self.features)
+        return build(self.network(), image_shape, classes, mirror=self.flips, **options)
 
     def backend_used(self) -> str:
         if self.backend != "auto":
@@ -234,11 +305,19 @@ def check_reading(reading: Any) -> None:
         return
     if not isinstance(reading, dict):
         raise TypeError(f"reading must be a dict of options of data.load; got {reading!r}")
-    known = {f.name for f in fields(Reading)}
-    if unknown := sorted(map(str, set(reading) - known)):
-        raise ValueError(f"reading must hold {', '.join(sorted(known))}; got {', '.join(unknown)}")
+    checked_keys("reading", reading, Reading)
     check_plain("reading", reading)
     Reading(**reading)
+
+
+def checked_keys(name: str, values: Any, kind: type) -> dict[str, Any]:
+    """``values`` if they are a dict of fields of ``kind``. Raises TypeError or ValueError."""
+    known = {f.name for f in fields(kind)}
+    if not isinstance(values, dict):
+        raise TypeError(f"{name} must be a dict of {', '.join(sorted(known))}; got {values!r}")
+    if unknown := sorted(map(str, set(values) - known)):
+        raise ValueError(f"{name} must hold {', '.join(sorted(known))}; got {', '.join(unknown)}")
+    return values
 
 
 def checked_steps(steps: Iterable[int], name: str = "symmetry_steps") -> tuple[int, ...]:

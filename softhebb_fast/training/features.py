@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -10,9 +10,13 @@ from torch import Tensor, nn
 from torch._prims_common import suggest_memory_format
 
 from softhebb_fast.data import ImageSet, batches
-from softhebb_fast.models import features
+from softhebb_fast.models import Readout, features
+from softhebb_fast.nn import HebbianLayer
 
 CHUNK = 500
+MAPS_BYTES = 2 << 30  # what the maps of images that pass together may take, and their temporaries
+CACHE_BYTES = 8 << 30  # the same while features are cached: published networks keep their chunks
+TEMPORARIES = 4  # maps of the size of u that a layer has at once
 
 
 class FeatureSet:
@@ -21,6 +25,8 @@ class FeatureSet:
     Walked by ``data.batches`` like an ``ImageSet``. Its batches have the memory format of
     ``images``: the order of sums depends on it, and with it the last bits of what follows.
     """
+
+    split = "given"
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -81,8 +87,9 @@ def cache_features(
         in_place: let the features take the place of ``source``, itself a cache that nobody needs
             any more, in its dtype. They must not be more (``fits``).
     """
-    images, sound = None, []
-    for i, (x, _) in enumerate(batches(source, CHUNK)):
+    images, sound, start = None, [], 0
+    chunk = images_at_once(blocks, source.batch(slice(0, 1))[0], CHUNK, CACHE_BYTES)
+    for x, _ in batches(source, chunk):
         x = features(blocks, x)
         if images is None:
             shape, layout = (len(source), *x.shape[1:]), suggest_memory_format(x)
@@ -91,13 +98,47 @@ def cache_features(
                 if in_place
                 else torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout)
             )
-        rows = images[i * CHUNK : i * CHUNK + len(x)]
+        rows, start = images[start : start + len(x)], start + len(x)
         rows.copy_(x)
         sound.append(rows.isfinite().all())
         on_batch(len(x))
     if not torch.stack(sound).all():  # waits for the device once
         _raise_not_finite(images)
     return FeatureSet(images, source.labels)
+
+
+@torch.no_grad()
+def images_at_once(
+    modules: Iterable[nn.Module], x: Tensor, most: int, most_bytes: int | None = None
+) -> int:
+    """How many images may pass ``modules`` together, ``most`` or fewer.
+
+    As many as their largest maps leave room for in ``most_bytes``, ``MAPS_BYTES`` if left out: of
+    wide layers some dozens. ``x`` has one such image at least; the modules must be in evaluation
+    mode.
+    """
+    modules, largest = list(modules), [0]
+    watched = [
+        part
+        for module in modules
+        for block in (module.blocks if isinstance(module, Readout) else [module])
+        for part in block.modules()
+    ]
+    if not any(isinstance(part, nn.modules.conv._ConvNd | HebbianLayer) for part in watched):
+        return most
+
+    def measure(module: nn.Module, given: object, found: object) -> None:
+        if isinstance(found, Tensor):
+            largest.append(found.numel() * found.element_size())
+
+    handles = [part.register_forward_hook(measure) for part in watched]
+    try:
+        features(modules, x[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    room = most_bytes or MAPS_BYTES
+    return max(1, min(most, room // (TEMPORARIES * max(1, *largest))))
 
 
 def fits(source: FeatureSet, blocks: list[nn.Module]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
@@ -21,13 +22,20 @@ from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.stages import BatchSource
 
 
+class Caching(NamedTuple):
+    """How features are kept: what of a ``RunConfig`` is read here."""
+
+    cache_dtype: str
+    cache_gib: float
+
+
 class StageInputs:
     """Makes the inputs of the stages of a run, one after the other.
 
     The features of one set of images are kept between stages: those above are computed from them.
     """
 
-    def __init__(self, net: SoftHebbNet, config: RunConfig, reporter: Reporter) -> None:
+    def __init__(self, net: SoftHebbNet, config: RunConfig | Caching, reporter: Reporter) -> None:
         self.net, self.config, self.reporter = net, config, reporter
         self._kept: CachedFeatures | None = None
 
@@ -36,12 +44,18 @@ class StageInputs:
     ) -> BatchSource:
         """``images`` through the first ``depth`` blocks: cached if it fits, else batch by batch.
 
-        With ``keep`` the features are kept for the next stage. ``on_batch`` hears of the size of
+        With ``keep`` the features are kept for the next stage, which may take them as they are or
+        go on from there. ``on_batch`` hears of the size of
         each batch of features.
         """
-        below = list(self.net.blocks[:depth])
+        top = depth == len(self.net.blocks)
+        below = self.net.below_head if top else list(self.net.blocks[:depth])
+        keep = keep and self.net.readout is None
         if not below:
             return BatchSource(images, [])
+        kept = self._kept
+        if keep and kept is not None and kept.images is images and kept.depth == depth:
+            return BatchSource(kept.features, [])
         self.net.eval()
         dtype = getattr(torch, self.config.cache_dtype)
         gib = feature_bytes(images, below, dtype) / 2**30
@@ -65,6 +79,10 @@ class StageInputs:
             ) from error
         self.reporter.end()
         return BatchSource(cached, [])
+
+    def forget(self) -> None:
+        """Give the features of earlier stages back."""
+        self._kept = None
 
     def _kept_features(
         self, images: ImageSet, below: list, dtype: torch.dtype, on_batch: Callable[[int], None]

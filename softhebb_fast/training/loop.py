@@ -211,6 +211,10 @@ class Loop:
         """The order of the samples in that epoch."""
         return permutation(samples, self.config.seed, epoch)
 
+    def _order_of(self, stage: Stage, epoch: int) -> torch.Tensor:
+        """The samples of a stage in their order: all of its inputs, or the first of them."""
+        return self._order(len(stage.inputs.source), epoch)[: stage.samples]
+
     def _run_stages(self) -> None:
         while self.stage_number < len(self._plan):
             stage = self._make(self._plan[self.stage_number])
@@ -223,17 +227,18 @@ class Loop:
             self.stage_number, self.epoch = self.stage_number + 1, 0
 
     def _run_stage(self, stage: Stage) -> None:
-        seed, samples, per_epoch = self.config.seed, len(stage.inputs.source), stage.per_epoch
+        seed, samples, per_epoch = self.config.seed, stage.samples, stage.per_epoch
         done = self.epoch * samples + self.batch * stage.batch_size
         self.reporter.begin(stage.title, stage.epochs * samples, done)
         runner = steps.runner(stage, self.reporter.say)
-        guard = Guard(self.net, stage, partial(self._order, samples), seed)
+        order_of = partial(self._order_of, stage)
+        guard = Guard(self.net, stage, order_of, seed)
         guard.keep(self.epoch, self.batch)
         if done == 0:
             self._record(stage.begin())
         while self.epoch < stage.epochs:
             self.reporter.status(self._status(stage))
-            order = self._order(samples, self.epoch)
+            order = order_of(self.epoch)
             first, seeds = self.epoch * per_epoch, (seed, self.epoch)
             for count in runner.walk(order, self.batch, first, seeds):
                 steps_made = -(-count // stage.batch_size)

@@ -37,7 +37,13 @@ COLUMNS = (
     "train_accuracy",
     "test_loss",
     "test_accuracy",
+    "penalty",
+    "gcv",
+    "holdout_accuracy",
+    "holdout_squared_error",
+    "test_squared_error",
 )
+RIDGE_FIGURES = ("test_squared_error", "penalty")
 # of these, what tells whether a layer's filters have come apart
 LAYER_FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_probability")
 
@@ -51,15 +57,17 @@ LINEAR_SAMPLE = 1000  # where a layer is linear, and has one position an image
 
 def classifier_rows(rows: list[MetricsRow]) -> list[MetricsRow]:
     """Those of ``rows`` that tell of the classifier, one an epoch."""
-    phases = ("probe", "simultaneous", "backprop")
+    phases = ("probe", "ridge", "simultaneous", "backprop")
     return [row for row in rows if row["phase"] in phases and "layer" not in row]
 
 
 def last_figures(rows: list[MetricsRow]) -> dict[str, Any]:
-    """The last test accuracy and loss, None without a test, and each layer's last figures."""
+    """The last test accuracy and loss, None without a test, and each layer's last figures; of a
+    ridge classifier its test error and penalty as well."""
     last = next((row for row in reversed(rows) if "test_accuracy" in row), {})
     layers = {row["layer"]: row for row in rows if "layer" in row}
     tested = {name: last.get(name) for name in ("test_accuracy", "test_loss")}
+    tested |= {name: last[name] for name in RIDGE_FIGURES if name in last}
     return {**tested, "layers": list(layers.values())}
 
 
@@ -86,6 +94,36 @@ def layer_rows(
 
 
 @torch.no_grad()
+def measured_layers(
+    modules: list[nn.Module], layers: list[HebbianLayer], sample: Samples
+) -> list[MetricsRow]:
+    """The figures of ``layers``, wherever they are in ``modules``, as in ``layer_rows``.
+
+    Raises ValueError for a layer that the modules do not call.
+    """
+    linear = any(isinstance(layer, SoftHebbLinear) for layer in layers)
+    x, _ = sample.batch(slice(0, LINEAR_SAMPLE if linear else SAMPLE))
+    stack, given = nn.Sequential(*modules), {}
+    handles = [
+        layer.register_forward_pre_hook(lambda layer, inputs: given.update({layer: inputs[0]}))
+        for layer in layers
+    ]
+    with evaluation_mode(stack):
+        try:
+            stack(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if any(layer not in given for layer in layers):
+            raise ValueError("every SoftHebb layer of the network must be called by its modules")
+        found = [_figures(layer, given[layer]) for layer in layers]
+    return [
+        {**figures, "neurons": {"wins": wins.tolist(), "norm": layer.norms().tolist()}}
+        for layer, (figures, wins) in zip(layers, found, strict=True)
+    ]
+
+
+@torch.no_grad()
 def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
     """The state of a Hebbian block, measured on one batch ``x`` in evaluation mode.
 
@@ -99,9 +137,13 @@ def layer_metrics(block: nn.Module, x: Tensor) -> MetricsRow:
 
 def _measured(block: nn.Module, x: Tensor) -> tuple[MetricsRow, Tensor]:
     """`layer_metrics`, and how often each neuron wins."""
-    layer = block.layer
     with evaluation_mode(block):
-        u = _pre_activations(layer, block.normalised(x)[0])
+        return _figures(block.layer, block.normalised(x)[0])
+
+
+def _figures(layer: HebbianLayer, x: Tensor) -> tuple[MetricsRow, Tensor]:
+    """The same of a layer in evaluation mode and what it is given."""
+    u = _pre_activations(layer, x)
     groups = getattr(layer, "groups", 1)
     options = {"groups": groups, "tie_rule": layer.tie_rule}
     statistics = competition_statistics(u, layer.t_invert, layer.wta, **options)

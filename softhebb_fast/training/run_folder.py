@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from softhebb_fast import precision
+from softhebb_fast import precision, sealed
 from softhebb_fast.data import ImageSet, load
-from softhebb_fast.files import write_text
 from softhebb_fast.training import checkpoint
 from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.classifier import evaluate
 from softhebb_fast.training.config import Config, RunConfig
-from softhebb_fast.training.images import reading_options, source
+from softhebb_fast.training.images import fingerprint, reading_options, source
 from softhebb_fast.training.metrics import MetricsRow, classifier_rows
 from softhebb_fast.training.provenance import provenance
 
@@ -39,6 +37,7 @@ class Run:
             the ``wins``, ``norm`` and ``start_norm`` of its neurons.
         image_shape: channels, height and width of its images.
         like: how its images were read, as ``ImageSet.like``.
+        data: the ``fingerprint`` of each part of its images, as far as it is known.
     """
 
     config: Config
@@ -49,11 +48,13 @@ class Run:
     image_shape: tuple[int, int, int]
     neurons: dict[int, dict[str, Any]]
     like: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
     def evaluate(
         self, root: str | Path | None = None, *, test: ImageSet | None = None
     ) -> tuple[float, float]:
-        """Mean loss and accuracy in per cent on the test set, or on ``test``.
+        """Mean loss and accuracy in per cent on the test set, or on ``test``; of a ridge
+        classifier the mean squared error and the accuracy.
 
         The set is read from the data root ``root`` or its own. Raises as ``data.load`` does, also
         for a run on images that its program gave: it needs ``test``.
@@ -64,19 +65,24 @@ class Run:
         wanted = getattr(config, "precision", "ieee")
         missing = precision.why_not(wanted, torch.device(config.device).type)
         with precision.use("ieee" if missing else wanted), config.testing(self.net):
-            return evaluate(self.net, test, config.test_batch)
+            return evaluate(self.net, test, config.test_batch, config.error)
 
     def load(
         self, split: str, root: str | Path | None = None, limit: int | None = None
     ) -> ImageSet:
         """The part ``split`` of the data set, read as the run did, from ``root`` or its own place.
 
-        At most ``limit`` images. Raises as ``data.load`` does.
+        At most ``limit`` images. Raises as ``data.load`` does, and ValueError for test images in
+        its own place that are no longer those of the run.
         """
         config = self.config
         options = reading_options(config, self.like) | {"limit": limit or config.limit}
         place = {"root": root or self.root, "device": config.device}
-        return load(source(config.dataset, root), split, **place, **options)
+        images = load(source(config.dataset, root), split, **place, **options)
+        if root is None and split == "test" and options["limit"] == config.limit:
+            found = {split: fingerprint(config.prepared(images))}
+            _check_same(self.data, found, f"{config.dataset} must be the data that this run")
+        return images
 
 
 def load_run(folder: str | Path) -> Run:
@@ -90,20 +96,32 @@ def load_run(folder: str | Path) -> Run:
     saved = checkpoint.load(folder, config)
     device = usable_device(config.device)
     shape = tuple(saved["image_shape"])
-    # The backend that trained it may not be here.
-    here = replace(config, backend="auto") if isinstance(config, RunConfig) else config
-    net = here.build(shape, saved["num_classes"])
-    net.load_state_dict(saved["model"])
+    net = rebuilt(config, shape, saved["num_classes"], saved["model"])
     symmetry = saved.get("symmetry", [])  # older checkpoints have none
     neurons, like = saved.get("neurons", {}), saved.get("like", {})
     net = net.to(device).eval()
-    return Run(config, root, net, saved["rows"], symmetry, shape, neurons, like)
+    data = _read(folder).get("data", {})
+    return Run(config, root, net, saved["rows"], symmetry, shape, neurons, like, data)
+
+
+def rebuilt(
+    config: Config, shape: tuple[int, int, int], classes: int, state: dict[str, torch.Tensor]
+) -> nn.Module:
+    """The network of ``config`` with that ``state``, on the CPU.
+
+    Raises RuntimeError or ValueError if they do not fit each other.
+    """
+    # The backend that trained it may not be here.
+    here = replace(config, backend="auto") if isinstance(config, RunConfig) else config
+    net = here.build(shape, classes)
+    net.load_state_dict(state)
+    return net
 
 
 def write_config(
     folder: str | Path, config: Config, root: str | None, data: dict[str, Any] | None = None
 ) -> None:
-    """Write ``folder / "config.json"`` atomically.
+    """Write ``folder / "config.json"`` atomically, with a digest.
 
     It gets what makes the run (`provenance`), where its data lay, and by which `fingerprint` of
     each part in ``data`` they are known elsewhere.
@@ -117,7 +135,7 @@ def write_config(
         "data": data or {},
         "made_by": provenance() | {"backend": config.backend_used()},
     }
-    write_text(folder / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
+    sealed.write_json(folder / CONFIG_FILE, content)
 
 
 def read_config(folder: str | Path) -> tuple[Config, str | None]:
@@ -133,12 +151,17 @@ def read_config(folder: str | Path) -> tuple[Config, str | None]:
         kind = CONFIGS[content.get("kind", RunConfig.kind)]  # older runs are of one kind
         return kind.from_dict(run), root if root is not None and Path(root).is_dir() else None
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"the configuration {path} is damaged: {error}") from error
+        raise _damaged(path, error) from error
 
 
 def read_provenance(folder: str | Path) -> dict[str, Any]:
     """What made the run in ``folder``, as `provenance` gives it; empty if it was not kept."""
-    return _read(folder).get("made_by", {})
+    return _read(Path(folder)).get("made_by", {})
+
+
+def read_data(folder: str | Path) -> dict[str, Any]:
+    """The ``fingerprint`` of each part of the data of the run in ``folder``; empty if not kept."""
+    return _read(Path(folder)).get("data", {})
 
 
 def check_data(folder: Path, found: dict[str, Any], origin: str) -> None:
@@ -147,6 +170,10 @@ def check_data(folder: Path, found: dict[str, Any], origin: str) -> None:
     ``origin`` are the arguments that they came from.
     """
     kept = _read(folder).get("data", {})  # older runs have kept none
+    _check_same(kept, found, f"{origin} must hold the data that the run in {str(folder)!r}")
+
+
+def _check_same(kept: dict[str, Any], found: dict[str, Any], which: str) -> None:
     different = [
         f"{part}: {kept[part]['images']} images {kept[part]['digest']} there, "
         f"{print_['images']} images {print_['digest']} here"
@@ -154,10 +181,7 @@ def check_data(folder: Path, found: dict[str, Any], origin: str) -> None:
         if part in kept and kept[part] != print_
     ]
     if different:
-        raise ValueError(
-            f"{origin} must hold the data that the run in {str(folder)!r} was begun on "
-            f"({'; '.join(different)})"
-        )
+        raise ValueError(f"{which} was begun on ({'; '.join(different)})")
 
 
 def is_finished(folder: Path) -> bool:
@@ -175,12 +199,16 @@ def _read(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no run in {str(folder)!r}: {path} does not exist")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return sealed.read_json(path)
     except ValueError as error:
-        raise ValueError(f"the configuration {path} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"the configuration {path} is damaged: it holds {content!r}")
-    return content
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, how: Exception) -> ValueError:
+    return ValueError(
+        f"the configuration {path} is damaged: {how}. Put a copy of it there, or begin the run "
+        "again in another folder"
+    )
 
 
 def usable_device(name: str) -> torch.device:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from softhebb_fast.backends import choose
 from softhebb_fast.data.walk import Augmentation
 from softhebb_fast.models import SoftHebbNet, features
-from softhebb_fast.nn import SoftHebbLinear
+from softhebb_fast.nn import HebbianLinear, SoftHebbLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.plain import heard
 from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
-from softhebb_fast.presets import Layer
+from softhebb_fast.presets import TAUGHT, Layer
 from softhebb_fast.training.classifier import evaluate, hebbian_label_step, supervised_step
 from softhebb_fast.training.features import Samples
 from softhebb_fast.training.metrics import MetricsRow, layer_rows
@@ -35,12 +35,15 @@ class BatchSource:
 class Stage:
     """One part of a run: ``epochs`` passes of ``step`` over ``inputs``.
 
-    ``records`` is how often an epoch is recorded, after the batches ``marks`` of ``per_epoch`` and
-    the last time by ``end_epoch``.
+    ``samples`` are how many of the inputs, in the order of the epoch, a pass takes: all, or fewer.
+    ``captured`` tells whether steps may be recorded in a CUDA graph. ``records`` is how often an
+    epoch is recorded, after the batches ``marks`` of ``per_epoch`` and the last time by
+    ``end_epoch``.
     """
 
     phase: str
     records = 1
+    captured = True
 
     def __init__(
         self,
@@ -49,13 +52,15 @@ class Stage:
         epochs: int,
         batch_size: int,
         trained: list[int],
+        samples: int | None = None,
     ) -> None:
         self.net, self.inputs = net, inputs
+        self.samples = min(samples or len(inputs.source), len(inputs.source))
         self.epochs, self.batch_size = epochs, batch_size
-        self.per_epoch = -(-len(inputs.source) // batch_size)
+        self.per_epoch = -(-self.samples // batch_size)
         marks = (self.per_epoch * i // self.records for i in range(1, self.records))
         self.marks = sorted({*marks} - {0})
-        steps = max(1.0, epochs * len(inputs.source) / batch_size)
+        steps = max(1.0, epochs * self.samples / batch_size)
         self.schedules = {i: _schedule(net.preset.layers[i], steps) for i in trained}
         self.decaying = [i for i, s in self.schedules.items() if not isinstance(s, Constant)]
 
@@ -148,7 +153,10 @@ class Stage:
 
 
 class HebbianStage(Stage):
-    """Hebbian blocks learn without labels: one of them, or several in the same pass."""
+    """Hebbian blocks learn: one of them, or several in the same pass.
+
+    Those whose rule is one of ``TAUGHT`` are told the labels, the others learn without.
+    """
 
     phase = "hebbian"
     records = 10
@@ -164,6 +172,7 @@ class HebbianStage(Stage):
     ) -> None:
         super().__init__(net, inputs, epochs, batch_size, trained)
         self.sample, self.trained = sample, trained
+        self.taught = {i for i in trained if net.preset.layers[i].rule in TAUGHT}
         net.eval()
         for i in trained:
             net.blocks[i].train()
@@ -175,8 +184,17 @@ class HebbianStage(Stage):
     @torch.no_grad()
     def learn(self, x: Tensor, labels: Tensor) -> None:
         first, last = self.trained[0], self.trained[-1]
-        x = features([*self.inputs.below, *self.net.blocks[first:last]], x)
-        self.net.blocks[last].step_(x)
+        x = features(self.inputs.below, x)
+        for i in range(first, last):
+            x = self._through(i, x, labels)
+        if last in self.taught:
+            self._through(last, x, labels)
+        else:
+            self.net.blocks[last].step_(x)
+
+    def _through(self, i: int, x: Tensor, labels: Tensor) -> Tensor:
+        block = self.net.blocks[i]
+        return block(x, target=labels) if i in self.taught else block(x)
 
     def begin(self) -> list[MetricsRow]:
         return self.record(0)
@@ -228,7 +246,7 @@ class SupervisedStage(Stage):
             module.requires_grad_(module in learning)
         for module in (*learning, *(net.blocks[i] for i in self.hebbian)):
             module.train()
-        if self.learns_labels:
+        if self.learns_labels and not isinstance(net.head[-1], HebbianLinear):
             net.head[-1].eval()
         parameters = [p for m in learning for p in m.parameters()]
         device = inputs.source.device
@@ -289,7 +307,8 @@ class SupervisedStage(Stage):
         return not self.test.below and len(self.model) == len(self.net.head)
 
     def _tested(self) -> MetricsRow:
-        model = nn.Sequential(*self.test.below, *self.model)
+        whole = getattr(self.net, "mirror", False)  # which takes images, and two of each
+        model = self.net if whole else nn.Sequential(*self.test.below, *self.model)
         loss, accuracy = evaluate(model, self.test.source, self.test_batch)
         return {"test_loss": loss, "test_accuracy": accuracy}
 

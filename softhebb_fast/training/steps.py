@@ -20,6 +20,7 @@ from softhebb_fast.ops.gather import gather
 from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
 from softhebb_fast.training.features import Samples
 from softhebb_fast.training.fused_classifier import ClassifierStage, ClassifierSteps
+from softhebb_fast.training.ridge_stage import RidgeStage, RidgeSteps
 from softhebb_fast.training.stages import Stage
 
 VARIABLE = "SOFTHEBB_FAST_GRAPHS"
@@ -28,7 +29,7 @@ STEPS = 20  # of a graph
 
 def runner(
     stage: Stage, say: Callable[[str], None] = lambda text: None
-) -> EagerSteps | ClassifierSteps:
+) -> EagerSteps | ClassifierSteps | RidgeSteps:
     """How to walk ``stage``: from a graph where its images are on a CUDA device.
 
     ``say`` hears why not, where a graph could have been hoped for. ``SOFTHEBB_FAST_GRAPHS=0``
@@ -39,8 +40,10 @@ def runner(
     wanted = os.environ.get(VARIABLE, "1")
     if wanted not in ("0", "1"):
         raise ValueError(f"{VARIABLE} must be 0 or 1; got {wanted!r}")
+    if isinstance(stage, RidgeStage):
+        return RidgeSteps(stage, say)
     device = stage.inputs.source.device
-    captures = wanted == "1" and device.type == "cuda"
+    captures = wanted == "1" and device.type == "cuda" and stage.captured
     if isinstance(stage, ClassifierStage):
         return ClassifierSteps(stage, GraphCapture(device) if captures else None, say)
     if not captures:

@@ -21,6 +21,9 @@ from softhebb_fast.training.images import reading_options
 from softhebb_fast.training.inputs import StageInputs
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.plan import PlannedStage, is_perceptron, plan
+from softhebb_fast.training.preparation import PREPARATIONS
+from softhebb_fast.training.ridge import RidgeSettings
+from softhebb_fast.training.ridge_stage import RidgeStage
 from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
 
 
@@ -50,7 +53,7 @@ class Trainer(Loop):
 
     def _check(self, device: torch.device) -> None:
         config = self.config
-        config.network()
+        _check_classifier(config)
         self.augment = published_augmentation(config.dataset) if config.augment else None
         resolve(config.backend, device)
         precision.require(config.precision, device.type)
@@ -75,18 +78,40 @@ class Trainer(Loop):
 
     def _make(self, planned: PlannedStage) -> Stage:
         config = self.config
+        if planned.prepares:
+            kind = PREPARATIONS[planned.prepares]
+            inputs = self._inputs.below(planned.frozen, self.unsup_set, self._advance)
+            return kind(self.net, inputs, planned.frozen, config.seed)
         if planned.hebbian:
             inputs = self._inputs.below(planned.hebbian[0], self.unsup_set, self._advance)
             epochs, batch = config.unsup_epochs, config.unsup_batch
             blocks = list(planned.hebbian)
             return HebbianStage(self.net, inputs, self.unsup_set, blocks, epochs, batch)
-        frozen = planned.frozen
+        frozen, top = planned.frozen, planned.frozen == len(self.net.blocks)
+        images = self.train_set.mirrored() if config.flips else self.train_set
+        if config.classifier == "ridge":
+            self._inputs.forget()
+            return RidgeStage(
+                self.net,
+                BatchSource(images, self.net.below_head, self.augment),
+                BatchSource(self.test_set, []),
+                RidgeSettings(**config.ridge),
+                config.probe_epochs,
+                config.probe_batch,
+                config.test_batch,
+                config.seed,
+                copies=1 + config.flips,
+            )
         if config.augment:
-            inputs = BatchSource(self.train_set, list(self.net.blocks[:frozen]), self.augment)
+            below = self.net.below_head if top else list(self.net.blocks[:frozen])
+            inputs = BatchSource(images, below, self.augment)
         else:
-            inputs = self._inputs.below(frozen, self.train_set, self._advance)
-        test = self._inputs.below(frozen, self.test_set, self._advance, keep=False)
-        alone_on_top = frozen == len(self.net.blocks) and not config.autocast
+            inputs = self._inputs.below(frozen, images, self._advance)
+        if config.flips:
+            test = BatchSource(self.test_set, self.net.below_head)
+        else:
+            test = self._inputs.below(frozen, self.test_set, self._advance, keep=False)
+        alone_on_top = top and not config.autocast
         if alone_on_top and fused_classifier.fits(self.net, inputs, test, config.backend):
             epochs, batch = config.probe_epochs, config.probe_batch
             return ClassifierStage(self.net, inputs, test, epochs, batch, config.seed)
@@ -102,4 +127,27 @@ class Trainer(Loop):
             planned.together,
             planned.alone,
             config.autocast,
+        )
+
+
+def _check_classifier(config: RunConfig) -> None:
+    """Raise ValueError unless the network has what the run's classifier needs."""
+    *body, last = config.network().layers
+    given = {
+        "classifier": config.classifier == "ridge",
+        "features": config.features is not None,
+        "flips": config.flips,
+    }
+    name = next((name for name, asked in given.items() if asked), None)
+    if name is None:
+        return
+    if config.mode == "simultaneous" or not all(layer.hebbian for layer in body):
+        raise ValueError(
+            f"{name} is for a classifier of layers that are trained before it, without labels; got "
+            f"{config.preset} in mode={config.mode!r}"
+        )
+    if config.classifier == "ridge" and last.rule != "bp":
+        raise ValueError(
+            f"classifier='ridge' takes the place of a last layer that learns by 'bp'; that of "
+            f"{config.preset} learns by {last.rule!r}"
         )

@@ -173,7 +173,7 @@ def test_as_many_rounds_as_there_is_time_for():
 
 
 def test_what_does_not_fit_into_memory_is_left_out(monkeypatch):
-    monkeypatch.setattr(runner.machine, "free_bytes", lambda: 1 << 30)
+    monkeypatch.setattr(runner.memory, "free_bytes", lambda device: 1 << 30)
     found, failures = runner.run(
         registry()["cifar10/step/b1000"], choose(["cpp"]), Plan(), lambda text: None
     )

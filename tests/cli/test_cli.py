@@ -11,6 +11,7 @@ import torch
 
 import softhebb_fast
 from softhebb_fast import backends, cli
+from softhebb_fast.cli import baselines
 from softhebb_fast.cli import train as train_command
 from softhebb_fast.cli.parser import make_parser
 from softhebb_fast.data import sources
@@ -21,9 +22,10 @@ from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.run_folder import read_config
 from tests.cli.calls import call
 from tests.data.writers import write_tree
-from tests.tiny import CONFIG, write_mnist_subset
+from tests.tiny import CONFIG, edit_config, write_mnist_subset
 
 NET = "softkrotov-c4-k5-p2-t1:triangle_0.7:max_4_2_1 BP:dropout_0.5"
+SOLVED = ["DemoMNIST", "--classifier", "ridge"]
 TINY = ["--limit", "64", "--probe-epochs", "2", "--device", "cpu", "--dataset", "mnist"]
 TINY += ["--neuron-factor", "0.05"]
 
@@ -89,11 +91,53 @@ def train(capsys, tmp_path, *arguments: object) -> str:
         (["DemoMNIST", "--augment"], "augmentation is Gaussian noise"),
         (["DemoMNIST", "--data", "/nowhere"], "--data must be an existing folder; got '/nowhere'"),
         (["soft-c4-k31 BP"], "image_shape is too small"),
+        (["soft-c4-k3:topshare BP"], "share must lie between 0 and 1; got 1.0"),
+        (["DemoMNIST", "--ridge", "penalty"], "--ridge must look like 'name=value', each once"),
+        (["DemoMNIST", "--ridge", "form=dual"], "--ridge must be None for --classifier published"),
+        ([*SOLVED, "--ridge", "alpha=1"], "standardise; got alpha"),
+        ([*SOLVED, "--ridge", "penalty=loo"], "one of holdout, gcv; got 'loo'"),
+        ([*SOLVED, "--probe-epochs", "3"], "--probe-epochs must be 1 for --classifier ridge"),
+        ([*SOLVED, "--autocast"], "--autocast must be False for --classifier ridge"),
+        ([*SOLVED, "--mode", "simultaneous"], "trained before it, without labels"),
+        (["DemoMNIST", "--features", "layers=2"], "layers must be among the 1 below"),
+        (["DemoMNIST", "--features", "grid=2"], "map of layer 1, 1x1; got 2"),
+        (["DemoMNIST", "--features", "layers=1,x"], "layers must be an int; got 'x'"),
+        (["DemoMNIST", "--features", "grid=1", "grid=2"], "--features must look like"),
     ],
 )
 def test_mistakes_of_training(capsys, tmp_path, arguments, message):
     assert message in train(capsys, tmp_path, *arguments)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_pixels_have_no_layers_to_choose_from():
+    config = RunConfig("DemoMNIST", "mnist", classifier="ridge", features={"layers": [1]})
+    found = baselines.configs(config)
+    assert found["pixels"].features is None
+    assert found["untrained"].features == config.features
+    assert {run.classifier for run in found.values()} == {"ridge"}
+
+
+def test_a_classifier_that_is_solved(capsys, tmp_path, root):
+    arguments = ["train", "3SoftHebbCnnCIFAR", "--classifier", "ridge", "--neuron-factor", "0.05"]
+    arguments += ["--limit", "64", "--device", "cpu", "--dataset", "mnist", "--data", root]
+    arguments += ["--features", "layers=1,2", "grid=3,2", "pool=max", "--flips", "--quiet"]
+    arguments += ["--ridge", "penalty=gcv", "standardise=true", "factors=0.01,0.1,1", "--no-plots"]
+    code, out, _ = call(capsys, *arguments, "--out", tmp_path / "run")
+    assert code == 0
+    config, _ = read_config(tmp_path / "run")
+    assert config.features == {"layers": [1, 2], "grid": [3, 2], "pool": "max"}
+    assert config.ridge["factors"] == [0.01, 0.1, 1.0]
+    assert (config.ridge["penalty"], config.ridge["standardise"]) == ("gcv", True)
+    settings = "penalty=gcv holdout=0.1 standardise=True products=float32 form=auto"
+    sees = "of features layers=1,2 grid=3,2 pool=max"
+    assert f"classifier ridge {sees} ({settings}), with mirror images, successive" in out
+    assert "ridge classifier with penalty " in out
+    told = next(line for line in out.splitlines() if line.startswith("test accuracy"))
+    assert "mean squared error" in told
+    code, again, _ = call(capsys, "evaluate", tmp_path / "run")
+    assert code == 0
+    assert told.startswith(again.strip())
 
 
 @pytest.mark.parametrize(
@@ -104,6 +148,7 @@ def test_mistakes_of_training(capsys, tmp_path, arguments, message):
         ["train", "DemoMNIST", "--mode", "together"],
         ["train", "DemoMNIST", "--limit", "many"],
         ["train", "DemoMNIST", "--cache-dtype", "int8"],
+        ["train", "DemoMNIST", "--classifier", "svm"],
         ["train", "DemoMNIST", "--init", "1=zerO;2"],
         ["train", "DemoMNIST", "--epochs", "3"],
         ["learn", "DemoMNIST"],
@@ -162,8 +207,7 @@ def test_damaged_runs(capsys, tmp_path, done, command):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / checkpoint.FILE).write_bytes(b"garbage")
     assert "checkpoint.pt is damaged" in mistake(capsys, command, tmp_path)
-    text = (tmp_path / "config.json").read_text()
-    (tmp_path / "config.json").write_text(text.replace('"seed": 0', '"seed": 1'))
+    edit_config(tmp_path, lambda content: content["run"].update(seed=1))
     (tmp_path / checkpoint.FILE).write_bytes((done / checkpoint.FILE).read_bytes())
     assert "another configuration (seed: 0 there, 1 here)" in mistake(capsys, command, tmp_path)
     (tmp_path / "config.json").write_text("{")
@@ -319,7 +363,12 @@ def test_presets(capsys):
     code, text, _ = call(capsys, "presets", "4SoftHebbCnnCIFAR")
     assert code == 0
     assert text.splitlines()[0].startswith("4SoftHebbCnnCIFAR ")
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 6
+    *_, last = text.splitlines()
+    assert last == "  cifar10: 5,893,162 parameters, published 80.30 %"
+    code, text, _ = call(capsys, "presets", "DemoMNIST")
+    *_, last = text.splitlines()
+    assert last == "  mnist: 794,010 parameters, weights in the package 96.33 %"
     assert "did you mean 4SoftHebbCnnCIFAR" in mistake(capsys, "presets", "4SoftHebCnnCIFAR")
 
 

@@ -77,15 +77,17 @@ def test_the_names_of_the_help_are_those_of_the_library():
     from softhebb_fast.data.arrays import LAYOUTS
     from softhebb_fast.data.reading import NORMALISATIONS
     from softhebb_fast.experiments import EXPERIMENTS
-    from softhebb_fast.init import INITS
+    from softhebb_fast.init import FROM_DATA, INITS
     from softhebb_fast.models import NETWORKS
     from softhebb_fast.precision import PRECISIONS
     from softhebb_fast.search.space import SPACES
-    from softhebb_fast.training.config import CACHE_DTYPES, MODES
+    from softhebb_fast.training.config import CACHE_DTYPES, CLASSIFIERS, MODES
 
     assert names.BACKENDS == BACKENDS
     assert names.PRECISIONS == PRECISIONS
     assert (names.MODES, names.CACHE_DTYPES) == (MODES, CACHE_DTYPES)
+    assert names.CLASSIFIERS == CLASSIFIERS
+    assert tuple(FROM_DATA) == names.FROM_DATA
     assert (names.LAYOUTS, names.NORMALISATIONS) == (LAYOUTS, NORMALISATIONS)
     known = (names.DATA_SETS, names.INITS, names.NETWORKS, names.EXPERIMENTS, names.SPACES)
     assert known == tuple(map(tuple, (NAMES, INITS, NETWORKS, EXPERIMENTS, SPACES)))

@@ -298,3 +298,30 @@ def test_damaged_files_of_arrays(tmp_path, content, match):
     assert "download" not in str(error.value)
     with pytest.raises(ValueError, match="must name an existing file or folder"):
         load(f"arrays:{tmp_path}/none.npz")
+
+
+def test_bytes_behind_the_values_of_an_array_are_noticed(tmp_path):
+    for name, array in (("x", np.zeros((6, 4, 4), np.uint8)), ("y", np.arange(6) % 2)):
+        np.save(tmp_path / f"{name}.npy", array)
+    assert len(load(f"arrays:{tmp_path}", "all")) == 6
+    path = tmp_path / "x.npy"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(ValueError, match=r"x\.npy cannot be read as an array: there is more"):
+        load(f"arrays:{tmp_path}", "all")
+
+
+def test_a_member_of_an_npz_that_says_it_is_smaller(tmp_path):
+    """NumPy reads no further then, and comes to no check sum."""
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.zeros((6, 400, 400), np.uint8), y=np.arange(6) % 2)
+    path.write_bytes(path.read_bytes().replace(b"(6, 400, 400)", b"(6, 400, 200)"))
+    assert np.load(path)["x"].shape == (6, 400, 200)
+    with pytest.raises(ValueError, match=r"x\.npz cannot be read as an array: .*check sum"):
+        load(f"arrays:{path}", "all")
+
+
+def test_labels_that_do_not_fit_name_their_file(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.zeros((2, 4, 4), np.uint8), y=np.array([0, 99]))
+    with pytest.raises(ValueError, match=r"labels reach 99 .*part 'all' of .*x\.npz"):
+        load(f"arrays:{path}", "all")

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from softhebb_fast.data import load
+from softhebb_fast.data.pillow import pixels
 
 RAMP = np.array([[0, 1, 256, 65535], [4096, 32768, 12345, 255]], np.uint16)
 
@@ -108,3 +109,16 @@ def test_floats_in_the_unit_range_stay(tmp_path):
 def test_values_without_a_range_are_refused(tmp_path, values, match):
     with pytest.raises(ValueError, match=match):
         load(folder(tmp_path, Image.fromarray(values), "x.tif"), normalise="off")
+
+
+def test_a_flipped_bit_in_a_png_is_noticed(tmp_path):
+    path = tmp_path / "x.png"
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    assert pixels(path, (16, 16), 1, False)[0].tolist() == [noise.tolist()]
+    whole = path.read_bytes()
+    start, end = whole.index(b"IDAT") + 4, whole.index(b"IEND") - 8
+    for place in range(start, end, 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r"x\.png cannot be read as an image"):
+            pixels(path, (16, 16), 1, False)

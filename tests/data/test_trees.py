@@ -63,7 +63,7 @@ def test_bad_trees(tmp_path):
         load(f"imagefolder:{tree}", "val")
     image = tree / "train/a/0.png"
     image.write_bytes(image.read_bytes()[:60])
-    with pytest.raises(ValueError, match=r"0\.png cannot be read as an image.*truncated"):
+    with pytest.raises(ValueError, match=r"0\.png cannot be read as an image.*[Tt]runcated"):
         load(f"imagefolder:{tree}")
     image.unlink()
     with pytest.raises(ValueError, match=r"train must hold images as <class>/<name>.*found none"):

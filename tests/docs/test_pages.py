@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from softhebb_fast import optim
+from softhebb_fast import kinds, optim
 from softhebb_fast.cli.parser import make_parser
 from softhebb_fast.environment import VARIABLES
-from softhebb_fast.init import INITS
+from softhebb_fast.init import FROM_DATA, INITS
 from softhebb_fast.kinds import PADDING_MODES, TIE_RULES, WTA
 from softhebb_fast.models.softhebb import ACTIVATIONS
 from softhebb_fast.presets import PRESETS, parse_network
-from softhebb_fast.presets.grammar import KEYS, METHODS, OPERATIONS
+from softhebb_fast.presets.grammar import KEYS, METHODS, OPERATIONS, WHITENING_KEYS
 from softhebb_fast.presets.types import DEFAULTS, RULES
 from tests.docs.blocks import DOCS, ROOT, blocks, commands, run
 
@@ -26,7 +26,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 PACKAGE = ROOT / "softhebb_fast"
 # What programs of others have no use for.
 PRIVATE = {"checks", "cli", "environment", "extension", "files", "kernels", "naming"}
-PRIVATE |= {"ops", "scalars"}
+PRIVATE |= {"ops", "scalars", "sealed"}
 
 
 def text(page: str) -> str:
@@ -68,15 +68,19 @@ def test_commands_are_found():
 
 def test_rules_are_all_told():
     page = text("rules.md")
-    for name in (*WTA, *TIE_RULES, *PADDING_MODES):
+    for name in (*WTA, *TIE_RULES, *PADDING_MODES, *kinds.RULES):
         assert f"`{name}`" in page, name
+    for name in kinds.RULES:
+        assert f"\n### {name}\n" in page, name
+        assert f"](figures/rules/{name}.png)" in page, name
+        assert 0 < (DOCS / f"figures/rules/{name}.png").stat().st_size < 60_000, name
     for name in optim.__all__:
         told = name in page or name in text("training.md") or name in text("symmetry.md")
         assert told, name
 
 
 def test_starts_are_all_told():
-    for name in INITS:
+    for name in (*INITS, *FROM_DATA):
         assert f"`{name}`" in text("initialisation.md"), name
 
 
@@ -84,6 +88,9 @@ def test_layer_strings_are_all_told():
     page = text("layer_strings.md")
     for key in KEYS:
         assert re.search(rf"^\| `{key}` \|", page, re.MULTILINE), key
+    whitening = page.split("## Whitening")[1]
+    for key in WHITENING_KEYS:
+        assert re.search(rf"^\| `{key}` \|", whitening, re.MULTILINE), key
     for name in (*METHODS, *RULES, *OPERATIONS["conv"], *OPERATIONS["linear"]):
         assert f"`{name}`" in page, name
     for name in ACTIVATIONS:

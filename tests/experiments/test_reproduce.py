@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.run_folder import load_run
 from softhebb_fast.training.trainer import Trainer
 from tests.test_files import hold
+from tests.tiny import edit_config
 from tests.tolerances import literal
 from tests.training.test_resume import StopAt, is_same
 
@@ -228,9 +228,7 @@ def test_finished_runs_are_adopted(tiny, tmp_path, finished, root):
     with pytest.raises(ValueError, match="holds another run"):
         reproduce.adopt(two, finished, tmp_path)
     old = shutil.copytree(finished, tmp_path / "old")
-    config = json.loads((old / "config.json").read_text())
-    del config["made_by"], config["run"]["cache_gib"]
-    (old / "config.json").write_text(json.dumps(config))
+    edit_config(old, lambda content: (content.pop("made_by"), content["run"].pop("cache_gib")))
     row = reproduce.adopt(one, old, tmp_path)
     assert (row["commit"], row["threads"]) == (None, None)
     (old / checkpoint.FILE).unlink()

@@ -27,8 +27,40 @@ def test_rows_replace_their_elders_and_keep_order(tmp_path):
         ("two", "0", "", "70.5"),
     ]
     assert os.listdir(path.parent) == ["tiny.csv"]
-    assert path.read_text().splitlines()[0] == ",".join(results.COLUMNS)
+    assert path.read_text().splitlines()[0] == ",".join((*results.COLUMNS, "digest"))
     assert len(results.of_cell(results.read(path), "one")) == 2
+
+
+def test_a_row_is_as_it_was_written_or_refused(tmp_path):
+    path = results.path("tiny", tmp_path)
+    results.put(path, [row("one"), row("two", accuracy=80.5)], ["one", "two"])
+    whole = path.read_text()
+    for old, new in (("80.5", "90.5"), ("test_loss", "tesu_loss"), (",digest", ",digess")):
+        assert old in whole
+        path.write_text(whole.replace(old, new, 1))
+        with pytest.raises(ValueError, match=r"tiny\.csv are damaged: row \d .*by its digest"):
+            results.read(path)
+        with pytest.raises(ValueError, match="are damaged"):
+            results.put(path, [row("three")], [])
+    path.write_text(whole[:-40])
+    with pytest.raises(ValueError, match=r"tiny\.csv are damaged: row 2"):
+        results.read(path)
+    path.write_text("")
+    with pytest.raises(ValueError, match="its first line must name every column once"):
+        results.read(path)
+
+
+def test_rows_from_before_digests(tmp_path):
+    path = results.path("tiny", tmp_path)
+    path.write_text("cell,seed,limit,test_accuracy\none,0,,70\n")
+    assert results.read(path)[0]["test_accuracy"] == "70"
+    results.put(path, [row("two")], ["one", "two"])
+    assert [r["cell"] for r in results.read(path)] == ["one", "two"]
+
+
+def test_committed_results_can_be_read():
+    for path in results.FOLDER.glob("*.csv"):
+        assert results.read(path), path
 
 
 def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from tests.kernels.cases import CONV
 pytest.importorskip("triton")
 from triton.runtime.errors import OutOfResources
 
+from softhebb_fast import sealed
 from softhebb_fast.kernels import autotune, configs, launch
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.geometry import conv2d_geometry
@@ -188,7 +189,16 @@ def test_choices_survive_the_process(tmp_path):
 
 
 def spoil(content: dict, **changes) -> str:
-    return json.dumps(content | changes)
+    """As a file from before there were digests."""
+    kept = {k: v for k, v in content.items() if k not in (sealed.MARK, sealed.DIGEST)}
+    return json.dumps(kept | changes)
+
+
+def test_a_file_from_before_digests_is_believed(tmp_path):
+    first = Measurements(tmp_path, "A100", "3.8.0")
+    first.put("a layer", CHOICE)
+    first.path.write_text(spoil(json.loads(first.path.read_text())))
+    assert Measurements(tmp_path, "A100", "3.8.0").get("a layer") == CHOICE
 
 
 @pytest.mark.parametrize(
@@ -196,6 +206,7 @@ def spoil(content: dict, **changes) -> str:
     [
         lambda content: json.dumps(content)[:40],
         lambda content: "[]",
+        lambda content: json.dumps(content).replace("64", "32"),
         lambda content: spoil(content, device="H100"),
         lambda content: spoil(content, format=2),
         lambda content: spoil(content, choices={"a layer": {"forward": [64, 128, 32, 4]}}),

@@ -92,3 +92,19 @@ def test_other_kinds():
         models.load_published(torch.nn.Linear(2, 2), published())
     with pytest.raises(TypeError, match="state must be a state dict or a path"):
         models.load_published(net(), [1])
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):
+    state, model = published(), net()
+    path = tmp_path / "checkpoint.pth.tar"
+    torch.save({"state_dict": state}, path)
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(state["blocks.0.layer.weight"].numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(whole)
+    before = model.blocks[0].layer.weight.clone()
+    with pytest.raises(ValueError, match=r"checkpoint\.pth\.tar cannot be read .*check sum"):
+        models.load_published(model, path)
+    assert torch.equal(model.blocks[0].layer.weight, before)
+    path.write_bytes(b"garbage")
+    with pytest.raises(ValueError, match=r"checkpoint\.pth\.tar cannot be read .*get it again"):
+        models.load_published(model, path)

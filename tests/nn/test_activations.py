@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from softhebb_fast import RePU, Triangle
+from softhebb_fast import RePU, TopShare, Triangle
 from softhebb_fast.nn import Softmax
 from tests.tolerances import TOLERANCES, assert_close
 
@@ -88,3 +88,55 @@ def test_representations():
 def test_the_parameter_must_be_positive(activation, value):
     with pytest.raises(ValueError, match=rf"must be positive and finite; got {value}"):
         activation(value)
+
+
+def top_share(u: torch.Tensor, share: float) -> torch.Tensor:
+    """The definition, position by position."""
+    rows = u.movedim(1, -1).reshape(-1, u.shape[1]).tolist()
+    kept = min(max(round(share * u.shape[1]), 1), u.shape[1] - 1)
+    found = []
+    for row in rows:
+        threshold = sorted(row, reverse=True)[kept]
+        found.append([value - threshold if value > threshold else 0.0 for value in row])
+    shape = (u.shape[0], *u.shape[2:], u.shape[1])
+    return torch.tensor(found, dtype=u.dtype).view(shape).movedim(-1, 1)
+
+
+def test_top_share_by_hand():
+    u = torch.tensor([[1.0, 5.0, 3.0, 4.0, 2.0], [2.0, 2.0, 2.0, 2.0, 2.0]])
+    assert TopShare(0.4)(u).tolist() == [[0, 2, 0, 1, 0], [0, 0, 0, 0, 0]]
+    assert TopShare(0.001)(u)[0].tolist() == [0, 1, 0, 0, 0]
+    assert TopShare(0.999)(u)[0].tolist() == [0, 4, 2, 3, 1]
+    tied = torch.tensor([[3.0, 1.0, 3.0, 3.0, 0.0]])
+    assert TopShare(0.4)(tied).tolist() == [[0, 0, 0, 0, 0]]
+    assert TopShare(0.6)(tied).tolist() == [[2, 0, 2, 2, 0]]
+    assert torch.equal(TopShare(0.4)(u[0]), TopShare(0.4)(u)[0])
+
+
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.4, 0.99])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("ties", [False, True], ids=["", "ties"])
+def test_top_share_follows_its_definition_in_every_shape(shape, share, ties):
+    u = randn(*shape)
+    u = u.mul(2).round() if ties else u
+    for x in (u, u.float(), u.transpose(0, -1).contiguous().transpose(0, -1)):
+        assert torch.equal(TopShare(share)(x), top_share(x, share))
+    active = (TopShare(share)(u) > 0).sum(dim=1)
+    most = min(max(round(share * 6), 1), 5)
+    assert (active == most).all() or (ties and (active <= most).all())
+
+
+def test_the_threshold_is_a_constant_to_autograd():
+    u = randn(3, 6, 2, 2).requires_grad_()
+    TopShare(0.4)(u).sum().backward()
+    assert torch.equal(u.grad, (top_share(u.detach(), 0.4) > 0).double())
+
+
+def test_bad_shares():
+    for share in (0, 1, -0.5, float("nan")):
+        with pytest.raises(ValueError, match="share must lie between 0 and 1"):
+            TopShare(share)
+    with pytest.raises(TypeError, match=r"share must be a number; got '0\.4'"):
+        TopShare("0.4")
+    with pytest.raises(ValueError, match=r"u must have at least 2 channels; got \(3, 1\)"):
+        TopShare()(torch.zeros(3, 1))

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from softhebb_fast import SoftHebbConv2d, SoftHebbLinear, Triangle, convert
+from softhebb_fast.nn import HebbianConv2d, HebbianLinear
 from tests.nn.example import ExampleConv2d, ExampleNet
 from tests.tolerances import TOLERANCES, assert_close
 
@@ -48,6 +49,43 @@ def test_every_suitable_layer_of_a_nested_model_is_replaced():
         before = layer.weight.detach().clone()
         model(images(3, 2, 6, 6))
         assert not torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize("rule", ["oja", "kmeans", "bcm", "similarity"])
+def test_layers_of_any_rule(rule):
+    model, x = Nested().train(), images(3, 2, 6, 6)
+    twin = copy.deepcopy(model).eval()
+    result = convert(model, rule=rule, update="in_place", lr=0.01)
+    assert (result.converted, result.left) == (ALL, {"head": CLASSIFIER})
+    assert torch.equal(model.eval()(x), twin(x))
+    model.train()(x)
+    for name in ALL:
+        layer, old = model.get_submodule(name), twin.get_submodule(name)
+        assert type(layer) is (HebbianLinear if name == "hidden.fc" else HebbianConv2d)
+        assert layer.rule == rule
+        assert not torch.equal(layer.weight, old.weight)
+        assert {buffer.device for buffer in layer.buffers()} <= {layer.weight.device}
+
+
+def test_rates_of_neurons_come_along():
+    model = nn.Sequential(nn.Linear(6, 3))
+    options = {"update": "in_place", "lr": 0.1, "neuron_rates": torch.tensor([0.0, 1.0, 0.5])}
+    convert(model, head=True, rule="oja", **options)
+    before = model[0].weight.detach().clone()
+    model(images(5, 6))
+    assert [torch.equal(*pair) for pair in zip(model[0].weight, before, strict=True)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("rule", ["teacher", "delta_rule"])
+def test_rules_that_need_a_target_are_refused(rule):
+    model = Nested()
+    with pytest.raises(ValueError, match=f"rule must not need a target.*got '{rule}'"):
+        convert(model, rule=rule)
+    assert type(model.stem[0]) is nn.Conv2d
 
 
 def test_evaluation_is_preserved_bit_for_bit():

@@ -420,7 +420,7 @@ def test_parse_layer(text, expected):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("krotov-c96", "layer 'krotov-c96': unknown method 'krotov'; known are softkrotov"),
+        ("krotof-c96", "layer 'krotof-c96': unknown method 'krotof'; known are softkrotov"),
         ("", "unknown method ''"),
         ("soft-c96-q5", "unknown key 'q' in 'q5'; known are c, k, p"),
         ("soft-c96-5", "unknown key '' in '5'"),

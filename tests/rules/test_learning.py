@@ -103,16 +103,17 @@ def test_the_delta_rule_is_the_gradient_of_softmax_regression(draw):
 @pytest.mark.slow
 def test_the_delta_rule_classifies_as_softmax_regression_does(draw):
     x, label, x_test, label_test = mnist()
-    steps = 10 * 600
+    # Less their means, and a constant for the bias that the rule does not have.
+    x, x_test = (F.pad(t - x.mean(dim=0), (0, 1), value=1.0) for t in (x, x_test))
     layer = HebbianLinear(
-        *(784, 10, 1.0),
+        *(785, 10, 1.0),
         rule="delta_rule",
         update="in_place",
-        schedule=LinearDecay(0.5, steps),
+        schedule=LinearDecay(1.0, 10 * 600),
         radius=0.1,
         generator=draw,
     )
-    other = torch.nn.Linear(784, 10)
+    other = torch.nn.Linear(785, 10, bias=False)
     optimizer = torch.optim.Adam(other.parameters(), 1e-3)
     for _ in range(10):
         for rows in torch.randperm(60_000, generator=draw).split(100):

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softhebb_fast import extension
+from softhebb_fast.functional import hebbian_block, hebbian_conv2d, hebbian_conv2d_step_
+from softhebb_fast.kinds import RULES
 from softhebb_fast.options import Competition, Epilogue, Rate, Rule
 from tests.by_keyword import ops, reference
 from tests.cpp.native import assert_same_bits
 from tests.cpp.test_layer import LINEAR, OPTIONS, layer, layouts
 from tests.cpp.test_step import epilogue_of, epilogues, fits
 from tests.cpp.test_winograd import SWITCH, cases
+from tests.rules.cases import OWN, needs
 from tests.strategies import Case, conv_cases, linear_cases
 from tests.tolerances import TOLERANCES, assert_close, clear_of_band
 
@@ -111,12 +114,12 @@ def check(call: str, case: Case, given_: dict, dtype: torch.dtype, tol: float) -
     """The layer of a case in ``dtype`` against the reference in float64."""
     plain, exact, options = getattr(ops, call), getattr(reference, call), case.options
     given_ = given_ | {"groups": options.get("groups", 1)}
-    x, weight, bias = narrow = [None if t is None else t.to(dtype) for t in case.tensors()]
+    narrow = [None if t is None else t.to(dtype) for t in case.tensors()]
     wide = [None if t is None else t.double() for t in narrow]
     u = exact(*wide, **options).u
     if dtype != torch.float64 and given_["pair"][0] == "competition":
         assume(options["t_invert"] <= 12)
-        clear = clear_winners(x, wide[1], u, rule_for(u, **given_), options)
+        clear = clear_winners(narrow[0], wide[1], u, rule_for(u, **given_), options)
         assume(len(clear))
         narrow[0], wide[0] = clear, clear.double()
         u = exact(*wide, **options).u
@@ -216,7 +219,8 @@ def test_every_path_gives_every_rule(name, path, modulator):
 
 
 @pytest.mark.parametrize(
-    ("batch", "inputs", "neurons"), [(20, 500, 300), (900, 70, 300), (3, 1000, 257), (65, 40, 129)]
+    ("batch", "inputs", "neurons"),
+    [(20, 500, 300), (900, 70, 300), (3, 1000, 257), (65, 40, 129), (9000, 100, 700)],
 )
 def test_a_triangle_by_correlations_and_block_by_block(batch, inputs, neurons):
     x, weight = layer((batch, inputs), (neurons, inputs), torch.float64)
@@ -421,6 +425,32 @@ def test_an_empty_batch_changes_nothing(name):
     rule = named(name, torch.zeros(0, 600), dtype=torch.float32)._replace(decay=0.0)
     out = ops.linear(torch.ones(0, 700), torch.ones(600, 700), None, rule=rule, **LINEAR)
     assert out.delta_w.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("rule", RULES)
+def test_the_public_functions_run_natively(rule, groups):
+    x, weight = layer((4, 6, 9, 8), (12, 6 // groups, 3, 3), torch.float64)
+    wanted = needs(rule, (4, 12, 7, 6), groups, torch.Generator().manual_seed(0))
+    given_ = OWN.get(rule, {}) | wanted | dict(rule=rule, groups=groups)
+    modulator = torch.linspace(-1, 2, 4)
+    e = Epilogue(True, 0.7, "max", (2, 2), (2, 2))
+    found = {}
+    for backend in ("cpp", "reference"):
+        call = dict(given_, modulator=modulator, backend=backend)
+        found[backend] = [
+            hebbian_conv2d(x, weight, **call),
+            hebbian_block(x, weight, e, update="delta_w", **call),
+        ]
+        stepped = weight.clone()
+        hebbian_conv2d_step_(x, stepped, lr=0.1, unit_norm=True, **call)
+        assert not torch.equal(stepped, weight)
+        found[backend].append((stepped,))
+    for own, expected in zip(*found.values(), strict=True):
+        for found_, wanted_ in zip(own, expected, strict=True):
+            assert (found_ is None) == (wanted_ is None)
+            if wanted_ is not None:
+                assert_close(found_, wanted_, TOLERANCES["float64"])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from softhebb_fast import cli
+from softhebb_fast import cli, sealed
 from softhebb_fast.init import initialise
 from softhebb_fast.naming import parse_init
 from softhebb_fast.presets import get_preset, parse_network
@@ -71,7 +71,7 @@ def test_the_published_spaces():
                 assert layer.radius == 25 or name == "open"
             assert name == "open" or init == {"name": "zerO", "scale": "fork"}
     with pytest.raises(
-        ValueError, match="space must be one of table3, table4, open, starts; got 'table5'"
+        ValueError, match="space must be one of table3, table4, open, rules, starts; got 'table5'"
     ):
         get_space("table5")
 
@@ -139,6 +139,13 @@ def test_spaces_are_narrowed():
 )
 def test_inits_are_written_as_the_command_takes_them(init):
     assert parse_init(init_option(init)) == init
+
+
+def test_a_trial_may_solve_its_classifier(root):
+    config = trial_config(NET, "normal", "MNIST", BUDGET, classifier="ridge", flips=True)
+    assert (config.probe_epochs, config.flips) == (1, True)
+    judge = Judge(Proxies(distinct=0, entropy=-1), 1, lambda epoch, accuracy: False)
+    assert run_trial(config, BUDGET, judge, str(root)) == judge.accuracy > 0
 
 
 def test_trials_are_judged_by_images_they_have_not_seen(root, tmp_path):
@@ -240,6 +247,31 @@ def test_the_command(root, tmp_path, capsys):
     assert code == 2
     assert "holds a search with another proxies" in error
     assert "SPACE must be one of" in call("table7", *where)[2]
+
+
+def test_a_line_of_the_journal_is_as_it_was_written_or_refused(tmp_path):
+    study = open_study(small(), tmp_path)
+    for accuracy in (70.5, 80.25):
+        study.tell(study.ask(), accuracy)
+    journal = tmp_path / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole.replace(b"80.25", b"90.25"))
+    with pytest.raises(ValueError, match=r"line \d+ of the journal .*journal\.log is damaged"):
+        open_study(small(), tmp_path)
+    old = [sealed.parse_json(line) for line in whole.splitlines()]
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in old))  # without digests
+    assert [t.value for t in open_study(small(), tmp_path).trials] == [70.5, 80.25]
+
+
+def test_a_line_that_a_killed_process_left_is_taken_away(tmp_path):
+    study = open_study(small(), tmp_path)
+    study.tell(study.ask(), 70.5)
+    journal = tmp_path / "journal.log"
+    with open(journal, "ab") as file:
+        file.write(b'{"sealed": true, "op_co')
+    study = open_study(small(), tmp_path)
+    study.tell(study.ask(), 80.25)
+    assert [t.value for t in open_study(small(), tmp_path).trials] == [70.5, 80.25]
 
 
 def test_without_optuna_it_says_what_to_install(root, tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,41 @@ def test_what_is_saved_is_loaded(saved):
     assert loaded["batch"] == 3
     assert loaded["config"] == CONFIG.to_dict()
     assert os.listdir(saved) == [checkpoint.FILE]
+
+
+def unsealed(folder: Path, number: int) -> bytes:
+    """The checkpoint of ``folder`` as it was written before there were digests."""
+    content = checkpoint.load(folder) | {"format": number}
+    torch.save(content, folder / checkpoint.FILE)
+    return (folder / checkpoint.FILE).read_bytes()
+
+
+def test_an_older_checkpoint_has_check_sums_alone(saved):
+    whole = bytearray(unsealed(saved, checkpoint.UNSEALED))
+    assert torch.equal(checkpoint.load(saved, CONFIG)["weight"], STATE["weight"])
+    place = whole.index(STATE["weight"].numpy().tobytes())
+    whole[place + 100] ^= 1
+    (saved / checkpoint.FILE).write_bytes(whole)
+    torch.load(saved / checkpoint.FILE, weights_only=True)  # notices nothing
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged \(.*check sum.*remove it"):
+        checkpoint.load(saved)
+
+
+def test_a_checkpoint_that_lost_its_digest_is_no_older_one(saved):
+    unsealed(saved, checkpoint.FORMAT)
+    with pytest.raises(ValueError, match=r"damaged \(its digest is missing\); remove it"):
+        checkpoint.load(saved)
+
+
+def test_any_bit_of_a_checkpoint_counts(saved):
+    path = saved / checkpoint.FILE
+    whole = path.read_bytes()
+    for bit in random.Random(0).sample(range(8 * len(whole)), 300):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged .*remove it"):
+            checkpoint.load(saved, CONFIG)
 
 
 def test_random_state_comes_back(tmp_path):
@@ -151,7 +187,7 @@ def test_a_checkpoint_older_than_an_option_has_its_default(tmp_path):
     old = config.to_dict()
     del old["cache_gib"]
     with open(tmp_path / checkpoint.FILE, "wb") as file:
-        torch.save({"format": checkpoint.FORMAT, "config": old}, file)
+        torch.save({"format": checkpoint.UNSEALED, "config": old}, file)
     assert checkpoint.load(tmp_path, config)["config"] == old
     with pytest.raises(ValueError, match=r"cache_gib: 8.0 there, 2.0 here"):
         checkpoint.load(tmp_path, RunConfig("DemoMNIST", "mnist", cache_gib=2.0))

@@ -151,6 +151,9 @@ def test_own_folders_in_a_run(tmp_path, monkeypatch):
     saved = load_run(tmp_path / "run")
     assert saved.evaluate()[1] == summary["test_accuracy"]
     assert torch.equal(saved.load("test").images, run.test_set.images)
+    data = saved.data | {"test": saved.data["test"] | {"digest": "0"}}
+    with pytest.raises(ValueError, match=r"must be the data that this run was begun on \(test: "):
+        replace(saved, data=data).evaluate()
     assert runs.resume(tmp_path / "run").run()["test_accuracy"] == summary["test_accuracy"]
 
 

@@ -24,7 +24,7 @@ def test_rows_come_back_from_the_file(tmp_path):
     ]
     lines = (tmp_path / metrics.FILE).read_text().splitlines()
     assert lines[0] == ",".join(metrics.COLUMNS)
-    assert lines[1] == "hebbian,1,0.1,1.5,25.0,3,,,,,,,,,"
+    assert lines[1] == "hebbian,1,0.1,1.5,25.0,3,,,,,,,,,,,,,,"
     assert len(lines) == 3
 
 

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from softhebb_fast.data import ImageSet, RandomCropFlip, permutation
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.nn import Triangle
-from softhebb_fast.presets import Preset, get_preset
+from softhebb_fast.presets import Preset, get_preset, parse_network
 from softhebb_fast.training import steps
 from softhebb_fast.training.capture import GraphCapture
 from softhebb_fast.training.features import FeatureSet
@@ -277,7 +277,7 @@ def augmented(stage: Stage) -> None:
 def test_what_cannot_be_captured_is_launched_with_the_reason(preset, change, reason):
     said = []
     with fake_cuda():
-        stage = hebbian(images(CUDA), preset, on_fake_cuda)
+        stage = hebbian(images(CUDA), preset, on_fake_cuda, trained=(0,))
         change(stage)
         assert type(runner(stage, said.append)) is EagerSteps
     assert said == [
@@ -379,3 +379,16 @@ def test_the_mode_catches_what_waits(waits, monkeypatch):
         steps = GraphSteps(hebbian(images(CUDA), NET, on_fake_cuda), pytest.fail, Rehearsal())
         with CaptureSafety(), pytest.raises(CaptureError, match=r"waits for the device|copies"):
             steps.work()
+
+
+@pytest.mark.parametrize("contrast", ["", "-n0.01"])
+def test_a_step_on_whitened_patches_does_not_wait_for_the_device(contrast):
+    preset = parse_network(f"soft-c8-k5-p2-t2-lr0.1:whiten{contrast}:triangle:max_4_2_1 BP")
+    with fake_cuda():
+        stage = hebbian(images(CUDA), preset, on_fake_cuda, trained=(0,))
+        stage.net.blocks[0].norm.patches = 1
+        steps = GraphSteps(stage, pytest.fail, Rehearsal())
+        with CaptureSafety() as safety:
+            steps.work()
+    own = [name for name in safety.seen if name.startswith("softhebb_fast")]
+    assert sum(name.endswith("_step_.default") for name in own) == 1

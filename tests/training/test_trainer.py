@@ -24,7 +24,7 @@ from softhebb_fast.training.run_folder import load_run
 from softhebb_fast.training.stages import BatchSource, HebbianStage, SupervisedStage
 from softhebb_fast.training.trainer import Trainer
 from tests.data.writers import counted, python2_batch, write_cifar10, write_stl10
-from tests.tiny import CONFIG, changed, snapshot, trainer, write_mnist_subset
+from tests.tiny import CONFIG, changed, edit_config, snapshot, trainer, write_mnist_subset
 from tests.tolerances import assert_close, literal
 
 # products of other batch sizes may round differently, and each step magnifies that
@@ -503,9 +503,13 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path, root):
 def test_a_configuration_that_was_edited_is_refused(tmp_path, root):
     watched(tmp_path, root)
     path = tmp_path / "config.json"
-    content = json.loads(path.read_text())
-    content["run"]["seed"] = 5
-    path.write_text(json.dumps(content))
+    whole = path.read_text()
+    path.write_text(whole.replace('"seed": 0', '"seed": 5'))
+    for use in (Trainer.resume, load_run):
+        with pytest.raises(ValueError, match=r"config\.json is damaged: .* by its digest\. Put a"):
+            use(tmp_path)
+    path.write_text(whole)
+    edit_config(tmp_path, lambda content: content["run"].update(seed=5))
     for use in (Trainer.resume, load_run):
         with pytest.raises(ValueError, match=r"another configuration \(seed: 0 there, 5 here"):
             use(tmp_path)

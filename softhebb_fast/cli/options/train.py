@@ -6,7 +6,15 @@ import argparse
 import os
 from pathlib import Path
 
-from softhebb_fast.cli.names import BACKENDS, CACHE_DTYPES, INITS, MODES, PRECISIONS
+from softhebb_fast.cli.names import (
+    BACKENDS,
+    CACHE_DTYPES,
+    CLASSIFIERS,
+    FROM_DATA,
+    INITS,
+    MODES,
+    PRECISIONS,
+)
 from softhebb_fast.cli.options.common import (
     AUTOCAST,
     AddCommand,
@@ -17,7 +25,7 @@ from softhebb_fast.cli.options.common import (
     argument,
 )
 from softhebb_fast.cli.options.data import add_data_options
-from softhebb_fast.kinds import TIE_RULES
+from softhebb_fast.kinds import RULES, TIE_RULES
 from softhebb_fast.naming import parse_init
 
 PRECISION = "SOFTHEBB_FAST_PRECISION"
@@ -51,11 +59,16 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--init",
         type=argument(parse_init),
-        help=f"one of {', '.join(INITS)}; with settings 'zerO:scale=fork'; by layer "
+        help=f"one of {', '.join((*INITS, *FROM_DATA))}; with settings 'zerO:scale=fork'; by layer "
         "'1=zerO;3=random_binary'; default as published",
     )
     sub.add_argument(
         "--tie-rule", choices=TIE_RULES, default="first", help="who wins among equal neurons"
+    )
+    sub.add_argument(
+        "--rule",
+        choices=RULES,
+        help="the rule of all Hebbian layers, in the place of the preset's",
     )
     sub.add_argument("--mode", choices=MODES, default="successive")
     sub.add_argument("--seed", type=int, default=0)
@@ -82,7 +95,23 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
         default=os.environ.get(PRECISION) or "ieee",
         help=f"how Hebbian layers take float32 products; default {PRECISION}, else ieee",
     )
+    _add_classifier_options(sub)
     sub.add_argument("--autocast", action="store_true", help=AUTOCAST)
     sub.add_argument("--cache-gib", type=float, default=8.0, help="memory for frozen features")
     add_symmetry_steps(sub)
     add_run_options(sub)
+
+
+def _add_classifier_options(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("what the classifier is and sees")
+    text = "ridge: solved, not trained; default published, as the preset's last layer says"
+    group.add_argument("--classifier", choices=CLASSIFIERS, default="published", help=text)
+    text = (
+        "of the ridge classifier: penalty=holdout, gcv or a number, holdout=0.1, standardise=true, "
+        "factors=0.01,0.1, products=float64, form=dual"
+    )
+    group.add_argument("--ridge", nargs="+", default=None, metavar="NAME=VALUE", help=text)
+    text = "what it sees: layers=1,2 grid=4 (a side for all, or one each) pool=avg or max"
+    group.add_argument("--features", nargs="+", default=None, metavar="NAME=VALUE", help=text)
+    text = "learn from mirror images too, and take the mean of both scores in tests"
+    group.add_argument("--flips", action="store_true", help=text)

@@ -1,0 +1,1 @@
+"""Faults tried by the thousand: ``make fire``."""

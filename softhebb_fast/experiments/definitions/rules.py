@@ -1,0 +1,126 @@
+"""Every rule in the same two networks: one leaderboard, by one protocol."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from softhebb_fast.experiments.cell import Cell, Experiment
+from softhebb_fast.experiments.definitions.collapse import SETS
+from softhebb_fast.experiments.definitions.nets import CIFAR_NET, pixels
+from softhebb_fast.experiments.definitions.table1 import TITLES
+from softhebb_fast.presets import Preset, format_network, get_preset
+from softhebb_fast.presets.blocks import RELU
+
+RULES = {
+    "softhebb": "SoftHebb",
+    "krotov": "Krotov and Hopfield",
+    "instar": "instar",
+    "kmeans": "k-means",
+    "hebb": "Hebb",
+    "oja": "Oja",
+    "sanger": "Sanger (HPCA)",
+    "bcm": "BCM",
+    "similarity": "similarity matching",
+    "nonnegative_similarity": "nonnegative similarity matching",
+}
+SOLVED = {"classifier": "ridge"}
+TAUGHT = {
+    "delta_rule": ("delta rule", "delta_rule-t1-lr0.1"),
+    "teacher": ("teacher", "teacher-lr0.01"),
+}
+
+
+class Net(NamedTuple):
+    """A network in words, as it is published, and the side to which its last map is pooled."""
+
+    title: str
+    preset: str
+    neuron_factor: float
+    grid: int
+
+    @property
+    def run(self) -> dict[str, Any]:
+        return {"preset": self.preset, "neuron_factor": self.neuron_factor}
+
+    def backpropagated(self) -> str:
+        """The same shapes as layer strings, rectified, all learned from the loss."""
+        *body, head = get_preset(self.preset, neuron_factor=self.neuron_factor).layers
+        layers = (replace(layer, rule="bp", activation=RELU) for layer in body)
+        return format_network(Preset("backpropagated", (*layers, head)))
+
+
+NETS = {
+    "1": Net("1 layer", "2SoftHebbCnnCIFAR", 1.0, 4),
+    "3": Net("3 layers", CIFAR_NET, 0.25, 2),
+}
+
+
+def _cells(dataset: str, layers: str, net: Net) -> list[Cell]:
+    title, place = f"{TITLES[dataset]}, {net.title}", f"rules-{dataset}-{layers}"
+    run = {**net.run, "dataset": dataset, "features": {"grid": net.grid}, **SOLVED}
+    start = {**run, "unsup_epochs": 0}
+    rules = {name: (label, {**run, "rule": name}) for name, label in RULES.items()}
+    others = {
+        "random": ("random filters", start),
+        "patches": ("sampled patches", {**start, "init": "patches"}),
+        "backprop": (
+            "backpropagation, end to end",
+            {
+                **{"preset": net.backpropagated(), "dataset": dataset},
+                **{"mode": "consecutive", "probe_epochs": 10},
+            },
+        ),
+    }
+    return [
+        Cell(f"{place}-{rule}", f"{title}: {label}", run, panel=title, series=label)
+        for rule, (label, run) in (rules | others).items()
+    ]
+
+
+def _on_pixels(dataset: str) -> list[Cell]:
+    title = TITLES[dataset]
+    taught = [
+        Cell(
+            f"rules-{dataset}-pixels-{rule}",
+            f"{title}, pixels: {label} as the classifier",
+            {"preset": layer, "dataset": dataset},
+        )
+        for rule, (label, layer) in TAUGHT.items()
+    ]
+    return [*taught, pixels(dataset, f"{title}, ")]
+
+
+EXPERIMENT = Experiment(
+    "rules",
+    "Every Hebbian rule in the same networks",
+    "this project",
+    """\
+One protocol for all: one epoch over the training images in the published batches, and a ridge
+classifier on 1,536 features of the last layer. One layer is that of `2SoftHebbCnnCIFAR` (96
+filters of 5x5), its map pooled to 4x4. Three are those of `4SoftHebbCnnCIFAR` with a quarter of the
+neurons (24, 96, 384), pooled to 2x2. Batch norm, Triangle and pooling are the same for every rule;
+only the rule and its rate change. Rates of the rules were searched with one layer on held-out
+training images of CIFAR-10 ([search_rules.csv](../results/search_rules.csv)); SoftHebb has its
+published ones. Backpropagation learns the same shapes with ReLU for ten epochs and with its own
+classifier. The formulas are in [rules.md](rules.md). Figures of layers are in the order of the
+layers.""",
+    (
+        *(
+            cell
+            for dataset in SETS
+            for layers, net in NETS.items()
+            for cell in _cells(dataset, layers, net)
+        ),
+        *(cell for dataset in SETS for cell in _on_pixels(dataset)),
+    ),
+    {
+        "test_accuracy": "test %",
+        "train_accuracy": "train %",
+        "norm_mean": "norms",
+        "distinct_filters": "distinct filters",
+        "winner_entropy": "entropy of the wins",
+    },
+    figure="bars",
+    verdict="",
+)

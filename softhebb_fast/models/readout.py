@@ -1,0 +1,108 @@
+"""What a classifier sees: the outputs of chosen layers, each pooled to a grid, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from softhebb_fast.scalars import whole
+
+POOLS = {"avg": F.adaptive_avg_pool2d, "max": F.adaptive_max_pool2d}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which outputs a classifier sees, as plain values that survive JSON.
+
+    Attributes:
+        layers: the layers whose outputs are taken, counted from 1; () for the last alone.
+        grid: sides of the square grids that their maps are pooled to, one of all or one a layer; 0
+            leaves a map as it is.
+        pool: ``"avg"`` or ``"max"``, adaptive as torch's ``adaptive_avg_pool2d``.
+
+    Raises TypeError or ValueError for other values, naming them.
+    """
+
+    layers: tuple[int, ...] = ()
+    grid: tuple[int, ...] = (0,)
+    pool: str = "avg"
+
+    def __post_init__(self) -> None:
+        for name, least in (("layers", 1), ("grid", 0)):
+            value = getattr(self, name)
+            values = value if isinstance(value, list | tuple) else (value,)
+            object.__setattr__(self, name, tuple(whole(name, one, least) for one in values))
+        if list(self.layers) != sorted(set(self.layers)):
+            raise ValueError(f"layers must rise, each named once; got {self.layers}")
+        if len(self.grid) not in (1, max(1, len(self.layers))):
+            raise ValueError(
+                f"grid must be one side, or one for each of the {max(1, len(self.layers))} layers; "
+                f"got {self.grid}"
+            )
+        if self.pool not in POOLS:
+            raise ValueError(f"pool must be one of {', '.join(POOLS)}; got {self.pool!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+class Readout(nn.Module):
+    """The outputs of ``blocks`` that ``selection`` names, pooled, flattened and side by side.
+
+    ``[B, C, H, W]`` gives ``[B, F]``, layer after layer, each in the order of its ``[K, rows,
+    columns]``. The blocks stay the caller's: they are no part of this module's state.
+
+    Args:
+        blocks: what images pass, in order.
+        shapes: the shape (K, H, W) of what each gives.
+        selection: what is taken of it.
+
+    Attributes:
+        features: F.
+
+    Raises ValueError for a layer that there is not, and for a grid that its map is too small for.
+    """
+
+    def __init__(
+        self, blocks: Sequence[nn.Module], shapes: Sequence[tuple], selection: Selection
+    ) -> None:
+        super().__init__()
+        layers = selection.layers or (len(blocks),)
+        if not blocks or layers[-1] > len(blocks):
+            raise ValueError(
+                f"layers must be among the {len(blocks)} below the classifier; got {layers}"
+            )
+        grids = selection.grid * (len(layers) if len(selection.grid) == 1 else 1)
+        self.selection, self.grids = selection, dict(zip(layers, grids, strict=True))
+        self.features, self._blocks = 0, tuple(blocks[: layers[-1]])
+        for layer, grid in self.grids.items():
+            channels, height, width = shapes[layer - 1]
+            if grid > min(height, width):
+                raise ValueError(
+                    f"grid must be at most the map of layer {layer}, {height}x{width}; got {grid}"
+                )
+            self.features += channels * (grid * grid if grid else height * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features ``[B, F]`` of images ``x [B, C, H, W]``."""
+        found = []
+        for layer, block in enumerate(self._blocks, 1):
+            x = block(x)
+            if (grid := self.grids.get(layer)) is not None:
+                pooled = POOLS[self.selection.pool](x, grid) if grid and x.dim() == 4 else x
+                found.append(pooled.flatten(1))
+        return torch.cat(found, 1) if len(found) > 1 else found[0]
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """What images pass, up to the last layer that is taken."""
+        return self._blocks
+
+    def extra_repr(self) -> str:
+        grids = ", ".join(f"{layer}: {grid or 'whole'}" for layer, grid in self.grids.items())
+        return f"layers {{{grids}}}, pool={self.selection.pool}, features={self.features}"

@@ -1,0 +1,57 @@
+"""Whitening and the 1x1 convolution behind it as one convolution of the images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from softhebb_fast.functional.autocast import autocasts
+from softhebb_fast.nn.conv import SoftHebbConv2d
+from softhebb_fast.nn.plain import plain
+from softhebb_fast.nn.whitening import PatchWhitening
+from softhebb_fast.reference import lebesgue_weight
+
+NUMBERS = 1 << 24  # of whitened patches in memory at once, where they are needed
+
+
+def folds(norm: nn.Module | None, layer: nn.Module, x: Tensor) -> bool:
+    """Whether ``layer(norm(x))`` may be one convolution: a fitted whitening, and a 1x1 layer that
+    does not learn. A PCA of few components that makes two products cheaper is left alone."""
+    if type(norm) is not PatchWhitening or type(layer) is not SoftHebbConv2d:
+        return False
+    if not norm.patches or layer.waits_for_data or layer.learns or not plain(norm, layer):
+        return False
+    if x.dim() != 4 or x.dtype != norm.weight.dtype or autocasts(x.device):
+        return False
+    if layer.kernel_size != (1, 1) or layer.stride != (1, 1) or layer.groups != 1:
+        return False
+    size, (components, filters) = norm.weight[0].numel(), (norm.out_channels, layer.out_channels)
+    return layer.padding == (0, 0) and filters * size <= components * (size + filters)
+
+
+def folded(norm: PatchWhitening, layer: SoftHebbConv2d) -> tuple[Tensor, Tensor]:
+    """Filters and biases of that convolution."""
+    return norm.folded(lebesgue_weight(layer.weight, layer.lebesgue_p), layer.bias)
+
+
+def product(norm: PatchWhitening, layer: SoftHebbConv2d, x: Tensor) -> Tensor:
+    """The layer's u of ``x``, without the whitened patches in memory."""
+    u = norm.product(x, *folded(norm, layer))
+    return F.relu(u - u.mean(dim=-3, keepdim=True)) if layer.pre_triangle else u
+
+
+def options(norm: PatchWhitening, layer: SoftHebbConv2d) -> dict[str, Any]:
+    """How the layer's function computes with the folded filters."""
+    geometry = {name: getattr(norm, name) for name in ("stride", "padding", "padding_mode")}
+    return {**layer.options(), **geometry, "lebesgue_p": 2.0}
+
+
+def portions(norm: PatchWhitening, x: Tensor) -> tuple[Tensor, ...]:
+    """``x`` in parts whose whitened patches take little memory."""
+    _, _, height, width = x.shape
+    strides = norm.stride[0] * norm.stride[1]
+    a_map = max(1, norm.out_channels * height * width // strides)
+    return torch.split(x, max(1, NUMBERS // a_map)) if len(x) else (x,)

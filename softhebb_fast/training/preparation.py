@@ -1,0 +1,112 @@
+"""What a block gets from the images before it learns: its whitening, and a start made of data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softhebb_fast.data.walk import seeded
+from softhebb_fast.init.registry import sample_size
+from softhebb_fast.models import SoftHebbNet, features, whitening
+from softhebb_fast.nn import SoftHebbLinear
+from softhebb_fast.nn.starts import seen, start
+from softhebb_fast.training.features import CHUNK
+from softhebb_fast.training.metrics import MetricsRow
+from softhebb_fast.training.stages import BatchSource, Stage
+
+PER_IMAGE = 20  # patches of an image to start from, where it has so many
+LEAST = 1000  # images to start from, where there are so many
+
+
+class Preparation(Stage):
+    """One pass over the images, or over the first of their order, that looks and does not learn.
+
+    Batches are of one size, so that sums have the same bits however a run is stopped.
+    """
+
+    captured = False
+
+    def __init__(self, net: SoftHebbNet, inputs: BatchSource, block: int, samples: int | None):
+        super().__init__(net, inputs, 1, CHUNK, [], samples)
+        self.block, self.index = net.blocks[block], block
+        net.eval()
+
+    @torch.no_grad()
+    def learn(self, x: Tensor, labels: Tensor) -> None:
+        self.look(features(self.inputs.below, x))
+
+    def look(self, x: Tensor) -> None:
+        """Take in a batch of what the block sees."""
+        raise NotImplementedError
+
+
+class WhiteningStage(Preparation):
+    """The block's whitening gets the mean and covariance of its patches."""
+
+    phase = "whitening"
+
+    def __init__(self, net: SoftHebbNet, inputs: BatchSource, block: int, seed: int) -> None:
+        super().__init__(net, inputs, block, net.preset.layers[block].whiten.images)
+        self.whitening = whitening(self.block)
+        self.moments = self.whitening.moments()
+
+    @property
+    def title(self) -> str:
+        return f"whitening of layer {self.index + 1}"
+
+    def look(self, x: Tensor) -> None:
+        self.whitening.observe(self.moments, x)
+
+    def end_epoch(self, epoch: int) -> list[MetricsRow]:
+        self.whitening.solve(self.moments)
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.moments.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.moments.load_state_dict(state)
+
+
+class StartStage(Preparation):
+    """The block's layer starts from patches of the images.
+
+    An image gives 20 of them, or fewer where there are more images than are needed.
+    """
+
+    phase = "start"
+
+    def __init__(self, net: SoftHebbNet, inputs: BatchSource, block: int, seed: int) -> None:
+        layer = net.blocks[block].layer
+        self.wanted = sample_size(layer.init, len(layer.weight))
+        a_sample = 1 if isinstance(layer, SoftHebbLinear) else PER_IMAGE
+        super().__init__(net, inputs, block, max(LEAST, -(-self.wanted // a_sample)))
+        self.generator = seeded("start", seed, block)
+        self.patches = layer.weight.new_empty(0, layer.weight[0].numel())
+        self.looked = 0
+
+    @property
+    def title(self) -> str:
+        return f"start of layer {self.index + 1}"
+
+    def look(self, x: Tensor) -> None:
+        before, self.looked = self.looked, self.looked + len(x)
+        share = self.wanted * self.looked // self.samples - self.wanted * before // self.samples
+        self.patches = torch.cat([self.patches, seen(self.block, x, share, self.generator)])
+
+    def end_epoch(self, epoch: int) -> list[MetricsRow]:
+        start(self.block.layer, self.patches, self.generator)
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        generator = self.generator.get_state()
+        return {"patches": self.patches, "looked": self.looked, "generator": generator}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.patches, self.looked = state["patches"].to(self.patches), state["looked"]
+        self.generator.set_state(state["generator"])
+
+
+PREPARATIONS = {stage.phase: stage for stage in (WhiteningStage, StartStage)}

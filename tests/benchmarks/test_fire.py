@@ -1,0 +1,77 @@
+"""A slice of ``make fire``: damaged files are refused or harmless, killed runs end as others do."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+pytest.importorskip("optuna")
+
+from benchmarks.fire import corruptions, page, record
+from benchmarks.fire.damage import DAMAGES, trap
+from benchmarks.fire.targets import Target
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_seeded_and_bounded(name):
+    data = random.Random(1).randbytes(1000)
+    for seed in range(200):
+        damaged = DAMAGES[name](data, random.Random(seed))
+        assert damaged == DAMAGES[name](data, random.Random(seed))
+        assert len(damaged) < 1400
+    for data in (b"a", b"ab"):
+        assert isinstance(DAMAGES[name](data, random.Random(0)), bytes)
+
+
+def test_every_fault_is_seen(tmp_path):
+    """By readers that do what none should."""
+    watch, sprung, path = corruptions.Watch(), tmp_path / "sprung", tmp_path / "file"
+    path.write_bytes(b"1")
+
+    def outcome(read, damaged=b"2", **options) -> str:
+        target = Target("kind", path, read, **options)
+        found = corruptions.tried(target, damaged, b"1", watch, sprung)
+        assert path.read_bytes() == b"1"
+        return found.partition(":")[0]
+
+    def refuse(error):
+        raise error
+
+    assert outcome(path.read_bytes) == "another result"
+    assert outcome(path.read_bytes, open=True) == "another meaning"
+    assert outcome(path.read_bytes, part=lambda whole, found: True) == "part"
+    assert outcome(lambda: b"1") == "same"
+    assert outcome(lambda: refuse(ValueError(f"{path} is damaged"))) == "refused"
+    assert outcome(lambda: refuse(ValueError("damaged"))) == "unclear error"
+    assert outcome(lambda: refuse(KeyError(str(path)))) == "wrong error"
+    loaded = outcome(lambda: pickle.loads(path.read_bytes()), trap(sprung))
+    assert loaded == "code was run"
+    assert sprung.exists()
+
+
+def test_no_damage_goes_unnoticed(tmp_path):
+    """In a process of its own: what listens to Python's events cannot be taken away again."""
+    table = tmp_path / "table.csv"
+    command = [sys.executable, "-m", "benchmarks.fire.corruptions", "--times", "156"]
+    done = subprocess.run(
+        [*command, "--seed", "100", "--out", table], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = record.read(table)
+    assert sum(int(row["times"]) for row in rows) == 156
+    assert sum(int(row["refused"] or 0) for row in rows) > 100
+    assert len({row["file"] for row in rows}) > 20
+
+
+def test_the_page_is_that_of_the_tables():
+    assert page.committed() == page.PAGE.read_text(encoding="utf-8"), (
+        "docs/reliability.md is stale: python -m benchmarks.fire.page --write"
+    )

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from softhebb_fast.models import Selection, build
+
+NET = "softkrotov-c6-k3-p1-t1:triangle_1:max_2_2_0 soft-c8-k3-p1-t1:topshare_0.4 soft-c10-t1 bp"
+SHAPE = (3, 14, 10)  # 7 x 5 behind the first layer and the second
+
+
+def net(**selection):
+    torch.manual_seed(0)
+    return build(NET, SHAPE, 4, features=Selection(**selection)).eval()
+
+
+def images() -> torch.Tensor:
+    return torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(1))
+
+
+def outputs(model) -> list[torch.Tensor]:
+    x, found = images(), []
+    for block in model.blocks:
+        x = block(x)
+        found.append(x)
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pool", ["avg", "max"])
+@pytest.mark.parametrize(
+    ("layers", "grid", "sides"),
+    [
+        ((1,), 2, (2,)),
+        ((2,), 0, (0,)),
+        ((1, 2), 3, (3, 3)),
+        ((1, 2), (4, 1), (4, 1)),
+        ((1, 3), (5, 0), (5, 0)),
+    ],
+    ids=str,
+)
+def test_features_are_torchs_adaptive_pools_side_by_side(layers, grid, sides, pool):
+    model = net(layers=layers, grid=grid, pool=pool)
+    adaptive = F.adaptive_avg_pool2d if pool == "avg" else F.adaptive_max_pool2d
+    found = [outputs(model)[layer - 1] for layer in layers]
+    parts = [adaptive(x, side) if side else x for x, side in zip(found, sides, strict=True)]
+    expected = torch.cat([part.flatten(1) for part in parts], 1)
+    assert torch.equal(model.readout(images()), expected)
+    assert model.head[-1].in_features == expected.shape[1] == model.readout.features
+    assert torch.equal(model(images()), model.head(expected))
+    assert torch.equal(model(images()[0]), model(images()[:1])[0])
+
+
+@torch.no_grad()
+def test_the_last_layer_alone_is_what_a_head_sees_without_a_selection():
+    torch.manual_seed(0)
+    plain = build(NET, SHAPE, 4).eval()
+    model = net()
+    assert plain.state_dict().keys() == model.state_dict().keys()
+    assert torch.equal(model(images()), plain(images()))
+
+
+@torch.no_grad()
+def test_a_mirror_takes_the_mean_of_both_images_in_evaluation_mode():
+    torch.manual_seed(0)
+    model = build(NET, SHAPE, 4, mirror=True).eval()
+    torch.manual_seed(0)
+    plain = build(NET, SHAPE, 4).eval()
+    both = (plain(images()) + plain(images().flip(-1))) / 2
+    assert torch.equal(model(images()), both)
+    assert not torch.equal(both, plain(images()))
+    model.requires_grad_(False).train()  # so that no layer learns
+    plain.requires_grad_(False).train()
+    assert torch.equal(model(images()), plain(images()))
+
+
+@torch.no_grad()
+def test_a_copy_sees_its_own_layers():
+    model = net(layers=(1, 2), grid=2)
+    other = copy.deepcopy(model)
+    other.blocks[0].layer.weight.zero_()
+    assert not torch.equal(other(images()), model(images()))
+    assert other.readout.blocks[0] is other.blocks[0]
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"layers": (2, 1)}, r"layers must rise, each named once; got \(2, 1\)"),
+        ({"layers": (1, 1)}, "layers must rise"),
+        ({"layers": (0,)}, "layers must be at least 1; got 0"),
+        ({"layers": (4,)}, r"layers must be among the 3 below the classifier; got \(4,\)"),
+        ({"layers": (1, 2), "grid": (1, 2, 3)}, "grid must be one side, or one for each of the 2"),
+        ({"grid": -1}, "grid must be at least 0; got -1"),
+        ({"layers": (1,), "grid": 6}, "grid must be at most the map of layer 1, 7x5; got 6"),
+        ({"grid": 2}, "grid must be at most the map of layer 3, 1x1; got 2"),
+        ({"pool": "sum"}, "pool must be one of avg, max; got 'sum'"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_selected_is_named(selection, message):
+    with pytest.raises(ValueError, match=message):
+        net(**selection)
+
+
+def test_a_selection_survives_json():
+    selection = Selection(layers=[1, 2], grid=[4, 0], pool="max")
+    assert Selection(**selection.to_dict()) == selection
+    assert selection.to_dict() == {"layers": [1, 2], "grid": [4, 0], "pool": "max"}

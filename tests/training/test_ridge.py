@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from softhebb_fast.training import RidgeClassifier, cholesky, memory, ridge_forms
+from softhebb_fast.training.ridge import FACTORS, RidgeSettings, squared_error
+from tests.tolerances import TOLERANCES, assert_close
+
+SHAPES = {"more rows": (203, 31), "more features": (29, 167), "as many": (57, 57)}
+CLASSES = 5
+EXACT = {"products": "float64"}
+
+
+def data(rows: int, features: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Features far from 0, of different scales, one constant, one twice; a class is missing."""
+    generator = torch.Generator().manual_seed(seed)
+    options = {"generator": generator, "dtype": torch.float64}
+    x = torch.randn(rows, features, **options) * (0.2 + torch.rand(features, **options)) + 3
+    labels = torch.randint(CLASSES, (rows,), generator=generator)
+    labels[labels == 2] = 4
+    x[:, :CLASSES] += torch.eye(CLASSES, dtype=torch.float64)[labels]
+    x[:, 3], x[:, 7] = 7.7, x[:, 8]
+    return x, labels
+
+
+def oracle(x: Tensor, labels: Tensor, penalty: float, standardise: bool, of: Tensor) -> Tensor:
+    """The scores of the rows ``of``, by NumPy's least squares with rows for the penalty."""
+    a, y = x.numpy(), np.eye(CLASSES)[labels.numpy()]
+    mean, scale = a.mean(axis=0), a.std(axis=0) if standardise else np.ones(a.shape[1])
+    scale[3] = 1
+    z = (a - mean) / scale
+    rows = np.vstack([z, np.sqrt(penalty) * np.eye(a.shape[1])])
+    targets = np.vstack([y - y.mean(axis=0), np.zeros((a.shape[1], CLASSES))])
+    weight = np.linalg.lstsq(rows, targets, rcond=None)[0]
+    return torch.from_numpy((of.numpy() - mean) / scale @ weight + y.mean(axis=0))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("form", ["primal", "dual"])
+@pytest.mark.parametrize("standardise", [False, True], ids=["as it is", "standardised"])
+@pytest.mark.parametrize("penalty", [0.3, 40.0])
+def test_it_is_penalised_least_squares(shape, form, standardise, penalty):
+    (x, labels), (other, _) = data(*shape), data(*shape, seed=1)
+    options = {"standardise": standardise, "form": form, "penalty": penalty, **EXACT}
+    found = RidgeClassifier(CLASSES, **options).fit(x, labels, chunk=13)
+    for rows in (x, other):
+        expected = oracle(x, labels, penalty, standardise, rows)
+        assert_close(found.scores(rows), expected, TOLERANCES["ridge"])
+    assert found.penalty == penalty
+    assert found.trials == []
+    assert found.weight.shape == (CLASSES, shape[1])
+    assert not (found.predict(other) == 2).any()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_float32_products_are_summed_in_float64(shape):
+    x, labels = data(*shape)
+    single = RidgeClassifier(CLASSES, penalty=1.0).fit(x.float(), labels, chunk=13)
+    double = RidgeClassifier(CLASSES, penalty=1.0, **EXACT).fit(x, labels)
+    assert_close(single.scores(x), double.scores(x), TOLERANCES["ridge_float32"])
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("penalty", [0.7, "gcv", "holdout"])
+def test_blocks_and_chunks_make_no_difference(shape, penalty, monkeypatch):
+    x, labels = data(*shape)
+    whole = RidgeClassifier(CLASSES, penalty=penalty, **EXACT).fit(x, labels)
+    monkeypatch.setattr(ridge_forms, "BLOCK", 11)
+    monkeypatch.setattr(cholesky, "BLOCK", 7)
+    found = RidgeClassifier(CLASSES, penalty=penalty, **EXACT).fit(x, labels, chunk=17)
+    assert found.penalty == pytest.approx(whole.penalty, rel=TOLERANCES["ridge"])
+    assert_close(found.weight, whole.weight, TOLERANCES["ridge"])
+    assert_close(found.bias, whole.bias, TOLERANCES["ridge"])
+
+
+def hat(x: Tensor, penalty: float) -> Tensor:
+    """The matrix that makes fitted targets of targets, the bias included."""
+    centred, rows = x - x.mean(0), len(x)
+    inner = centred.t() @ centred + penalty * torch.eye(x.shape[1], dtype=torch.float64)
+    return centred @ torch.linalg.solve(inner, centred.t()) + 1 / rows
+
+
+# The primal form of more features than rows has a difference of numbers that are nearly equal.
+@pytest.mark.parametrize(
+    ("form", "shape"), [("primal", (203, 31)), ("dual", (203, 31)), ("dual", (29, 167))]
+)
+def test_cross_validation_is_that_of_the_hat_matrix(form, shape):
+    x, labels = data(*shape)
+    found = RidgeClassifier(CLASSES, penalty="gcv", form=form, **EXACT).fit(x, labels)
+    targets = torch.eye(CLASSES, dtype=torch.float64)[labels]
+    by_hand = {}
+    unit = float((x - x.mean(0)).square().sum() / x.shape[1])
+    for factor in FACTORS:
+        left = torch.eye(len(x), dtype=torch.float64) - hat(x, factor * unit)
+        error = (left @ targets).square().sum() / len(x)
+        by_hand[factor * unit] = float(error / (left.trace() / len(x)) ** 2)
+    tried = {trial["penalty"]: trial["gcv"] for trial in found.trials}
+    assert list(tried) == pytest.approx(list(by_hand), rel=TOLERANCES["ridge"])
+    assert list(tried.values()) == pytest.approx(list(by_hand.values()), rel=1e-6)
+    assert found.penalty == pytest.approx(min(by_hand, key=by_hand.get), rel=TOLERANCES["ridge"])
+    fixed = RidgeClassifier(CLASSES, penalty=found.penalty, **EXACT).fit(x, labels)
+    assert_close(found.scores(x), fixed.scores(x), TOLERANCES["ridge"])
+
+
+@pytest.mark.parametrize("form", ["primal", "dual"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("standardise", [False, True], ids=["as it is", "standardised"])
+def test_the_penalty_is_judged_by_the_rows_held_out(form, shape, standardise):
+    x, labels = data(*shape)
+    options = {"standardise": standardise, "holdout": 0.3, **EXACT}
+    found = RidgeClassifier(CLASSES, form=form, **options).fit(x, labels, chunk=13, seed=3)
+    held = found.drawn(len(x), 3)
+    assert int(held.sum()) == round(0.3 * len(x))
+    z = x / torch.where(x.std(0) > 1e-9, x.std(0, correction=0), 1.0) if standardise else x
+    for trial in found.trials:
+        part = RidgeClassifier(CLASSES, penalty=trial["penalty"], **EXACT)
+        scores = part.fit(z[~held], labels[~held]).scores(z[held])
+        correct = 100 * float((scores.argmax(1) == labels[held]).double().mean())
+        error = float(squared_error(scores, labels[held])) / len(scores)
+        assert trial["holdout_accuracy"] == pytest.approx(correct)
+        assert trial["holdout_squared_error"] == pytest.approx(error, rel=1e-6)
+    order = ("holdout_accuracy", "holdout_squared_error", "penalty")
+    ranked = [(-t[order[0]], t[order[1]], -t[order[2]]) for t in found.trials]
+    assert found.penalty == -min(ranked)[2]
+    expected = oracle(x, labels, found.penalty, standardise, x)  # of all rows
+    assert_close(found.scores(x), expected, TOLERANCES["ridge"])
+
+
+def test_the_fewer_equations_are_solved():
+    for rows, features, form in ((203, 31, "primal"), (29, 167, "dual"), (57, 57, "primal")):
+        x, labels = data(rows, features)
+        assert RidgeClassifier(CLASSES, penalty=1.0).fit(x, labels).form == form
+
+
+def test_maps_are_flattened():
+    x, labels = data(40, 36)
+    flat = RidgeClassifier(CLASSES, penalty=1.0).fit(x, labels)
+    maps = RidgeClassifier(CLASSES, penalty=1.0).fit(x.view(40, 4, 3, 3), labels)
+    assert torch.equal(flat.weight, maps.weight)
+    assert torch.equal(flat.predict(x), maps.predict(x.view(40, 4, 3, 3)))
+
+
+def test_features_that_are_all_constant_leave_the_most_frequent_class():
+    x, labels = torch.full((50, 4), 2.5), torch.arange(50) % 3
+    for settings in ({}, {"standardise": True}, {"penalty": "gcv"}, {"penalty": 1.0}):
+        found = RidgeClassifier(3, **settings).fit(x, labels)
+        assert not found.weight.any()
+        assert found.bias.tolist() == pytest.approx([17 / 50, 17 / 50, 16 / 50])
+
+
+def test_a_solution_leaves_the_lower_triangle_as_it_was(monkeypatch):
+    monkeypatch.setattr(cholesky, "BLOCK", 7)
+    a = torch.randn(23, 23, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    a = a @ a.t()
+    lower = a.tril() + torch.full_like(a, torch.nan).triu(1)
+    right = a[:, :3].contiguous()
+    found = cholesky.solved(lower, right, 0.5)
+    expected = torch.linalg.solve(a + 0.5 * torch.eye(23, dtype=torch.float64), right)
+    assert_close(found, expected, TOLERANCES["ridge"])
+    assert torch.equal(lower.tril(), a.tril())
+    assert cholesky.solved(-a, right, 0.0) is None
+    assert torch.equal(cholesky.solved(lower, right, 0.5), found)
+
+
+def test_equations_that_cannot_be_solved():
+    x, labels = data(57, 57)
+    with pytest.raises(ValueError, match="penalty must be larger for these features: 0 leaves"):
+        RidgeClassifier(CLASSES, penalty=0, form="dual").fit(x, labels)
+    found = RidgeClassifier(CLASSES, factors=(1e-30, 1e-2), form="dual", **EXACT).fit(x, labels)
+    assert list(found.trials[0]) == ["penalty"]
+    assert found.penalty == found.trials[1]["penalty"]
+    with pytest.raises(ValueError, match="factors must be larger"):
+        RidgeClassifier(CLASSES, factors=(1e-30,), form="dual").fit(x, labels)
+
+
+def test_too_little_memory_is_said_before_any_is_taken(monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 3 << 30)
+    found = RidgeClassifier(10, penalty=1.0)
+    needed = (
+        r"of 60000 features from 90000 images would take 28\.7 GiB, more than the 3\.0 GiB that"
+    )
+    with pytest.raises(ValueError, match=needed + " are free on cpu: take fewer layers"):
+        found.begin(90_000, 60_000)
+    with pytest.raises(ValueError, match="or penalty=holdout, which needs less"):
+        RidgeClassifier(10, penalty="gcv").begin(90_000, 20_000)
+    found.begin(90_000, 100)
+
+
+def test_the_memory_of_a_control_group_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
+    whole = memory.free_bytes()
+    files = {"max": "5000\n", "current": "3000\n", "stat": "anon 1000\ninactive_file 700\n"}
+    for name, text in files.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert memory.free_bytes() == 2700
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_bytes() > 2700
+    assert whole is None or whole > 2700
+
+
+BAD = {
+    "classes": (lambda: RidgeClassifier(1), ValueError, "classes must be at least 2; got 1"),
+    "penalty": (
+        lambda: RidgeClassifier(3, penalty="loo"),
+        ValueError,
+        "penalty must be a number or one of holdout, gcv; got 'loo'",
+    ),
+    "negative": (lambda: RidgeClassifier(3, penalty=-1), ValueError, "penalty must be finite and"),
+    "holdout": (
+        lambda: RidgeClassifier(3, holdout=1),
+        ValueError,
+        "holdout must lie between 0",
+    ),
+    "standardise": (
+        lambda: RidgeClassifier(3, standardise=2),
+        TypeError,
+        "standardise must be a bool; got 2",
+    ),
+    "factors": (lambda: RidgeClassifier(3, factors=(1, 1)), ValueError, "factors must rise"),
+    "no factors": (lambda: RidgeClassifier(3, factors=3), TypeError, "factors must be a list"),
+    "products": (
+        lambda: RidgeClassifier(3, products="float16"),
+        ValueError,
+        "products must be one of float32, float64; got 'float16'",
+    ),
+    "form": (
+        lambda: RidgeClassifier(3, form="both"),
+        ValueError,
+        "form must be one of auto",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "message"), BAD.values(), ids=BAD)
+def test_bad_settings_are_named(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make()
+
+
+def test_bad_chunks_are_named_and_nothing_of_them_is_taken_in():
+    x, labels = data(30, 10)
+    found = RidgeClassifier(CLASSES, penalty=1.0, **EXACT)
+    with pytest.raises(ValueError, match="begin"):
+        found.add(x, labels)
+    with pytest.raises(ValueError, match="fitted before"):
+        found.scores(x)
+    found.begin(30, 10)
+    infinite = x.clone()
+    infinite[4, 5] = torch.inf
+    for bad, message in (
+        ((x[:, :9], labels), r"x must have 10 features; got \(30, 9\)"),
+        ((x, labels[:29]), r"labels must be int64 \[30\]"),
+        ((x, labels + 1), "labels must lie in 0 .. 4; got 1 .. 5"),
+        ((x.long(), labels), "x must be floating point"),
+        ((infinite, labels), "x must be finite"),
+        ((torch.cat((x, x)), labels.repeat(2)), "to 30 at most, as announced; got 60"),
+        ((x, labels, torch.ones(30, dtype=torch.bool)), "held is for penalty='holdout'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found.add(*bad)
+    with pytest.raises(ValueError, match="got 0 of them"):
+        found.solve()
+    found.add(x, labels)
+    whole = RidgeClassifier(CLASSES, penalty=1.0, **EXACT).fit(x, labels)
+    assert torch.equal(found.solve().weight, whole.weight)
+    for held in (None, torch.ones(30, dtype=torch.bool)):
+        other = RidgeClassifier(CLASSES).begin(30, 10)
+        other.add(x, labels, held)
+        with pytest.raises(ValueError, match="held must hold out some of 30 rows"):
+            other.solve()
+    with pytest.raises(ValueError, match="holdout must hold out one of 4 images"):
+        RidgeClassifier(CLASSES).fit(x[:4], labels[:4])
+
+
+def test_settings_survive_json():
+    settings = RidgeSettings(penalty=3, factors=[0.1, 1])
+    assert RidgeSettings(**settings.to_dict()) == settings
+    assert settings.to_dict()["factors"] == [0.1, 1.0]
