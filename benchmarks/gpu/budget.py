@@ -137,8 +137,6 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
     """Layer, call, precision and target: every precision of a step, two of a block."""
     for (what, dtype), target in product(training_calls.CALLS, TARGETS):
         yield what, "run", dtype, target
-    for layer, call, target in product(list(LAYERS)[:3], BY_RULE, ("sm_80", "sm_90a", "gfx942")):
-        yield layer, call, "tf32", target
     others = [call for call in CALLS if call not in BY_RULE]
     for layer, call, precision, target in product(LAYERS, others, PRECISIONS, TARGETS):
         if precision == "tf32x3" and target == "gfx942":
@@ -152,6 +150,8 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
             continue  # which pools nothing
         elif call == "step" or layer == "cifar10-1" or precision in ("tf32", "bfloat16"):
             yield layer, call, precision, target
+    for layer, call, target in product(list(LAYERS)[:3], BY_RULE, ("sm_80", "sm_90a", "gfx942")):
+        yield layer, call, "tf32", target
 
 
 def rows() -> Iterator[dict[str, str]]:

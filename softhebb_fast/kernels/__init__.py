@@ -274,7 +274,7 @@ def _learn(
             x, weight, bias, G, c, config, E, rated=rated, summed=summed
         )
     else:
-        T = tiling(x, G)
+        T = tiling(x, G, c)
         state, rest = forward(x, weight, bias, G, c, E, T, summed)
         update = plasticity(x, weight, state, G, c, T, rated, summed)
         out = state.pre.u

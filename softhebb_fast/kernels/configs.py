@@ -22,6 +22,7 @@ from softhebb_fast.kernels.tables import (
     ONE_PASS_OF_RULES,
     ONE_TAP,
     PROCESSORS,
+    SCARCE,
     SUMMED,
     SUMMED_WIDE,
     TABLE,
@@ -112,7 +113,11 @@ def in_tile(G: Geometry, dtype: torch.dtype) -> Config | None:
     return _covering(config, G) if G.K <= config.BN else None
 
 
-def plasticity(G: Geometry, positions: int, dtype: torch.dtype, arch: int) -> Config:
+def plasticity(
+    G: Geometry, positions: int, dtype: torch.dtype, arch: int, scarce: bool = False
+) -> Config:
+    if scarce and "plasticity" not in _CHOSEN.get():
+        return _covering(SCARCE[max(1, float16_terms(dtype))], G)
     one_tap = G.CHANNELS_LAST and (G.R * G.S == 1 or G.CHUNK % 128 == 0)
     own = ONE_TAP.get(_numbers(dtype)) if one_tap else None
     if not G.CHANNELS_LAST:

@@ -281,9 +281,10 @@ def check_dtype(x: Tensor) -> None:
         )
 
 
-def tiling(x: Tensor, G: Geometry) -> Tiling:
-    positions = x.shape[0] * G.pixels
-    config = configs.plasticity(G, positions, x.dtype, configs.architecture(x.device))
+def tiling(x: Tensor, G: Geometry, c: RuleArgs) -> Tiling:
+    positions, arch = x.shape[0] * G.pixels, configs.architecture(x.device)
+    scarce = scales_y(x, c) or not (c.of_softhebb or G.C >= 16)
+    config = configs.plasticity(G, positions, x.dtype, arch, scarce)
     splits = configs.splits(G, positions, config)
     return Tiling(config, splits, -(-G.K // config.BN), -(-G.P // config.BP))
 

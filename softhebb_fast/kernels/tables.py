@@ -95,6 +95,9 @@ CONTIGUOUS = {  # and where a patch has no run of channels
     (90, "bf16x6"): Config(64, 64, 64, 8, 3),
     (100, "bf16x6"): Config(64, 64, 64, 8, 3),
 }
+# where registers are scarce, by the terms of a factor: y is float32 and scaled as it is loaded, or
+# the patches of a first layer are of few channels
+SCARCE = {1: Config(64, 64, 64, 4, 3), 2: Config(32, 64, 64, 4, 3)}
 # where the tile is pooled, or summed for a mean, registers are scarcer
 IN_TILE = {
     "16": Config(64, 128, 32, 8, 3),
