@@ -19,7 +19,7 @@ from tests.kernels.cases import CASES
 from tests.tolerances import TOLERANCES, assert_close
 
 BLOCK = (True, 1.4, "avg", [2, 2], [2, 2], [0, 0])
-STEP = (0.1, 0.5, None)
+STEP = (0.1, 0.5, None, None, False)
 
 
 def results(module: str, name: str) -> list[torch.Tensor]:
