@@ -25,6 +25,7 @@ RULES = {
     "nonnegative_similarity": "nonnegative similarity matching",
 }
 SOLVED = {"classifier": "ridge"}
+SHOWN = {"series": "test accuracy"}  # in the figure
 TAUGHT = {
     "delta_rule": ("delta rule", "delta_rule-t1-lr0.1"),
     "teacher": ("teacher", "teacher-lr0.01"),
@@ -73,22 +74,25 @@ def _cells(dataset: str, layers: str, net: Net) -> list[Cell]:
         ),
     }
     return [
-        Cell(f"{place}-{rule}", f"{title}: {label}", run, panel=title, series=label)
+        Cell(f"{place}-{rule}", f"{title}: {label}", run, panel=title, **SHOWN, x=label)
         for rule, (label, run) in (rules | others).items()
     ]
 
 
 def _on_pixels(dataset: str) -> list[Cell]:
-    title = TITLES[dataset]
+    title, place = TITLES[dataset], f"{TITLES[dataset]}, pixels"
     taught = [
         Cell(
             f"rules-{dataset}-pixels-{rule}",
             f"{title}, pixels: {label} as the classifier",
             {"preset": layer, "dataset": dataset},
+            panel=place,
+            **SHOWN,
+            x=label,
         )
         for rule, (label, layer) in TAUGHT.items()
     ]
-    return [*taught, pixels(dataset, f"{title}, ")]
+    return [*taught, pixels(dataset, f"{title}, ", panel=place, **SHOWN, x="linear classifier")]
 
 
 EXPERIMENT = Experiment(
@@ -102,7 +106,8 @@ filters of 5x5), its map pooled to 4x4. Three are those of `4SoftHebbCnnCIFAR` w
 neurons (24, 96, 384), pooled to 2x2. Batch norm, Triangle and pooling are the same for every rule;
 only the rule and its rate change. Rates of the rules were searched with one layer on held-out
 training images of CIFAR-10 ([search_rules.csv](../results/search_rules.csv)); SoftHebb has its
-published ones. Backpropagation learns the same shapes with ReLU for ten epochs and with its own
+published ones. Hebb and Oja keep a rate at which they converge, all neurons to one direction. A
+smaller rate scores more, since it leaves more of the random start. Backpropagation learns the same shapes with ReLU for ten epochs and with its own
 classifier. The formulas are in [rules.md](rules.md). Figures of layers are in the order of the
 layers.""",
     (
