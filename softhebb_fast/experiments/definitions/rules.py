@@ -107,8 +107,8 @@ neurons (24, 96, 384), pooled to 2x2. Batch norm, Triangle and pooling are the s
 only the rule and its rate change. Rates of the rules were searched with one layer on held-out
 training images of CIFAR-10 ([search_rules.csv](../results/search_rules.csv)); SoftHebb has its
 published ones. Hebb and Oja keep a rate at which they converge, all neurons to one direction. A
-smaller rate scores more, since it leaves more of the random start. Backpropagation learns the same shapes with ReLU for ten epochs and with its own
-classifier. The formulas are in [rules.md](rules.md). Figures of layers are in the order of the
+smaller rate scores more, since it leaves more of the random start. Backpropagation learns the same
+shapes with ReLU for ten epochs and with its own classifier. The formulas are in [rules.md](rules.md). Figures of layers are in the order of the
 layers.""",
     (
         *(
