@@ -108,8 +108,8 @@ only the rule and its rate change. Rates of the rules were searched with one lay
 training images of CIFAR-10 ([search_rules.csv](../results/search_rules.csv)); SoftHebb has its
 published ones. Hebb and Oja keep a rate at which they converge, all neurons to one direction. A
 smaller rate scores more, since it leaves more of the random start. Backpropagation learns the same
-shapes with ReLU for ten epochs and with its own classifier. The formulas are in [rules.md](rules.md). Figures of layers are in the order of the
-layers.""",
+shapes with ReLU for ten epochs and with its own classifier. The formulas are in
+[rules.md](rules.md). Figures of layers are in the order of the layers.""",
     (
         *(
             cell
