@@ -32,11 +32,16 @@ def digits(count: int = 300) -> tuple[np.ndarray, np.ndarray]:
     return x[:count] / 16, y[:count]
 
 
-@parametrize_with_checks(
-    [HebbianFeatures(), HebbianClassifier(), HebbianClassifier(classifier="softmax")]
-)
+@parametrize_with_checks([HebbianFeatures(), HebbianClassifier()])
 @pytest.mark.filterwarnings("ignore")
 def test_the_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([HebbianClassifier(classifier="softmax")])
+@pytest.mark.filterwarnings("ignore")
+def test_the_checks_of_scikit_learn_with_softmax(estimator, check):
     check(estimator)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import product
 
 import pytest
@@ -204,9 +205,16 @@ def named(name: str, u: Tensor, **fields: object) -> Rule:
     return rule_for(u, pair, **({"normalise": "mean"} | own | fields))
 
 
-@pytest.mark.parametrize("modulator", MODULATORS)
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("name", NAMED)
+def every_path() -> list:
+    """Of the large shapes one modulator each is quick enough for every run."""
+    cases = itertools.product(NAMED, PATHS, MODULATORS)
+    quick = {("small", m) for m in MODULATORS} | {("by-patch", "sample"), ("by-neuron", "position")}
+    return [
+        pytest.param(*case, marks=() if case[1:] in quick else pytest.mark.slow) for case in cases
+    ]
+
+
+@pytest.mark.parametrize(("name", "path", "modulator"), every_path())
 def test_every_path_gives_every_rule(name, path, modulator):
     x, weight = layer(*PATHS[path], torch.float64)
     options = OPTIONS | dict(wta="hard", pre_triangle=name == "oja")
