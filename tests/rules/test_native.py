@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from itertools import product
 
 import pytest
@@ -207,7 +206,7 @@ def named(name: str, u: Tensor, **fields: object) -> Rule:
 
 def every_path() -> list:
     """Of the large shapes one modulator each is quick enough for every run."""
-    cases = itertools.product(NAMED, PATHS, MODULATORS)
+    cases = product(NAMED, PATHS, MODULATORS)
     quick = {("small", m) for m in MODULATORS} | {("by-patch", "sample"), ("by-neuron", "position")}
     return [
         pytest.param(*case, marks=() if case[1:] in quick else pytest.mark.slow) for case in cases
