@@ -11,7 +11,7 @@ import torch
 
 from softhebb_fast.data import ImageSet
 from softhebb_fast.init.diversity import distinct_filters
-from softhebb_fast.models import SoftHebbNet, build
+from softhebb_fast.models import Selection, SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
 from softhebb_fast.training import checkpoint
 from softhebb_fast.training.config import RunConfig
@@ -22,6 +22,7 @@ from softhebb_fast.training.metrics import (
     classifier_rows,
     layer_rows,
 )
+from softhebb_fast.training.ridge import RidgeSettings
 from softhebb_fast.training.run_folder import Run, is_finished, load_run, read_provenance
 
 LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
@@ -157,9 +158,9 @@ def _protocol(config: RunConfig) -> str:
     hebbian = f"{config.unsup_epochs} x {config.unsup_batch}" if config.unsup_epochs else "none"
     probe = f"{config.probe_epochs} x {config.probe_batch}"
     parts = [hebbian, f"ridge {probe}" if config.classifier == "ridge" else probe]
-    for name in ("ridge", "features"):
-        if (settings := getattr(config, name)) is not None:
-            parts.append(f"{name} {_json(settings)}")
+    for name, usual in (("ridge", RidgeSettings()), ("features", Selection())):
+        settings, usual = getattr(config, name) or {}, usual.to_dict()
+        parts += [f"{name} {k}={v}" for k, v in settings.items() if v != usual[k]]
     return ", ".join(parts + ["flips"] * config.flips)
 
 

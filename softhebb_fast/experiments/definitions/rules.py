@@ -25,7 +25,6 @@ RULES = {
     "nonnegative_similarity": "nonnegative similarity matching",
 }
 SOLVED = {"classifier": "ridge"}
-SHOWN = {"series": "test accuracy"}  # in the figure
 TAUGHT = {
     "delta_rule": ("delta rule", "delta_rule-t1-lr0.1"),
     "teacher": ("teacher", "teacher-lr0.01"),
@@ -74,25 +73,22 @@ def _cells(dataset: str, layers: str, net: Net) -> list[Cell]:
         ),
     }
     return [
-        Cell(f"{place}-{rule}", f"{title}: {label}", run, panel=title, **SHOWN, x=label)
+        Cell(f"{place}-{rule}", f"{title}: {label}", run)
         for rule, (label, run) in (rules | others).items()
     ]
 
 
 def _on_pixels(dataset: str) -> list[Cell]:
-    title, place = TITLES[dataset], f"{TITLES[dataset]}, pixels"
+    title = TITLES[dataset]
     taught = [
         Cell(
             f"rules-{dataset}-pixels-{rule}",
             f"{title}, pixels: {label} as the classifier",
             {"preset": layer, "dataset": dataset},
-            panel=place,
-            **SHOWN,
-            x=label,
         )
         for rule, (label, layer) in TAUGHT.items()
     ]
-    return [*taught, pixels(dataset, f"{title}, ", panel=place, **SHOWN, x="linear classifier")]
+    return [*taught, pixels(dataset, f"{title}, ")]
 
 
 EXPERIMENT = Experiment(
@@ -126,6 +122,5 @@ shapes with ReLU for ten epochs and with its own classifier. The formulas are in
         "distinct_filters": "distinct filters",
         "winner_entropy": "entropy of the wins",
     },
-    figure="bars",
     verdict="",
 )
