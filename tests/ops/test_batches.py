@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from softhebb_fast.extension import call
+from softhebb_fast.ops import batch_norm, gather  # noqa: F401  # they register themselves
 
 
 @pytest.mark.parametrize("tracks", [True, False])
