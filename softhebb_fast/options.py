@@ -403,6 +403,12 @@ def rule_kind(rule: str) -> RuleKind:
     return RULES[rule]
 
 
+def usual_lr_power(rule: str | Rule) -> float:
+    """The exponent of the rate by norm if none is given: 0, a constant rate, of a rule that has no
+    name. Raises as ``rule_kind``."""
+    return 0.0 if isinstance(rule, Rule) else rule_kind(rule).lr_power
+
+
 def check_lebesgue_p(lebesgue_p: float) -> float:
     found = number("lebesgue_p", lebesgue_p)
     if not 1 <= found < float("inf"):

@@ -25,8 +25,8 @@ from softhebb_fast.options import (
     Epilogue,
     Rate,
     Rule,
-    rule_kind,
     single,
+    usual_lr_power,
 )
 from softhebb_fast.reference import HebbianOutput
 
@@ -466,7 +466,7 @@ def _rate(
 ) -> Rate:
     check_writable(weight)
     if lr_power is None:
-        lr_power = 0.0 if isinstance(rule, Rule) else rule_kind(rule).lr_power
+        lr_power = usual_lr_power(rule)
     return checked_rate(lr, lr_power, weight, neuron_rates, unit_norm)
 
 

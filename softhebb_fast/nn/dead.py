@@ -12,6 +12,7 @@ from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.plasticity import Plastic
 from softhebb_fast.options import padded_sides
 from softhebb_fast.reference import accumulated, winners
+from softhebb_fast.reference.rules import rivals
 
 
 @torch.no_grad()
@@ -23,15 +24,13 @@ def wins(layer: HebbianLayer, x: Tensor) -> Tensor:
     """
     x = _images(layer, x)
     u = accumulated(layer._product(x, *layer.detached()))
-    u = u.reshape(-1, u.shape[-1]).t() if u.dim() < 3 else u.movedim(-3, 0).flatten(1)
+    u = u.reshape(-1, u.shape[-1]) if u.dim() < 3 else u.movedim(-3, 0).flatten(1).t()
     if isinstance(layer, Plastic):
-        if layer.named_rule().nearest:
-            u = u - accumulated(layer.weight).flatten(1).square().sum(dim=1, keepdim=True) / 2
-        if layer.conscience:
-            u = u - layer.handicap()[:, None]
+        rule = layer.named_rule()._replace(threshold=layer.handicap())
+        u = rivals(u, accumulated(layer.weight), rule)
     groups = getattr(layer, "groups", 1)
-    found = torch.zeros(u.shape[0], dtype=torch.int64, device=u.device)
-    for i, part in enumerate(u.t().chunk(groups, 1)):
+    found = torch.zeros(u.shape[1], dtype=torch.int64, device=u.device)
+    for i, part in enumerate(u.chunk(groups, 1)):
         winner = winners(part, layer.tie_rule).flatten() + i * part.shape[1]
         found.scatter_add_(0, winner, torch.ones_like(winner))
     return found

@@ -16,7 +16,7 @@ from softhebb_fast.functional.rule_tensors import NAMES
 from softhebb_fast.functional.transforms import recomputing
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.recording import recorded
-from softhebb_fast.options import RULE, Competition, Rule, rule_kind
+from softhebb_fast.options import RULE, Competition, Rule, usual_lr_power
 from softhebb_fast.reference import EPSILON
 from softhebb_fast.scalars import at_least_zero, plain, positive
 
@@ -268,8 +268,7 @@ def usual_power(rule: str | Rule | OwnCompetition, lr_power: float | None) -> fl
     """The exponent of the rate that is usual for a rule, if none is given."""
     if lr_power is not None:
         return lr_power
-    rule = "softhebb" if callable(rule) else rule
-    return 0.0 if isinstance(rule, Rule) else rule_kind(rule).lr_power
+    return usual_lr_power("softhebb" if callable(rule) else rule)
 
 
 def of_rule(rule: str | Rule | OwnCompetition, *options: Any) -> dict[str, Any]:

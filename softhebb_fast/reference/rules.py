@@ -36,10 +36,7 @@ def activity(
     ``weight`` is asked for distances. ``overwrite`` is the linear layer's form of ``"hard_anti"``.
     """
     if rule.activity == "competition":
-        if rule.nearest:
-            u = u - per_neuron(weight.flatten(1).square().sum(dim=1) / 2, u)
-        if rule.threshold is not None:
-            u = u - per_neuron(rule.threshold, u)
+        u = rivals(u, weight, rule)
         return soft_wta(u, competition, groups=groups, overwrite=overwrite)
     if rule.activity == "linear":
         return u
@@ -51,6 +48,14 @@ def activity(
         return settle(u, rule.lateral, rectified=rule.activity == "rectified_lateral")
     soft = competition._replace(wta="soft")
     return rule.target - soft_wta(u, soft, groups=groups)
+
+
+def rivals(u: Tensor, weight: Tensor, rule: Rule) -> Tensor:
+    """What competes of ``u [B, K, ...]``: u less a handicap, and where the nearest weights are to
+    win less half of their squared norm."""
+    if rule.nearest:
+        u = u - per_neuron(weight.flatten(1).square().sum(dim=1) / 2, u)
+    return u if rule.threshold is None else u - per_neuron(rule.threshold, u)
 
 
 def modulated(a: Tensor, rule: Rule) -> Tensor:
