@@ -25,4 +25,4 @@ EXPERIMENTS = (
     *("table1", "table2", "figure1", "table5", "figure2", "softhebb", "collapse", "breakers"),
     *("schicho", "zero", "constnet", "symmetry", "rules"),
 )
-SPACES = ("table3", "table4", "open", "rules", "starts")
+SPACES = ("table3", "table4", "open", "starts")

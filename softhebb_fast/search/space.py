@@ -163,23 +163,6 @@ SPACES: Mapping[str, Space | InitSpace] = {
                 )
             },
         ),
-        Space(
-            "rules",
-            "this project: the rate of one rule (--set rule=NAME), in one layer of 96 neurons",
-            (96,),
-            (2,),
-            lr=(1e-4, 0.3),
-            t_invert=(1.0, 1.0),
-            power=(0.7, 0.7),
-            radius=(1.0, 1.0),
-            lr_power=(0.0,),
-            kernel=(5,),
-            pool=("avg",),
-            pool_size=(4,),
-            activation=("triangle",),
-            rule=("oja",),
-            init={"normal": "normal"},
-        ),
         DETERMINISTIC,
     )
 }

@@ -71,7 +71,7 @@ def test_the_published_spaces():
                 assert layer.radius == 25 or name == "open"
             assert name == "open" or init == {"name": "zerO", "scale": "fork"}
     with pytest.raises(
-        ValueError, match="space must be one of table3, table4, open, rules, starts; got 'table5'"
+        ValueError, match="space must be one of table3, table4, open, starts; got 'table5'"
     ):
         get_space("table5")
 

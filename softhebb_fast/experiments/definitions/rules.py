@@ -98,14 +98,15 @@ EXPERIMENT = Experiment(
     """\
 One protocol for all: one epoch over the training images in the published batches, and a ridge
 classifier on 1,536 features of the last layer. One layer is that of `2SoftHebbCnnCIFAR` (96
-filters of 5x5), its map pooled to 4x4. Three are those of `4SoftHebbCnnCIFAR` with a quarter of the
-neurons (24, 96, 384), pooled to 2x2. Batch norm, Triangle and pooling are the same for every rule;
-only the rule and its rate change. Rates of the rules were searched with one layer on held-out
-training images of CIFAR-10 ([search_rules.csv](../results/search_rules.csv)); SoftHebb has its
-published ones. Hebb and Oja keep a rate at which they converge, all neurons to one direction. A
-smaller rate scores more, since it leaves more of the random start. Backpropagation learns the same
-shapes with ReLU for ten epochs and with its own classifier. The formulas are in
-[rules.md](rules.md). Figures of layers are in the order of the layers.""",
+filters of 5x5), its map pooled to 4x4. Three are those of `4SoftHebbCnnCIFAR` with a quarter of
+the neurons (24, 96, 384), pooled to 2x2. Batch norm, Triangle and pooling are the same for every
+rule; only the rule and its rate change. Rates of the rules were searched with one layer on
+held-out training images of CIFAR-10 by `python -m benchmarks.rules.rates`
+([search_rules.csv](../results/search_rules.csv)); SoftHebb has its published ones. Hebb and Oja
+keep a rate at which they converge, all neurons to one direction. A smaller rate scores more, since
+it leaves more of the random start. Backpropagation learns the same shapes with ReLU for ten epochs
+and with its own classifier. The formulas are in [rules.md](rules.md). Figures of layers are in the
+order of the layers.""",
     (
         *(
             cell
