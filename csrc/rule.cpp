@@ -122,7 +122,8 @@ void Rule::fit_lateral(int64_t groups, int64_t neurons, at::ScalarType dtype) {
     for (int64_t i = 0; i < groups; ++i) pace.push_back(1 / largest[i].item<double>());
   } else {
     const SerialBlas serial;
-    both = std::get<0>(at::linalg_inv_ex(both));
+    // One by one: with threads, MKL fails on a batch (pytorch/pytorch#142815).
+    for (int64_t i = 0; i < groups; ++i) both[i].copy_(std::get<0>(at::linalg_inv_ex(both[i])));
   }
   lateral = both.contiguous().view({neurons, share});
 }

@@ -211,7 +211,11 @@ import softhebb_fast
 for module in pkgutil.walk_packages(softhebb_fast.__path__, "softhebb_fast."):
     others = ("softhebb_fast.kernels", "softhebb_fast._", "softhebb_fast.sklearn")
     if not module.name.startswith(others):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if error.name != "optuna":  # an extra
+                raise
 from pathlib import Path
 from softhebb_fast.files import claim
 from softhebb_fast.cli import main

@@ -176,7 +176,9 @@ def settle(u: Tensor, lateral: Tensor, *, rectified: bool = False) -> Tensor:
         for _ in range(SETTLING_STEPS):
             y = torch.relu(y + s * (columns - both @ y))
     else:
-        y = torch.linalg.solve_ex(both, columns).result
+        # One by one: with threads, MKL fails on a batch (pytorch/pytorch#142815).
+        solved = [torch.linalg.solve_ex(*pair).result for pair in zip(both, columns, strict=True)]
+        y = torch.stack(solved)
     return y.reshape(u.shape[1], u.shape[0], *u.shape[2:]).transpose(0, 1)
 
 

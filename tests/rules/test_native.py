@@ -204,6 +204,14 @@ def named(name: str, u: Tensor, **fields: object) -> Rule:
     return rule_for(u, pair, **({"normalise": "mean"} | own | fields))
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def every_path() -> list:
     """Of the large shapes one modulator each is quick enough for every run."""
     cases = product(NAMED, PATHS, MODULATORS)
@@ -242,6 +250,7 @@ def test_a_triangle_by_correlations_and_block_by_block(batch, inputs, neurons):
 
 @pytest.mark.parametrize("name", ["sanger", "similarity", "nonnegative_similarity"])
 @pytest.mark.parametrize("neurons", [6, 400])
+@pytest.mark.usefixtures("two_threads")
 def test_correlations_end_at_their_group(neurons, name):
     x, weight = layer((2, 30, 9, 9), (3 * neurons, 10, 3, 3), torch.float64)
     options = OPTIONS | dict(groups=3)

@@ -277,7 +277,7 @@ def augmented(stage: Stage) -> None:
 def test_what_cannot_be_captured_is_launched_with_the_reason(preset, change, reason):
     said = []
     with fake_cuda():
-        stage = hebbian(images(CUDA), preset, on_fake_cuda, trained=(0,))
+        stage = hebbian(images(CUDA), preset, on_fake_cuda)
         change(stage)
         assert type(runner(stage, said.append)) is EagerSteps
     assert said == [
