@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,12 @@ settings.register_profile(
     "fixed", derandomize=True, deadline=None, max_examples=200, database=None, print_blob=True
 )
 settings.load_profile("fixed")
+
+# Workers share the cores: with more threads than those they wait for each other.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # of other processes
+torch.set_num_threads(THREADS)
 torch.backends.cudnn.allow_tf32 = False  # float32 is compared as float32, on CUDA too
 
 DEVICES = (
