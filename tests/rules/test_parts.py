@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from softhebb_fast import reference
+from softhebb_fast.functional import parts as parts_of
 from softhebb_fast.functional.rule_tensors import Place, fitted
 from softhebb_fast.kinds import RULES
 from softhebb_fast.options import Competition, Rule
@@ -45,7 +46,7 @@ def test_parts_of_unequal_size(rule):
             return both
 
         part, named = parts[1 + i]
-        return reference.linear(part, w, None, competition, named, total)
+        return parts_of.whole(reference.linear, part, w, None, (competition,), named, total)
 
     with ThreadPoolExecutor(2) as threads:
         found = list(threads.map(learn, range(2)))
