@@ -92,25 +92,25 @@ KINDS = {
 }
 
 
+PLAIN = {over: plain for plain, over in KINDS.items()}
+
+
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     """Those of ``model`` that can be put over processes: of torch's own kinds."""
-    return [module for module in model.modules() if type(module) in (*KINDS, *KINDS.values())]
+    return [module for module in model.modules() if type(module) in (*KINDS, *PLAIN)]
 
 
-def put_over(processes: Processes, norms: list[_BatchNorm]) -> None:
-    """Let ``norms`` take their statistics over ``processes``: the same modules, of another
-    class."""
-    for norm in norms:
-        norm.__class__ = KINDS.get(type(norm), type(norm))
-        norm.processes = processes
-
-
-def alone(module: nn.Module) -> nn.Module:
-    """``module``, its batch norms those of this process from now on."""
-    for part in module.modules():
-        if isinstance(part, _OverProcesses):
-            part.processes = None
-    return module
+def put_over(processes: Processes | None, model: nn.Module) -> nn.Module:
+    """Let the batch norms of ``model`` take their statistics over ``processes``, or alone if that
+    is None: the same modules, of another class. Returns ``model``."""
+    for norm in batch_norms(model):
+        norm.__dict__.pop("processes", None)
+        if processes:
+            norm.__class__ = KINDS.get(type(norm), type(norm))
+            norm.processes = processes
+        else:
+            norm.__class__ = PLAIN.get(type(norm), type(norm))
+    return model
 
 
 class _Summed(torch.autograd.Function):

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import nn
 
 from softhebb_fast.functional.distributed import Processes, check_group, reaching_all
-from softhebb_fast.nn.batch_norm import alone, batch_norms, put_over
+from softhebb_fast.nn.batch_norm import batch_norms, put_over
 from softhebb_fast.nn.layer import HebbianLayer
 
 
@@ -45,9 +45,7 @@ def synchronise(
     if not layers:
         raise ValueError(f"model must hold a Hebbian layer; got {type(model).__name__}")
     if apart:
-        for layer in layers:
-            layer.processes = Processes(None)
-        alone(model)
+        put_together(model, Processes(None))
         return model
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError(
@@ -56,14 +54,21 @@ def synchronise(
         )
     group = dist.group.WORLD if process_group is None else process_group
     check_group(group)
-    processes, norms = Processes(group), batch_norms(model)
+    norms = batch_norms(model)
     kept = (t for part in (*layers, *norms) for t in (*part.parameters(), *part.buffers()))
     with reaching_all():
         for tensor in dict.fromkeys(kept):
             start = tensor.detach().contiguous()
             dist.broadcast(start, group=group, group_src=0)
             tensor.copy_(start)
-    for layer in layers:
-        layer.processes = processes
-    put_over(processes, norms)
+    put_together(model, Processes(group))
     return model
+
+
+def put_together(model: nn.Module, processes: Processes | None) -> None:
+    """Let the Hebbian layers and batch norms of ``model`` add up over ``processes``, in which their
+    weights and state are the same; None takes them out again."""
+    for module in model.modules():
+        if isinstance(module, HebbianLayer):
+            module.processes = processes
+    put_over(processes, model)
