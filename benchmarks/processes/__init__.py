@@ -1,1 +1,1 @@
-"""What training in several processes costs: computed by `model`, measured by `__main__`."""
+"""What training in several processes costs: computed by `model`, measured by `measure`."""
