@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from softhebb_fast import synchronise
 from softhebb_fast.bench import machine
 from softhebb_fast.bench.rows import Row, write
-from softhebb_fast.data import ImageSet
+from softhebb_fast.data import as_image_set
 from softhebb_fast.models import SoftHebbNet, build
 from softhebb_fast.presets import get_preset
 from softhebb_fast.training.classifier import shared_step, supervised_step
@@ -83,11 +83,8 @@ def classifier(net: SoftHebbNet, samples: int, ranks: Ranks) -> tuple:
 
 
 def features(net: SoftHebbNet, samples: int, ranks: Ranks) -> tuple:
-    source = ImageSet(
-        torch.randint(0, 256, (samples, *IMAGE), dtype=torch.uint8),
-        torch.zeros(samples, dtype=torch.int64),
-        tuple(map(str, range(10))),
-    )
+    images = torch.randint(0, 256, (samples, *IMAGE), dtype=torch.uint8)
+    source = as_image_set((images, torch.arange(samples) % 10))
     blocks, found = list(net.eval().blocks), {}
 
     def step() -> None:
