@@ -34,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print("softhebb-fast: interrupted", file=sys.stderr)
+        print(f"{_name()}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (ValueError, OSError) as error:
         text = " ".join(str(error).split("\n"))
-        print(f"softhebb-fast: error: {in_words_of(options.parser, text)}", file=sys.stderr)
+        print(f"{_name()}: error: {in_words_of(options.parser, text)}", file=sys.stderr)
         return MISTAKE
 
 
@@ -50,12 +50,26 @@ def _run(options: argparse.Namespace) -> int:
     if module != "info":
         environment.check()
     from softhebb_fast.cli import process
+    from softhebb_fast.functional.distributed import ProcessLost
     from softhebb_fast.training.loop import Interrupted
+    from softhebb_fast.training.ranks import Drifted, FirstFailed
 
     process.settle()
     command = getattr(import_module(f"softhebb_fast.cli.{module}"), function)
     try:
         return command(options)
     except Interrupted as stop:
-        print(f"softhebb-fast: {stop}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"softhebb-fast: {stop}", file=sys.stderr)
         return INTERRUPTED
+    except FirstFailed:
+        return MISTAKE
+    except (ProcessLost, Drifted) as error:
+        print(f"{_name()}: {error}", file=sys.stderr)
+        return PARTLY
+
+
+def _name() -> str:
+    """The command, and which of several processes of ``torchrun`` speaks."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return f"softhebb-fast (process {os.environ.get('RANK')})" if several else "softhebb-fast"

@@ -22,8 +22,13 @@ DEMANDS = r" (?:must|needs|takes|is for|already holds|or the environment)\b"
 @contextmanager
 def users_mistakes() -> Iterator[None]:
     """What the library raises here comes of what the user asked for: a ValueError."""
+    from softhebb_fast.functional.distributed import ProcessLost
+    from softhebb_fast.training.ranks import FirstFailed
+
     try:
         yield
+    except (ProcessLost, FirstFailed):
+        raise
     except (RuntimeError, TypeError) as error:
         raise ValueError(str(error)) from error
 

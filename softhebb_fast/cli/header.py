@@ -22,11 +22,12 @@ def of_run(run: Loop) -> str:
     shape = "x".join(map(str, run.train_set.image_shape))
     counts = f"{len(run.train_set)} training and {len(run.test_set)} test images of {shape}"
     where = place(run.dataset, run.root)
+    together = f", {run.ranks.size} processes" * run.ranks.several
     return "\n".join(
         (
             f"data set: {run.dataset}{where}, {counts}",
             f"protocol: {protocol(run.config)}",
-            f"computed: {computed(run.config)}",
+            f"computed: {computed(run.config)}" + together,
             versions(),
         )
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from tqdm import tqdm
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
+
+TWICE = 2.0  # seconds between two signals that are one
 
 
 class Bars(Reporter):
@@ -63,19 +67,26 @@ class Bars(Reporter):
 
 @contextmanager
 def stops_on_interrupt(trainer: Loop) -> Iterator[None]:
-    """Let the first Ctrl-C stop ``trainer`` after its step, and the second one at once."""
+    """Let the first Ctrl-C, or SIGTERM, stop ``trainer`` after its step, and the second Ctrl-C at
+    once. ``torchrun`` hands its processes the first one twice."""
+    several, asked = trainer.ranks.several, -math.inf
 
     def stop(number: int, frame: object) -> None:
+        nonlocal asked
         if trainer.stop_requested:
-            raise KeyboardInterrupt
-        trainer.stop_requested = True
-        tqdm.write("stopping after this step (again to stop at once)", file=sys.stderr)
+            if number == signal.SIGINT and not (several and time.monotonic() - asked < TWICE):
+                raise KeyboardInterrupt
+            return
+        trainer.stop_requested, asked = True, time.monotonic()
+        if trainer.ranks.first:
+            tqdm.write("stopping after this step (again to stop at once)", file=sys.stderr)
 
-    previous = signal.signal(signal.SIGINT, stop)
+    previous = {kind: signal.signal(kind, stop) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
 
 
 def _writer(folder: Path):

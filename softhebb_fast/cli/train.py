@@ -12,16 +12,18 @@ from typing import Any
 from softhebb_fast.cli import baselines, header
 from softhebb_fast.cli.errors import users_mistakes
 from softhebb_fast.cli.options.data import reading
-from softhebb_fast.cli.process import default_device
+from softhebb_fast.cli.process import default_device, join, leave, restarted
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
 from softhebb_fast.data.catalog import canonical_name
-from softhebb_fast.files import InUse
+from softhebb_fast.files import InUse, claim
 from softhebb_fast.naming import parse_settings
 from softhebb_fast.plots import plot_run
 from softhebb_fast.presets import PRESETS, get_preset, is_name, published_dataset
 from softhebb_fast.training import checkpoint, metrics, runs
 from softhebb_fast.training.config import Config, RunConfig
 from softhebb_fast.training.loop import Loop
+from softhebb_fast.training.ranks import Ranks
+from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import CONFIG_FILE, is_finished, load_run, read_config
 
 ERRORS = {"loss": "mean loss", "squared_error": "mean squared error"}
@@ -54,6 +56,7 @@ def train(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
+    join(read_config(options.folder)[0].device)
     return _run(lambda **extra: runs.resume(options.folder, root=options.data, **extra), options)
 
 
@@ -80,22 +83,35 @@ def begin(config: Config, name: str, options: argparse.Namespace) -> int:
     """Make the run of ``config`` in ``--out``, or in a folder of that name in ``runs``.
 
     There, a run of the same configuration that was stopped goes on; beside one that is finished, of
-    another configuration, or being made by another process, a number is put behind the name.
+    another configuration, or being made by another process, a number is put behind the name. A run
+    in ``--out`` goes on if ``torchrun`` has started its processes again.
     """
+    join(config.device)
+    ranks, given = Ranks.here(), options.out
+
+    def chosen() -> tuple[Path, bool]:
+        if given is not None:
+            return given, restarted() and (given / CONFIG_FILE).exists() and _goes_on(given, config)
+        return next(
+            (folder, (folder / CONFIG_FILE).exists())
+            for folder in _folders(Path("runs") / name)
+            if _is_free(folder, config)
+        )
 
     def make(**extra: Any) -> Loop:
-        if options.out is not None:
-            return runs.begin(config, options.out, root=options.data, **extra)
-        for folder in _folders(Path("runs") / name):
+        while True:
+            folder, goes_on = ranks.told(ranks.by_first(chosen))
             try:
-                if not (folder / CONFIG_FILE).exists():
+                if not goes_on:
                     return runs.begin(config, folder, root=options.data, **extra)
-                if _goes_on(folder, config):
-                    stopped = runs.resume(folder, root=options.data, **extra)
-                    print(f"{folder} was stopped before its end, and goes on")
-                    return stopped
+                stopped = runs.resume(folder, root=options.data, **extra)
             except InUse:
+                if given is not None or ranks.several:
+                    raise
                 continue
+            if ranks.first:
+                print(f"{folder} was stopped before its end, and goes on")
+            return stopped
 
     return _run(make, options)
 
@@ -127,6 +143,17 @@ def _folders(first: Path) -> Iterator[Path]:
         yield first.with_name(f"{first.name}-{number}")
 
 
+def _is_free(folder: Path, config: Config) -> bool:
+    """Whether a run of ``config`` may begin or go on in ``folder``, and nobody is at it."""
+    if not folder.exists():
+        return True
+    try:
+        claim(folder)()
+    except InUse:
+        return False
+    return not (folder / CONFIG_FILE).exists() or _goes_on(folder, config)
+
+
 def _goes_on(folder: Path, config: Config) -> bool:
     """Whether ``folder`` holds a run of ``config`` that has not come to its end."""
     try:
@@ -138,9 +165,15 @@ def _goes_on(folder: Path, config: Config) -> bool:
 
 def _run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
     """Bring the run that ``make`` gives to its end, and draw and tell what it became."""
-    bars = Bars(options.quiet, options.tensorboard)
+    ranks = Ranks.here()
+    bars = Bars(options.quiet, options.tensorboard) if ranks.first else Reporter()
     with users_mistakes():
         trainer = make(reporter=bars)
+    if not ranks.first:
+        with stops_on_interrupt(trainer):
+            trainer.run()
+        leave()
+        return 0
     described = getattr(trainer.net, "preset", None)
     print(described.describe() if described else f"{trainer.config.network} {trainer.config.init}")
     print(header.of_run(trainer))
@@ -149,6 +182,7 @@ def _run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
     try:
         with stops_on_interrupt(trainer):
             summary = trainer.run()
+        leave()
         paths = drawn or []
         if not (drawn or options.no_plots):
             figures = (trainer.net, trainer.rows, trainer.out, trainer.symmetry.rows)

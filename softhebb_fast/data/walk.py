@@ -38,6 +38,7 @@ def batches(
     augment: Augmentation | None = None,
     augment_seed: tuple[int, int] | None = None,
     drop_last: bool = False,
+    part: Callable[[int], slice] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (x, labels) batch by batch, as ``ImageSet.batch`` gives them.
 
@@ -53,6 +54,8 @@ def batches(
         augment_seed: (seed, epoch), from which batch i's generator is seeded; required with
             ``augment``.
         drop_last: leave out a last batch that is not full.
+        part: the rows to yield of a batch of so many images, which may be none. They are the same
+            as in the whole batch, its augmentation included.
 
     Raises:
         TypeError: an order of another dtype.
@@ -73,11 +76,15 @@ def batches(
 
     def walk() -> Iterator[tuple[Tensor, Tensor]]:
         for i in range(start_batch, count):
-            window = slice(i * batch_size, (i + 1) * batch_size)
+            rows = range(i * batch_size, min((i + 1) * batch_size, samples))
+            own = slice(len(rows)) if part is None else part(len(rows))
+            if augment is None:
+                rows, own = rows[own], slice(None)
+            window = slice(rows.start, rows.stop)
             x, labels = dataset.batch(window if order is None else order[window])
             if augment is not None:
                 x = augment(x, seeded("augment", *augment_seed, i))
-            yield x, labels
+            yield (x, labels) if part is None else (x[own], labels[own])
 
     return walk()
 

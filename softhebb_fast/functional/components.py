@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from softhebb_fast import reference
@@ -17,12 +18,14 @@ from softhebb_fast.checks import (
     checked_update,
 )
 from softhebb_fast.functional.autocast import autocast_disabled
+from softhebb_fast.functional.distributed import over
 from softhebb_fast.functional.rounding import add_
 from softhebb_fast.functional.rule_tensors import checked_rate
 from softhebb_fast.kinds import ROUNDINGS
 from softhebb_fast.options import (
     COMPETITION,
     CONVOLUTION,
+    RULE,
     Competition,
     Convolution,
     Rate,
@@ -68,14 +71,15 @@ def hebbian_update(
     dilation: int | tuple[int, int] = CONVOLUTION.dilation,
     groups: int = CONVOLUTION.groups,
     padding_mode: str = CONVOLUTION.padding_mode,
+    process_group: dist.ProcessGroup | None = None,
 ) -> Tensor:
     """The normalised ascent direction of ``weight`` for any competition variable ``y``.
 
     Shapes: x ``[B, C, H, W]``, y and u ``[B, K, OH, OW]``, weight ``[K, C / groups, R, S]``; or
     x ``[B, N]``, y and u ``[B, K]``, weight ``[K, N]``; x, y and u of one image may come without
     B. Returns a tensor like ``weight``. With ``y`` a one-hot target this is the supervised Hebbian
-    rule. ``stride``, ``padding``, ``dilation``, ``groups``, ``padding_mode`` and errors as in
-    ``softhebb_conv2d``.
+    rule. ``stride``, ``padding``, ``dilation``, ``groups``, ``padding_mode``, ``process_group`` and
+    errors as in ``softhebb_conv2d``.
     """
     given = Convolution(stride, padding, dilation, groups, padding_mode)
     x, y, u, convolution = checked_update(x, y, u, weight, given)
@@ -83,7 +87,12 @@ def hebbian_update(
     if w.dim() == 4:
         x = reference.pad(x, convolution.padding, padding_mode)
     with autocast_disabled(w.device):
-        d = reference.hebbian_update(x, y, u, w, convolution)
+        if process_group is None:
+            d = reference.hebbian_update(x, y, u, w, convolution)
+        else:
+            raw = RULE._replace(normalise="none")
+            d = over(process_group)(reference.hebbian_update(x, y, u, w, convolution, raw))
+            d = reference.divided(d, None, RULE, convolution.groups)
     return d.to(weight.dtype)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
 
-from softhebb_fast.reference import Total
+Total = Callable[[Tensor], Tensor]
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the group has ended or cannot be reached."""
 
 
 class Processes:
@@ -37,13 +43,27 @@ def check_group(group: dist.ProcessGroup) -> None:
         )
 
 
+@contextmanager
+def reaching_all() -> Iterator[None]:
+    """What torch.distributed raises here comes of the other processes: a ProcessLost."""
+    try:
+        yield
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        raise ProcessLost(f"another process of the group is lost ({first})") from error
+
+
 def over(group: dist.ProcessGroup) -> Total:
-    """The sum over the processes of ``group``, with the same bits in each."""
+    """The sum over the processes of ``group``, with the same bits in each.
+
+    It raises ProcessLost where one of them has ended.
+    """
     check_group(group)
 
     def total(part: Tensor) -> Tensor:
         part = part.contiguous()
-        dist.all_reduce(part, group=group)
+        with reaching_all():
+            dist.all_reduce(part, group=group)
         return part
 
     return total

@@ -16,6 +16,7 @@ from softhebb_fast.checks import (
 )
 from softhebb_fast.functional.autocast import autocast_disabled
 from softhebb_fast.functional.learning import Call, check_update, chosen, conv2d_call, linear_call
+from softhebb_fast.functional.parts import learned
 from softhebb_fast.functional.rule_tensors import checked_rate
 from softhebb_fast.options import (
     COMPETITION,
@@ -138,9 +139,9 @@ def hebbian_conv2d(
     named = Rule.of(rule, normalise, decay, **tensors)
     with autocast_disabled(x.device):
         call = conv2d_call(x, weight, bias, convolution, competition, named)
-        module, total = chosen(backend, x, call.competition, process_group)
-        out = module.conv2d(call.x, weight, bias, *call.options, call.rule, **total)
-        out = out._replace(statistic=call.statistic(out.statistic, **total))
+        layer = chosen(backend, x, call.competition, process_group is not None).conv2d
+        given = call.x, weight, bias, call.options, call.rule
+        out = learned(layer, *given, process_group, call.statistic)
     return out if x.dim() == 4 else out._replace(u=out.u.squeeze(0))
 
 
@@ -203,7 +204,7 @@ def hebbian_conv2d_step_(
     with torch.no_grad(), autocast_disabled(x.device):
         call = conv2d_call(x, weight, bias, convolution, competition, named)
         rate = _rate(lr, lr_power, rule, weight, neuron_rates, unit_norm)
-        module, _ = chosen(backend, x, call.competition)
+        module = chosen(backend, x, call.competition)
         out = module.conv2d_step_(call.x, weight, bias, rate, *call.options, call.rule)
         step = _step(call, out)
     return step if x.dim() == 4 else step._replace(u=step.u.squeeze(0))
@@ -321,10 +322,10 @@ def hebbian_linear(
     named = Rule.of(rule, normalise, decay, **tensors)
     with autocast_disabled(x.device):
         call = linear_call(x, weight, bias, competition, named)
-        module, total = chosen(backend, x, call.competition, process_group)
-        out = module.linear(call.x, weight, bias, *call.options, call.rule, **total)
-        statistic = call.statistic(out.statistic, **total)
-    return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]), statistic=statistic)
+        layer = chosen(backend, x, call.competition, process_group is not None).linear
+        given = call.x, weight, bias, call.options, call.rule
+        out = learned(layer, *given, process_group, call.statistic)
+    return out._replace(u=out.u.view(*x.shape[:-1], weight.shape[0]))
 
 
 def hebbian_linear_step_(
@@ -368,7 +369,7 @@ def hebbian_linear_step_(
     with torch.no_grad(), autocast_disabled(x.device):
         call = linear_call(x, weight, bias, competition, named)
         rate = _rate(lr, lr_power, rule, weight, neuron_rates, unit_norm)
-        module, _ = chosen(backend, x, call.competition)
+        module = chosen(backend, x, call.competition)
         out = module.linear_step_(call.x, weight, bias, rate, *call.options, call.rule)
         step = _step(call, out)
     return step._replace(u=step.u.view(*x.shape[:-1], weight.shape[0]))
@@ -434,7 +435,7 @@ def hebbian_block(
         call = conv2d_call(x, weight, bias, convolution, competition, named)
         size = conv2d_size(call.x, weight, call.options[0])
         options = (*call.options, checked_epilogue(epilogue, size))
-        module, _ = chosen(backend, x, call.competition)
+        module = chosen(backend, x, call.competition)
         if update is None:
             out = HebbianBlockOutput(module.block_forward(call.x, weight, bias, *options))
         elif update == "delta_w":

@@ -6,7 +6,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
@@ -14,33 +13,24 @@ from softhebb_fast import reference
 from softhebb_fast.backends import resolve
 from softhebb_fast.checks import check_linear, checked_conv2d, conv2d_size
 from softhebb_fast.functional.autocast import autocast_disabled
-from softhebb_fast.functional.distributed import over
+from softhebb_fast.functional.rounding import SHORT
 from softhebb_fast.functional.rule_tensors import Place, fitted
 from softhebb_fast.functional.transforms import transforming
 from softhebb_fast.options import RULE, Competition, Convolution, Rule
-from softhebb_fast.reference import Total
 
 
-def chosen(
-    backend: str,
-    x: Tensor,
-    competition: Competition,
-    group: dist.ProcessGroup | None = None,
-) -> tuple[ModuleType, dict[str, Total]]:
-    """A backend, and how it adds up over the processes of a group."""
-    if group is not None:
-        why = "kernels cannot add up over processes"
-        return _by_reference(backend, why), {"total": over(group)}
+def chosen(backend: str, x: Tensor, competition: Competition, parts: bool = False) -> ModuleType:
+    """The backend that computes a batch, or ``parts`` of one, which are summed in float32 at
+    least."""
     if not torch.compiler.is_compiling() and transforming():
-        why = "kernels cannot follow torch.func or forward-mode gradients"
-        return _by_reference(backend, why), {}
-    return resolve(backend, x.device, x.dtype, competition.tie_rule), {}
-
-
-def _by_reference(backend: str, why: str) -> ModuleType:
-    if backend in ("auto", "reference"):
-        return reference
-    raise RuntimeError(f"backend={backend!r}: {why}. Use backend='auto' or 'reference'.")
+        if backend in ("auto", "reference"):
+            return reference
+        raise RuntimeError(
+            f"backend={backend!r}: kernels cannot follow torch.func or forward-mode gradients. "
+            "Use backend='auto' or 'reference'."
+        )
+    dtype = torch.float32 if parts and x.dtype in SHORT else x.dtype
+    return resolve(backend, x.device, dtype, competition.tie_rule)
 
 
 def check_update(update: str | None, lr: float | Tensor | None) -> None:
@@ -75,11 +65,11 @@ class Call(NamedTuple):
     def competition(self) -> Competition:
         return self.options[-1]
 
-    def statistic(self, found: Tensor | None, total: Total | None = None) -> Tensor | None:
+    def statistic(self, found: Tensor | None) -> Tensor | None:
         """What the rule's state follows from."""
         if self.settled is None:
             return found
-        return reference.correlations(self.settled, self.rule, self.groups, total)
+        return reference.correlations(self.settled, self.rule, self.groups)
 
 
 def conv2d_call(

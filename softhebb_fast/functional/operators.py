@@ -18,9 +18,11 @@ from softhebb_fast.checks import (
 )
 from softhebb_fast.functional.autocast import autocast_disabled
 from softhebb_fast.functional.learning import check_update, chosen
+from softhebb_fast.functional.parts import learned
 from softhebb_fast.options import (
     COMPETITION,
     CONVOLUTION,
+    RULE,
     Competition,
     Convolution,
     Epilogue,
@@ -97,7 +99,8 @@ def softhebb_conv2d(
         backend: ``"auto"``, ``"reference"``, ``"cpp"`` or ``"triton"``.
         process_group: of ``torch.distributed``. x is then this process's part of a batch, and
             delta_w and delta_b are those of the whole. D is added up over the processes before it
-            is divided by its maximum, by the reference. All processes must call.
+            is divided by its maximum, 16-bit factors are taken to float32 for it. All processes
+            must call.
 
     Raises:
         ValueError: a shape, size or option that does not fit.
@@ -112,8 +115,8 @@ def softhebb_conv2d(
     competition = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     batch, *options = _checked_conv2d(x, weight, bias, convolution, competition)
     with autocast_disabled(x.device):
-        module, total = chosen(backend, x, competition, process_group)
-        u, delta_w, delta_b, _ = module.conv2d(batch, weight, bias, *options, **total)
+        layer = chosen(backend, x, competition, process_group is not None).conv2d
+        u, delta_w, delta_b, _ = learned(layer, batch, weight, bias, options, RULE, process_group)
     out = SoftHebbOutput(u, delta_w, delta_b)
     return out if x.dim() == 4 else out._replace(u=out.u.squeeze(0))
 
@@ -157,7 +160,7 @@ def softhebb_conv2d_step_(
     batch, *options = _checked_conv2d(x, weight, bias, convolution, competition)
     check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
-        module, rate = chosen(backend, x, competition)[0], Rate.of(lr, lr_power, x.device)
+        module, rate = chosen(backend, x, competition), Rate.of(lr, lr_power, x.device)
         u, delta_b, _ = module.conv2d_step_(batch, weight, bias, rate, *options)
     step = Step(u, delta_b)
     return step if x.dim() == 4 else step._replace(u=step.u.squeeze(0))
@@ -246,8 +249,9 @@ def softhebb_linear(
     given = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     competition = _checked_linear(x, weight, bias, given)
     with autocast_disabled(x.device):
-        module, total = chosen(backend, x, competition, process_group)
-        u, delta_w, delta_b, _ = module.linear(_rows(x), weight, bias, competition, **total)
+        layer = chosen(backend, x, competition, process_group is not None).linear
+        given = _rows(x), weight, bias, (competition,), RULE
+        u, delta_w, delta_b, _ = learned(layer, *given, process_group)
     return SoftHebbOutput(u.view(*x.shape[:-1], weight.shape[0]), delta_w, delta_b)
 
 
@@ -277,7 +281,7 @@ def softhebb_linear_step_(
     competition = _checked_linear(x, weight, bias, given)
     check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
-        module, rate = chosen(backend, x, competition)[0], Rate.of(lr, lr_power, x.device)
+        module, rate = chosen(backend, x, competition), Rate.of(lr, lr_power, x.device)
         u, delta_b, _ = module.linear_step_(_rows(x), weight, bias, rate, competition)
     return Step(u.view(*x.shape[:-1], weight.shape[0]), delta_b)
 
@@ -336,7 +340,7 @@ def softhebb_block(
     if update == "in_place":
         check_writable(weight)
     with torch.no_grad(), autocast_disabled(x.device):
-        module, _ = chosen(backend, x, competition)
+        module = chosen(backend, x, competition)
         if update is None:
             out = BlockOutput(module.block_forward(batch, weight, bias, *options))
         elif update == "delta_w":

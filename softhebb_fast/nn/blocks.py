@@ -286,7 +286,7 @@ def _fuses(layer: nn.Module, x: Tensor) -> bool:
     if type(layer) not in FUSED or layer.waits_for_data:
         return False
     native = any(serves(name, layer.backend, x.device) for name in ("cpp", "triton"))
-    if not native or autocasts(x.device) or not layer.steps_at_once:
+    if not native or autocasts(x.device) or (layer.learns and not layer.steps_at_once):
         return False
     if transforming():
         return False

@@ -6,7 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from softhebb_fast.functional.distributed import Processes, check_group
+from softhebb_fast.functional.distributed import Processes, check_group, reaching_all
+from softhebb_fast.nn.batch_norm import batch_norms, put_over
 from softhebb_fast.nn.layer import HebbianLayer
 
 
@@ -19,12 +20,14 @@ def synchronise(
     Every process calls it, with a model of the same layers. Weights, biases and the state of rules
     become those of the group's first process. From then on n processes, each with a part of a
     batch, learn what one process learns from the whole batch, up to rounding. Their weights stay
-    the same bit by bit. The reference computes the updates, since kernels divide by the maximum of
-    one process.
+    the same bit by bit, on machines of one kind. Updates of 16-bit weights are computed in float32,
+    since sums leave their range.
+
+    The batch norms of ``model`` take the mean and variance of all parts in training mode, with
+    gradients through them. They stay the same modules but get a class of this package.
 
     All processes must make the same training forwards; a part may be empty. With
-    ``tie_rule="spread"`` positions are counted in each part. A batch norm before a layer takes the
-    statistics of its part, unless it is a ``torch.nn.SyncBatchNorm``.
+    ``tie_rule="spread"`` positions are counted in each part.
 
     Args:
         model: a layer, or a model that holds some. It may be wrapped in
@@ -42,8 +45,7 @@ def synchronise(
     if not layers:
         raise ValueError(f"model must hold a Hebbian layer; got {type(model).__name__}")
     if apart:
-        for layer in layers:
-            layer.processes = Processes(None)
+        put_together(model, Processes(None))
         return model
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError(
@@ -52,11 +54,21 @@ def synchronise(
         )
     group = dist.group.WORLD if process_group is None else process_group
     check_group(group)
-    kept = (t for layer in layers for t in (*layer.parameters(), *layer.buffers()))
-    for tensor in dict.fromkeys(kept):
-        start = tensor.detach().contiguous()
-        dist.broadcast(start, group=group, group_src=0)
-        tensor.copy_(start)
-    for layer in layers:
-        layer.processes = Processes(group)
+    norms = batch_norms(model)
+    kept = (t for part in (*layers, *norms) for t in (*part.parameters(), *part.buffers()))
+    with reaching_all():
+        for tensor in dict.fromkeys(kept):
+            start = tensor.detach().contiguous()
+            dist.broadcast(start, group=group, group_src=0)
+            tensor.copy_(start)
+    put_together(model, Processes(group))
     return model
+
+
+def put_together(model: nn.Module, processes: Processes | None) -> None:
+    """Let the Hebbian layers and batch norms of ``model`` add up over ``processes``, in which their
+    weights and state are the same; None takes them out again."""
+    for module in model.modules():
+        if isinstance(module, HebbianLayer):
+            module.processes = processes
+    put_over(processes, model)

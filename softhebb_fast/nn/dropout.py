@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from softhebb_fast import extension
@@ -24,9 +25,23 @@ class Dropout(nn.Dropout):
     Args:
         p: probability with which an element is dropped.
         inplace: without effect on the CPU, where the result is another tensor.
+
+    Attributes:
+        place: the samples before x in its batch, and how many that has, where x is a part of one.
+            The mask is then the part of the batch's.
     """
 
+    place: tuple[int, int] | None = None
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.place is None or not self.training:
+            return self._dropped(x)
+        before, batch = self.place
+        after = batch - before - len(x)
+        whole = F.pad(x, [0, 0] * (x.dim() - 1) + [before, after])
+        return self._dropped(whole)[before : before + len(x)]
+
+    def _dropped(self, x: Tensor) -> Tensor:
         if not self.training or recorded(x) or x.device.type != "cpu" or self.p in (0, 1):
             return super().forward(x)
         if NATIVE and x.dtype in DTYPES and not torch.compiler.is_compiling():

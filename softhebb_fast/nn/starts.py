@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from softhebb_fast.init import initialise, needs_data
 from softhebb_fast.init.registry import resolve, sample_size
+from softhebb_fast.nn.batch_norm import put_over
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.recording import check_input
@@ -73,7 +74,7 @@ def seen(
     """
     layer = layer_of(module)
     if module is not layer and module.norm is not None:
-        norm = copy.deepcopy(module.norm).eval()
+        norm = put_over(None, copy.deepcopy(module.norm).eval())
         for part in norm.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.train()

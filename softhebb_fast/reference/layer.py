@@ -11,7 +11,6 @@ from torch import Tensor
 from softhebb_fast.options import RULE, Competition, Convolution, Epilogue, Rate, Rule
 from softhebb_fast.reference.product import accumulated, lebesgue_weight, pad
 from softhebb_fast.reference.rules import (
-    Total,
     activity,
     bias_update,
     hebbian_update,
@@ -62,20 +61,16 @@ def conv2d(
     convolution: Convolution,
     competition: Competition,
     rule: Rule = RULE,
-    total: Total | None = None,
 ) -> HebbianOutput:
-    """Convolution, activity and update of one batch ``x [B, C, H, W]``.
-
-    ``total`` adds up what the parts of a larger batch ask for, of which x is one.
-    """
+    """Convolution, activity and update of one batch ``x [B, C, H, W]``."""
     x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
     x_c = pad(x_c, convolution.padding, convolution.padding_mode)
     u = pre_activations(x_c, w_c, b_c, convolution, competition.lebesgue_p)
     with torch.no_grad():
         a = activity(u, w_c, competition, rule, groups=convolution.groups)
-        d = hebbian_update(x_c, a, u, w_c, convolution, total, rule)
-        b = None if b_c is None else bias_update(a, b_c, competition, total, rule)
-        s = statistic(a, u, rule, convolution.groups, total)
+        d = hebbian_update(x_c, a, u, w_c, convolution, rule)
+        b = None if b_c is None else bias_update(a, b_c, competition, rule)
+        s = statistic(a, u, rule, convolution.groups)
     return _as_output(x, weight, bias, u, d, b, s)
 
 
@@ -85,16 +80,15 @@ def linear(
     bias: Tensor | None,
     competition: Competition,
     rule: Rule = RULE,
-    total: Total | None = None,
 ) -> HebbianOutput:
     """Matrix product, activity and update of one batch ``x [B, N]``, as ``conv2d``."""
     x_c, w_c, b_c = (None if t is None else accumulated(t) for t in (x, weight, bias))
     u = F.linear(x_c, lebesgue_weight(w_c, competition.lebesgue_p), b_c)
     with torch.no_grad():
         a = activity(u, w_c, competition, rule, overwrite=True)
-        d = hebbian_update(x_c, a, u, w_c, total=total, rule=rule)
-        b = None if b_c is None else bias_update(a, b_c, competition, total, rule)
-        s = statistic(a, u, rule, total=total)
+        d = hebbian_update(x_c, a, u, w_c, rule=rule)
+        b = None if b_c is None else bias_update(a, b_c, competition, rule)
+        s = statistic(a, u, rule)
     return _as_output(x, weight, bias, u, d, b, s)
 
 

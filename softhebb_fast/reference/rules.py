@@ -9,8 +9,6 @@ Krotov and Hopfield 2019 (competition "hard_anti"); Földiák 1990, Pehlevan, Hu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -18,7 +16,6 @@ from softhebb_fast.options import CONVOLUTION, RULE, Competition, Convolution, R
 from softhebb_fast.reference.competition import soft_wta
 from softhebb_fast.reference.product import EPSILON
 
-Total = Callable[[Tensor], Tensor]
 SETTLING_STEPS = 10
 
 
@@ -69,7 +66,6 @@ def hebbian_update(
     u: Tensor,
     weight: Tensor,
     convolution: Convolution = CONVOLUTION,
-    total: Total | None = None,
     rule: Rule = RULE,
 ) -> Tensor:
     """The normalised ascent direction, of the shape of ``weight``, for an activity ``y``.
@@ -92,8 +88,7 @@ def hebbian_update(
     positions = u.numel() // u.shape[1]
     if rule.decay:
         d = d - rule.decay * positions * weight
-    d = d if total is None else total(d)
-    return normalised(d, a, rule, groups, total)
+    return normalised(d, a, rule, groups)
 
 
 def lower(a: Tensor, u: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
@@ -106,44 +101,50 @@ def lower(a: Tensor, u: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
     return torch.cat(parts).view(weight.shape)
 
 
-def normalised(
-    d: Tensor, a: Tensor, rule: Rule, groups: int = 1, total: Total | None = None
-) -> Tensor:
-    """D of all parts of a batch, as ``rule.normalise`` says; a is the activity in this part."""
+def normalised(d: Tensor, a: Tensor, rule: Rule, groups: int = 1) -> Tensor:
+    """D of a batch, as ``rule.normalise`` says; a is the activity in it."""
+    count = None
+    if rule.normalise == "mean":
+        count = d.new_full((), a.numel() // a.shape[1])
+    elif rule.normalise == "count":
+        count = over_positions(a)
+    return divided(d, count, rule, groups)
+
+
+def divided(d: Tensor, count: Tensor | None, rule: Rule, groups: int = 1) -> Tensor:
+    """D of a batch, as ``rule.normalise`` says: of ``count`` positions for ``"mean"``, of so much
+    activity ``[K]`` for ``"count"``."""
     if rule.normalise == "max":
         largest = d.reshape(groups, -1).abs().amax(dim=1)
         return d / (per_weight(largest.repeat_interleave(d.shape[0] // groups), d) + EPSILON)
     if rule.normalise == "mean":
-        positions = d.new_full((), a.numel() // a.shape[1])
-        positions = positions if total is None else total(positions)
-        return d / positions.clamp(min=1)
+        return d / count.clamp(min=1)
     if rule.normalise == "count":
-        counts = over_positions(a)
-        counts = rule.counts + (counts if total is None else total(counts))
-        return d / (per_weight(counts, d) + EPSILON)
+        return d / (per_weight(rule.counts + count, d) + EPSILON)
     return d
 
 
-def statistic(
-    a: Tensor, u: Tensor, rule: Rule, groups: int = 1, total: Total | None = None
-) -> Tensor | None:
+def statistic(a: Tensor, u: Tensor, rule: Rule, groups: int = 1) -> Tensor | None:
     """What ``rule.statistic`` names, summed over the positions; None if nothing."""
     if rule.statistic is None:
         return None
     if rule.statistic == "products":
-        return correlations(a, rule, groups, total)
-    found = over_positions(u * u if rule.statistic == "square" else modulated(a, rule))
-    return found if total is None else total(found)
+        return correlations(a, rule, groups)
+    return over_positions(u * u if rule.statistic == "square" else modulated(a, rule))
 
 
 def bias_update(
-    y: Tensor,
-    bias: Tensor,
-    competition: Competition,
-    total: Total | None = None,
-    rule: Rule = RULE,
+    y: Tensor, bias: Tensor, competition: Competition, rule: Rule = RULE
 ) -> Tensor | None:
-    """``(sum_p y - e^(t b) n) / e^(t b)`` over n positions, divided by its largest magnitude.
+    """``bias_sums`` divided by their largest magnitude; None where there is no rule."""
+    d = bias_sums(y, bias, competition, rule)
+    return None if d is None else over_largest(d)
+
+
+def bias_sums(
+    y: Tensor, bias: Tensor, competition: Competition, rule: Rule = RULE
+) -> Tensor | None:
+    """``(sum_p y - e^(t b) n) / e^(t b)`` over n positions, ``[K]``.
 
     A modulator multiplies what every position adds, also to n. Hard competitions and other
     activities have no rule for the bias: None.
@@ -153,8 +154,11 @@ def bias_update(
     positions = y.numel() // y.shape[1] if rule.modulator is None else rule.modulator.sum()
     prior = torch.exp(competition.t_invert * bias)
     a = modulated(y, rule)
-    d = (a.transpose(0, 1).flatten(1).sum(dim=1) - prior * positions) / prior
-    d = d if total is None else total(d)
+    return (a.transpose(0, 1).flatten(1).sum(dim=1) - prior * positions) / prior
+
+
+def over_largest(d: Tensor) -> Tensor:
+    """``d`` over its largest magnitude, plus 1e-30."""
     return d / (d.abs().max() + EPSILON)
 
 
@@ -182,14 +186,13 @@ def settle(u: Tensor, lateral: Tensor, *, rectified: bool = False) -> Tensor:
     return y.reshape(u.shape[1], u.shape[0], *u.shape[2:]).transpose(0, 1)
 
 
-def correlations(y: Tensor, rule: Rule, groups: int, total: Total | None = None) -> Tensor:
+def correlations(y: Tensor, rule: Rule, groups: int) -> Tensor:
     """``sum_p y[p, k] y[p, j]`` inside groups, ``[K, K / groups]``, times the modulator."""
     a = modulated(y, rule)
     parts = zip(a.chunk(groups, 1), y.chunk(groups, 1), strict=True)
-    both = torch.cat(
+    return torch.cat(
         [p.transpose(0, 1).flatten(1) @ q.transpose(0, 1).flatten(1).t() for p, q in parts]
     )
-    return both if total is None else total(both)
 
 
 def over_positions(t: Tensor) -> Tensor:

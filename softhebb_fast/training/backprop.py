@@ -89,6 +89,13 @@ class BackpropTrainer(Loop):
 
     config: BackpropConfig
 
+    def _check(self, device: torch.device) -> None:
+        if self.ranks.several:
+            raise ValueError(
+                "networks that learn by backpropagation alone are trained in one process; got "
+                f"{self.ranks.size} of torch.distributed"
+            )
+
     def _load_data(self, device: torch.device) -> None:
         super()._load_data(device)
         config, images = self.config, self.train_set

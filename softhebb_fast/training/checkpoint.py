@@ -11,6 +11,7 @@ import torch
 
 from softhebb_fast import sealed
 from softhebb_fast.training.config import Config
+from softhebb_fast.training.ranks import Ranks
 
 FILE = "checkpoint.pt"
 FORMAT = 2
@@ -62,10 +63,13 @@ def load(folder: str | Path, config: Config | None = None) -> dict[str, Any]:
 
 
 def rng_state() -> dict[str, Any]:
-    """Torch's random state, as ``restore_rng`` takes it."""
+    """Torch's random state, as ``restore_rng`` takes it: of all devices, or of the one that this
+    process has where several make a run together."""
     rng: dict[str, Any] = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        rng["cuda"] = torch.cuda.get_rng_state_all()
+        several = Ranks.here().several
+        states = [torch.cuda.get_rng_state()] if several else torch.cuda.get_rng_state_all()
+        rng["cuda"] = states
     return rng
 
 
@@ -73,7 +77,10 @@ def restore_rng(rng: dict[str, Any]) -> None:
     """Set torch's random state to a checkpoint's."""
     torch.set_rng_state(rng["cpu"])
     if "cuda" in rng and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(rng["cuda"])
+        if Ranks.here().several:
+            torch.cuda.set_rng_state(rng["cuda"][0])
+        else:
+            torch.cuda.set_rng_state_all(rng["cuda"][: torch.cuda.device_count()])
 
 
 def _damaged(path: Path, how: str) -> ValueError:

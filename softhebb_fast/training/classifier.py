@@ -14,6 +14,7 @@ from softhebb_fast.data import batches
 from softhebb_fast.models import evaluation_mode, features
 from softhebb_fast.nn import HebbianLinear, SoftHebbLinear
 from softhebb_fast.training.features import Samples, images_at_once
+from softhebb_fast.training.ranks import ALONE, Ranks
 from softhebb_fast.training.ridge import squared_error
 
 
@@ -54,6 +55,32 @@ def supervised_step(
         return total, (logits.argmax(dim=1) == labels).sum()
 
 
+def shared_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    labels: Tensor,
+    images: int,
+    ranks: Ranks,
+    autocast: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """``supervised_step`` on a batch of so many ``images``, of which each of ``ranks`` has a part.
+
+    Loss, correct answers and gradients of the parts, sums over their images, travel together.
+    """
+    with _in_bfloat16(x.device) if autocast else nullcontext():
+        logits = model(x)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+    optimizer.zero_grad(set_to_none=True)
+    (loss / images).backward()
+    with torch.no_grad():
+        loss, correct = loss.detach(), (logits.argmax(dim=1) == labels).sum()
+        learned = (p.grad for group in optimizer.param_groups for p in group["params"])
+        ranks.add_([loss, correct, *(gradient for gradient in learned if gradient is not None)])
+    optimizer.step()
+    return loss, correct
+
+
 @torch.no_grad()
 def hebbian_label_step(
     model: nn.Sequential, lr: float, x: Tensor, labels: Tensor
@@ -62,7 +89,7 @@ def hebbian_label_step(
 
     ``model`` ends in a ``SoftHebbLinear``, which must be in evaluation mode, or in a
     ``HebbianLinear`` that learns from ``labels`` as its target at its own rate. Returns what
-    ``supervised_step`` returns.
+    ``supervised_step`` returns, of a part of a batch that of the part.
 
     Source: Journé et al. 2023, appendix; the published supervised competition.
     """
@@ -73,7 +100,8 @@ def hebbian_label_step(
     else:
         u = layer(inputs)
         target = F.one_hot(labels, layer.out_features).to(u.dtype)
-        delta_w = functional.hebbian_update(inputs, target, u, layer.weight)
+        group = layer.processes.group if layer.processes else None
+        delta_w = functional.hebbian_update(inputs, target, u, layer.weight, process_group=group)
         functional.hebbian_step_(layer.weight, delta_w, lr, layer.lr_power, layer.lebesgue_p)
     loss = F.cross_entropy(u, labels, reduction="sum")
     return loss, (u.argmax(dim=1) == labels).sum()
@@ -81,12 +109,17 @@ def hebbian_label_step(
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, source: Samples, batch_size: int = 1000, error: str = "loss"
+    model: nn.Module,
+    source: Samples,
+    batch_size: int = 1000,
+    error: str = "loss",
+    ranks: Ranks = ALONE,
 ) -> tuple[float, float]:
     """Mean error of an image and accuracy in per cent of ``model``, in evaluation mode.
 
     ``error`` is ``"loss"``, the cross-entropy, or ``"squared_error"`` of the scores, summed over
     the classes. Images that are too many at once for wide layers are taken in smaller batches.
+    Each of ``ranks`` takes some of the batches.
 
     Raises ValueError for an empty set or one without labels.
     """
@@ -95,10 +128,12 @@ def evaluate(
     loss = correct = torch.zeros((), dtype=torch.float64, device=source.device)
     with evaluation_mode(model):
         batch_size = images_at_once([model], source.batch(slice(0, 1))[0], batch_size)
-        for x, labels in batches(source, batch_size):
+        for i in ranks.turns(-(-len(source) // batch_size)):
+            x, labels = next(batches(source, batch_size, start_batch=i))
             logits = model(x)
             loss = loss + ERRORS[error](logits, labels)
             correct = correct + (logits.argmax(dim=1) == labels).sum()
+    loss, correct = ranks.total(torch.stack([loss, correct]))
     return float(loss) / len(source), 100 * float(correct) / len(source)
 
 

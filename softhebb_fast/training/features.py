@@ -12,6 +12,7 @@ from torch._prims_common import suggest_memory_format
 from softhebb_fast.data import ImageSet, batches
 from softhebb_fast.models import Readout, features
 from softhebb_fast.nn import HebbianLayer
+from softhebb_fast.training.ranks import ALONE, Ranks
 
 CHUNK = 500
 MAPS_BYTES = 2 << 30  # what the maps of images that pass together may take, and their temporaries
@@ -74,6 +75,7 @@ def cache_features(
     on_batch: Callable[[int], None] = lambda count: None,
     *,
     in_place: bool = False,
+    ranks: Ranks = ALONE,
 ) -> FeatureSet:
     """``blocks`` applied to all of ``source``, in order. ``on_batch`` hears of each batch's size.
 
@@ -86,11 +88,17 @@ def cache_features(
     Args:
         in_place: let the features take the place of ``source``, itself a cache that nobody needs
             any more, in its dtype. They must not be more (``fits``).
+        ranks: they take the batches in turn and give each other what they found. ``on_batch`` is
+            called after each round, by all of them.
     """
-    images, sound, start = None, [], 0
+    images, sound = None, []
     chunk = images_at_once(blocks, source.batch(slice(0, 1))[0], CHUNK, CACHE_BYTES)
-    for x, _ in batches(source, chunk):
-        x = features(blocks, x)
+    starts = range(0, len(source), chunk)
+    for first in range(0, len(starts), ranks.size):
+        together = starts[first : first + ranks.size]
+        own = first + ranks.rank if ranks.rank < len(together) else None
+        if own is not None or images is None:  # who has none learns of the shape
+            x = features(blocks, next(batches(source, chunk, start_batch=own or 0))[0])
         if images is None:
             shape, layout = (len(source), *x.shape[1:]), suggest_memory_format(x)
             images = (
@@ -98,11 +106,15 @@ def cache_features(
                 if in_place
                 else torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout)
             )
-        rows, start = images[start : start + len(x)], start + len(x)
-        rows.copy_(x)
-        sound.append(rows.isfinite().all())
-        on_batch(len(x))
-    if not torch.stack(sound).all():  # waits for the device once
+        if own is not None:
+            rows = images[starts[own] : starts[own] + chunk]
+            rows.copy_(x)
+            sound.append(rows.isfinite().all())
+        for owner, start in enumerate(together if ranks.several else ()):
+            _spread(ranks, images[start : start + chunk], owner)
+        on_batch(min(chunk * len(together), len(source) - together[0]))
+    unsound = bool(sound) and not torch.stack(sound).all()  # waits for the device once
+    if any(ranks.agree(unsound)) if ranks.several else unsound:
         _raise_not_finite(images)
     return FeatureSet(images, source.labels)
 
@@ -145,6 +157,15 @@ def fits(source: FeatureSet, blocks: list[nn.Module]) -> bool:
     """Whether the features of ``source`` have room in its place, sample by sample."""
     x, _ = source.batch(slice(0, 1))
     return features(blocks, x).numel() <= x.numel()
+
+
+def _spread(ranks: Ranks, rows: Tensor, owner: int) -> None:
+    """Give the others the ``rows`` that the process ``owner`` has found."""
+    last = rows.movedim(1, -1) if suggest_memory_format(rows) == torch.channels_last else rows
+    whole = last.contiguous()
+    ranks.spread(whole, owner)
+    if whole.data_ptr() != last.data_ptr():
+        last.copy_(whole)
 
 
 def _raise_not_finite(images: Tensor) -> None:

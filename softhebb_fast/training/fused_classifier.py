@@ -53,7 +53,11 @@ def is_linear_classifier(head: nn.Sequential) -> bool:
 
 
 class ClassifierStage(Stage):
-    """The head learns from cached features; ``fits`` says which. ``seed`` draws its masks."""
+    """The head learns from cached features; ``fits`` says which. ``seed`` draws its masks.
+
+    Of several processes each learns from all of every batch, with the same bits: the message of a
+    step's gradients would take longer than the step.
+    """
 
     phase = "probe"
     title = "classifier"

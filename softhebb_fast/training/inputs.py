@@ -18,6 +18,7 @@ from softhebb_fast.training.features import (
     fits,
 )
 from softhebb_fast.training.finite import NotFinite
+from softhebb_fast.training.ranks import ALONE, Ranks
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.stages import BatchSource
 
@@ -35,8 +36,14 @@ class StageInputs:
     The features of one set of images are kept between stages: those above are computed from them.
     """
 
-    def __init__(self, net: SoftHebbNet, config: RunConfig | Caching, reporter: Reporter) -> None:
-        self.net, self.config, self.reporter = net, config, reporter
+    def __init__(
+        self,
+        net: SoftHebbNet,
+        config: RunConfig | Caching,
+        reporter: Reporter,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.net, self.config, self.reporter, self.ranks = net, config, reporter, ranks
         self._kept: CachedFeatures | None = None
 
     def below(
@@ -52,10 +59,10 @@ class StageInputs:
         below = self.net.below_head if top else list(self.net.blocks[:depth])
         keep = keep and self.net.readout is None
         if not below:
-            return BatchSource(images, [])
+            return BatchSource(images, [], ranks=self.ranks)
         kept = self._kept
         if keep and kept is not None and kept.images is images and kept.depth == depth:
-            return BatchSource(kept.features, [])
+            return BatchSource(kept.features, [], ranks=self.ranks)
         self.net.eval()
         dtype = getattr(torch, self.config.cache_dtype)
         gib = feature_bytes(images, below, dtype) / 2**30
@@ -65,11 +72,11 @@ class StageInputs:
                 f"the features of the {images.split} images would take {gib:.1f} GiB, more than "
                 f"cache_gib={self.config.cache_gib:g}: they are computed again for every batch"
             )
-            return BatchSource(images, below)
+            return BatchSource(images, below, ranks=self.ranks)
         self.reporter.begin(f"features of the {images.split} images", len(images))
         cache = self._kept_features if keep else cache_features
         try:
-            cached = cache(images, below, dtype, on_batch)
+            cached = cache(images, below, dtype, on_batch, ranks=self.ranks)
         except ValueError as error:
             name = f"layer {depth + 1}" if depth < len(self.net.blocks) else "the classifier"
             hint = " (cache_dtype=float16 ends at 65504)" * (dtype == torch.float16)
@@ -78,23 +85,29 @@ class StageInputs:
                 f"{error}{hint}"
             ) from error
         self.reporter.end()
-        return BatchSource(cached, [])
+        return BatchSource(cached, [], ranks=self.ranks)
 
     def forget(self) -> None:
         """Give the features of earlier stages back."""
         self._kept = None
 
     def _kept_features(
-        self, images: ImageSet, below: list, dtype: torch.dtype, on_batch: Callable[[int], None]
+        self,
+        images: ImageSet,
+        below: list,
+        dtype: torch.dtype,
+        on_batch: Callable[[int], None],
+        ranks: Ranks,
     ) -> FeatureSet:
         """The features, made in the place of those of an earlier stage where they fit there."""
         kept, self._kept = self._kept, None
         rest = below if kept is None else below[kept.depth :]
         if kept is None or kept.images is not images or not fits(kept.features, rest):
             del kept
-            cached = cache_features(images, below, dtype, on_batch)
+            cached = cache_features(images, below, dtype, on_batch, ranks=ranks)
         else:
-            cached = cache_features(kept.features, rest, dtype, on_batch, in_place=True)
+            given = kept.features, rest, dtype, on_batch
+            cached = cache_features(*given, in_place=True, ranks=ranks)
         if dtype == torch.float32:
             self._kept = CachedFeatures(images, len(below), cached)
         return cached

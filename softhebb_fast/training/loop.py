@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,13 @@ from torch import nn
 
 from softhebb_fast.data import ImageSet, permutation
 from softhebb_fast.files import claim, writable_folder
+from softhebb_fast.functional.distributed import Processes, ProcessLost
+from softhebb_fast.nn.distributed import put_together
+from softhebb_fast.nn.dropout import Dropout
 from softhebb_fast.training import checkpoint, metrics, steps
 from softhebb_fast.training.finite import Guard
 from softhebb_fast.training.images import fingerprint, given_images, load_images, named, source
+from softhebb_fast.training.ranks import Ranks
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import (
     Config,
@@ -31,6 +35,7 @@ from softhebb_fast.training.symmetry import SymmetryRecorder
 
 CHECKPOINT_SECONDS = 30.0
 SHARE = 20  # times what writing a checkpoint takes, before the end of an epoch gets another
+AGREE = 10  # steps after which several processes ask each other whether to stop
 
 
 class Interrupted(Exception):
@@ -47,6 +52,10 @@ class Loop:
     the same bits as one that never stopped. Other processes are kept off the folder until the run
     ends or this process does.
 
+    Where ``torch.distributed`` is initialised, its processes make the run together: each calls this
+    with the same arguments and takes a part of every batch. The first writes the folder and tells
+    of the progress; all must be able to read it. ``resume`` goes on in any number of processes.
+
     Args:
         config: what to train; its open fields take the published protocol.
         out: folder of the run; must not hold another run.
@@ -62,7 +71,8 @@ class Loop:
         ValueError: a configuration, folder or data set that does not do, naming it; `InUse` for a
             folder in which another process writes.
         FileNotFoundError: data that is missing, saying which file to put where.
-        RuntimeError: a backend or precision chosen by name that cannot be had here.
+        RuntimeError: a backend or precision chosen by name that cannot be had here; FirstFailed
+            where the first of several processes raised one of these.
         TypeError: images of another kind.
     """
 
@@ -84,7 +94,8 @@ class Loop:
         self._given = None if train is None else (train, test)
         config = config.resolved()
         self.config = config = config if _resume else named(config, train is not None)
-        self.reporter = reporter or Reporter()
+        self.ranks = ranks = Ranks.here()
+        self.reporter = (reporter if ranks.first else None) or Reporter()
         self.checkpoint_seconds = checkpoint_seconds
         self.stop_requested = False
         device = usable_device(config.device)
@@ -94,10 +105,11 @@ class Loop:
         if _resume:
             self._claim()
         else:
-            self._check_empty()
-        saved = checkpoint.load(self.out, config) if _resume else None
+            ranks.by_first(self._check_empty)
+        load = partial(checkpoint.load, self.out, config)
+        saved = ranks.one_by_one(load) if _resume else None
         self.dataset = _dataset or config.dataset
-        self._load_data(device)
+        ranks.one_by_one(partial(self._load_data, device))  # the first downloads what is missing
         for images in self._sets().values():
             for line in images.report():
                 self.reporter.say(line)
@@ -114,14 +126,15 @@ class Loop:
         self._stage_state: dict[str, Any] | None = None
         self.symmetry = SymmetryRecorder(self.net, config.symmetry_steps)
         self._plan = self._planned()
-        writable_folder(self.out)
+        ranks.by_first(partial(writable_folder, self.out))
         if saved is None:
             self._claim()
-            self._check_empty()
-            write_config(self.out, config, self.root, self.data)
+            ranks.by_first(self._begin_folder)
         else:
             check_data(self.out, self.data, "root" if train is None else "train and test")
             self._restore(saved)
+        ranks.spread_state(self.net)
+        self._asked = 0
 
     @classmethod
     def resume(cls, out: str | Path, **options: Any) -> Loop:
@@ -142,14 +155,15 @@ class Loop:
     def run(self) -> dict[str, Any]:
         """Train to the end and return the last figures of the run.
 
-        Raises Interrupted, with a checkpoint written, after ``stop_requested`` was set.
+        Raises Interrupted, with a checkpoint written, after ``stop_requested`` was set; in several
+        processes, after it was set in any. Raises ProcessLost where one of them has ended.
         """
         if not self._give_back.alive:
             self._claim()
         self._started = self._saved = time.monotonic()
         self._saving = 0.0
         try:
-            with self._settings():
+            with self._settings(), self._together():
                 if not self.finished:
                     if self.step == 0:
                         self.symmetry.record(-1, 0)
@@ -157,6 +171,12 @@ class Loop:
                     self._save({})
                 self.net.eval()
                 return self.summary()
+        except ProcessLost as error:
+            self.reporter.end()
+            raise ProcessLost(
+                f"another process of the run in {self.out} has ended; from its last checkpoint it "
+                f"goes on with: softhebb-fast resume {self.out}"
+            ) from error
         finally:
             self._give_back()
 
@@ -168,6 +188,21 @@ class Loop:
     def summary(self) -> dict[str, Any]:
         """The last test accuracy and loss, each layer's last figures, and the seconds taken."""
         return {**metrics.last_figures(self.rows), "seconds": self.elapsed}
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """The network learns from the parts of all processes, if there are several."""
+        if not self.ranks.several:
+            yield
+            return
+        put_together(self.net, Processes(self.ranks.group))
+        try:
+            yield
+        finally:
+            put_together(self.net, None)
+            for module in self.net.modules():
+                if isinstance(module, Dropout):
+                    module.place = None
 
     def _check(self, device: torch.device) -> None:
         """Raise where the configuration cannot be had on ``device``."""
@@ -196,8 +231,13 @@ class Loop:
                 f"out already holds a run: {str(self.out)!r}; resume it or choose another folder"
             )
 
+    def _begin_folder(self) -> None:
+        self._check_empty()
+        write_config(self.out, self.config, self.root, self.data)
+
     def _claim(self) -> None:
-        self._give_back = weakref.finalize(self, claim(self.out))
+        release = self.ranks.by_first(partial(claim, self.out))
+        self._give_back = weakref.finalize(self, release or (lambda: None))
 
     def _planned(self) -> Sequence[Any]:
         """The stages of the run, in values that do not hold them."""
@@ -273,18 +313,34 @@ class Loop:
 
     def _advance(self, count: int) -> None:
         self.reporter.advance(count)
-        self._stop_if_asked()
+        self._stop_if(self._agreed(False, at_once=True)[1])
 
     def _save_if_due(self, stage: Stage, guard: Guard, end_of_epoch: bool = False) -> None:
         since = time.monotonic() - self._saved
         cheap = end_of_epoch and (self.epoch == stage.epochs or since >= SHARE * self._saving)
-        if cheap or since >= self.checkpoint_seconds or self.stop_requested:
+        due = cheap or since >= self.checkpoint_seconds
+        due, stop = self._agreed(due, at_once=end_of_epoch or stage.slow)
+        if due or stop:
             guard.check(self.epoch, self.batch)
             self._save(stage.state_dict())
-        self._stop_if_asked()
+        self._stop_if(stop)
 
-    def _stop_if_asked(self) -> None:
-        if self.stop_requested:
+    def _agreed(self, due: bool, at_once: bool) -> tuple[bool, bool]:
+        """Whether a checkpoint is due, and whether to stop.
+
+        Several processes ask each other, ``at_once`` or every so many calls: the first knows what
+        is due, and any may have been asked to stop.
+        """
+        if not self.ranks.several:
+            return due, self.stop_requested
+        self._asked += 1
+        if not at_once and self._asked % AGREE:
+            return False, False
+        due, stop = self.ranks.agree(due and self.ranks.first, self.stop_requested)
+        return due, stop
+
+    def _stop_if(self, asked: bool) -> None:
+        if asked:
             self.reporter.end()
             raise Interrupted(f"stopped; the run goes on with: softhebb-fast resume {self.out}")
 
@@ -297,6 +353,13 @@ class Loop:
     def _save(self, stage_state: dict[str, Any]) -> None:
         self._elapsed()
         began = time.monotonic()
+        self.ranks.check_same(self.net)
+        if self.ranks.first:
+            self._write(stage_state)
+        self._saved = time.monotonic()
+        self._saving = self._saved - began
+
+    def _write(self, stage_state: dict[str, Any]) -> None:
         state = {
             "model": self.net.state_dict(),
             "image_shape": list(self.train_set.image_shape),
@@ -316,8 +379,6 @@ class Loop:
         metrics.write_csv(self.out, self.rows)
         metrics.write_neurons(self.out, self.neurons)
         self.symmetry.write(self.out)
-        self._saved = time.monotonic()
-        self._saving = self._saved - began
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.net.load_state_dict(saved["model"])

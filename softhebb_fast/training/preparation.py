@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from softhebb_fast.nn import SoftHebbLinear
 from softhebb_fast.nn.starts import seen, start
 from softhebb_fast.training.features import CHUNK
 from softhebb_fast.training.metrics import MetricsRow
+from softhebb_fast.training.ranks import ALONE
 from softhebb_fast.training.stages import BatchSource, Stage
 
 PER_IMAGE = 20  # patches of an image to start from, where it has so many
@@ -23,13 +25,15 @@ LEAST = 1000  # images to start from, where there are so many
 class Preparation(Stage):
     """One pass over the images, or over the first of their order, that looks and does not learn.
 
-    Batches are of one size, so that sums have the same bits however a run is stopped.
+    Batches are of one size, so that sums have the same bits however a run is stopped. Of several
+    processes each looks at all of them, and so they have the bits of one.
     """
 
     captured = False
+    slow = True
 
     def __init__(self, net: SoftHebbNet, inputs: BatchSource, block: int, samples: int | None):
-        super().__init__(net, inputs, 1, CHUNK, [], samples)
+        super().__init__(net, replace(inputs, ranks=ALONE), 1, CHUNK, [], samples)
         self.block, self.index = net.blocks[block], block
         net.eval()
 

@@ -15,6 +15,7 @@ from softhebb_fast.data import permutation
 from softhebb_fast.scalars import at_least_zero, between, plain, positive, whole
 from softhebb_fast.training import memory
 from softhebb_fast.training.cholesky import solved
+from softhebb_fast.training.ranks import Ranks
 from softhebb_fast.training.ridge_forms import Dual, Primal
 
 CHOSEN = ("holdout", "gcv")
@@ -83,7 +84,9 @@ class RidgeClassifier:
         classifier.predict(features)
 
     Where the features are not there at once, ``begin(samples, features)``, ``add(x, labels)`` for
-    every chunk and ``solve()`` do what ``fit`` does.
+    every chunk and ``solve()`` do what ``fit`` does. Where several processes have them, each adds
+    its own and skips those of the others, ``shift`` is the same for all, and ``add_up`` comes
+    before ``solve``.
 
     Args:
         classes: how many there are; a class without images is never predicted.
@@ -179,6 +182,26 @@ class RidgeClassifier:
         held = round(settings.holdout * samples) if settings.penalty == "holdout" else 0
         itemsize, spectrum = PRODUCTS[settings.products].itemsize, settings.penalty == "gcv"
         return form.bytes_of(samples, features, held, itemsize, spectrum)
+
+    @property
+    def shift(self) -> Tensor | None:
+        """What rows are counted from, ``[F]``; the mean of the first chunk unless it was set."""
+        return self._equations.shift
+
+    @shift.setter
+    def shift(self, shift: Tensor) -> None:
+        self._equations.shift = shift.to(self._equations.dtype)
+
+    def skip(self, rows: int) -> None:
+        """Leave so many ``rows`` to another process."""
+        self._equations.skip(rows)
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Take in what the others of ``ranks`` have added: all then have the same equations."""
+        counts = torch.tensor([self._seen, self._held], dtype=torch.float64)
+        counts = ranks.total(counts.to(self._equations.shift.device))
+        self._seen, self._held = (int(count) for count in counts)
+        self._equations.add_up(ranks)
 
     def _form(self, samples: int, features: int) -> str:
         if self.settings.form != "auto":

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softhebb_fast.training.ranks import Ranks
+
 BLOCK = 1024  # rows of a matrix, or columns of its factors, at a time
 
 
@@ -57,6 +59,32 @@ class Primal:
         self.sums += x.double().sum(0)
         self.counts += labels.bincount(minlength=len(self.counts))
         self.rows += len(x)
+
+    def skip(self, rows: int) -> None:
+        """Leave so many ``rows`` to another process."""
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Take in the sums and the rows kept back of the other processes."""
+        for i in range(0, len(self.matrix), BLOCK):
+            end = min(i + BLOCK, len(self.matrix))
+            self.matrix[i:end, :end] = ranks.total(self.matrix[i:end, :end].contiguous())
+        for sums in (self.right, self.sums, self.counts):
+            ranks.total(sums)
+        own = sum(len(x) for x, _ in self._kept)
+        sizes = self.sums.new_zeros(2, ranks.size)
+        sizes[:, ranks.rank] = sizes.new_tensor([self.rows, own])
+        rows, kept = ranks.total(sizes).long().tolist()
+        self.rows, own_parts, self._kept = sum(rows), self._kept, []
+        for source, count in enumerate(kept):
+            if count and source == ranks.rank:
+                x, labels = (torch.cat(parts) for parts in zip(*own_parts, strict=True))
+            elif count:
+                x = self.sums.new_empty(count, len(self.sums), dtype=self.dtype)
+                labels = self.sums.new_empty(count, dtype=torch.int64)
+            if count:
+                ranks.spread(x, source)
+                ranks.spread(labels, source)
+                self._kept.append((x, labels))
 
     def prepare(self, standardise: bool) -> None:
         """Make the equations of the rows taken in.
@@ -135,7 +163,7 @@ class Dual:
     def __init__(
         self, samples: int, features: int, classes: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.shift, self.classes, self._filled = None, classes, 0
+        self.dtype, self.shift, self.classes, self._filled = dtype, None, classes, 0
         self.x = torch.empty(samples, features, dtype=dtype, device=device)
         self.labels = torch.empty(samples, dtype=torch.int64, device=device)
         self._held = torch.zeros(samples, dtype=torch.bool, device=device)
@@ -155,6 +183,18 @@ class Dual:
         if held is not None:
             self._held[place] = held
         self._filled += len(x)
+
+    def skip(self, rows: int) -> None:
+        place = slice(self._filled, self._filled + rows)
+        for kept in (self.x, self.labels, self._held):
+            kept[place] = 0
+        self._filled += rows
+
+    def add_up(self, ranks: Ranks) -> None:
+        for part in self.x.split(BLOCK):
+            ranks.total(part)
+        ranks.total(self.labels)
+        self._held = ranks.total(self._held.to(torch.uint8)).bool()
 
     def prepare(self, standardise: bool) -> None:
         rows = len(self.x)

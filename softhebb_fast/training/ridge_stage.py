@@ -20,7 +20,8 @@ class RidgeStage(Stage):
     """The head becomes the ridge classifier of what it sees of ``inputs``.
 
     Nothing of the sums is kept in a checkpoint: a stage that goes on makes them again, in the same
-    order and so with the same bits.
+    order and so with the same bits. Several processes take the chunks in turn and add their sums up
+    before each of them solves the equations.
 
     Args:
         inputs: images and what they pass; ``copies`` of as many images, one set behind the other.
@@ -32,6 +33,7 @@ class RidgeStage(Stage):
 
     phase = "ridge"
     title = "classifier"
+    slow = True
 
     def __init__(
         self,
@@ -58,48 +60,76 @@ class RidgeStage(Stage):
         self.most: int | None = None
 
     def up_to(self, number: int) -> Iterator[int]:
-        """Take in the ``number``-th chunk of the stage, and those before it where they are missing.
-
-        Yields how many images it has, and 0 after each of the others.
-        """
+        """Take in the chunks of the stage up to the ``number``-th that are missing, round by round
+        of the processes; yields 0 between the rounds."""
         if number < self.summed:
             self._begin()
+        last = self.epochs * self.per_epoch
         while self.summed <= number:
-            count = self._take(*divmod(self.summed, self.per_epoch))
-            self.summed += 1
+            chunks = range(self.summed, min(self.summed + self.ranks.size, number + 1))
+            self._take(chunks)
+            self.summed = chunks.stop
             if self.summed <= number:
                 yield 0
-        if self.summed == self.epochs * self.per_epoch:
+        if self.summed == last:
             self._solve()
-        yield count
 
     def _begin(self) -> None:
         source, self.summed = self.inputs.source, 0
         samples = self.epochs * len(source)
         self.classifier.begin(samples, self.linear.in_features, source.device)
 
+    def images(self, number: int) -> int:
+        """How many images the ``number``-th chunk of the stage has."""
+        start = number % self.per_epoch * self.batch_size
+        return min(self.batch_size, self.samples - start)
+
     @torch.no_grad()
-    def _take(self, epoch: int, batch: int) -> int:
+    def _take(self, chunks: range) -> None:
+        """Take in this process's one of a round of ``chunks``; each waits for the first of all."""
+        ranks = self.ranks
+        own = chunks[ranks.rank] if ranks.rank < len(chunks) else None
+        found = None if own is None else self._found(own)
+        if ranks.several and self.classifier.shift is None:
+            like = {"dtype": torch.float64, "device": self.inputs.source.device}
+            shift = torch.empty(self.linear.in_features, **like)
+            if ranks.first:
+                shift.copy_(found[0].double().mean(0))
+            ranks.spread(shift)
+            self.classifier.shift = shift
+        for number in chunks:
+            if number == own:
+                self._add(number, *found)
+            else:
+                self.classifier.skip(self.images(number))
+
+    def _found(self, number: int) -> tuple[Tensor, Tensor]:
+        """What the classifier sees of a chunk of the stage, and its labels."""
         inputs, size = self.inputs, self.batch_size
+        epoch, batch = divmod(number, self.per_epoch)
         seeds = (self.seed, epoch) if inputs.augment else None
         options = {"start_batch": batch, "augment": inputs.augment, "augment_seed": seeds}
         x, labels = next(batches(inputs.source, size, **options))
         if self.most is None:
             self.most = images_at_once(inputs.below, x, size)
-        found = torch.cat([features(inputs.below, part).flatten(1) for part in x.split(self.most)])
-        held = None if self.held is None else self.held[batch * size : batch * size + len(x)]
+        parts = [features(inputs.below, part).flatten(1) for part in x.split(self.most)]
+        return torch.cat(parts), labels
+
+    def _add(self, number: int, found: Tensor, labels: Tensor) -> None:
+        first = number % self.per_epoch * self.batch_size
+        held = None if self.held is None else self.held[first : first + len(found)]
         try:
             self.classifier.add(found, labels, held)
         except ValueError as error:
-            first = batch * size
             raise ValueError(
                 f"what the classifier learns from, the training images {first} to "
-                f"{first + len(x) - 1} through the layers below: {error}"
+                f"{first + len(found) - 1} through the layers below: {error}"
             ) from error
-        return len(x)
 
     @torch.no_grad()
     def _solve(self) -> None:
+        if self.ranks.several:
+            self.classifier.add_up(self.ranks)
         self.classifier.solve()
         self.linear.weight.copy_(self.classifier.weight)
         self.linear.bias.copy_(self.classifier.bias)
@@ -121,7 +151,8 @@ class RidgeStage(Stage):
             return []
         trials = [{"phase": "penalty", "epoch": epoch, **t} for t in self.classifier.trials]
         error = "squared_error"
-        found, accuracy = evaluate(self.net, self.test.source, self.test_batch, error)
+        given = self.test.source, self.test_batch, error, self.test.ranks
+        found, accuracy = evaluate(self.net, *given)
         row = {"phase": self.phase, "epoch": epoch, "penalty": self.classifier.penalty}
         return [*trials, row | {f"test_{error}": found, "test_accuracy": accuracy}]
 
@@ -136,7 +167,10 @@ class RidgeSteps:
         self, order: Tensor, start: int = 0, first: int = 0, seeds: tuple[int, int] | None = None
     ) -> Iterator[int]:
         """As ``EagerSteps.walk``; sums do not depend on the order."""
-        for number in range(first + start, first + self.stage.per_epoch):
-            yield from self.stage.up_to(number)
+        end, size = first + self.stage.per_epoch, self.stage.ranks.size
+        for number in range(first + start, end, size):
+            asked = range(number, min(number + size, end))
+            yield from self.stage.up_to(asked[-1])
+            yield sum(map(self.stage.images, asked))
         if text := self.stage.why_at_an_end():
             self.say(text)

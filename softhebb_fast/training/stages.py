@@ -13,23 +13,31 @@ from torch import Tensor, nn
 from softhebb_fast.backends import choose
 from softhebb_fast.data.walk import Augmentation
 from softhebb_fast.models import SoftHebbNet, features
-from softhebb_fast.nn import HebbianLinear, SoftHebbLinear
+from softhebb_fast.nn import Dropout, HebbianLinear, SoftHebbLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.plain import heard
 from softhebb_fast.optim import Constant, ExponentialDecay, LinearDecay, halving_schedule
 from softhebb_fast.presets import TAUGHT, Layer
-from softhebb_fast.training.classifier import evaluate, hebbian_label_step, supervised_step
+from softhebb_fast.training.classifier import (
+    evaluate,
+    hebbian_label_step,
+    shared_step,
+    supervised_step,
+)
 from softhebb_fast.training.features import Samples
 from softhebb_fast.training.metrics import MetricsRow, layer_rows
+from softhebb_fast.training.ranks import ALONE, Ranks
 
 
 @dataclass
 class BatchSource:
-    """Where a stage's batches come from: ``below`` is applied to the batches of ``source``."""
+    """Where a stage's batches come from: ``below`` is applied to the batches of ``source``, of
+    which each of ``ranks`` has a part."""
 
     source: Samples
     below: list[nn.Module]
     augment: Augmentation | None = None
+    ranks: Ranks = ALONE
 
 
 class Stage:
@@ -38,12 +46,13 @@ class Stage:
     ``samples`` are how many of the inputs, in the order of the epoch, a pass takes: all, or fewer.
     ``captured`` tells whether steps may be recorded in a CUDA graph. ``records`` is how often an
     epoch is recorded, after the batches ``marks`` of ``per_epoch`` and the last time by
-    ``end_epoch``.
+    ``end_epoch``. ``slow`` steps may take seconds each.
     """
 
     phase: str
     records = 1
     captured = True
+    slow = False
 
     def __init__(
         self,
@@ -67,6 +76,18 @@ class Stage:
     @property
     def title(self) -> str:
         raise NotImplementedError
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that make the steps together."""
+        return self.inputs.ranks
+
+    def share(self, images: int) -> None:
+        """Make ready for a step on this process's part of a batch of so many ``images``."""
+        self.whole = images
+        for module in self.net.modules():
+            if isinstance(module, Dropout):
+                module.place = self.ranks.part(images).start, images
 
     def step(self, number: int, x: Tensor, labels: Tensor) -> None:
         """Learn from one batch, the ``number``-th of the stage."""
@@ -112,6 +133,8 @@ class Stage:
 
     def why_not_capture(self) -> str | None:
         """The reason why ``learn`` cannot be captured in a CUDA graph, or None."""
+        if self.ranks.several:
+            return "its processes send each other their sums in every step"
         if self.inputs.augment is not None:
             return "the images are augmented with random numbers of the CPU"
         if heard(*self.net.modules()):
@@ -271,13 +294,19 @@ class SupervisedStage(Stage):
 
     def learn(self, x: Tensor, labels: Tensor) -> None:
         x = features(self.inputs.below, x)
+        together, images = self.ranks.several, len(labels)
         if self.learns_labels:
             loss, correct = hebbian_label_step(self.model, self.model[-1].lr, x, labels)
+            if together:
+                self.ranks.add_((loss, correct))
+        elif together:
+            given = self.model, self.optimizer, x, labels, self.whole, self.ranks
+            loss, correct = shared_step(*given, self.autocast)
         else:
             loss, correct = supervised_step(self.model, self.optimizer, x, labels, self.autocast)
         self.loss += loss
         self.correct += correct
-        self.seen += len(labels)
+        self.seen += self.whole if together else images
 
     def begin(self) -> list[MetricsRow]:
         layers = layer_rows(self.net, self.sample, self.hebbian, self.phase, 0)
@@ -309,7 +338,7 @@ class SupervisedStage(Stage):
     def _tested(self) -> MetricsRow:
         whole = getattr(self.net, "mirror", False)  # which takes images, and two of each
         model = self.net if whole else nn.Sequential(*self.test.below, *self.model)
-        loss, accuracy = evaluate(model, self.test.source, self.test_batch)
+        loss, accuracy = evaluate(model, self.test.source, self.test_batch, ranks=self.test.ranks)
         return {"test_loss": loss, "test_accuracy": accuracy}
 
     def state_dict(self) -> dict[str, Any]:

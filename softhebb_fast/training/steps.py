@@ -72,18 +72,24 @@ class EagerSteps:
             first: number in the stage of this walk's batch 0.
             seeds: seed and epoch of the augmentation, if the stage has one.
         """
-        inputs = self.stage.inputs
+        inputs, size = self.stage.inputs, self.stage.batch_size
+        ranks = inputs.ranks
         walk = batches(
             inputs.source,
-            self.stage.batch_size,
+            size,
             order=order,
             start_batch=start,
             augment=inputs.augment,
             augment_seed=seeds if inputs.augment else None,
+            part=ranks.part if ranks.several else None,
         )
-        for number, (x, labels) in enumerate(walk, first + start):
-            self.stage.step(number, x, labels)
-            yield len(labels)
+        for batch, (x, labels) in enumerate(walk, start):
+            count = len(labels)
+            if ranks.several:
+                count = min(size, len(order) - batch * size)
+                self.stage.share(count)
+            self.stage.step(first + batch, x, labels)
+            yield count
 
 
 class GraphSteps(EagerSteps):

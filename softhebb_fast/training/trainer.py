@@ -39,7 +39,12 @@ class Trainer(Loop):
 
     def __init__(self, config: RunConfig, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
-        self._inputs = StageInputs(self.net, self.config, self.reporter)
+        self._inputs = StageInputs(self.net, self.config, self.reporter, self.ranks)
+        if self.ranks.several and self.config.tie_rule == "spread":
+            self.reporter.say(
+                "tie_rule=spread: each process counts the positions of its own part, so that ties "
+                "fall otherwise than in one process"
+            )
 
     def summary(self) -> dict[str, Any]:
         """That of ``Loop``; of a perceptron also its accuracy by the winner's label."""
@@ -93,8 +98,8 @@ class Trainer(Loop):
             self._inputs.forget()
             return RidgeStage(
                 self.net,
-                BatchSource(images, self.net.below_head, self.augment),
-                BatchSource(self.test_set, []),
+                BatchSource(images, self.net.below_head, self.augment, self.ranks),
+                BatchSource(self.test_set, [], ranks=self.ranks),
                 RidgeSettings(**config.ridge),
                 config.probe_epochs,
                 config.probe_batch,
@@ -104,11 +109,11 @@ class Trainer(Loop):
             )
         if config.augment:
             below = self.net.below_head if top else list(self.net.blocks[:frozen])
-            inputs = BatchSource(images, below, self.augment)
+            inputs = BatchSource(images, below, self.augment, self.ranks)
         else:
             inputs = self._inputs.below(frozen, images, self._advance)
         if config.flips:
-            test = BatchSource(self.test_set, self.net.below_head)
+            test = BatchSource(self.test_set, self.net.below_head, ranks=self.ranks)
         else:
             test = self._inputs.below(frozen, self.test_set, self._advance, keep=False)
         alone_on_top = top and not config.autocast

@@ -8,16 +8,23 @@ from threading import Barrier
 import pytest
 import torch
 
-from softhebb_fast import reference
+from softhebb_fast import ops, reference
+from softhebb_fast.backends import why_not
+from softhebb_fast.functional import parts as parts_of
 from softhebb_fast.functional.rule_tensors import Place, fitted
 from softhebb_fast.kinds import RULES
 from softhebb_fast.options import Competition, Rule
 from tests.rules.cases import OWN, needs
 from tests.tolerances import TOLERANCES, assert_close
 
+LINEAR = {"reference": reference.linear, "kernel": ops.linear}
 
+
+@pytest.mark.parametrize("backend", LINEAR)
 @pytest.mark.parametrize("rule", RULES)
-def test_parts_of_unequal_size(rule):
+def test_parts_of_unequal_size(rule, backend):
+    if backend == "kernel" and (reason := why_not("cpp", "cpu")):
+        pytest.skip(reason)
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(12, 5, generator=draw, dtype=torch.float64)
     w = torch.randn(4, 5, generator=draw, dtype=torch.float64)
@@ -45,7 +52,7 @@ def test_parts_of_unequal_size(rule):
             return both
 
         part, named = parts[1 + i]
-        return reference.linear(part, w, None, competition, named, total)
+        return parts_of.whole(reference.linear, part, w, None, (competition,), named, total)
 
     with ThreadPoolExecutor(2) as threads:
         found = list(threads.map(learn, range(2)))

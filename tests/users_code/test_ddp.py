@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from softhebb_fast import SoftHebbBlock, SoftHebbConv2d, SoftHebbLinear, synchronise
+from softhebb_fast.backends import why_not
 from tests.tolerances import TOLERANCES, assert_close
 
 WORLD, STEPS, SECONDS = 2, 3, 120
@@ -133,8 +134,43 @@ def copies() -> dict[str, Tensor]:
     return weights(layer)
 
 
+def normalised(*, empty: bool = False, momentum: float | None = 0.1) -> dict[str, Tensor]:
+    """A block that learns from images normalised over all processes, and what it has kept."""
+    torch.manual_seed(0)
+    block = shared(SoftHebbBlock(3, 8, 3, **IN_PLACE))
+    block.norm.momentum = momentum
+    for step in range(STEPS):
+        x = 3 * images(step) + 5
+        alone = empty and dist.is_initialized()
+        block((x if dist.get_rank() == 0 else x[:0]) if alone else part(x))
+    return weights(block)
+
+
+def through_a_norm() -> dict[str, Tensor]:
+    """Gradients below and in a batch norm that lies over the processes."""
+    torch.manual_seed(0)
+    below, norm = nn.Conv2d(3, 3, 3, dtype=torch.float64), nn.BatchNorm2d(3, dtype=torch.float64)
+    hebbian = SoftHebbConv2d(3, 4, 3, **IN_PLACE)
+    net = nn.Sequential(below, norm, hebbian.requires_grad_(False))
+    if dist.is_initialized():
+        synchronise(net)
+    net(part(images(0))).pow(3).sum().backward()
+    found = {f"{name}.grad": p.grad for name, p in net.named_parameters() if p.grad is not None}
+    for gradient in found.values():
+        if dist.is_initialized():
+            dist.all_reduce(gradient)
+    return {**found, **weights(net)}
+
+
+KERNEL = {} if why_not("cpp", "cpu") else {"by_the_kernel": in_place(backend="cpp")}
 SAME = {
     "in_place": in_place(),
+    "by_the_reference": in_place(backend="reference"),
+    "normalised": normalised,
+    "normalised_in_the_mean": lambda: normalised(momentum=None),
+    "normalised_with_an_empty_part": lambda: normalised(empty=True),
+    "through_a_norm": through_a_norm,
+    **KERNEL,
     "bias": in_place(bias=True),
     "groups": lambda: weights(grouped()),
     "hard_anti": in_place(wta="hard_anti", rank=2),
@@ -200,10 +236,6 @@ def asked() -> Tensor | None:
     return layer.hebbian_update(part(images(0))).delta_w if dist.get_rank() == 0 else None
 
 
-def another_backend() -> str:
-    return message(lambda: synchronise(conv(backend="cpp", **IN_PLACE))(part(images(0))))
-
-
 def sharded(layer_alone: bool, **options) -> str:
     net = nn.Sequential(conv(**options), nn.Flatten(), nn.Linear(288, 4, dtype=torch.float64))
     mesh = dist.init_device_mesh("cpu", (WORLD,))
@@ -236,7 +268,6 @@ ALONE = {
     "alone": alone,
     "pickled": pickled,
     "asked": asked,
-    "another_backend": another_backend,
     "sharded": lambda: sharded(False, **IN_PLACE),
     "sharded_alone": lambda: sharded(True, **IN_PLACE),
     "sharded_by_optimizer": lambda: sharded(False, dtype=torch.float64),
@@ -301,11 +332,6 @@ def test_an_update_that_is_only_asked_for_is_that_of_one_process(found):
         conv(**IN_PLACE).hebbian_update(images(0)[:2]).delta_w,
         TOLERANCES["float64"],
     )
-
-
-def test_a_kernel_that_is_asked_for_says_that_it_cannot(found):
-    for of_one in found:
-        assert "RuntimeError: backend='cpp'" in of_one["another_backend"]
 
 
 @pytest.mark.parametrize("name", ["sharded", "sharded_alone", "sharded_by_optimizer"])

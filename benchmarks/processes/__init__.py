@@ -1,0 +1,1 @@
+"""What training in several processes costs: computed by `model`, measured by `measure`."""
