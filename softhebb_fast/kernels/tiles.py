@@ -243,8 +243,12 @@ def store_u_sums(pre, b_u, m_k, o, m):
 @triton.jit
 def statistics(b_u, t_log2e):
     """Of every row of ``b_u [BM, BN]`` the largest u, its first column, and log2 of the sum of
-    exp(t (u - largest u))."""
+    exp(t (u - largest u)).
+
+    The sum of a tile in which all u are -inf is 0.
+    """
     b_top, b_win = tl.max(b_u, axis=1, return_indices=True)
+    b_top = tl.maximum(b_top, -3.4028234663852886e38)
     b_sum = tl.sum(tl.exp2((b_u - b_top[:, None]) * t_log2e), axis=1)
     return b_top, b_win, tl.log2(b_sum)
 
@@ -263,7 +267,7 @@ def store_statistics(stats, o, m, b_top, b_win, b_log):
 def load_statistics(stats, i_g, o_m, M, t_log2e, TILES: tl.constexpr, C: tl.constexpr):
     """What ``statistics`` found at positions ``o_m``, merged over the TILES of neurons.
 
-    Positions past the end have the winner -1 and the largest u inf, and so y = 0.
+    Of positions past the end it says nothing.
     """
     m_m = o_m < M
     o = i_g * TILES * M + o_m
@@ -272,22 +276,19 @@ def load_statistics(stats, i_g, o_m, M, t_log2e, TILES: tl.constexpr, C: tl.cons
     if TILES == 1:
         b_win = tl.load(stats.win + o, mask=m_m, other=-1)
         if C.SOFT:
-            b_top = tl.load(stats.top + o, mask=m_m, other=float("inf"))
+            b_top = tl.load(stats.top + o, mask=m_m, other=0.0)
             b_log = tl.load(stats.log_sum + o, mask=m_m, other=0.0)
     else:
         o_t = tl.arange(0, triton.next_power_of_2(TILES))[:, None]
         o = o[None, :] + o_t * M
         m = (o_t < TILES) & m_m[None, :]
         b_t = tl.load(stats.top + o, mask=m, other=-float("inf"))
-        b_w = tl.load(stats.win + o, mask=m, other=2147483647)
         b_top = tl.max(b_t, axis=0)
-        m_top = b_t == b_top[None, :]
-        b_win = tl.where(m_m, tl.min(tl.where(m_top, b_w, 2147483647), axis=0), -1)
         if C.SOFT:
-            b_top = tl.where(m_m, b_top, float("inf"))
             b_l = tl.load(stats.log_sum + o, mask=m, other=0.0)
-            b_sum = tl.sum(tl.exp2((b_t - b_top[None, :]) * t_log2e + b_l), axis=0)
-            b_log = tl.where(m_m, tl.log2(b_sum), 0.0)
+            b_log = tl.log2(tl.sum(tl.exp2((b_t - b_top[None, :]) * t_log2e + b_l), axis=0))
+        b_w = tl.load(stats.win + o, mask=m, other=2147483647)
+        b_win = tl.min(tl.where(b_t == b_top[None, :], b_w, 2147483647), axis=0)
     return b_top, b_win, b_log
 
 
