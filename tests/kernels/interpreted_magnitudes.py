@@ -23,7 +23,14 @@ SLOW = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 PATHS = ("y in forward", "one_pass", "y of u that is read back", "y made later")
-BELOW = -float("inf")
+ABOVE, BELOW, NOTHING = float("inf"), -float("inf"), float("nan")
+BIASES = [
+    [0.0] * 20 + [BELOW] * 20,
+    [BELOW, 0.0, 1.0],
+    [BELOW] * 40,
+    [0.0] * 39 + [NOTHING],
+    [0.0] * 20 + [ABOVE] + [BELOW] * 19,
+]
 
 
 @pytest.fixture(autouse=True)
@@ -70,21 +77,13 @@ def test_small_differences_of_a_large_u(path, size, dtype):
     assert small_differences(kernels, 40, size, dtype) < TOLERANCES["float32_u"]
 
 
-@pytest.mark.parametrize("bias", [[BELOW, 0.0, 1.0], [0.0] * 20 + [BELOW] * 20, [BELOW] * 3])
-def test_a_neuron_below_everything(path, bias):
-    """It has y = 0; where all are, none has a share."""
+@pytest.mark.parametrize("bias", BIASES)
+def test_neurons_that_are_not_finite(path, bias):
+    """Below everything they have y = 0; elsewhere, and where all are there, y is NaN."""
     x, w, bias = torch.ones(3, 2), torch.ones(len(bias), 2), torch.tensor(bias)
     want = reference.linear(x, w, bias, ACTIVITIES, wta="soft", t_invert=2.0).statistic
     got = kernels.linear(x, w, bias, ACTIVITIES, wta="soft", t_invert=2.0).statistic
     torch.testing.assert_close(got, want, rtol=1e-6, atol=0.0, equal_nan=True)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), BELOW])
-def test_what_is_not_finite_has_no_share(path, value):
-    x = torch.randn(5, 2)
-    x[3, 1] = value
-    got = kernels.linear(x, torch.ones(40, 2), None, ACTIVITIES, wta="soft")
-    assert got.statistic.isnan().all()
 
 
 @pytest.mark.parametrize("one_pass", [True, False])
