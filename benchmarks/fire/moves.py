@@ -21,6 +21,7 @@ from softhebb_fast.nn.plasticity import STATE
 from softhebb_fast.options import Rule
 
 CUDA = torch.device("cuda:0")
+NO_CUDA = "not linked with support for cuda"
 SHORT = (torch.float16, torch.bfloat16)
 # Products of a recorded module are summed in another order.
 NEAR = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -73,7 +74,10 @@ def on_meta(
 def on_fake_cuda(
     module: nn.Module, x: Tensor, given: dict[str, Tensor], shape: tuple[int, ...]
 ) -> None:
-    """A batch of a copy on a CUDA device that need not exist: all of it stays there."""
+    """A batch of a copy on a CUDA device that need not exist: all of it stays there.
+
+    Without a graph, which a torch without CUDA cannot make.
+    """
 
     def copy_(self: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
         return torch.ops.aten.copy_.default(self, source, non_blocking)
@@ -84,7 +88,13 @@ def on_fake_cuda(
         there.to_empty(device=CUDA)
         x = torch.empty(x.shape, dtype=x.dtype, device=CUDA)
         given = {n: torch.zeros(t.shape, dtype=t.dtype, device=CUDA) for n, t in given.items()}
-        out = there(x, **given)
+        try:
+            with torch.no_grad():
+                out = there(x, **given)
+        except RuntimeError as error:
+            if NO_CUDA in str(error):  # as when Python indexes a tensor there
+                return
+            raise
         assert out.device == CUDA and tuple(out.shape) == shape, f"{out.device} {out.shape}"
         for name, tensor in there.state_dict().items():
             own = name.split(".")[-1] not in ("steps", "patches")

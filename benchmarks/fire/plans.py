@@ -162,7 +162,7 @@ def plans(draw: st.DrawFn) -> Plan:
         return Plan(kind, "HebbianConv2d", (), {"rule": rule}, (3, 1, 8, 8))
     ruled = kind != "whitened" and draw(st.integers(0, 3)) > 0
     shape = "Conv2d" if kind in ("block", "whitened") else draw(st.sampled_from(SHAPES))
-    options = {"radius": 3.0, **_of_layer(draw, ruled)}
+    options = {"radius": 3.0, "rank": 2, **_of_layer(draw, ruled)}
     if kind == "whitened":
         return Plan(kind, "SoftHebbConv2d", (18, 4, 1), options, (3, 2, 6, 6))
     inputs = 4 if kind == "pair" else 2

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 CONTEXTS = ("plain", "gradient", "no_grad", "inference_mode", "autocast")
-NOTICES = ("steps below half the spacing",)  # that do not depend on the batches before
+NOTICE = "steps below half the spacing"  # which does not depend on the batches before
 
 
 @dataclass
@@ -23,14 +23,14 @@ class Outcome:
         error: the kind and message of an exception, or "".
         tensors: output and gradients.
         state: a copy of the ``state_dict`` that it leaves.
-        heard: the warnings of ``NOTICES``.
+        told: whether it warned of a weight of 16 bits.
         optimised: whether an optimizer made a step.
     """
 
     error: str
     tensors: dict[str, Tensor]
     state: dict[str, Tensor]
-    heard: set[str]
+    told: bool
     optimised: bool
 
 
@@ -57,7 +57,7 @@ def lived(
     x, tensors, error = x.clone(), {}, ""
     x.requires_grad_(context == "gradient")
     torch.manual_seed(seed)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         try:
             with _context(context):
@@ -75,9 +75,9 @@ def lived(
     for name, parameter in module.named_parameters():
         if parameter.grad is not None:
             tensors[f"gradient of {name}"] = parameter.grad
-    heard = {notice for notice in NOTICES for each in told if notice in str(each.message)}
+    told = any(NOTICE in str(each.message) for each in heard)
     tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    return Outcome(error, tensors, keep(module), heard, optimised)
+    return Outcome(error, tensors, keep(module), told, optimised)
 
 
 def _context(name: str) -> AbstractContextManager:
