@@ -54,16 +54,15 @@ class Lives(RuleBasedStateMachine):
         state: what its ``state_dict`` must be.
         modes, learning: of its parts the modes, of its parameters whether they learn.
         left: modules that were left behind, and their states.
+        wraps: how often it may be compiled, exported or distributed; each takes a second.
     """
 
-    wraps = 1  # how often a life is compiled, exported or distributed: each takes a second
-
-    @initialize(plan=plans(), seed=SEEDS)
-    def begin(self, plan: Plan, seed: int) -> None:
+    @initialize(plan=plans(), seed=SEEDS, wraps=st.sampled_from([0, 0, 0, 1]))
+    def begin(self, plan: Plan, seed: int, wraps: int) -> None:
         torch.manual_seed(seed)
         self.count = TALLY.setdefault(str(plan), Counter())
         self.count["times"] += 1
-        self.wrapped = 0
+        self.wrapped, self.wraps = 0, wraps
         self.left: list[tuple[nn.Module, dict[str, Tensor]]] = []
         self._is(plan, plan.fresh())
 
@@ -174,8 +173,7 @@ class Lives(RuleBasedStateMachine):
         part.train(mode)
         inside = {id(each) for each in part.modules()}
         self.modes = [
-            mode if id(each) in inside else now
-            for each, now in zip(parts, self.modes, strict=True)
+            mode if id(each) in inside else now for each, now in zip(parts, self.modes, strict=True)
         ]
 
     @rule(learns=st.booleans())
@@ -211,14 +209,13 @@ class Lives(RuleBasedStateMachine):
         began = lived(other, other, *plan.batch(seed, dtype), "plain", False, seed)
         assign = assign and plan.kind != "pair"  # torch assigns each tensor by itself
         own, made_in = other.state_dict(), dtype
-        other.load_state_dict(self.module.state_dict() if not assign else keep(self.module),
-                              assign=assign)
+        other.load_state_dict(
+            self.module.state_dict() if not assign else keep(self.module), assign=assign
+        )
         dtype = self.dtype if assign else dtype
         state = {n: v if assign else v.to(own[n].dtype) for n, v in self.state.items()}
         self.left = [*self.left[-1:], (self.module, self.state)]
-        self._is(
-            plan, other, dtype=dtype, state=state, channels_last=assign and self.channels_last
-        )
+        self._is(plan, other, dtype=dtype, state=state, channels_last=assign and self.channels_last)
         if began.told:
             self.told.add((made_in, plan.options.get("update"), plan.options.get("rounding")))
 
