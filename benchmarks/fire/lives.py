@@ -21,6 +21,7 @@ from typing import Any
 import hypothesis
 import torch
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -57,10 +58,12 @@ class Lives(RuleBasedStateMachine):
         wraps: how often it may be compiled, exported or distributed; each takes a second.
     """
 
+    counting = True  # until the first fault: it is lived again and again, to shrink it
+
     @initialize(plan=plans(), seed=SEEDS, wraps=st.sampled_from([0, 0, 0, 1]))
     def begin(self, plan: Plan, seed: int, wraps: int) -> None:
         torch.manual_seed(seed)
-        self.count = TALLY.setdefault(str(plan), Counter())
+        self.count = TALLY.setdefault(str(plan), Counter()) if self.counting else Counter()
         self.count["times"] += 1
         self.wrapped, self.wraps = 0, wraps
         self.left: list[tuple[nn.Module, dict[str, Tensor]]] = []
@@ -349,19 +352,27 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "plan"):
             return
+        error = sys.exc_info()[1]
         try:
-            for mode in (False, True) if sys.exc_info()[0] is None else ():
+            for mode in (False, True) if error is None else ():
                 self.set_mode(mode)
                 self.batch(1, "plain", True, False, False)
                 self.is_as_known()
+        except Exception as found:
+            error = found
+            raise
         finally:
+            if isinstance(error, Exception) and not isinstance(error, HypothesisException):
+                self.count[FAULTS[0]] += 1
+                Lives.counting = False
             if self.wrapped:
                 moves.end_wrapping()
 
 
-def live(times: int, seed: int, machine: type[Lives] = Lives) -> Exception | None:
+def live(times: int, seed: int) -> Exception | None:
     """So many lives; the first fault, shrunk, with the steps that lead to it."""
     TALLY.clear()
+    Lives.counting = True
     settings = hypothesis.settings(
         max_examples=times,
         stateful_step_count=STEPS,
@@ -370,7 +381,7 @@ def live(times: int, seed: int, machine: type[Lives] = Lives) -> Exception | Non
         suppress_health_check=list(hypothesis.HealthCheck),
     )
     try:
-        run_state_machine_as_test(hypothesis.seed(seed)(machine), settings=settings)
+        run_state_machine_as_test(hypothesis.seed(seed)(Lives), settings=settings)
     except Exception as error:
         return error
     return None
@@ -386,16 +397,13 @@ def main() -> int:
     fault = live(options.times, options.seed)
     made_by = {key: provenance()[key] for key in ("commit", "torch")} | {"seed": options.seed}
     rows = [{"module": name, **count, **made_by} for name, count in sorted(TALLY.items())]
-    if fault is not None:
-        traceback.print_exception(fault)
-        return 1
     if options.out:
         record.keep(options.out, COLUMNS, rows)
-    total = Counter()
-    for count in TALLY.values():
-        total.update(count)
-    print(", ".join(f"{total[key]} {key}" for key in ("times", "steps", "compared")), "0 faults")
-    return 0
+    if fault is not None:
+        traceback.print_exception(fault)
+    keys = ("times", "steps", "compared", *FAULTS)
+    print(", ".join(f"{sum(count[key] for count in TALLY.values())} {key}" for key in keys))
+    return int(fault is not None)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 python -m benchmarks.fire.soak --minutes 60 --calls 1000000 --out benchmarks/results/soak.csv
 
 One process trains one small network after the other, each in a folder of its own. After each run
-its memory, speed, open files and the bytes in the folder are sampled. The first tenth of the samples
-is warm-up; the medians of the next tenth and of the last are compared.
+its memory, speed, open files and the bytes in the folder are sampled. The first tenth of the
+samples is warm-up; the medians of the next tenth and of the last are compared.
 """
 
 from __future__ import annotations
