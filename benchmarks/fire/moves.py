@@ -22,7 +22,7 @@ from softhebb_fast.options import Rule
 CUDA = torch.device("cuda:0")
 NO_CUDA = "not linked with support for cuda"
 SHORT = (torch.float16, torch.bfloat16)
-# Products of a recorded module are summed in another order.
+# What is recorded or compiled may sum in another order.
 NEAR = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 LAYOUT = ("bias", "padding", "groups", "padding_mode")
 

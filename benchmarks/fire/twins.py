@@ -89,8 +89,8 @@ def _context(name: str) -> AbstractContextManager:
     return made.get(name, nullcontext)()
 
 
-def compare(found: Outcome, expected: Outcome) -> None:
-    """Raise AssertionError where two outcomes differ in a bit."""
+def compare(found: Outcome, expected: Outcome, near: float = 0) -> None:
+    """Raise AssertionError where two outcomes differ in a bit, or by more than ``near``."""
     assert found.error == expected.error, f"{found.error!r}, a fresh one: {expected.error!r}"
     assert found.tensors.keys() == expected.tensors.keys(), (
         f"there are {list(found.tensors)}, of a fresh one {list(expected.tensors)}"
@@ -98,16 +98,16 @@ def compare(found: Outcome, expected: Outcome) -> None:
     for kind in ("tensors", "state"):
         ours, theirs = getattr(found, kind), getattr(expected, kind)
         for name, tensor in theirs.items():
-            assert same(ours[name], tensor), (
+            assert same(ours[name], tensor, near), (
                 f"{name} is {ours[name].flatten()[:4]}, of a fresh one {tensor.flatten()[:4]}"
             )
 
 
-def same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are alike in dtype, shape and every value."""
+def same(a: Tensor, b: Tensor, near: float = 0) -> bool:
+    """Whether two tensors are alike in dtype, shape and every value, to ``near``."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+    return torch.allclose(a, b, rtol=near, atol=near, equal_nan=True)
 
 
 def keep(module: nn.Module) -> dict[str, Any]:
