@@ -10,6 +10,7 @@ signal. A step that finds too little leaves the weights as they were.
 from __future__ import annotations
 
 import argparse
+import re
 import resource
 import subprocess
 import sys
@@ -27,9 +28,20 @@ NETWORK, SHAPE, CLASSES = "6SoftHebbCnnImNet", (3, 160, 160), 10
 LIMITS = ((0, 0), (4, 0), (2, 0), (1, 0), (0, 1), (0, 0.5), (0, 0.1))
 OUTCOMES = ("one step", "refused")
 FAULTS = ("unclear error", "killed")
-COLUMNS = ("limit", "times", *OUTCOMES, *FAULTS, "peak", "said", "seed", "commit", "torch")
+COLUMNS = (
+    "limit",
+    "times",
+    *OUTCOMES,
+    *FAULTS,
+    "peak",
+    "asked for",
+    "said",
+    "seed",
+    "commit",
+    "torch",
+)
 GIB = 2**30
-ASKED = "you tried to allocate"  # torch's words, followed by a number of bytes
+ASKED = r"you tried to allocate (\d+) bytes"  # torch's words
 
 
 def step(network: str, batch: int, beside: float) -> None:
@@ -60,13 +72,16 @@ def limited(limit: float, beside: float, network: str, batch: int) -> dict[str, 
     command = [sys.executable, "-m", "benchmarks.fire.largest", "--child", *given]
     done = subprocess.run(command, capture_output=True, text=True)
     name = f"{limit} GiB" if limit else f"{beside} GiB beside the network" if beside else "none"
-    row = {"limit": name, "times": 1, "peak": "", "said": ""}
+    row = {"limit": name, "times": 1, "peak": "-", "asked for": "-", "said": ""}
     if done.returncode == 0:
         return row | {"one step": 1, "peak": done.stdout.strip()}
     said = (done.stderr.strip().splitlines() or [""])[-1]
     if done.returncode < 0:
         return row | {"killed": 1, "said": said}
-    return row | {"refused" if ASKED in said else "unclear error": 1, "said": said}
+    asked = re.search(ASKED, said)
+    if asked is None:
+        return row | {"unclear error": 1, "said": said}
+    return row | {"refused": 1, "asked for": f"{int(asked[1]) / GIB:.2f} GiB", "said": said}
 
 
 def child(limit: float, beside: float, network: str, batch: int) -> None:

@@ -39,11 +39,11 @@ from softhebb_fast import synchronise
 from softhebb_fast.training.provenance import provenance
 
 FAULTS = ("another than a fresh one",)
-COLUMNS = ("module", "times", "steps", "compared", *FAULTS, "seed", "commit", "torch")
+COLUMNS = ("module", "rule", "times", "steps", "compared", *FAULTS, "seed", "commit", "torch")
 STEPS = 16  # of a life at most
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 SEEDS = st.integers(0, 99)
-TALLY: dict[str, Counter[str]] = {}
+TALLY: dict[tuple[str, str], Counter[str]] = {}
 
 
 class Lives(RuleBasedStateMachine):
@@ -63,7 +63,7 @@ class Lives(RuleBasedStateMachine):
     @initialize(plan=plans(), seed=SEEDS, wraps=st.sampled_from([0, 0, 0, 1]))
     def begin(self, plan: Plan, seed: int, wraps: int) -> None:
         torch.manual_seed(seed)
-        self.count = TALLY.setdefault(str(plan), Counter()) if self.counting else Counter()
+        self.count = TALLY.setdefault(plan.names, Counter()) if self.counting else Counter()
         self.count["times"] += 1
         self.wrapped, self.wraps = 0, wraps
         self.left: list[tuple[nn.Module, dict[str, Tensor]]] = []
@@ -396,7 +396,10 @@ def main() -> int:
     torch.set_num_threads(1)
     fault = live(options.times, options.seed)
     made_by = {key: provenance()[key] for key in ("commit", "torch")} | {"seed": options.seed}
-    rows = [{"module": name, **count, **made_by} for name, count in sorted(TALLY.items())]
+    rows = [
+        {"module": module, "rule": rule, **count, **made_by}
+        for (module, rule), count in sorted(TALLY.items())
+    ]
     if options.out:
         record.keep(options.out, COLUMNS, rows)
     if fault is not None:

@@ -34,7 +34,8 @@ class Plan:
     """Of a module that is made anew.
 
     Attributes:
-        kind: "layer", "pair" (two that share their weights), "block", "whitened" or "network".
+        kind: "layer", "pair" (two that share their weights), "block", "whitened block" or
+            "network".
         layer: the name of the layer's class in ``softhebb_fast.nn``.
         sizes: its arguments by position.
         options: its arguments by name, as they are now.
@@ -47,11 +48,12 @@ class Plan:
     options: dict[str, Any]
     shape: tuple[int, ...]
 
-    def __str__(self) -> str:
-        rule = self.options.get("rule", "")
-        rule = getattr(rule, "__name__", rule)
-        parts = (self.kind * (self.kind != "layer"), self.layer * (self.kind != "network"), rule)
-        return " ".join(filter(None, parts))
+    @property
+    def names(self) -> tuple[str, str]:
+        """What it is, and the rule by which it learns."""
+        words = {"layer": self.layer, "pair": "two layers that share their weights"}
+        rule = self.options.get("rule", "softhebb")
+        return words.get(self.kind, self.kind), getattr(rule, "__name__", rule)
 
     def fresh(self) -> nn.Module:
         """Made now, with weights of torch's generator. Raises what the options raise."""
@@ -64,7 +66,7 @@ class Plan:
         if self.kind == "block":
             norm, pool = nn.BatchNorm2d(self.sizes[0], affine=False), nn.MaxPool2d(2)
             return hebbian.Block(layer, norm=norm, activation=hebbian.Triangle(0.7), pool=pool)
-        if self.kind == "whitened":
+        if self.kind == "whitened block":
             norm = hebbian.PatchWhitening(2, 3, padding=1)
             norm.fit(torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(0)))
             return hebbian.Block(layer, norm=norm, activation=hebbian.RePU(2.0))
@@ -156,14 +158,14 @@ def changeable(plan: Plan, options: dict[str, Any]) -> bool:
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    kind = draw(st.sampled_from(["layer"] * 4 + ["pair", "block", "whitened", "network"]))
+    kind = draw(st.sampled_from(["layer"] * 4 + ["pair", "block", "whitened block", "network"]))
     if kind == "network":
         rule = draw(st.sampled_from(["softkrotov", "hardkrotov", "oja", "bcm", "kmeans"]))
         return Plan(kind, "HebbianConv2d", (), {"rule": rule}, (3, 1, 8, 8))
-    ruled = kind != "whitened" and draw(st.integers(0, 3)) > 0
-    shape = "Conv2d" if kind in ("block", "whitened") else draw(st.sampled_from(SHAPES))
+    ruled = kind != "whitened block" and draw(st.integers(0, 3)) > 0
+    shape = "Conv2d" if kind in ("block", "whitened block") else draw(st.sampled_from(SHAPES))
     options = {"radius": 3.0, "rank": 2, **_of_layer(draw, ruled)}
-    if kind == "whitened":
+    if kind == "whitened block":
         return Plan(kind, "SoftHebbConv2d", (18, 4, 1), options, (3, 2, 6, 6))
     inputs = 4 if kind == "pair" else 2
     if shape != "Linear":
