@@ -78,8 +78,8 @@ def test_no_damage_goes_unnoticed(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_module_computes_what_a_fresh_one_does():
-    assert lives.live(12, 100) is None
-    assert sum(count["compared"] for count in lives.TALLY.values()) > 24
+    assert lives.live(10, 100) is None
+    assert sum(count["compared"] for count in lives.TALLY.values()) > 20
     assert not any(count[fault] for count in lives.TALLY.values() for fault in lives.FAULTS)
 
 
@@ -107,7 +107,7 @@ def test_every_fault_of_a_life_is_seen(monkeypatch):
         one.is_as_known()
     one = life()
     one.module.lr = 0.2
-    with pytest.raises(AssertionError, match="weight is .*, of a fresh one"):
+    with pytest.raises(AssertionError, match=r"weight is .*, of a fresh one"):
         one.learn(1)
     one = life()
     one.module.requires_grad_(False)
@@ -133,7 +133,7 @@ def test_what_grows_or_slows_is_not_flat():
 
 
 def test_a_network_that_does_not_fit_says_what_was_asked_for():
-    fits, lacks = (largest.limited(0, beside, "3SoftHebbCnnImNet", 1) for beside in (1, 0.01))
+    fits, lacks = (largest.limited(0, beside, "2SoftHebbCnnImNet", 1) for beside in (1, 0.01))
     assert fits["one step"] == lacks["refused"] == 1, (fits, lacks)
 
 
