@@ -16,7 +16,8 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ SAMPLED = ("memory (MiB)", "steps per second", "open files", "bytes in the folde
 WITHIN = 0.01  # of the early median, what is flat
 IMAGES, BATCH = 4000, 8
 WARM_UP = 20_000  # calls
+OPTIONS = {
+    **{"unsup_batch": BATCH, "probe_batch": BATCH, "unsup_epochs": 1, "probe_epochs": 1},
+    "augment": False,
+}
 
 
 class Steps(Reporter):
@@ -68,13 +73,7 @@ def trained(folder: Path, images: tuple[torch.Tensor, torch.Tensor]) -> tuple[fl
     return memory(), speed, float(len(os.listdir("/proc/self/fd"))), float(written)
 
 
-OPTIONS = {
-    **{"unsup_batch": BATCH, "probe_batch": BATCH, "unsup_epochs": 1, "probe_epochs": 1},
-    "augment": False,
-}
-
-
-def soak(minutes: float) -> list[dict[str, Any]]:
+def soak(minutes: float) -> Iterator[dict[str, Any]]:
     """Rows of the table, for ``SAMPLED``."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(IMAGES) % 10
@@ -118,16 +117,14 @@ def called(name: str, call: Callable[[], object], times: int) -> dict[str, Any]:
     return row(f"memory (MiB) over {times} {name}", values, (time.monotonic() - before) // 60)
 
 
-def calls(times: int) -> list[dict[str, Any]]:
+def calls(times: int) -> Iterator[dict[str, Any]]:
     """Rows of the table, for a function and for a layer that learns."""
     torch.manual_seed(0)
     x, layer = torch.rand(2, 6), SoftHebbLinear(6, 4, update="in_place", lr=0.01)
     weight = torch.rand(4, 6)
     with torch.no_grad():
-        return [
-            called("calls of a function", lambda: functional.softhebb_linear(x, weight), times),
-            called("steps of a layer", lambda: layer(x), times),
-        ]
+        yield called("calls of a function", lambda: functional.softhebb_linear(x, weight), times)
+        yield called("steps of a layer", lambda: layer(x), times)
 
 
 def main() -> int:
@@ -138,9 +135,10 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     made_by = {key: provenance()[key] for key in ("commit", "torch")}
-    rows = [each | made_by for each in (*calls(options.calls), *soak(options.minutes))]
-    for each in rows:
-        print(", ".join(f"{name} {each[name]}" for name in COLUMNS[:6]))
+    rows = []
+    for each in chain(calls(options.calls), soak(options.minutes)):
+        rows.append(each | made_by)
+        print(", ".join(f"{name} {each[name]}" for name in COLUMNS[:6]), flush=True)
     if options.out:
         write_csv(options.out, COLUMNS, rows)
     return int(any(each["flat"] == "no" for each in rows))
