@@ -133,7 +133,7 @@ def test_what_grows_or_slows_is_not_flat():
 
 
 def test_a_network_that_does_not_fit_says_what_was_asked_for():
-    fits, lacks = (largest.limited(0, beside, "2SoftHebbCnnImNet", 1) for beside in (1, 0.01))
+    fits, lacks = (largest.limited(0, beside, "3SoftHebbCnnImNet", 1) for beside in (1, 0.01))
     assert fits["one step"] == lacks["refused"] == 1, (fits, lacks)
 
 
