@@ -13,6 +13,7 @@ PADDING_MODES = ("reflect", "zeros", "replicate", "circular")
 TIE_RULES = ("first", "spread")
 POOLS = ("max", "avg")
 ROUNDINGS = ("nearest", "stochastic")
+UPDATES = ("grad", "in_place")
 
 
 class Kind(NamedTuple):

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.fire import corruptions, kills, record
+from benchmarks.fire import corruptions, kills, largest, lives, record
 from softhebb_fast.files import write_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -37,7 +37,35 @@ def killed() -> str:
     return table(rows, "moment", (*kills.OUTCOMES, *kills.FAULTS))
 
 
-TABLES = {"corruptions": corrupted, "kills": killed}
+def lived() -> str:
+    rows = record.read(record.FOLDER / "lives.csv")
+    return table(rows, "module", ("steps", "compared", *lives.FAULTS))
+
+
+def soaked() -> str:
+    rows = record.read(record.FOLDER / "soak.csv")
+    return listed(rows, ("measure", "minutes", "samples", "early", "late", "change", "flat"))
+
+
+def stepped() -> str:
+    rows = record.read(record.FOLDER / "largest.csv")
+    return listed(rows, ("limit", *largest.OUTCOMES, *largest.FAULTS, "peak", "asked for"))
+
+
+def listed(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> str:
+    """The rows as they are."""
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join(row[name] or '0' for name in columns)} |" for row in rows]
+    return "\n".join(lines)
+
+
+TABLES = {
+    "corruptions": corrupted,
+    "kills": killed,
+    "lives": lived,
+    "soak": soaked,
+    "largest": stepped,
+}
 
 
 def committed() -> str:

@@ -120,6 +120,7 @@ def build(
         TypeError: a preset, shape or number of classes of another kind.
         ValueError: images too small for the network, an unknown init or activation, features that
             there are not.
+        RuntimeError: a layer that does not fit into memory.
     """
     preset, image_shape = as_preset(preset), checked_shape(image_shape)
     num_classes = whole("num_classes", num_classes, least=1)
@@ -131,12 +132,26 @@ def build(
         options = {"init": inits.get(i), "tie_rule": tie_rule, "backend": backend}
         where = f"layer {i} of {preset.name}"
         _check_taught(layer, layer.out, num_classes, where)
-        block, shape = _block(layer, shape, options, where)
+        with _in_memory(f"{where}, of {layer.out} neurons,"):
+            block, shape = _block(layer, shape, options, where)
         blocks.append(block)
         shapes.append(shape)
     readout = None if features is None else Readout(blocks, shapes, features)
     width = math.prod(shape) if readout is None else readout.features
-    return SoftHebbNet(preset, blocks, _head(last, width, num_classes, backend), readout, mirror)
+    with _in_memory(f"the last layer of {preset.name}, of {width} inputs,"):
+        head = _head(last, width, num_classes, backend)
+    return SoftHebbNet(preset, blocks, head, readout, mirror)
+
+
+@contextmanager
+def _in_memory(what: str) -> Iterator[None]:
+    """Name ``what`` is made where torch finds no memory for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise RuntimeError(f"{what} does not fit into memory: {error}") from error
 
 
 def checked_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -81,15 +82,23 @@ class TopShare(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         channels = _channels(u)
-        count = u.shape[channels]
-        if count < 2:
-            raise ValueError(f"u must have at least 2 channels; got {tuple(u.shape)}")
-        kept = min(max(round(self.share * count), 1), count - 1)
-        threshold = u.detach().kthvalue(count - kept, dim=channels, keepdim=True).values
+        rank = _inactive(u.shape, channels, self.share)
+        threshold = u.detach().kthvalue(rank, dim=channels, keepdim=True).values
         return F.relu(u - threshold)
 
     def extra_repr(self) -> str:
         return f"share={self.share}"
+
+
+def _inactive(shape: torch.Size, channels: int, share: float) -> int:
+    """How many channels of a u of this shape cannot be active."""
+    count = shape[channels]
+    if count < 2:
+        raise ValueError(f"u must have at least 2 channels; got {tuple(shape)}")
+    return count - min(max(round(share * count), 1), count - 1)
+
+
+torch.fx.wrap("_inactive")  # symbolic tracing does not know the shape
 
 
 def _channels(u: Tensor) -> int:

@@ -28,7 +28,8 @@ def folds(norm: nn.Module | None, layer: nn.Module, x: Tensor) -> bool:
         return False
     if layer.kernel_size != (1, 1) or layer.stride != (1, 1) or layer.groups != 1:
         return False
-    size, (components, filters) = norm.weight[0].numel(), (norm.out_channels, layer.out_channels)
+    size = norm.weight.shape[1:].numel()
+    components, filters = norm.out_channels, layer.out_channels
     return layer.padding == (0, 0) and filters * size <= components * (size + filters)
 
 

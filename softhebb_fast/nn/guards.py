@@ -11,7 +11,9 @@ from torch.nn.utils import parametrize
 
 from softhebb_fast.functional.rounding import SHORT
 from softhebb_fast.functional.transforms import recomputing, transforming
+from softhebb_fast.kinds import ROUNDINGS, UPDATES
 from softhebb_fast.nn import handing
+from softhebb_fast.options import check_among
 
 
 def steppable(layer: nn.Module) -> bool:
@@ -100,7 +102,10 @@ def check_started(layer: nn.Module) -> None:
 
 
 def meet(layer: nn.Module) -> None:
-    """What is looked at once for every weight that learns."""
+    """What is looked at once for a weight that learns, and again if its dtype, ``update`` or
+    ``rounding`` is another."""
+    check_among("update", layer.update, UPDATES)
+    check_among("rounding", layer.rounding, ROUNDINGS)
     check_started(layer)
     if layer.update == "grad":
         handing.watch(layer)

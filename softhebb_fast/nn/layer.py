@@ -18,14 +18,12 @@ from softhebb_fast.functional.distributed import Processes
 from softhebb_fast.functional.rounding import add_
 from softhebb_fast.functional.transforms import recomputing
 from softhebb_fast.init import Init, initialise, needs_data
-from softhebb_fast.kinds import ROUNDINGS
+from softhebb_fast.kinds import ROUNDINGS, UPDATES
 from softhebb_fast.nn import guards, handing
 from softhebb_fast.nn.recording import check_input, recorded
 from softhebb_fast.options import COMPETITION, Competition, check_among
 from softhebb_fast.reference import accumulated
 from softhebb_fast.scalars import at_least_zero, number, whole
-
-UPDATES = ("grad", "in_place")
 
 
 class HebbianLayer(nn.Module):
@@ -49,7 +47,7 @@ class HebbianLayer(nn.Module):
     handed: handing.Handed | None = None
     notices = True
     waits_for_data = False
-    _met: int | None = None
+    _met: tuple | None = None
     schedule: Callable[[int], float] | None = None
     steps = 0
 
@@ -74,8 +72,7 @@ class HebbianLayer(nn.Module):
     ) -> None:
         super().__init__()
         competition = competition.checked(neurons_a_group)
-        if update not in UPDATES:
-            raise ValueError(f"update must be one of {', '.join(UPDATES)}; got {update!r}")
+        check_among("update", update, UPDATES)
         if schedule is not None:
             _check_schedule(schedule, update, lr)
         elif update == "in_place" and lr is None:
@@ -234,9 +231,11 @@ class HebbianLayer(nn.Module):
         """Raise RuntimeError where a step would be lost, made twice, or made by one of many."""
         if not torch.compiler.is_compiling():
             guards.check_call(self)
-            if self._met != id(self.weight):
+            weight = self.weight
+            met = id(weight), weight.dtype, self.update, self.rounding
+            if self._met != met:
                 guards.meet(self)
-                self._met = id(self.weight)
+                self._met = met
 
     def detached(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias, outside any graph."""

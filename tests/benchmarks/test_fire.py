@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import random
 import subprocess
@@ -9,12 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from softhebb_fast import SoftHebbLinear
 
 pytest.importorskip("triton")
 pytest.importorskip("optuna")
 
-from benchmarks.fire import corruptions, page, record
+from benchmarks.fire import corruptions, largest, lives, moves, page, record, soak, twins
 from benchmarks.fire.damage import DAMAGES, trap
+from benchmarks.fire.plans import Plan
 from benchmarks.fire.targets import Target
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +74,67 @@ def test_no_damage_goes_unnoticed(tmp_path):
     assert sum(int(row["times"]) for row in rows) == 156
     assert sum(int(row["refused"] or 0) for row in rows) > 100
     assert len({row["file"] for row in rows}) > 20
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_module_computes_what_a_fresh_one_does():
+    assert lives.live(10, 100) is None
+    assert sum(count["compared"] for count in lives.TALLY.values()) > 20
+    assert not any(count[fault] for count in lives.TALLY.values() for fault in lives.FAULTS)
+
+
+PLAN = Plan("layer", "SoftHebbLinear", (6, 4), {"update": "in_place", "lr": 0.1}, (3, 6))
+
+
+def life() -> lives.Lives:
+    found = lives.Lives()
+    found.begin(PLAN, 0, 0)
+    found.learn(0)
+    found.is_as_known()
+    return found
+
+
+def test_every_fault_of_a_life_is_seen(monkeypatch):
+    """Of layers that do what none should."""
+    one = life()
+    monkeypatch.setitem(moves.COPIES, "pickle", lambda module: module.eval())
+    one.copy("pickle")
+    with pytest.raises(AssertionError):
+        one.is_as_known()
+    one = life()
+    one.module.weight.data[0, 0] += 1e-6
+    with pytest.raises(AssertionError, match="changed by itself"):
+        one.is_as_known()
+    one = life()
+    one.module.lr = 0.2
+    with pytest.raises(AssertionError, match=r"weight is .*, of a fresh one"):
+        one.learn(1)
+    one = life()
+    one.module.requires_grad_(False)
+    with pytest.raises(AssertionError, match="what learns is"):
+        one.is_as_known()
+
+
+def test_a_bit_tells_two_outcomes_apart():
+    layer = SoftHebbLinear(6, 4, update="in_place", lr=0.1)
+    x, twin = torch.rand(3, 6), copy.deepcopy(layer)
+    for context in twins.CONTEXTS:
+        both = [twins.lived(m, m, x, {}, context, False, 0) for m in (layer, twin)]
+        twins.compare(*both)
+    both[0].state["weight"][0, 0] += 1e-6
+    with pytest.raises(AssertionError, match="weight is"):
+        twins.compare(*both)
+
+
+def test_what_grows_or_slows_is_not_flat():
+    assert soak.row("files", [5.0] * 40, 1)["flat"] == "yes"
+    assert soak.row("files", [5.0 + i / 100 for i in range(40)], 1)["flat"] == "no"
+    assert soak.row("speed", [5.0 - i / 100 for i in range(40)], 1)["flat"] == "no"
+
+
+def test_a_network_that_does_not_fit_says_what_was_asked_for():
+    fits, lacks = (largest.limited(0, beside, "3SoftHebbCnnImNet", 1) for beside in (1, 0.01))
+    assert fits["one step"] == lacks["refused"] == 1, (fits, lacks)
 
 
 def test_the_page_is_that_of_the_tables():

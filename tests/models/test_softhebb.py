@@ -290,3 +290,10 @@ def test_evaluation_mode_gives_every_part_its_mode_back():
     with pytest.raises(RuntimeError, match="inside"), evaluation_mode(net):
         raise RuntimeError("inside")
     assert [part.training for part in net.modules()] == before
+
+
+def test_a_layer_that_does_not_fit_into_memory_is_named():
+    network = parse_network(f"softkrotov-c{1 << 43}-k3-t1-lr0.05 BP")
+    said = r"layer 0 of .*, of 8796093022208 neurons, does not fit into memory: .*tried to allocate"
+    with pytest.raises(RuntimeError, match=said):
+        build(network, MNIST, 10)

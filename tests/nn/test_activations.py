@@ -140,3 +140,11 @@ def test_bad_shares():
         TopShare("0.4")
     with pytest.raises(ValueError, match=r"u must have at least 2 channels; got \(3, 1\)"):
         TopShare()(torch.zeros(3, 1))
+
+
+@pytest.mark.parametrize("module", [Triangle(0.7), RePU(1.4), Softmax(2.0), TopShare(0.4)])
+def test_activations_are_traced_symbolically(module):
+    u = randn(2, 6, 3, 4)
+    traced = torch.fx.symbolic_trace(module)
+    assert torch.equal(traced(u), module(u))
+    assert torch.equal(traced(u[:, :3]), module(u[:, :3]))

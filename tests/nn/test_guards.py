@@ -289,3 +289,28 @@ def test_transforms_of_a_block_see_its_gradient():
     gradient = torch.func.grad(lambda x: block(x).square().sum())(x)
     assert twin.grad.any()
     assert_close(gradient, twin.grad, TOLERANCES["float32_u"])
+
+
+# What changes between two steps
+
+
+@pytest.mark.parametrize("first", [torch.float32, torch.float64])
+def test_a_layer_that_has_learned_tells_of_16_bits_once_it_has_them(kind, first):
+    """Its parameter is the same object as before."""
+    layer = make(kind, dtype=first, **IN_PLACE)
+    layer(batch(kind, dtype=first))
+    layer.half()
+    with pytest.warns(UserWarning, match="steps below half the spacing of such numbers are lost"):
+        layer(batch(kind, dtype=torch.float16))
+
+
+@pytest.mark.parametrize("name", ["update", "rounding"])
+def test_an_option_that_is_set_to_nothing_known_is_refused(kind, name):
+    layer, x = make(kind, **IN_PLACE), batch(kind)
+    layer(x)
+    before = layer.weight.detach().clone()
+    setattr(layer, name, "by magic")
+    with pytest.raises(ValueError, match=f"{name} must be one of"):
+        layer(x)
+    assert not moved(layer, before)
+    assert layer.weight.grad is None

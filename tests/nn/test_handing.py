@@ -206,6 +206,17 @@ def test_a_scaler_does_not_step_updates_that_it_did_not_scale(kind, unscales):
     assert torch.equal(head.weight, before)
 
 
+def test_a_scaler_does_not_step_a_layer_that_stepped_by_itself_before(kind):
+    layer = make(kind, update="in_place", lr=0.1)
+    layer(batch(kind))
+    layer.update = "grad"
+    layer(batch(kind))
+    scaler = GradScaler("cpu")
+    scaler.scale(torch.ones(()))
+    with pytest.raises(RuntimeError, match="GradScaler"):
+        scaler.step(sgd(layer))
+
+
 def test_a_fused_optimizer_does_not_either(kind):
     layer = make(kind)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, fused=True)
