@@ -176,12 +176,26 @@ def check_direction(weight: Tensor, delta_w: Tensor) -> None:
 
 def check_writable(weight: Tensor) -> None:
     """A weight that a step in place may write: every number has a place of its own."""
-    shared = (step == 0 and n > 1 for step, n in zip(weight.stride(), weight.shape, strict=True))
-    if not weight.is_contiguous() and any(shared):
+    if weight.is_neg():
         raise ValueError(
-            "weight must not be expanded to be stepped in place; got strides "
+            "weight must not be a negated view to be stepped in place. Use weight.resolve_neg()"
+        )
+    if not weight.is_contiguous() and _shares_places(weight):
+        raise ValueError(
+            "weight must not be expanded or overlap itself to be stepped in place; got strides "
             f"{weight.stride()} for {tuple(weight.shape)}. Use weight.clone()"
         )
+
+
+def _shares_places(tensor: Tensor) -> bool:
+    """Whether a dimension's step may be within what the dimensions of smaller steps span."""
+    span = 0
+    for step, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if step <= span:
+                return True
+            span += step * (size - 1)
+    return False
 
 
 def check_are_tensors(**tensors: Tensor | None) -> None:
