@@ -2,7 +2,8 @@
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
 # `make docs` writes the site of the pages to build/site; a warning is an error.
-# `make fire` damages every file that is read and kills runs, for minutes (TIMES=2000, KILLS=50).
+# `make fire` calls every function with arguments of all kinds, damages every file that is read and
+# kills runs, for half an hour (CALLS=20000, TIMES=2000, KILLS=50).
 # `make gpu OUT=folder DATA=folder`, on a machine with a GPU, tests every kernel there and times it.
 
 PYTHON ?= python3
@@ -14,6 +15,7 @@ PIP := $(BIN)/python -m pip install -q
 CPU_TORCH := "torch==$(TORCH)+cpu"
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 OUT ?= runs/demo
+CALLS ?= 20000
 TIMES ?= 2000
 KILLS ?= 50
 DEMO_OPTIONS ?= --unsup-epochs 3 --baselines
@@ -52,6 +54,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -n 2 -m slow
 
 fire: setup
+	$(BIN)/python -m benchmarks.fire.calls --times $(CALLS)
 	$(BIN)/python -m benchmarks.fire.corruptions --times $(TIMES)
 	$(BIN)/python -m benchmarks.fire.kills --times $(KILLS)
 

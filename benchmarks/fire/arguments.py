@@ -246,14 +246,15 @@ def layers(draw: st.DrawFn, backend: str) -> Call:
         options, tensors = options | more, tensors | own
     x = draw(drawn(size.x, dtype, extreme=extreme))
     weight = draw(drawn(size.weight, dtype, extreme=extreme, scale=scale))
-    spoilt: tuple[str, ...] = ()
-    if writes and unwritable(weight):
-        spoilt = ("weight",)
     tensors |= {"x": x, "weight": weight}
     if draw(st.integers(0, 2)) == 0:
         tensors["bias"] = draw(drawn(size.weight[:1], dtype, extreme=extreme, scale=0.2))
-    call = Call(name, backend, tensors, options, spoilt)
-    return call
+    if small:  # the dispatcher, which is passed by, resolves them before the kernels
+        plain = {key: t._replace(layout="sliced") for key, t in tensors.items()
+                 if t.layout == "negated"}
+        tensors |= plain
+    spoilt = ("weight",) if writes and unwritable(tensors["weight"]) else ()
+    return Call(name, backend, tensors, options, spoilt)
 
 
 def u_shape(draw: st.DrawFn) -> tuple[tuple[int, ...], int]:

@@ -296,9 +296,9 @@ def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
     positions = u.mid.shape[1]
     if rule.decay:
         d = d.minus(number(rule.decay * positions, sums).times(weight))
-    # Of an infinite weight sum y u is infinite or NaN by the order of its sums.
-    infinite = weight.mid.isinf().flatten(1).any(dim=1).view(-1, 1, 1)
-    d = d._replace(rad=torch.where(infinite, torch.inf, d.rad))
+    if rule.gain == "product":  # of infinite factors infinite or NaN, by the order of its sums
+        infinite = weight.mid.isinf().flatten(1).any(dim=1) | a.mid.isinf().flatten(1).any(dim=1)
+        d = d._replace(rad=torch.where(infinite.view(-1, 1, 1), torch.inf, d.rad))
     sums_of_a = a.sum(1)
     delta_w = normalised(d, sums_of_a, positions, rule)
     return Update(delta_w, bias_update(sums_of_a, layer, modulator, positions), statistic(

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.fire import corruptions, kills, record
+from benchmarks.fire import corruptions, kills, record, verdict
 from softhebb_fast.files import write_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -37,7 +37,12 @@ def killed() -> str:
     return table(rows, "moment", (*kills.OUTCOMES, *kills.FAULTS))
 
 
-TABLES = {"corruptions": corrupted, "kills": killed}
+def called() -> str:
+    rows = record.read(record.FOLDER / "calls.csv")
+    return table(rows, "call", (*verdict.OUTCOMES, *verdict.FAULTS))
+
+
+TABLES = {"calls": called, "corruptions": corrupted, "kills": killed}
 
 
 def committed() -> str:

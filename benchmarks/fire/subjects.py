@@ -45,7 +45,7 @@ def subject(call: Call) -> Subject:
         run, judge, *writes = PARTS[call.name]
         return Subject(run, judge, tuple(writes))
     if call.name in INITS:
-        return Subject(run_init, judge_init, ("weight",))
+        return Subject(run_init, judge_init, ("weight", "bias"))
     steps = call.name.endswith("_step_") or call.options.get("update") == "in_place"
     return Subject(run_layer, judge_layer, ("weight",) if steps else ())
 
@@ -166,10 +166,8 @@ def judge_layer(call: Call, t: Tensors) -> Bounds:
     u = bounds.pre_activations(layer)
     given = bounds.of_places(u, layer.places)
     if "epilogue" in call.options:
-        places = layer.places
-        rounded = u.rounded(dtype)
-        rounded = rounded._replace(rad=torch.maximum(rounded.rad, u.rad))
-        out = bounds.pooled(rounded, call.options["epilogue"], places).rounded(dtype)
+        out = bounds.pooled(maybe_rounded(u, dtype), call.options["epilogue"], layer.places)
+        out = out.rounded(dtype)
         found: Bounds = {"out": out if t["x"].dim() == 4 else out.map(lambda v: v.squeeze(0))}
         if call.options.get("update") is None:
             return found | dict.fromkeys(("delta_w", "delta_b"))
@@ -185,9 +183,17 @@ def judge_layer(call: Call, t: Tensors) -> Bounds:
     delta_w = update.delta_w.map(lambda v: v.reshape(weight.shape))
     found["delta_w"] = delta_w.rounded(dtype)
     if call.name.endswith("_step_") or call.options.get("update") == "in_place":
-        found["weight"] = stepped(call, t, found["delta_w"], layer.competition.lebesgue_p)
+        either = maybe_rounded(delta_w, dtype)
+        found["weight"] = stepped(call, t, either, layer.competition.lebesgue_p)
         found["delta_w"] = None
     return found
+
+
+def maybe_rounded(u: Ball, dtype: torch.dtype) -> Ball:
+    """Numbers as they are, or as they are in ``dtype``, where they may be infinite."""
+    rounded = u.rounded(dtype)
+    infinite = rounded.mid.isinf() & u.mid.isfinite()
+    return Ball(u.mid, torch.where(infinite, torch.inf, rounded.rad), u.sums)
 
 
 def stepped(call: Call, t: Tensors, delta_w: Ball, p: float) -> Ball:
@@ -243,17 +249,16 @@ def judge_module(call: Call, t: Tensors) -> Bounds:
     u = bounds.pre_activations(found)
     given = bounds.of_places(u, found.places).map(lambda v: v.reshape(shape)).rounded(t["x"].dtype)
     if call.name == "SoftHebbBlock":
-        rounded = u.rounded(t["x"].dtype)
-        rounded = rounded._replace(rad=torch.maximum(rounded.rad, u.rad))
+        rounded = maybe_rounded(u, t["x"].dtype)
         given = bounds.of_places(bounds.rectified(bounds.centred(rounded)), found.places)
         given = given.map(lambda v: v.reshape(shape)).rounded(t["x"].dtype)
     if not module.training:
         return {"u": given}
     delta_w = bounds.update(u, found).delta_w.map(lambda v: v.reshape(t["weight"].shape))
-    delta_w = delta_w.rounded(t["x"].dtype)
     if call.options.get("update") != "in_place":
-        return {"u": given, "delta_w": delta_w}
-    return {"u": given, "weight": stepped(call, t, delta_w, found.competition.lebesgue_p)}
+        return {"u": given, "delta_w": delta_w.rounded(t["x"].dtype)}
+    either = maybe_rounded(delta_w, t["x"].dtype)
+    return {"u": given, "weight": stepped(call, t, either, found.competition.lebesgue_p)}
 
 
 def run_part(call: Call, tensors: Tensors) -> Outputs:

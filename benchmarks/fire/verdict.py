@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pprint
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from benchmarks.fire import subjects
 from benchmarks.fire.arguments import ACTIVATIONS, MODULES, Call
 from benchmarks.fire.balls import Ball
 from benchmarks.fire.subjects import INITS
+from benchmarks.fire.tensors import Drawn
 
 OUTCOMES = ("in bound", "refused", "out of range", "no digit")
 FAULTS = ("wrong value", "wrong shape", "not refused", "wrong error", "argument changed", "crash")
@@ -29,23 +30,28 @@ class Fault(AssertionError):
 def verdict(call: Call) -> str:
     """One of ``OUTCOMES``. Raises Fault."""
     subject = subjects.subject(call)
-    tensors = {name: drawn.make() for name, drawn in call.tensors.items()}
-    before = {name: t.clone() for name, t in tensors.items()}
-    memory = {name: _bits(t) for name, t in tensors.items()}
+    tensors = {name: made(drawn) for name, drawn in call.tensors.items()}
+    kept = {name: t for name, t in tensors.items() if isinstance(t, Tensor)}
+    before = {name: t.clone() for name, t in kept.items()}
+    memory = {name: _bits(t) for name, t in kept.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = subject.run(call, tensors)
     except Exception as error:
-        _unchanged(tensors, memory, before, ())
+        _unchanged(kept, memory, before, ())
         return _refused(call, error)
     if call.spoilt:
         raise Fault("not refused", f"{' or '.join(call.spoilt)} does not fit")
-    _unchanged(tensors, memory, before, subject.writes)
+    _unchanged(kept, memory, before, subject.writes)
     words = {"in bound"}
     for name, ball in subject.judge(call, before).items():
         words.add(compared(name, found.get(name), ball))
     return max(words, key=OUTCOMES.index)
+
+
+def made(drawn: Any) -> Any:
+    return drawn.make() if isinstance(drawn, Drawn) else drawn
 
 
 def _refused(call: Call, error: Exception) -> str:
@@ -72,6 +78,7 @@ def _unchanged(
     writes: Iterable[str],
 ) -> None:
     for name, tensor in tensors.items():
+        now = tensor
         if name in writes:  # what lies beside it in memory
             now = tensor.clone()
             tensor.copy_(before[name])
@@ -114,7 +121,10 @@ def compared(name: str, found: Tensor | float | None, ball: Ball | None) -> str:
 
 def reproduction(call: Call) -> str:
     """A program that makes the call."""
-    tensors = [f"{name} = {drawn!r}.make()" for name, drawn in call.tensors.items()]
+    tensors = [
+        f"{name} = {drawn!r}{'.make()' if isinstance(drawn, Drawn) else ''}"
+        for name, drawn in call.tensors.items()
+    ]
     passed = [f"{name}={name}" for name in call.tensors]
     options = [f"{name}={value!r}" for name, value in call.options.items()]
     lines = ["import torch", "from benchmarks.fire.tensors import Drawn"]
@@ -137,7 +147,3 @@ def reproduction(call: Call) -> str:
             options += [f"backend={call.backend!r}"] if call.name != "hebbian_update" else []
         lines += [f"print(functional.{call.name}({', '.join(passed + options)}))"]
     return "\n".join(lines)
-
-
-def shown(call: Call) -> str:
-    return pprint.pformat(call._asdict(), compact=True, width=100)
