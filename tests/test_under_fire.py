@@ -67,7 +67,9 @@ def test_only_real_weights_have_rates():
         hebbian_step_(torch.randn(3, 5), torch.randn(3, 5, dtype=torch.complex64), 0.1)
 
 
-@pytest.mark.parametrize(("options", "name"), [({"value": 1e30}, "value"), ({"radius": 1e9}, "radius")])
+@pytest.mark.parametrize(
+    ("options", "name"), [({"value": 1e30}, "value"), ({"radius": 1e9}, "radius")]
+)
 def test_a_constant_that_the_dtype_does_not_have(options, name):
     with pytest.raises(ValueError, match=f"{name} must be finite"):
         init.constant_(torch.empty(3, 5, dtype=torch.float16), **options)

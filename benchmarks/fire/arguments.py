@@ -250,8 +250,9 @@ def layers(draw: st.DrawFn, backend: str) -> Call:
     if draw(st.integers(0, 2)) == 0:
         tensors["bias"] = draw(drawn(size.weight[:1], dtype, extreme=extreme, scale=0.2))
     if small:  # the dispatcher, which is passed by, resolves them before the kernels
-        plain = {key: t._replace(layout="sliced") for key, t in tensors.items()
-                 if t.layout == "negated"}
+        plain = {
+            key: t._replace(layout="sliced") for key, t in tensors.items() if t.layout == "negated"
+        }
         tensors |= plain
     spoilt = ("weight",) if writes and unwritable(tensors["weight"]) else ()
     return Call(name, backend, tensors, options, spoilt)
@@ -333,9 +334,7 @@ def modules(draw: st.DrawFn, backend: str) -> Call:
     options |= {"bias": draw(st.booleans()), "train": draw(st.booleans())}
     scale = 1 / math.sqrt(math.prod(size.weight[1:]))
     tensors["x"] = draw(drawn(size.x, dtype, extreme=extreme))
-    tensors["weight"] = draw(
-        drawn(size.weight, dtype, extreme=extreme, scale=scale)
-    )
+    tensors["weight"] = draw(drawn(size.weight, dtype, extreme=extreme, scale=scale))
     return Call(name, backend, tensors, options)
 
 

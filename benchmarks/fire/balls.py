@@ -124,12 +124,20 @@ class Ball(NamedTuple):
             return self
         info = torch.finfo(dtype)
         size = self.size
-        rad = self.rad + size * info.eps / 2 + torch.clamp(size, max=info.smallest_normal * info.eps)
+        rad = (
+            self.rad + size * info.eps / 2 + torch.clamp(size, max=info.smallest_normal * info.eps)
+        )
         least = _finite(self.mid.abs()) - rad
         infinite = (least > info.max * (1 + info.eps)) & self.rad.isfinite()
         rad = torch.where(size + rad >= info.max, torch.inf, rad)
         mid = torch.where(infinite, torch.inf * self.mid.sign(), self.mid)
         return Ball(mid, torch.where(infinite, 0.0, rad), self.sums)
+
+
+def number(value: float | Tensor, sums: Sums) -> Ball:
+    """One that is taken in the dtype of the sums."""
+    mid = torch.as_tensor(value, dtype=torch.float64)
+    return Ball(mid, mid.abs().nan_to_num(0, 0, 0) * sums.eps, sums)
 
 
 def made(mid: Tensor, rad: Tensor, sums: Sums, roundings: float = 0) -> Ball:

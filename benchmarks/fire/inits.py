@@ -71,5 +71,3 @@ def unfit(name: str, shape: tuple[int, ...], tensors: dict[str, Any]) -> tuple[s
         rows = rows[rows.any(dim=1)].unique(dim=0) if rows.isfinite().all() else rows[:0]
         return ("patches",) if len(rows) < filters else ()
     return ("weight",) if refused else ()
-
-

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.fire import bounds
+from benchmarks.fire import after, bounds
 from benchmarks.fire.arguments import ACTIVATIONS, MODULES, Call
-from benchmarks.fire.balls import FEW, Ball, Sums
-from benchmarks.fire.bounds import Backend, Layer
+from benchmarks.fire.balls import FEW, Ball, Sums, number
+from benchmarks.fire.bounds import Layer
+from benchmarks.fire.competing import Backend, compete, softmax
 from softhebb_fast import functional, init, nn
 from softhebb_fast.kinds import RULES
 from softhebb_fast.options import Competition, Convolution, Rate, Rule, pair
@@ -79,7 +80,7 @@ def competition_of(call: Call) -> tuple[Competition, Rule]:
 def profile(call: Call, weight: Tensor, convolution: Convolution | None) -> Backend:
     if call.backend == "triton":
         eps = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}.get(weight.dtype, 2.0**-21)
-        return Backend(eps, absolute=True)
+        return Backend(eps, absolute=True, nan_loses=True)
     kernel = tuple(weight.shape[2:])
     fits = convolution is not None and kernel == (3, 3) and convolution.stride == (1, 1)
     return Backend(winograd=fits and len(weight) >= 64)
@@ -164,9 +165,9 @@ def judge_layer(call: Call, t: Tensors) -> Bounds:
     layer, shape = layer_of(call, t)
     dtype, weight = t["x"].dtype, t["weight"]
     u = bounds.pre_activations(layer)
-    given = bounds.of_places(u, layer.places)
+    given = after.of_places(u, layer.places)
     if "epilogue" in call.options:
-        out = bounds.pooled(maybe_rounded(u, dtype), call.options["epilogue"], layer.places)
+        out = after.pooled(maybe_rounded(u, dtype), call.options["epilogue"], layer.places)
         out = out.rounded(dtype)
         found: Bounds = {"out": out if t["x"].dim() == 4 else out.map(lambda v: v.squeeze(0))}
         if call.options.get("update") is None:
@@ -201,11 +202,9 @@ def stepped(call: Call, t: Tensors, delta_w: Ball, p: float) -> Ball:
     power = options.get("lr_power")
     if power is None:
         power = RULES[options["rule"]].lr_power if "rule" in options else 0.5
-    rate = Rate(
-        options["lr"], power, None, t.get("neuron_rates"), options.get("unit_norm", False)
-    )
+    rate = Rate(options["lr"], power, None, t.get("neuron_rates"), options.get("unit_norm", False))
     rows = Ball.given(weight.flatten(1), Sums.of(weight.dtype))
-    moved = bounds.stepped(rows, delta_w.map(lambda v: v.flatten(1)), rate, p, weight.dtype)
+    moved = after.stepped(rows, delta_w.map(lambda v: v.flatten(1)), rate, p, weight.dtype)
     return moved.map(lambda v: v.view(weight.shape))
 
 
@@ -218,8 +217,11 @@ def built(call: Call, t: Tensors) -> torch.nn.Module:
     )
     with torch.no_grad():
         weight = getattr(module, "layer", module).weight
-        weight.copy_(t["weight"].view_as(weight) if t["weight"].is_contiguous() else
-                     t["weight"].reshape(weight.shape))
+        weight.copy_(
+            t["weight"].view_as(weight)
+            if t["weight"].is_contiguous()
+            else t["weight"].reshape(weight.shape)
+        )
     return module.train(train)
 
 
@@ -247,10 +249,10 @@ def judge_module(call: Call, t: Tensors) -> Bounds:
     if not module.training:
         found = found._replace(backend=found.backend._replace(product=t["x"].dtype))
     u = bounds.pre_activations(found)
-    given = bounds.of_places(u, found.places).map(lambda v: v.reshape(shape)).rounded(t["x"].dtype)
+    given = after.of_places(u, found.places).map(lambda v: v.reshape(shape)).rounded(t["x"].dtype)
     if call.name == "SoftHebbBlock":
         rounded = maybe_rounded(u, t["x"].dtype)
-        given = bounds.of_places(bounds.rectified(bounds.centred(rounded)), found.places)
+        given = after.of_places(after.rectified(after.centred(rounded)), found.places)
         given = given.map(lambda v: v.reshape(shape)).rounded(t["x"].dtype)
     if not module.training:
         return {"u": given}
@@ -274,15 +276,15 @@ def only_u(call: Call, t: Tensors, p: str = "u") -> Layer:
     places = (u.shape[0], *u.shape[2:])
     competition = Competition(**own)
     overwrite = call.options.get("overwrite", False)
-    return Layer(
-        nothing, nothing, None, competition, Rule(), Backend(), overwrite, places=places
-    )
+    return Layer(nothing, nothing, None, competition, Rule(), Backend(), overwrite, places=places)
 
 
 def judge_soft_wta(call: Call, t: Tensors) -> Bounds:
     layer, u = only_u(call, t), t["u"]
     given = Ball.given(bounds.of_groups(u, call.options["groups"]), layer.sums)
-    y = bounds.of_places(bounds.compete(given, layer), layer.places)
+    y = after.of_places(
+        compete(given, layer.competition, layer.backend, layer.overwrite), layer.places
+    )
     return {"out": y.rounded(u.dtype)}
 
 
@@ -291,9 +293,9 @@ def judge_statistics(call: Call, t: Tensors) -> Bounds:
     c = layer.competition
     layer = layer._replace(competition=c._replace(wta="soft" if c.soft else "hard"))
     given = Ball.given(bounds.of_groups(u, call.options["groups"]), layer.sums)
-    p = bounds.compete(given, layer)
-    count = bounds.number(p.mid.shape[0] * p.mid.shape[1], layer.sums)
-    share = p.sum(1).over(bounds.number(p.mid.shape[1], layer.sums)).map(torch.flatten)
+    p = compete(given, layer.competition, layer.backend, layer.overwrite)
+    count = number(p.mid.shape[0] * p.mid.shape[1], layer.sums)
+    share = p.sum(1).over(number(p.mid.shape[1], layer.sums)).map(torch.flatten)
     most = p.through(lambda v: v.amax(dim=2)).map(torch.flatten).sum(0).over(count)
     nats = torch.special.entr(p.mid.clamp(min=0))
     # |d entr| <= |ln p| + 1 near p, and entr is below sqrt(p) near 0
@@ -301,7 +303,7 @@ def judge_statistics(call: Call, t: Tensors) -> Bounds:
     rad = (p.rad * slope).nan_to_num(0, torch.inf)
     entropy = Ball(torch.where(p.mid.isnan(), p.mid, nats), rad, layer.sums)
     entropy = entropy.map(torch.flatten).sum(0).over(count)
-    entropy = entropy.over(bounds.number(torch.log(torch.tensor(2.0).double()), layer.sums))
+    entropy = entropy.over(number(torch.log(torch.tensor(2.0).double()), layer.sums))
     return {"share": share, "winner_probability": most, "entropy": entropy}
 
 
@@ -319,7 +321,7 @@ def judge_update(call: Call, t: Tensors) -> Bounds:
 def judge_rate(call: Call, t: Tensors) -> Bounds:
     weight, o = t["weight"], call.options
     rows = Ball.given(weight.flatten(1), Sums.of(weight.dtype))
-    return {"out": bounds.rates(rows, Rate(o["lr"], o["lr_power"]), o["lebesgue_p"])}
+    return {"out": after.rates(rows, Rate(o["lr"], o["lr_power"]), o["lebesgue_p"])}
 
 
 def judge_step(call: Call, t: Tensors) -> Bounds:
@@ -349,20 +351,19 @@ def judge_activation(call: Call, t: Tensors) -> Bounds:
         count = given.mid.shape[-1]
         kept = min(max(round(call.options["share"] * count), 1), count - 1)
         threshold = given.mid.sort(dim=-1).values[..., count - kept - 1, None]
-        out = bounds.rectified(given.minus(Ball.given(threshold, sums)))
+        out = after.rectified(given.minus(Ball.given(threshold, sums)))
     elif call.name == "Softmax":
         competition = Competition(call.options["t_invert"], "soft")
         flat = given.map(lambda v: v.reshape(1, -1, v.shape[-1]))
-        layer = Layer(flat, flat, None, competition, Rule(), Backend())
-        layer = layer._replace(x=flat._replace(sums=sums._replace(eps=max(eps, sums.eps))))
-        out = bounds.softmax(flat, layer).map(lambda v: v.view(given.mid.shape))
+        flat = flat._replace(sums=sums._replace(eps=max(eps, sums.eps)))
+        out = softmax(flat, competition, Backend()).map(lambda v: v.view(given.mid.shape))
     else:
         if call.name == "Triangle":
-            n = bounds.number(given.mid.shape[-1], sums)
+            n = number(given.mid.shape[-1], sums)
             mean = given.sum(-1).over(n).rounded(u.dtype)
             given = given.minus(mean.map(lambda v: v.unsqueeze(-1))).rounded(u.dtype)
         power = call.options["power"]
-        out = bounds.rectified(given)
+        out = after.rectified(given)
         if power != 1:
             out = out.through(lambda v: v.clamp(min=0) ** power, FEW * max(1, power))
     return {"out": out.map(lambda v: v.movedim(-1, channels)).rounded(u.dtype)}
