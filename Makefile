@@ -2,8 +2,9 @@
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
 # `make docs` writes the site of the pages to build/site; a warning is an error.
-# `make fire` damages every file that is read and kills runs, for minutes (TIMES=2000, KILLS=50);
-# then it lives the lives of modules (LIVES=500) and soaks for an hour (MINUTES=60, CALLS=1000000).
+# `make fire` calls every function with arguments of all kinds, damages every file that is read and
+# kills runs (CALLS=20000, TIMES=2000, KILLS=50), for half an hour; then it lives the lives of modules
+# (LIVES=500) and soaks for an hour (MINUTES=60, TINY_CALLS=1000000).
 # `make gpu OUT=folder DATA=folder`, on a machine with a GPU, tests every kernel there and times it.
 
 PYTHON ?= python3
@@ -15,11 +16,12 @@ PIP := $(BIN)/python -m pip install -q
 CPU_TORCH := "torch==$(TORCH)+cpu"
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 OUT ?= runs/demo
+CALLS ?= 20000
 TIMES ?= 2000
 KILLS ?= 50
 LIVES ?= 500
 MINUTES ?= 60
-CALLS ?= 1000000
+TINY_CALLS ?= 1000000
 DEMO_OPTIONS ?= --unsup-epochs 3 --baselines
 
 # A CPU build, found beside the default index or on PyTorch's own, is a tenth of the size.
@@ -56,11 +58,12 @@ test-slow: setup
 	$(BIN)/python -m pytest -n 2 -m slow
 
 fire: setup
+	$(BIN)/python -m benchmarks.fire.calls --times $(CALLS)
 	$(BIN)/python -m benchmarks.fire.corruptions --times $(TIMES)
 	$(BIN)/python -m benchmarks.fire.kills --times $(KILLS)
 	$(BIN)/python -m benchmarks.fire.lives --times $(LIVES)
 	$(BIN)/python -m benchmarks.fire.largest
-	$(BIN)/python -m benchmarks.fire.soak --minutes $(MINUTES) --calls $(CALLS)
+	$(BIN)/python -m benchmarks.fire.soak --minutes $(MINUTES) --calls $(TINY_CALLS)
 
 gpu:
 	@$(PYTHON) -m benchmarks.gpu.day $(if $(filter runs/demo,$(OUT)),,--out $(OUT)) \

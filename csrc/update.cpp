@@ -42,10 +42,12 @@ double norm_of(const T* w, int64_t size, double p) {
   return std::pow(sum, 1 / p);
 }
 
-// Of a row whose squares add up to `square`, unless that overflows.
+// Of a row whose squares add up to `square`, unless some of them leave the range of T.
 template <typename T>
 double norm_of(const T* w, int64_t size, double p, T square) {
-  const bool squared = p == 2 && square <= std::numeric_limits<T>::max();
+  using Limits = std::numeric_limits<T>;
+  const bool squared =
+      p == 2 && square >= Limits::min() / Limits::epsilon() && square <= Limits::max();
   return squared ? std::sqrt(square) : norm_of(w, size, p);
 }
 

@@ -155,8 +155,7 @@ def checked_groups(u: Tensor, groups: int) -> int:
     check_are_tensors(u=u)
     if u.dim() < 2:
         raise ValueError(f"u must be [B, K, ...]; got {tuple(u.shape)}")
-    if not u.is_floating_point():
-        raise TypeError(f"u must be a floating point tensor; got {u.dtype}")
+    _check_real("u", u)
     return _check_groups(groups, u.shape[1])
 
 
@@ -165,6 +164,7 @@ def checked_step(weight: Tensor, lebesgue_p: float) -> float:
     check_are_tensors(weight=weight)
     if weight.dim() < 2:
         raise ValueError(f"weight must have neurons in dimension 0; got {tuple(weight.shape)}")
+    _check_real("weight", weight)
     return check_lebesgue_p(lebesgue_p)
 
 
@@ -172,16 +172,31 @@ def check_direction(weight: Tensor, delta_w: Tensor) -> None:
     check_are_tensors(weight=weight, delta_w=delta_w)
     if delta_w.shape != weight.shape:
         raise ValueError(f"delta_w must be {tuple(weight.shape)}; got {tuple(delta_w.shape)}")
+    _check_real("delta_w", delta_w)
 
 
 def check_writable(weight: Tensor) -> None:
     """A weight that a step in place may write: every number has a place of its own."""
-    shared = (step == 0 and n > 1 for step, n in zip(weight.stride(), weight.shape, strict=True))
-    if not weight.is_contiguous() and any(shared):
+    if weight.is_neg():
         raise ValueError(
-            "weight must not be expanded to be stepped in place; got strides "
+            "weight must not be a negated view to be stepped in place. Use weight.resolve_neg()"
+        )
+    if not weight.is_contiguous() and _shares_places(weight):
+        raise ValueError(
+            "weight must not be expanded or overlap itself to be stepped in place; got strides "
             f"{weight.stride()} for {tuple(weight.shape)}. Use weight.clone()"
         )
+
+
+def _shares_places(tensor: Tensor) -> bool:
+    """Whether a dimension's step may be within what the dimensions of smaller steps span."""
+    span = 0
+    for step, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if step <= span:
+                return True
+            span += step * (size - 1)
+    return False
 
 
 def check_are_tensors(**tensors: Tensor | None) -> None:
@@ -193,6 +208,11 @@ def check_are_tensors(**tensors: Tensor | None) -> None:
         if tensor.layout != torch.strided or tensor.is_nested:
             kind = "a nested" if tensor.is_nested else f"a {tensor.layout}".replace("torch.", "")
             raise TypeError(f"{name} must be a dense tensor; got {kind} one")
+
+
+def _check_real(name: str, tensor: Tensor) -> None:
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be a floating point tensor; got {tensor.dtype}")
 
 
 def _check_groups(groups: int, filters: int) -> int:

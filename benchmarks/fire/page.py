@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.fire import corruptions, kills, largest, lives, record
+from benchmarks.fire import corruptions, kills, largest, lives, record, verdict
 from softhebb_fast.files import write_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -59,7 +59,13 @@ def listed(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def called() -> str:
+    rows = record.read(record.FOLDER / "calls.csv")
+    return table(rows, "call", (*verdict.OUTCOMES, *verdict.FAULTS))
+
+
 TABLES = {
+    "calls": called,
     "corruptions": corrupted,
     "kills": killed,
     "lives": lived,

@@ -93,14 +93,18 @@ def constant_(weight: Tensor, value: float | None = None, radius: float = 25.0) 
     This asks the question of ConstNet (Blumenfeld et al. 2020) in its plainest form. Every entry
     is `value`, or radius/√N where none is given, so that each filter has `radius` as its 2-norm.
 
-    Raises ValueError for a value that is not finite or a radius that is not positive and finite.
+    Raises ValueError for a value that is not finite or a radius that is not positive and finite,
+    also in the dtype of the weight.
     """
     check_weight(weight)
-    radius = check_positive("radius", radius)
+    radius, name = check_positive("radius", radius), "value"
     if value is None:
-        value = radius / math.sqrt(fan_in(weight))
-    elif not math.isfinite(value := number("value", value)):
-        raise ValueError(f"value must be finite; got {value=}")
+        value, name = radius / math.sqrt(fan_in(weight)), "radius"
+    value, largest = number("value", value), torch.finfo(weight.dtype).max
+    if not abs(value) <= largest:
+        raise ValueError(
+            f"{name} must be finite, in {weight.dtype} at most {largest:g}; got an entry of {value}"
+        )
     return weight.fill_(value)
 
 

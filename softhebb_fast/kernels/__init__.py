@@ -130,6 +130,7 @@ def block_forward(
     E = pooling(epilogue, G)
     if x.numel() == 0:
         return new_map(x, G, E.OY, E.OX)
+    bias = None if bias is None else bias.contiguous()
     tiled = forward_pooled(x, weight, bias, G, c, E)
     if tiled is None:
         out, rest = forward(x, weight, bias, G, c, E)
@@ -257,6 +258,7 @@ def _learn(
     weight."""
     check_dtype(x)
     E = None if epilogue is None else pooling(epilogue, G)
+    bias = None if bias is None else bias.contiguous()
     delta_b = torch.empty_like(bias) if bias is not None and c.flags.learns_bias else None
     statistic = weight.new_empty(G.neurons, dtype=torch.float32) if c.counted else None
     if x.numel() == 0:

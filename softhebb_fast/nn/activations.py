@@ -7,6 +7,7 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from softhebb_fast.functional.rounding import SHORT
 from softhebb_fast.scalars import between, positive
 
 
@@ -106,4 +107,7 @@ def _channels(u: Tensor) -> int:
 
 
 def _power(x: Tensor, power: float) -> Tensor:
-    return x if power == 1 else x**power
+    if power == 1:
+        return x
+    # torch rounds the exponent to the dtype of x, too.
+    return (x.float() ** power).to(x.dtype) if x.dtype in SHORT else x**power

@@ -26,4 +26,5 @@ def lebesgue_weight(weight: Tensor, lebesgue_p: float) -> Tensor:
     """``sign(W) |W|^(p - 1)``, which is W itself for p = 2."""
     if lebesgue_p == 2:
         return weight
-    return weight.sign() * weight.abs() ** (lebesgue_p - 1)
+    w = accumulated(weight)  # torch would round the exponent to 16 bits, too
+    return (w.sign() * w.abs() ** (lebesgue_p - 1)).to(weight.dtype)

@@ -51,6 +51,7 @@ def step_(weight: Tensor, delta_w: Tensor, rate: Rate, lebesgue_p: float = 2.0) 
 
 def unit(w: Tensor, rates: Tensor, lebesgue_p: float) -> Tensor:
     """Rows of ``w [K, ...]`` over their Lebesgue norm plus 1e-30, but those of rate 0."""
-    norm = torch.linalg.vector_norm(w.flatten(1), ord=lebesgue_p, dim=1) + EPSILON
-    norm = torch.where(rates == 0, 1.0, norm)
+    # Powers of large and small weights leave float32.
+    norm = torch.linalg.vector_norm(w.flatten(1), ord=lebesgue_p, dim=1, dtype=torch.float64)
+    norm = torch.where(rates == 0, 1.0, norm + EPSILON).to(w.dtype)
     return w / norm.view(-1, *[1] * (w.dim() - 1))

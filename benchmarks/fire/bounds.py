@@ -1,0 +1,233 @@
+"""What a layer gives, in balls: the definition of ``softhebb_fast.reference`` with the bound of its
+rounding, in whatever order numbers are added.
+
+Layers are products of patches here: x ``[G, P, N]``, weight ``[G, K, N]``, u ``[G, P, K]`` of G
+groups, P positions, N inputs and K neurons of a group.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.fire.after import EPSILON, centred, rectified
+from benchmarks.fire.balls import FEW, Ball, Sums, made, number
+from benchmarks.fire.competing import Backend, compete, softmax
+from softhebb_fast.options import Competition, Convolution, Rule
+
+STEPS = 10
+
+
+class Layer(NamedTuple):
+    """The arguments of a layer.
+
+    Attributes:
+        overwrite: the linear layer's form of ``"hard_anti"``.
+    """
+
+    x: Ball
+    weight: Ball
+    bias: Ball | None
+    competition: Competition
+    rule: Rule
+    backend: Backend
+    overwrite: bool = False
+    pre_triangle: bool = False
+    places: tuple[int, ...] = ()  # B, OH, OW, or P
+
+    @property
+    def sums(self) -> Sums:
+        return self.x.sums
+
+
+def patches(x: Tensor, weight: Tensor, c: Convolution) -> tuple[Tensor, tuple[int, int, int]]:
+    """``[G, P, N]`` of images ``[B, C, H, W]``, and the B, OH and OW of which P is made."""
+    rows, columns = c.padding
+    mode = "constant" if c.padding_mode == "zeros" else c.padding_mode
+    x = F.pad(x.detach().double(), (columns, columns, rows, rows), mode) if any(c.padding) else x
+    kernel = weight.shape[2:]
+    for dim, (k, d, s) in enumerate(zip(kernel, c.dilation, c.stride, strict=True), 2):
+        x = x.unfold(dim, d * (k - 1) + 1, s)[..., ::d]
+    batch, channels, height, width = x.shape[:4]
+    found = x.reshape(batch, c.groups, channels // c.groups, height, width, *kernel)
+    found = found.permute(1, 0, 3, 4, 2, 5, 6).reshape(
+        c.groups, batch * height * width, weight[0].numel()
+    )
+    return found, (batch, height, width)
+
+
+def of_groups(t: Tensor, groups: int) -> Tensor:
+    """``[B, K, ...]`` as ``[G, P, K / G]``."""
+    return t.movedim(1, -1).reshape(-1, groups, t.shape[1] // groups).transpose(0, 1)
+
+
+def product_weight(weight: Ball, p: float) -> Ball:
+    """``sign(W) |W|^(p - 1)``."""
+    if p == 2:
+        return weight
+    power = weight._replace(mid=weight.mid.abs()).through(
+        lambda t: t.clamp(min=0) ** (p - 1), FEW * max(1, p)
+    )
+    return power._replace(mid=weight.mid.sign() * power.mid)
+
+
+def pre_activations(layer: Layer) -> Ball:
+    product = product_weight(layer.weight, layer.competition.lebesgue_p)
+    product = product.rounded(layer.backend.product)
+    u = layer.x.matmul(product.map(lambda t: t.mT))
+    if layer.backend.winograd:
+        most = layer.x.size.max() * product.size.sum(dim=2)
+        u = u._replace(rad=u.rad + 32 * layer.sums.eps * most[:, None])
+    if layer.bias is not None:
+        u = u.plus(layer.bias.map(lambda t: t.unsqueeze(1)))
+    return rectified(centred(u)) if layer.pre_triangle else u
+
+
+class Activity(NamedTuple):
+    """A, before and after the modulator, and the modulator ``[1, P, 1]``."""
+
+    bare: Ball
+    a: Ball
+    modulator: Ball | None
+
+
+def activity(u: Ball, layer: Layer) -> Activity:
+    rule, sums = layer.rule, layer.sums
+    groups = u.mid.shape[0]
+    threshold = None
+    if rule.threshold is not None:
+        threshold = Ball.given(rule.threshold.view(groups, 1, -1), sums)
+    if rule.activity == "competition":
+        if rule.nearest:
+            square = layer.weight.times(layer.weight).sum(2).over(number(2.0, sums))
+            u = u.minus(square.map(lambda t: t[:, None]))
+        y = compete(
+            u if threshold is None else u.minus(threshold),
+            layer.competition,
+            layer.backend,
+            layer.overwrite,
+        )
+    elif rule.activity == "linear":
+        y = u
+    elif rule.activity == "threshold":
+        y = u.times(u.minus(threshold))
+    elif rule.activity in ("target", "error"):
+        y = Ball.given(of_groups(rule.target, groups), sums)
+        if rule.activity == "error":
+            y = y.minus(softmax(u, layer.competition, layer.backend))
+    else:
+        y = settled(u, layer)
+    if layer.backend.y_eps:
+        y = y._replace(rad=y.rad + y.size * layer.backend.y_eps)
+    if rule.modulator is None:
+        return Activity(y, y, None)
+    modulator = Ball.given(rule.modulator.double().reshape(1, -1, 1), sums)
+    return Activity(y, y.times(modulator), modulator)
+
+
+def settled(u: Ball, layer: Layer) -> Ball:
+    """``y = f(u - y M^T)`` as ``reference.settle`` makes it."""
+    sums, neurons = layer.sums, u.mid.shape[2]
+    m = Ball.given(layer.rule.lateral.view(-1, neurons, neurons), sums)
+    both = m.plus(Ball.given(torch.eye(neurons), sums))
+    if layer.rule.activity == "lateral":
+        inverse = torch.linalg.inv_ex(both.mid).inverse
+        size = inverse.abs() @ both.size @ inverse.abs()
+        rad = size * sums.eps * FEW * neurons
+        return u.matmul(Ball(inverse, rad, sums).map(lambda t: t.mT))
+    scale = both._replace(mid=both.mid.abs()).sum(2).map(lambda t: t.amax(dim=1)[:, None, None])
+    s = number(1.0, sums).over(scale)
+    y = Ball.given(torch.zeros_like(u.mid), sums)
+    for _ in range(STEPS):
+        y = rectified(y.plus(s.times(u.minus(y.matmul(both.map(lambda t: t.mT))))))
+    return y
+
+
+class Update(NamedTuple):
+    delta_w: Ball
+    delta_b: Ball | None
+    statistic: Ball | None
+
+
+def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
+    """The normalised direction ``[G, K, N]``, that of the bias ``[G K]``, the statistic."""
+    rule, sums, (x, weight) = layer.rule, layer.sums, layer[:2]
+    bare, a, modulator = activity(u, layer) if found is None else found
+    d = a.map(lambda t: t.mT).matmul(x)
+    if layer.backend.winograd:
+        most = a.size.sum(dim=1).unsqueeze(2) * x.size.max()
+        d = d._replace(rad=d.rad + 32 * sums.eps * most)
+    ways = x.size @ product_weight(weight, layer.competition.lebesgue_p).size.mT
+    ways = ways if layer.bias is None else ways + layer.bias.size.unsqueeze(1)
+    if rule.gain == "lower":
+        both = a.map(lambda t: t.mT).matmul(u, a.size.mT @ ways)
+        d = d.minus(both.map(torch.tril).matmul(weight, both.size @ weight.size))
+    elif rule.gain != "none":
+        other = {"product": u, "activity": None, "square": bare}[rule.gain]
+        gain = (a if other is None else a.times(other)).sum(1)
+        if rule.gain == "product":
+            more = FEW * sums.eps * (a.size * ways).sum(dim=1)
+            gain = gain._replace(rad=gain.rad + more)
+        d = d.minus(gain.map(lambda t: t.unsqueeze(2)).times(weight))
+    positions = u.mid.shape[1]
+    if rule.decay:
+        d = d.minus(number(rule.decay * positions, sums).times(weight))
+    if rule.gain == "product":  # of infinite factors infinite or NaN, by the order of its sums
+        infinite = weight.mid.isinf().flatten(1).any(dim=1) | a.mid.isinf().flatten(1).any(dim=1)
+        d = d._replace(rad=torch.where(infinite.view(-1, 1, 1), torch.inf, d.rad))
+    sums_of_a = a.sum(1)
+    delta_w = normalised(d, sums_of_a, positions, rule)
+    delta_b = bias_update(sums_of_a, layer, modulator, positions)
+    return Update(delta_w, delta_b, statistic(bare, a, u, sums_of_a, rule))
+
+
+def normalised(d: Ball, sums_of_a: Ball, positions: int, rule: Rule) -> Ball:
+    if rule.normalise == "max":
+        return over_largest(d, (1, 2))
+    if rule.normalise == "mean":
+        return d.over(number(max(positions, 1), d.sums))
+    if rule.normalise == "none":
+        return d
+    counts = Ball.given(rule.counts.view(d.mid.shape[0], -1), d.sums)
+    counts = counts.plus(sums_of_a).plus(number(EPSILON, d.sums))
+    return d.over(counts.map(lambda t: t.unsqueeze(2)))
+
+
+def over_largest(d: Ball, dims: tuple[int, ...]) -> Ball:
+    """``d / (max |d| + 1e-30)``: at most 1."""
+    size = d.mid.abs()
+    largest = size.amax(dim=dims, keepdim=True)
+    low = (size - d.rad).amax(dim=dims, keepdim=True).clamp(min=0) + EPSILON
+    high = (size + d.rad).amax(dim=dims, keepdim=True) + EPSILON
+    mid = d.mid / (largest + EPSILON)
+    rad = (d.rad + mid.abs() * (high - low)) / low
+    rad = torch.where(largest.isfinite(), rad + FEW * d.sums.eps * mid.abs(), 0.0)
+    rad = torch.where(rad > 1 + mid.abs(), 1 + FEW * d.sums.eps + mid.abs(), rad)
+    lost = d.rad.amax(dim=dims, keepdim=True).isinf()
+    return made(mid, torch.where(lost, torch.inf, rad), d.sums)
+
+
+def bias_update(
+    sums_of_a: Ball, layer: Layer, modulator: Ball | None, positions: int
+) -> Ball | None:
+    rule, sums = layer.rule, layer.sums
+    if layer.bias is None or not (layer.competition.soft and rule.learns_bias):
+        return None
+    exponent = number(layer.competition.t_invert, sums).times(layer.bias)
+    prior = exponent.through(torch.exp, FEW)
+    prior = prior._replace(rad=torch.where(prior.mid < 1 / sums.largest, torch.inf, prior.rad))
+    n = number(positions, sums) if modulator is None else modulator.map(torch.flatten).sum(0)
+    d = sums_of_a.minus(prior.times(n)).over(prior).map(torch.flatten)
+    return over_largest(d, (0,))
+
+
+def statistic(bare: Ball, a: Ball, u: Ball, sums_of_a: Ball, rule: Rule) -> Ball | None:
+    if rule.statistic is None:
+        return None
+    if rule.statistic == "products":
+        return a.map(lambda t: t.mT).matmul(bare).map(lambda t: t.flatten(0, 1))
+    found = u.times(u).sum(1) if rule.statistic == "square" else sums_of_a
+    return found.map(torch.flatten)
