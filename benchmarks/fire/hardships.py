@@ -58,8 +58,8 @@ class Trial:
     size: int
     stop: float
 
-    def begin(self, prepare: Callable[[], Any] = lambda: None) -> Process:
-        return Process(self.job, self.folder, prepare)
+    def begin(self, prepare: Callable[[], Any] = lambda: None, alone: bool = False) -> Process:
+        return Process(self.job, self.folder, prepare, alone)
 
     def later(self) -> None:
         """Wait for a random moment of the command."""
@@ -73,7 +73,8 @@ class Hardship:
     Attributes:
         bring: begin the command and bring it into that trouble; returns its exit status and what
             it printed.
-        says: what its one line must name, one of them, beside files of its folder.
+        says: what its one line must say, one of them.
+        nameless: whether it need not name a file of its folder.
         jobs: the commands that it is tried on.
         within: makes the folder a place where there is such trouble, until it is left; gives what
             ends the trouble.
@@ -82,6 +83,7 @@ class Hardship:
 
     bring: Callable[[Trial], tuple[int, str]]
     says: tuple[str, ...]
+    nameless: bool = False
     jobs: tuple[str, ...] = ("train", "search", "reproduce")
     within: Callable[[Trial], Any] = lambda trial: nullcontext(lambda: None)
     why_not: Callable[[], str] = lambda: ""
@@ -117,14 +119,13 @@ def short_files(trial: Trial) -> tuple[int, str]:
 
 
 def little_memory(trial: Trial) -> tuple[int, str]:
-    more = int(trial.rng.uniform(0, 12 << 20))
+    """In a process of its own, which needs all that memory from the start."""
+    most = int(trial.rng.uniform(0.2, 1) * (1 << 30))
 
     def limit() -> None:
-        with open("/proc/self/statm") as file:
-            most = int(file.read().split()[0]) * resource.getpagesize() + more
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
-    return trial.begin(limit).end(PATIENCE)
+    return trial.begin(limit, alone=True).end(PATIENCE)
 
 
 def clock_set_back(trial: Trial) -> tuple[int, str]:
@@ -216,14 +217,14 @@ def no_mounts() -> str:
 CACHED = ("train", "search", "reproduce", "kernel cache")
 FULL = ("No space left on device",)
 HARDSHIPS = {
-    "SIGINT twice": Hardship(interrupted, ("stopped; ", "interrupted")),
+    "SIGINT twice": Hardship(interrupted, ("stopped; ", "interrupted"), True),
     "SIGSTOP for a while": Hardship(stopped, ()),
-    "disk full": Hardship(undisturbed, FULL, CACHED, small_disk, no_mounts),
-    "files limited in size": Hardship(short_files, ("File too large",), CACHED),
-    "folder read-only midway": Hardship(folder_read_only, (), CACHED, writable_by_all),
+    "disk full": Hardship(undisturbed, FULL, False, CACHED, small_disk, no_mounts),
+    "files limited in size": Hardship(short_files, ("File too large",), False, CACHED),
+    "folder read-only midway": Hardship(folder_read_only, (), False, CACHED, writable_by_all),
     "folder removed midway": Hardship(folder_removed, ()),
     "clock set back a day": Hardship(clock_set_back, ()),
-    "memory limited": Hardship(little_memory, ("memory",)),
+    "memory limited": Hardship(little_memory, ("memory",), True, ("train", "reproduce")),
 }
 
 
@@ -232,9 +233,9 @@ def complaint(hardship: Hardship, folder: Path, status: int, said: str) -> str:
     told = [line for line in said.splitlines() if line.startswith("softhebb-fast: ")]
     if status not in (2, 130) or len(told) != 1 or "Traceback" in said:
         return f"exit status {status}, {len(told)} lines"
-    names_file = str(folder) in told[0]
-    names_trouble = any(words in told[0] for words in hardship.says)
-    if hardship.says and not names_trouble or not (names_file or "memory" in hardship.says or status == 130):
+    wanted = hardship.says if hardship.nameless else (str(folder),)
+    trouble = not hardship.says or any(words in told[0] for words in hardship.says)
+    if not trouble or not any(words in told[0] for words in wanted):
         return f"what it says: {told[0]}"
     return ""
 

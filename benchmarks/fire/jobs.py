@@ -32,7 +32,8 @@ from softhebb_fast.training import checkpoint, metrics, runs
 from softhebb_fast.training.run_folder import CONFIG_FILE, load_run
 
 OFTEN = 0.0  # seconds between two checkpoints
-TAKEN = ("seconds", "minutes", "finished", sealed.DIGEST)  # what two runs may differ in
+# what two runs may differ in: when and how long, and by what commit, which others cannot read
+TAKEN = ("seconds", "minutes", "finished", "commit", sealed.DIGEST)
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,23 @@ class Job:
 
     Attributes:
         name: the command.
-        do: bring it to its end; returns the exit status.
+        command: the arguments of ``softhebb-fast`` that begin it or go on with it.
         half: the first file that is not whole, and how; "" if all are.
         ending: what it has come to, but for the time it took; two are equal or one is wrong.
         files: those that it writes, its pictures among them.
+        own: what is done where there is no command.
     """
 
     name: str
-    do: Callable[[Path], int]
+    command: Callable[[Path], Sequence[str]]
     half: Callable[[Path], str]
     ending: Callable[[Path], str]
     files: tuple[str, ...]
+    own: Callable[[Path], int] | None = None
+
+    def do(self, folder: Path) -> int:
+        """Bring it to its end; returns the exit status."""
+        return cli.main(self.command(folder)) if self.own is None else self.own(folder)
 
 
 def jobs(root: Path) -> dict[str, Job]:
@@ -62,21 +69,26 @@ def jobs(root: Path) -> dict[str, Job]:
         Job("train", partial(_train, data), half_run, _run_ending, RUN_FILES),
         Job("search", partial(_search, data), _half_search, _search_ending, (JOURNAL, TABLE, BEST)),
         Job("reproduce", partial(_reproduce, root), _half_tables, _tables_ending, TABLES),
-        Job("kernel cache", _measure, _half_cache, _cache_ending, (CACHE.name,)),
+        Job("kernel cache", _named, _half_cache, _cache_ending, (CACHE.name,), _measure),
     )
     return {job.name: job for job in every}
 
 
 class Process:
-    """A process that does ``job`` in ``folder``, after ``prepare``."""
+    """A process that does ``job`` in ``folder``, after ``prepare``; ``alone`` it shares nothing
+    with this one and has all imports before it."""
 
     def __init__(
-        self, job: Job, folder: Path, prepare: Callable[[], Any] = lambda: None
+        self,
+        job: Job,
+        folder: Path,
+        prepare: Callable[[], Any] = lambda: None,
+        alone: bool = False,
     ) -> None:
         self._said, theirs = os.pipe()
         self.number = os.fork()
         if self.number == 0:
-            _lived(job, folder, prepare, theirs)
+            _lived(job, folder, prepare, theirs, alone)
         os.close(theirs)
 
     def signal(self, number: int) -> None:
@@ -102,7 +114,7 @@ class Process:
         return status, b"".join(parts).decode(errors="replace")
 
 
-def _lived(job: Job, folder: Path, prepare: Callable[[], Any], said: int) -> NoReturn:
+def _lived(job: Job, folder: Path, prepare: Callable[[], Any], said: int, alone: bool) -> NoReturn:
     """What the new process does with its life."""
     status = 70
     try:
@@ -114,6 +126,9 @@ def _lived(job: Job, folder: Path, prepare: Callable[[], Any], said: int) -> NoR
             partial(made, checkpoint_seconds=OFTEN) for made in (runs.begin, runs.resume)
         )
         prepare()
+        if alone:
+            command = (sys.executable, "-m", "softhebb_fast", *job.command(folder))
+            os.execv(sys.executable, command)
         status = job.do(folder)
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -121,12 +136,12 @@ def _lived(job: Job, folder: Path, prepare: Callable[[], Any], said: int) -> NoR
         os._exit(status)
 
 
-def _train(data: Sequence[str], folder: Path) -> int:
+def _train(data: Sequence[str], folder: Path) -> Sequence[str]:
     if (folder / CONFIG_FILE).exists():
-        return cli.main(["resume", str(folder), "--quiet"])
+        return ["resume", str(folder), "--quiet"]
     options = "--unsup-epochs 1 --unsup-batch 4 --probe-epochs 4 --probe-batch 4 --device cpu"
     options += " --no-augment --symmetry-steps 1 4 --quiet"
-    return cli.main(["train", NETWORK, *data, "--out", str(folder), *options.split()])
+    return ["train", NETWORK, *data, "--out", str(folder), *options.split()]
 
 
 RUN_FILES = (
@@ -164,9 +179,9 @@ def _run_ending(folder: Path) -> str:
     return json.dumps([*found, _left(folder)], sort_keys=True)
 
 
-def _search(data: Sequence[str], folder: Path) -> int:
+def _search(data: Sequence[str], folder: Path) -> Sequence[str]:
     options = "--set outs=2 --set kernel=3 --images 16 --validation 8 --probe-epochs 1 --trials 3"
-    return cli.main(["search", "table3", *data, "--out", str(folder), *options.split()])
+    return ["search", "table3", *data, "--out", str(folder), *options.split()]
 
 
 def _half_search(folder: Path) -> str:
@@ -189,10 +204,10 @@ def _search_ending(folder: Path) -> str:
     return json.dumps([over >= 3, numbers, _left(folder)])
 
 
-def _reproduce(root: Path, folder: Path) -> int:
+def _reproduce(root: Path, folder: Path) -> Sequence[str]:
     places = ("--data", str(root), "--out", str(folder), "--results", str(folder / "results"))
     options = ("--cells", "mnist-pixels", "--limit", "24", "--device", "cpu", "--quiet")
-    return cli.main(["reproduce", "figure1", *places, *options])
+    return ["reproduce", "figure1", *places, *options]
 
 
 def _half_tables(folder: Path) -> str:
@@ -217,6 +232,10 @@ TABLES = (
     *("mnist-pixels-0-limit24/checkpoint.pt", "mnist-pixels-0-limit24/metrics.csv"),
 )
 CACHE = Measurements(Path("autotune"), "A100", "3.8.0").path
+
+
+def _named(folder: Path) -> Sequence[str]:
+    raise NotImplementedError("no command measures kernels")
 
 
 def _measure(folder: Path) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from softhebb_fast import environment
-from softhebb_fast.cli.errors import in_words_of
+from softhebb_fast.cli.errors import in_words_of, ran_out_of_memory
 from softhebb_fast.cli.parser import make_parser
 
 OK, PARTLY, MISTAKE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
@@ -42,6 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         text = " ".join(str(error).split("\n"))
         print(f"softhebb-fast: error: {in_words_of(options.parser, text)}", file=sys.stderr)
+        return MISTAKE
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        text = " ".join(str(error).split())
+        print(
+            "softhebb-fast: error: there is not enough memory for this, here and now; smaller "
+            f"batches, fewer images or neurons take less ({text or type(error).__name__})",
+            file=sys.stderr,
+        )
         return MISTAKE
 
 

@@ -155,6 +155,8 @@ class Loop:
                         self.symmetry.record(-1, 0)
                     self._run_stages()
                     self._save({})
+                else:
+                    self._write_figures()
                 self.net.eval()
                 return self.summary()
         finally:
@@ -313,11 +315,14 @@ class Loop:
             "elapsed": self.elapsed,
         }
         checkpoint.save(self.out, self.config, state)
+        self._write_figures()
+        self._saved = time.monotonic()
+        self._saving = self._saved - began
+
+    def _write_figures(self) -> None:
         metrics.write_csv(self.out, self.rows)
         metrics.write_neurons(self.out, self.neurons)
         self.symmetry.write(self.out)
-        self._saved = time.monotonic()
-        self._saving = self._saved - began
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.net.load_state_dict(saved["model"])

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from softhebb_fast import cli
+from softhebb_fast.data import DataMissing
 from softhebb_fast.experiments import figures, measure, reproduce, results
 from softhebb_fast.training import checkpoint, run_folder
 from softhebb_fast.training.loop import Interrupted
@@ -140,7 +141,7 @@ def test_missing_data_leaves_its_reason_and_the_rest_goes_on(tiny, tmp_path, roo
 
     def lacking(self, device):
         if self.config.init is None:
-            raise FileNotFoundError("mnist (train) is incomplete: /a/b lacks it")
+            raise DataMissing("mnist (train) is incomplete: /a/b lacks it")
         return load(self, device)
 
     monkeypatch.setattr(Trainer, "_load_data", lacking)
