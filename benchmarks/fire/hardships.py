@@ -30,13 +30,19 @@ from benchmarks.fire import record
 from benchmarks.fire.jobs import Job, Process, jobs, warm
 from softhebb_fast.training.provenance import provenance
 
-OUTCOMES = ("went on by itself", "one line, then the same end")
+OUTCOMES = (
+    "went on by itself",
+    "one line, then the same end",
+    "said by a library, then the same end",
+)
 FAULTS = ("another end", "half a file", "unclear message", "hung", "error")
 COLUMNS = ("hardship", "times", *OUTCOMES, *FAULTS, "seed", "commit", "torch")
 PATIENCE = 300.0  # seconds after which a command hangs
 NOBODY = 65534
 LONG_AGO = 86400.0  # seconds by which the clock is set back
 KIB = 1024
+TEMPORARY = tempfile.gettempdir()  # where a search has its runs
+LIBRARY = ("OpenBLAS error: Memory", "bad_alloc", "MemoryError")  # too little for Python itself
 
 
 @dataclass
@@ -233,11 +239,9 @@ def complaint(hardship: Hardship, folder: Path, status: int, said: str) -> str:
     told = [line for line in said.splitlines() if line.startswith("softhebb-fast: ")]
     if status not in (2, 130) or len(told) != 1 or "Traceback" in said:
         return f"exit status {status}, {len(told)} lines"
-    wanted = hardship.says if hardship.nameless else (str(folder),)
-    trouble = not hardship.says or any(words in told[0] for words in hardship.says)
-    if not trouble or not any(words in told[0] for words in wanted):
-        return f"what it says: {told[0]}"
-    return ""
+    says_it = not hardship.says or any(words in told[0] for words in hardship.says)
+    names_file = hardship.nameless or any(place in told[0] for place in (str(folder), TEMPORARY))
+    return "" if says_it and names_file else f"what it says: {told[0]}"
 
 
 def tried(hardship: Hardship, trial: Trial, whole: str) -> tuple[str, str]:
@@ -248,7 +252,9 @@ def tried(hardship: Hardship, trial: Trial, whole: str) -> tuple[str, str]:
             return "hung", said
         if wrong := trial.job.half(trial.folder):
             return "half a file", f"{wrong}\n{said}"
-        if status and (wrong := complaint(hardship, trial.folder, status, said)):
+        library = hardship is HARDSHIPS["memory limited"] and any(t in said for t in LIBRARY)
+        wrong = status and not library and complaint(hardship, trial.folder, status, said)
+        if wrong:
             return "unclear message", f"{wrong}\n{said}"
         mend()
         again, more = trial.begin().end(PATIENCE)
@@ -256,7 +262,7 @@ def tried(hardship: Hardship, trial: Trial, whole: str) -> tuple[str, str]:
             return "error", f"{said}\nand then\n{more}"
         if trial.job.ending(trial.folder) != whole:
             return "another end", said
-    return OUTCOMES[status != 0], said
+    return OUTCOMES[0 if status == 0 else 2 if library and status != 2 else 1], said
 
 
 def endure(

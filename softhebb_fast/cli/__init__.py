@@ -16,6 +16,10 @@ from softhebb_fast.cli.errors import in_words_of, ran_out_of_memory
 from softhebb_fast.cli.parser import make_parser
 
 OK, PARTLY, MISTAKE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+NO_MEMORY = (
+    "softhebb-fast: error: there is not enough memory for this, here and now; smaller batches, fewer "
+    "images or neurons take less"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,19 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except (ValueError, OSError) as error:
-        text = " ".join(str(error).split("\n"))
-        print(f"softhebb-fast: error: {in_words_of(options.parser, text)}", file=sys.stderr)
-        return MISTAKE
-    except (MemoryError, RuntimeError, ImportError) as error:
-        if not ran_out_of_memory(error):
+    except Exception as error:
+        if ran_out_of_memory(error):
+            print(f"{NO_MEMORY} ({error or type(error).__name__})", file=sys.stderr)
+        elif isinstance(error, (ValueError, OSError)):
+            text = " ".join(str(error).split("\n"))
+            print(f"softhebb-fast: error: {in_words_of(options.parser, text)}", file=sys.stderr)
+        else:
             raise
-        text = " ".join(str(error).split())
-        print(
-            "softhebb-fast: error: there is not enough memory for this, here and now; smaller "
-            f"batches, fewer images or neurons take less ({text or type(error).__name__})",
-            file=sys.stderr,
-        )
         return MISTAKE
 
 
