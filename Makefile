@@ -2,7 +2,8 @@
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
 # `make docs` writes the site of the pages to build/site; a warning is an error.
-# `make fire` damages every file that is read and kills runs, for minutes (TIMES=2000, KILLS=50).
+# `make fire` damages every file that is read, kills commands and brings them into trouble, for
+# minutes (TIMES=2000, KILLS=200, TROUBLES=10). `make sanitize` builds the kernels under sanitizers.
 # `make gpu OUT=folder DATA=folder`, on a machine with a GPU, tests every kernel there and times it.
 
 PYTHON ?= python3
@@ -15,7 +16,8 @@ CPU_TORCH := "torch==$(TORCH)+cpu"
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 OUT ?= runs/demo
 TIMES ?= 2000
-KILLS ?= 50
+KILLS ?= 200
+TROUBLES ?= 10
 DEMO_OPTIONS ?= --unsup-epochs 3 --baselines
 
 # A CPU build, found beside the default index or on PyTorch's own, is a tenth of the size.
@@ -27,7 +29,7 @@ INSTALL_TORCH = $(PIP) $(CPU_TORCH) 2>/dev/null || \
 	$(PIP) "torch==$(TORCH)"
 endif
 
-.PHONY: help setup demo test test-slow fire gpu lint docs clean
+.PHONY: help setup demo test test-slow fire sanitize gpu lint docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -54,6 +56,10 @@ test-slow: setup
 fire: setup
 	$(BIN)/python -m benchmarks.fire.corruptions --times $(TIMES)
 	$(BIN)/python -m benchmarks.fire.kills --times $(KILLS)
+	$(BIN)/python -m benchmarks.fire.hardships --times $(TROUBLES)
+
+sanitize: setup
+	$(BIN)/python -m benchmarks.fire.sanitizers
 
 gpu:
 	@$(PYTHON) -m benchmarks.gpu.day $(if $(filter runs/demo,$(OUT)),,--out $(OUT)) \

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.fire import corruptions, kills, record
+from benchmarks.fire import corruptions, hardships, kills, record
 from softhebb_fast.files import write_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -37,7 +37,26 @@ def killed() -> str:
     return table(rows, "moment", (*kills.OUTCOMES, *kills.FAULTS))
 
 
-TABLES = {"corruptions": corrupted, "kills": killed}
+def endured() -> str:
+    rows = record.read(record.FOLDER / "hardships.csv")
+    return table(rows, "hardship", (*hardships.OUTCOMES, *hardships.FAULTS))
+
+
+def sanitized() -> str:
+    rows = record.read(record.FOLDER / "sanitizers.csv")
+    head = ("sanitizer", "threads", "layers", "reports", "planted faults reported")
+    keys = ("sanitizer", "threads", "times", "reports", "planted faults reported")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += [f"| {' | '.join(row[key] for key in keys)} |" for row in rows]
+    return "\n".join(lines)
+
+
+TABLES = {
+    "corruptions": corrupted,
+    "kills": killed,
+    "hardships": endured,
+    "sanitizers": sanitized,
+}
 
 
 def committed() -> str:

@@ -17,8 +17,8 @@ from softhebb_fast.cli.parser import make_parser
 
 OK, PARTLY, MISTAKE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 NO_MEMORY = (
-    "softhebb-fast: error: there is not enough memory for this, here and now; smaller batches, fewer "
-    "images or neurons take less"
+    "softhebb-fast: error: there is not enough memory for this, here and now; smaller batches, "
+    "fewer images or neurons take less"
 )
 
 

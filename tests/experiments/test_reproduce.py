@@ -154,6 +154,16 @@ def test_missing_data_leaves_its_reason_and_the_rest_goes_on(tiny, tmp_path, roo
     monkeypatch.undo()
 
 
+def test_a_folder_that_is_gone_is_no_missing_data(tiny, tmp_path, root):
+    def removing(trainer):
+        shutil.rmtree(trainer.out)
+        trainer.run()
+
+    with pytest.raises(FileNotFoundError, match=r"its folder is gone: '.*one-0/.*'"):
+        make(tiny, tmp_path, root, run=removing)
+    assert results.read(results.path("tiny", tmp_path / "results")) == []
+
+
 def test_a_run_of_another_process_is_left_to_it(tiny, tmp_path, root):
     (tmp_path / "runs" / "one-0").mkdir(parents=True)
     other = hold(tmp_path / "runs" / "one-0")
