@@ -42,7 +42,7 @@ class Job:
 
     Attributes:
         name: the command.
-        command: the arguments of ``softhebb-fast`` that begin it or go on with it.
+        command: the arguments of ``softhebb-fast`` that begin it or go on with it, if it is one.
         half: the first file that is not whole, and how; "" if all are.
         ending: what it has come to, but for the time it took; two are equal or one is wrong.
         files: those that it writes, its pictures among them.
@@ -50,7 +50,7 @@ class Job:
     """
 
     name: str
-    command: Callable[[Path], Sequence[str]]
+    command: Callable[[Path], Sequence[str]] | None
     half: Callable[[Path], str]
     ending: Callable[[Path], str]
     files: tuple[str, ...]
@@ -69,7 +69,7 @@ def jobs(root: Path) -> dict[str, Job]:
         Job("train", partial(_train, data), half_run, _run_ending, RUN_FILES),
         Job("search", partial(_search, data), _half_search, _search_ending, (JOURNAL, TABLE, BEST)),
         Job("reproduce", partial(_reproduce, root), _half_tables, _tables_ending, TABLES),
-        Job("kernel cache", _named, _half_cache, _cache_ending, (CACHE.name,), _measure),
+        Job("kernel cache", None, _half_cache, _cache_ending, (CACHE.name,), _measure),
     )
     return {job.name: job for job in every}
 
@@ -232,10 +232,6 @@ TABLES = (
     *("mnist-pixels-0-limit24/checkpoint.pt", "mnist-pixels-0-limit24/metrics.csv"),
 )
 CACHE = Measurements(Path("autotune"), "A100", "3.8.0").path
-
-
-def _named(folder: Path) -> Sequence[str]:
-    raise NotImplementedError("no command measures kernels")
 
 
 def _measure(folder: Path) -> int:
