@@ -15,8 +15,8 @@ from softhebb_fast.cli.errors import users_mistakes
 from softhebb_fast.cli.options.data import reading
 from softhebb_fast.cli.process import default_device
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
-from softhebb_fast.data import DataMissing
 from softhebb_fast.data.catalog import canonical_name
+from softhebb_fast.data.sources import DataMissing
 from softhebb_fast.files import InUse
 from softhebb_fast.naming import parse_settings
 from softhebb_fast.plots import plot_run, state_of

@@ -23,13 +23,12 @@ from softhebb_fast.data.catalog import (
 from softhebb_fast.data.given import as_image_set, from_dataset
 from softhebb_fast.data.images import ImageSet
 from softhebb_fast.data.reading import Reading
-from softhebb_fast.data.sources import ROOT_VARIABLE, DataMissing, data_root
+from softhebb_fast.data.sources import ROOT_VARIABLE, data_root
 from softhebb_fast.data.walk import batches, permutation
 
 __all__ = [
     "NAMES",
     "ROOT_VARIABLE",
-    "DataMissing",
     "GaussianNoise",
     "ImageSet",
     "RandomCropFlip",

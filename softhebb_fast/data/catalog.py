@@ -112,7 +112,7 @@ def load(
         TypeError: a name that is no string, or an option of another kind.
         ValueError: an unknown name or split, a bad ``root``, ``limit`` or option, or a damaged
             file, naming it.
-        DataMissing: a FileNotFoundError for files that could not be downloaded.
+        FileNotFoundError: files that are missing and could not be downloaded.
     """
     name = canonical_name(name)
     if limit is not None and limit < 1:

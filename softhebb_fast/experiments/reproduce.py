@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softhebb_fast.data import DataMissing
 from softhebb_fast.data.sets import DATA_SETS
+from softhebb_fast.data.sources import DataMissing
 from softhebb_fast.experiments import EXPERIMENTS, measure, measure_backprop, results
 from softhebb_fast.experiments.cell import Cell, Experiment, differences
 from softhebb_fast.files import InUse, claim, writable_folder

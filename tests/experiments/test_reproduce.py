@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from softhebb_fast import cli
-from softhebb_fast.data import DataMissing
+from softhebb_fast.data.sources import DataMissing
 from softhebb_fast.experiments import figures, measure, reproduce, results
 from softhebb_fast.training import checkpoint, run_folder
 from softhebb_fast.training.loop import Interrupted
