@@ -2,9 +2,10 @@
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
 # `make docs` writes the site of the pages to build/site; a warning is an error.
-# `make fire` calls every function with arguments of all kinds, damages every file that is read and
-# kills runs (CALLS=20000, TIMES=2000, KILLS=50), for half an hour; then it lives the lives of modules
-# (LIVES=500) and soaks for an hour (MINUTES=60, TINY_CALLS=1000000).
+# `make fire` calls every function with arguments of all kinds, damages every file that is read,
+# kills commands and brings them into trouble (CALLS=20000, TIMES=2000, KILLS=200, TROUBLES=10); then
+# it lives the lives of modules (LIVES=500) and soaks for an hour (MINUTES=60, TINY_CALLS=1000000).
+# `make sanitize` builds the kernels under sanitizers.
 # `make gpu OUT=folder DATA=folder`, on a machine with a GPU, tests every kernel there and times it.
 
 PYTHON ?= python3
@@ -18,7 +19,8 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 OUT ?= runs/demo
 CALLS ?= 20000
 TIMES ?= 2000
-KILLS ?= 50
+KILLS ?= 200
+TROUBLES ?= 10
 LIVES ?= 500
 MINUTES ?= 60
 TINY_CALLS ?= 1000000
@@ -33,7 +35,7 @@ INSTALL_TORCH = $(PIP) $(CPU_TORCH) 2>/dev/null || \
 	$(PIP) "torch==$(TORCH)"
 endif
 
-.PHONY: help setup demo test test-slow fire gpu lint docs clean
+.PHONY: help setup demo test test-slow fire sanitize gpu lint docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -61,9 +63,13 @@ fire: setup
 	$(BIN)/python -m benchmarks.fire.calls --times $(CALLS)
 	$(BIN)/python -m benchmarks.fire.corruptions --times $(TIMES)
 	$(BIN)/python -m benchmarks.fire.kills --times $(KILLS)
+	$(BIN)/python -m benchmarks.fire.hardships --times $(TROUBLES)
 	$(BIN)/python -m benchmarks.fire.lives --times $(LIVES)
 	$(BIN)/python -m benchmarks.fire.largest
 	$(BIN)/python -m benchmarks.fire.soak --minutes $(MINUTES) --calls $(TINY_CALLS)
+
+sanitize: setup
+	$(BIN)/python -m benchmarks.fire.sanitizers
 
 gpu:
 	@$(PYTHON) -m benchmarks.gpu.day $(if $(filter runs/demo,$(OUT)),,--out $(OUT)) \

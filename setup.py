@@ -59,6 +59,7 @@ def extension():
         flags, links = [*flags, "-fopenmp"], ["-fopenmp"]
     if SANITIZE:
         sanitize = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=undefined", "-g", "-O1"]
+        sanitize += ["-march=native", "-DSOFTHEBB_ONE_LEVEL"]
         flags, links = [*flags, *sanitize], [*links, *sanitize]
     else:
         flags += ["-g0"]

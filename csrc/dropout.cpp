@@ -1,7 +1,6 @@
 // Dropout in one pass. Whether an element is kept is a function of a seed and the element's place
 // alone: 16 bits of the counter-based generator Threefry-2x32 with 20 rounds (Salmon et al. 2011,
 // "Parallel random numbers: as easy as 1, 2, 3"). Threads share the work, no mask is ever stored.
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
@@ -12,6 +11,7 @@
 #include <cstring>
 
 #include "multiversion.h"
+#include "regions.h"
 
 namespace softhebb {
 namespace {
@@ -95,7 +95,7 @@ void run(const at::Tensor& x, at::Tensor& y, uint32_t dropped, uint64_t seed) {
   const T* from = x.const_data_ptr<T>();
   T* to = y.mutable_data_ptr<T>();
   const int64_t size = x.numel();
-  at::parallel_for(0, (size + kBlock - 1) / kBlock, kGrain, [&](int64_t begin, int64_t end) {
+  in_parallel(0, (size + kBlock - 1) / kBlock, kGrain, [&](int64_t begin, int64_t end) {
     dropout_range<T>(
         {from, to, begin * kBlock, std::min(end * kBlock, size), seed, dropped, scale});
   });

@@ -1,10 +1,11 @@
 // One source, several instruction sets: SOFTHEBB_KERNEL compiles an inlined body once per x86
-// level and picks the best at run time. Elsewhere the compiler's baseline (NEON on ARM) serves.
+// level and picks the best at run time. Elsewhere, and with SOFTHEBB_ONE_LEVEL, the baseline of the
+// compiler serves (NEON on ARM).
 #pragma once
 
 #define SOFTHEBB_INLINE inline __attribute__((always_inline))
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__) && defined(__linux__) && !defined(SOFTHEBB_ONE_LEVEL)
 
 #include <ATen/Version.h>
 

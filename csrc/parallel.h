@@ -2,12 +2,12 @@
 // results have the same bits for any number of threads; inside a task BLAS runs on one thread.
 #pragma once
 
-#include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 
 #include <atomic>
 
 #include "denormals.h"
+#include "regions.h"
 #include "serial_blas.h"
 
 namespace softhebb {
@@ -17,7 +17,7 @@ template <typename F>
 void for_each_task(int64_t tasks, const F& run) {
   if (tasks == 0) return;
   std::atomic<int64_t> next_task{0}, next_worker{0};
-  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+  in_parallel(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
     FlushDenormals flush;
     SerialBlas serial;
     at::AutoDispatchBelowADInplaceOrView below_autograd;

@@ -7,14 +7,15 @@ import io
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 LOCK, HOLDER = ".lock", ".lock.holder"
+WAIT = 60.0  # seconds for another process to write
 
 
 class InUse(ValueError):
@@ -36,15 +37,26 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
     try:
-        with open(part, "w+b") as file:
+        with named(path), open(part, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        unnamed = isinstance(error, OSError) and error.errno and error.filename is None
-        if unnamed:  # as of a full disk
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, "its folder is gone", str(path)) from error
+    except BaseException:
+        with suppress(OSError):  # as it cannot be in a folder that was made read-only
+            part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An OSError that is raised here without a name, as of a full disk, is one of ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
@@ -96,8 +108,6 @@ def claim(folder: Path, seconds: float = 0.0) -> Callable[[], None]:
     except Timeout:
         raise InUse(folder, _holder(folder)) from None
     holder = place.with_name(HOLDER)
-    if lock.lock_counter == 1:
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
 
     def release() -> None:
         if lock.lock_counter == 1:
@@ -106,6 +116,13 @@ def claim(folder: Path, seconds: float = 0.0) -> Callable[[], None]:
                     file.unlink()
         lock.release()
 
+    if lock.lock_counter == 1:
+        try:
+            with named(holder):
+                holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
+        except BaseException:
+            release()
+            raise
     return release
 
 

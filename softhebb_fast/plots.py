@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 
 from softhebb_fast.files import write_atomically
@@ -28,13 +29,24 @@ from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
 
 NEARLY_BLACK = 1e-4
+STATE = "State"  # the key of the note in a PNG
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write ``figure`` as PNG to ``path``, atomically."""
-    path = Path(path)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
+def save(figure: Figure, path: str | Path, state: str | None = None) -> Path:
+    """Write ``figure`` as PNG to ``path``, atomically, with a note of what ``state`` it shows."""
+    path, note = Path(path), {STATE: state} if state else {}
+    options = {"format": "png", "dpi": DPI, "metadata": note}
+    write_atomically(path, lambda file: figure.savefig(file, **options))
     return path
+
+
+def state_of(path: str | Path) -> str | None:
+    """The ``state`` that a picture was saved with; None without one, or without the picture."""
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get(STATE)
+    except (OSError, SyntaxError):  # Pillow's, of a damaged PNG
+        return None
 
 
 def receptive_fields(
@@ -104,6 +116,7 @@ def plot_run(
     fields: bool = True,
     reporter: Reporter | None = None,
     recorded: dict[int, dict[str, Any]] | None = None,
+    state: str | None = None,
 ) -> list[Path]:
     """Draw everything there is to draw of a run into ``folder``; returns the files written.
 
@@ -113,11 +126,13 @@ def plot_run(
     convolutional layers (``neurons`` of each; ``reporter`` hears of the steps), ``curves.png``.
     With what was ``recorded`` of the neurons (`Run.neurons`) those that win most come first, and
     those that have not learned are marked. An ordinary network has the last alone, with the
-    ``symmetry`` that was recorded.
+    ``symmetry`` that was recorded. The pictures keep a note of the ``state``, see `state_of`.
     """
     folder, layers = Path(folder), numbered(net)
     if not layers:
-        return [save(learning(rows, list(symmetry)), folder / "curves.png")] if rows else []
+        if not rows:
+            return []
+        return [save(learning(rows, list(symmetry)), folder / "curves.png", state)]
     name = f"{net.preset.name}: " if isinstance(net, SoftHebbNet) else ""
     written = []
     for block, layer in layers.items():
@@ -128,7 +143,7 @@ def plot_run(
             if images is not None:
                 title = f"{name}{'filters' if convolution else 'weights'} of layer 1"
                 grid = filter_grid(images, title, **known)
-                written.append(save(grid, folder / "filters.png"))
+                written.append(save(grid, folder / "filters.png", state))
         elif convolution and fields:
             every = tiles(weight, **known)
             shown = every[:neurons]
@@ -136,9 +151,9 @@ def plot_run(
             chosen = [tile.filter for tile in shown]
             found = receptive_fields(net, block, chosen, reporter=reporter)
             grid = tile_grid(found, shown, every, title, "pixel")
-            written.append(save(grid, folder / f"receptive_fields_{block + 1}.png"))
+            written.append(save(grid, folder / f"receptive_fields_{block + 1}.png", state))
     if rows:
-        written.append(save(curves(rows), folder / "curves.png"))
+        written.append(save(curves(rows), folder / "curves.png", state))
     return written
 
 

@@ -48,16 +48,20 @@ def is_sealed(file: BinaryIO) -> bool:
 
     Raises Damaged for the digest of another content.
     """
-    length = file.seek(0, 2) - LENGTH
-    found = None
-    if length >= 0:
-        file.seek(length)
-        pattern = re.escape(SEAL).replace(b"%s", b"([0-9a-f]{32})")
-        found = re.fullmatch(pattern, file.read(LENGTH))
-    if found is not None and found[1].decode() != _digest_of(file, length):
+    length = max(0, file.seek(0, 2) - LENGTH)
+    file.seek(length)
+    found = _ending(file)
+    if found is not None and found != _digest_of(file, length):
         raise Damaged("its content is not what was written, by its digest")
     file.seek(0)
     return found is not None
+
+
+def digest_of(path: Path) -> str | None:
+    """The digest that a binary file ends in, unchecked; None if it ends in none."""
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, 2) - LENGTH))
+        return _ending(file)
 
 
 def check_zip(file: BinaryIO) -> None:
@@ -141,6 +145,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
                 "have none"
             )
     return rows
+
+
+def _ending(file: BinaryIO) -> str | None:
+    pattern = re.escape(SEAL).replace(b"%s", b"([0-9a-f]{32})")
+    found = re.fullmatch(pattern, file.read(LENGTH))
+    return found and found[1].decode()
 
 
 def _digest(content: Mapping[str, Any]) -> str:

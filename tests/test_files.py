@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import softhebb_fast
-from softhebb_fast.files import InUse, claim
+from softhebb_fast.files import InUse, claim, write_text
 
 HOLDER = """
 import sys, time
@@ -61,3 +61,22 @@ def test_a_process_may_claim_its_own_folder_again(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == [".lock", ".lock.holder"]
     second()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_gone_is_said_to_be(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"its folder is gone: '.*gone/a\.txt'"):
+        write_text(tmp_path / "gone" / "a.txt", "a")
+
+
+def test_a_claim_that_cannot_be_noted_is_none(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*\.lock\.holder'"):
+            claim(tmp_path)
+    assert os.listdir(tmp_path) == []
+    holder = hold(tmp_path)
+    holder.kill()
+    holder.wait()

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.fire import corruptions, kills, largest, lives, record, verdict
+from benchmarks.fire import corruptions, hardships, kills, largest, lives, record, verdict
 from softhebb_fast.files import write_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -35,6 +35,20 @@ def corrupted() -> str:
 def killed() -> str:
     rows = record.read(record.FOLDER / "kills.csv")
     return table(rows, "moment", (*kills.OUTCOMES, *kills.FAULTS))
+
+
+def endured() -> str:
+    rows = record.read(record.FOLDER / "hardships.csv")
+    return table(rows, "hardship", (*hardships.OUTCOMES, *hardships.FAULTS))
+
+
+def sanitized() -> str:
+    rows = record.read(record.FOLDER / "sanitizers.csv")
+    head = ("sanitizer", "threads", "layers", "reports", "planted faults reported")
+    keys = ("sanitizer", "threads", "times", "reports", "planted faults reported")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += [f"| {' | '.join(row[key] for key in keys)} |" for row in rows]
+    return "\n".join(lines)
 
 
 def lived() -> str:
@@ -71,6 +85,8 @@ TABLES = {
     "lives": lived,
     "soak": soaked,
     "largest": stepped,
+    "hardships": endured,
+    "sanitizers": sanitized,
 }
 
 

@@ -12,10 +12,14 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from softhebb_fast import environment
-from softhebb_fast.cli.errors import in_words_of
+from softhebb_fast.cli.errors import in_words_of, ran_out_of_memory
 from softhebb_fast.cli.parser import make_parser
 
 OK, PARTLY, MISTAKE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+NO_MEMORY = (
+    "softhebb-fast: error: there is not enough memory for this, here and now; smaller batches, "
+    "fewer images or neurons take less"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,9 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except (ValueError, OSError) as error:
-        text = " ".join(str(error).split("\n"))
-        print(f"{_name()}: error: {in_words_of(options.parser, text)}", file=sys.stderr)
+    except Exception as error:
+        if ran_out_of_memory(error):
+            print(f"{NO_MEMORY} ({error or type(error).__name__})", file=sys.stderr)
+        elif isinstance(error, (ValueError, OSError)):
+            text = " ".join(str(error).split("\n"))
+            print(f"{_name()}: error: {in_words_of(options.parser, text)}", file=sys.stderr)
+        else:
+            raise
         return MISTAKE
 
 

@@ -17,6 +17,15 @@ ALIASES = {
 }
 # What follows a name that is also a word of English where it means the argument.
 DEMANDS = r" (?:must|needs|takes|is for|already holds|or the environment)\b"
+# How Python, torch and the loader of libraries say it.
+OUT_OF_MEMORY = re.compile(
+    "can't allocate memory|cannot allocate memory|out of memory|bad_alloc|failed to map", re.I
+)
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether memory, of the machine or of a GPU, did not suffice."""
+    return isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)) is not None
 
 
 @contextmanager

@@ -9,15 +9,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from softhebb_fast import sealed
 from softhebb_fast.cli import baselines, header
 from softhebb_fast.cli.errors import users_mistakes
 from softhebb_fast.cli.options.data import reading
 from softhebb_fast.cli.process import default_device, join, leave, restarted
 from softhebb_fast.cli.progress import Bars, stops_on_interrupt
 from softhebb_fast.data.catalog import canonical_name
+from softhebb_fast.data.sources import DataMissing
 from softhebb_fast.files import InUse, claim
 from softhebb_fast.naming import parse_settings
-from softhebb_fast.plots import plot_run
+from softhebb_fast.plots import plot_run, state_of
 from softhebb_fast.presets import PRESETS, get_preset, is_name, published_dataset
 from softhebb_fast.training import checkpoint, metrics, runs
 from softhebb_fast.training.config import Config, RunConfig
@@ -45,10 +47,10 @@ def train(options: argparse.Namespace) -> int:
     slug += f"-{config.rule}" if config.rule else ""
     try:
         return begin(config, f"{slug}-{Path(config.dataset).name}-{config.seed}", options)
-    except FileNotFoundError as error:
+    except DataMissing as error:
         if given is not None:
             raise
-        raise FileNotFoundError(
+        raise DataMissing(
             f"{error}. {config.preset} is trained on {config.dataset} unless --dataset names "
             "another data set"
         ) from error
@@ -72,9 +74,9 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def plot(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
-    run = load_run(options.folder)
+    state, run = _state(options.folder), load_run(options.folder)
     figures = (run.net, run.rows, options.folder, run.symmetry)
-    for path in _draw(figures, run.neurons, Bars(options.quiet)):
+    for path in _draw(figures, run.neurons, Bars(options.quiet), state):
         print(path)
     return 0
 
@@ -186,7 +188,7 @@ def _run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
         paths = drawn or []
         if not (drawn or options.no_plots):
             figures = (trainer.net, trainer.rows, trainer.out, trainer.symmetry.rows)
-            paths = _draw(figures, trainer.neurons, bars)
+            paths = _draw(figures, trainer.neurons, bars, _state(trainer.out))
         compared = getattr(options, "baselines", False)
         others = compared and baselines.make(trainer)
     finally:
@@ -199,15 +201,24 @@ def _run(make: Callable[..., Loop], options: argparse.Namespace) -> int:
 
 def _drawn(folder: Path) -> list[Path]:
     """The pictures of a finished run, none if they have not all been drawn since it ended."""
-    last = folder / "curves.png"
-    if not last.exists() or last.stat().st_mtime < (folder / checkpoint.FILE).stat().st_mtime:
+    state = _state(folder)
+    if state is None or state_of(folder / "curves.png") != state:  # which is drawn last
         return []
     return sorted(folder.glob("*.png"))
 
 
-def _draw(figures: tuple, neurons: dict[int, dict[str, Any]], bars: Bars) -> list[Path]:
+def _state(folder: Path) -> str | None:
+    """What its pictures show: by the digest of its checkpoint, None if that is older than digests
+    or not there."""
+    path = folder / checkpoint.FILE
+    return sealed.digest_of(path) if path.exists() else None
+
+
+def _draw(
+    figures: tuple, neurons: dict[int, dict[str, Any]], bars: Bars, state: str | None
+) -> list[Path]:
     try:
-        return plot_run(*figures, reporter=bars, recorded=neurons)
+        return plot_run(*figures, reporter=bars, recorded=neurons, state=state)
     finally:
         bars.end()
 

@@ -18,6 +18,10 @@ EMBEDDED_SET = "MNIST/raw"
 TIMEOUT = (5, 30)  # seconds to connect, seconds without a byte
 
 
+class DataMissing(FileNotFoundError):
+    """Files of a data set that are not there and could not be had; says where to put them."""
+
+
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """The folder into which data sets are downloaded: the first of `roots` that is the user's.
 
@@ -60,7 +64,7 @@ def locate(name: str, data: DataSet, split: str, root: Path, download: bool) -> 
 
     Raises:
         ValueError: a download that is not what it should be.
-        FileNotFoundError: files that are missing and could not be had; says where to put them.
+        DataMissing: files that are missing and could not be had.
     """
     folder = root / data.folder
     missing = [file for file in data.files[split] if _find(folder, file) is None]
@@ -73,7 +77,7 @@ def locate(name: str, data: DataSet, split: str, root: Path, download: bool) -> 
         missing = [file for file in missing if _find(folder, file) is None]
     if missing:
         origin = " and ".join(dict.fromkeys(_address(data, file) for file in missing))
-        raise FileNotFoundError(
+        raise DataMissing(
             f"{name} ({split}) is incomplete: {folder} lacks {', '.join(missing)}.{reason} "
             f"Put what is missing there{f' (it comes from {origin})' if origin else ''}, or name "
             f"another data folder with root or the environment variable {ROOT_VARIABLE}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from softhebb_fast.data.sets import DATA_SETS
+from softhebb_fast.data.sources import DataMissing
 from softhebb_fast.experiments import EXPERIMENTS, measure, measure_backprop, results
 from softhebb_fast.experiments.cell import Cell, Experiment, differences
 from softhebb_fast.files import InUse, claim, writable_folder
@@ -72,7 +73,7 @@ def reproduce(
                     continue
                 try:
                     bring_to_end(folder, config, root, reporter, run)
-                except FileNotFoundError as error:
+                except DataMissing as error:
                     if not _has_row(cell, config, results_folder):
                         note = f"{DATA_SETS[config.dataset].folder} is not in the data folder"
                         described = MEASURES[config.kind].describe(config)

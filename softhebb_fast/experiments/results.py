@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from softhebb_fast import sealed
-from softhebb_fast.files import claim, writable_folder
+from softhebb_fast.files import WAIT, claim, writable_folder
 from softhebb_fast.training import symmetry
 from softhebb_fast.training.metrics import LAYER_FIGURES
 
 FOLDER = Path("results")
-WAIT = 60.0  # seconds for another process to write
 _CELL = ("experiment", "cell", "dataset")
 _RUN = ("seed", "protocol", "limit", "backend", "precision", "threads")
 _FIGURES = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import BaseJournalBackend
 
 from softhebb_fast import sealed
+from softhebb_fast.files import WAIT, claim, named
 
 
 class Journal(BaseJournalBackend):
-    """Optuna's journal in a file, with lines that are read as they were written or not at all.
+    """A journal in a file, with lines that are read as they were written or not at all.
 
-    A last line without an end is one that another process writes just now.
+    Lines are added whole. Half a line, as a process leaves it that is killed, is not read and makes
+    place for the next one. Processes that add lines wait for each other.
 
-    Raises ValueError, naming the file and the line, for a line that is not what was written.
-    Older lines have no digest.
+    Raises ValueError, naming the file and the line, for a line that is not what was written; older
+    lines have no digest. Raises InUse where another process adds lines for a minute.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = JournalFileBackend(str(path))
         self._starts = [0]  # of the lines that have been read, and of the next
+        path.touch()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        self._file.append_logs([sealed.with_digest(log) for log in logs])
+        lines = [json.dumps(sealed.with_digest(log), separators=(",", ":")) for log in logs]
+        release = claim(self.path.parent, WAIT)
+        try:
+            with named(self.path), open(self.path, "r+b", buffering=0) as file:
+                _add(file, "".join(f"{line}\n" for line in lines).encode())
+        finally:
+            release()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         first = min(log_number_from, len(self._starts) - 1)
@@ -40,17 +50,6 @@ class Journal(BaseJournalBackend):
                 if number >= log_number_from:
                     yield self._parsed(number, line)
 
-    def mend(self) -> None:
-        """Take away a last line without an end, as a process leaves it that is killed."""
-        lock = JournalFileSymlinkLock(str(self.path))
-        lock.acquire()
-        try:
-            with open(self.path, "r+b") as file:
-                whole = file.read()
-                file.truncate(whole.rfind(b"\n") + 1)
-        finally:
-            lock.release()
-
     def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
         try:
             return sealed.parse_json(line)
@@ -59,3 +58,21 @@ class Journal(BaseJournalBackend):
                 f"line {number + 1} of the journal {self.path} is damaged: {error}. Put a copy of "
                 "the file there, or begin the search again in another folder"
             ) from error
+
+
+def _add(file: Any, lines: bytes) -> None:
+    """Write ``lines`` behind the last whole line of ``file``, all of them or none, to disk."""
+    end = file.seek(0, os.SEEK_END)
+    if end and (file.seek(end - 1), file.read(1))[1] != b"\n":
+        file.seek(0)
+        end = file.read().rfind(b"\n") + 1
+        file.truncate(end)
+    file.seek(end)
+    try:
+        rest = memoryview(lines)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except BaseException:
+        file.truncate(end)
+        raise
+    os.fsync(file.fileno())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softhebb_fast.files import claim, writable_folder, write_csv, write_text
+from softhebb_fast.files import WAIT, claim, writable_folder, write_csv, write_text
 from softhebb_fast.search.inits import InitSpace
 from softhebb_fast.search.space import Space, init_option
 from softhebb_fast.search.trial import (
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 JOURNAL, TABLE, BEST = "journal.log", "trials.csv", "best.json"
-WAIT = 60.0  # seconds for another process to write
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,22 @@ def search(
             study.stop()
 
     if len(study.get_trials(deepcopy=False, states=ended)) < trials:
-        study.optimize(objective, callbacks=[after])
+        with _first_error():
+            study.optimize(objective, callbacks=[after])
     write_results(study, what, folder)
     return study
+
+
+@contextmanager
+def _first_error() -> Iterator[None]:
+    """Of several errors the first: optuna makes others of one that it cannot tell the journal."""
+    try:
+        yield
+    except Exception as error:
+        first = error
+        while not first.__suppress_context__ and isinstance(first.__context__, Exception):
+            first = first.__context__
+        raise first from None
 
 
 def open_study(what: Search, folder: str | Path, sampler_seed: int | None = None) -> Study:
@@ -128,10 +141,8 @@ def open_study(what: Search, folder: str | Path, sampler_seed: int | None = None
 def _opened(optuna: Any, what: Search, folder: Path, sampler_seed: int | None) -> Study:
     from softhebb_fast.search.journal import Journal
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = Journal(folder / JOURNAL)
-    journal.mend()
-    storage = optuna.storages.JournalStorage(journal)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what stops it is raised
+    storage = optuna.storages.JournalStorage(Journal(folder / JOURNAL))
     study = optuna.create_study(
         study_name="search",
         storage=storage,

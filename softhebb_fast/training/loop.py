@@ -169,6 +169,8 @@ class Loop:
                         self.symmetry.record(-1, 0)
                     self._run_stages()
                     self._save({})
+                else:
+                    self._write_figures()
                 self.net.eval()
                 return self.summary()
         except ProcessLost as error:
@@ -376,6 +378,11 @@ class Loop:
             "elapsed": self.elapsed,
         }
         checkpoint.save(self.out, self.config, state)
+        self._write_figures()
+        self._saved = time.monotonic()
+        self._saving = self._saved - began
+
+    def _write_figures(self) -> None:
         metrics.write_csv(self.out, self.rows)
         metrics.write_neurons(self.out, self.neurons)
         self.symmetry.write(self.out)

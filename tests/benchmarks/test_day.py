@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.gpu import day, run, stress
 from benchmarks.gpu.day import Day, Done, usable
-from benchmarks.gpu.parts import STEPS, Part, parts, rehearsal
+from benchmarks.gpu.parts import STEPS, Part, parts, rehearsal, sanitizer
 from softhebb_fast.bench.cases import select
 from softhebb_fast.bench.providers import choose
 
@@ -94,7 +94,27 @@ def test_a_missing_tool_is_said(tmp_path):
     stub = Stub(tmp_path, tools=())
     assert stub.go() == 0
     assert stub.ran == ["stress", "steps"]
-    assert "| racecheck | left out | 0 | compute-sanitizer is not on the PATH |" in stub.summary
+    reason = "compute-sanitizer is not on the PATH and in no CUDA toolkit"
+    assert f"| racecheck | left out | 0 | {reason} |" in stub.summary
+
+
+def test_a_tool_of_the_toolkit_is_found_and_called_by_its_path(tmp_path, monkeypatch):
+    path = tmp_path / "bin" / "compute-sanitizer"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\necho $@; echo ========= ERROR SUMMARY: 3 errors; exit 99\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert day.tool("compute-sanitizer") == str(path)
+    assert day.tool("no-such-tool") is None
+    out = tmp_path / "out"
+    found = Day(out).do(sanitizer("python", "racecheck"))
+    assert (found.outcome, found.note) == (
+        "failed",
+        "exit status 99: ========= ERROR SUMMARY: 3 errors",
+    )
+    said = (out / "log.txt").read_text()
+    assert f"$ env PYTORCH_NO_CUDA_MEMORY_CACHING=1 {path} --tool racecheck" in said
+    assert "--error-exitcode 99 python -m pytest tests/gpu/test_operators.py -m gpu -k" in said
 
 
 def test_the_day_ends_in_time(tmp_path):

@@ -19,6 +19,8 @@ pytest.importorskip("optuna")
 
 from benchmarks.fire import corruptions, largest, lives, moves, page, record, soak, twins
 from benchmarks.fire.damage import DAMAGES, trap
+from benchmarks.fire.hardships import HARDSHIPS, OUTCOMES, complaint
+from benchmarks.fire.kills import SHARES
 from benchmarks.fire.plans import Plan
 from benchmarks.fire.targets import Target
 
@@ -135,6 +137,49 @@ def test_what_grows_or_slows_is_not_flat():
 def test_a_network_that_does_not_fit_says_what_was_asked_for():
     fits, lacks = (largest.limited(0, beside, "3SoftHebbCnnImNet", 1) for beside in (1, 0.01))
     assert fits["one step"] == lacks["refused"] == 1, (fits, lacks)
+
+
+def test_no_command_that_is_killed_loses_anything(tmp_path):
+    rows = run("kills", tmp_path, "--times", "20")
+    assert sum(int(row["times"]) for row in rows) >= 20
+    assert all(row["times"] == row["same end"] for row in rows)
+    assert len({row["moment"].split(",")[0] for row in rows}) == len(SHARES)
+
+
+def test_no_command_in_trouble_loses_anything(tmp_path):
+    """Once each; on small disks, and stopped for a moment."""
+    quick = [name for name in HARDSHIPS if name != "memory limited"]  # which takes new processes
+    rows = run("hardships", tmp_path, "--times", "1", "--stop", "1", "--only", *quick)
+    left_out = [name for name in quick if HARDSHIPS[name].why_not()]
+    assert len(rows) == sum(len(HARDSHIPS[name].jobs) for name in quick if name not in left_out)
+    for row in rows:
+        assert row["times"] == str(sum(int(row[key] or 0) for key in OUTCOMES))
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "wrong"),
+    [
+        (2, "softhebb-fast: error: [Errno 28] No space left on device: '{}/a'", ""),
+        (2, "softhebb-fast: error: [Errno 28] No space left on device", "what it says"),
+        (2, "softhebb-fast: error: damaged: '{}/a'", "what it says"),
+        (1, "softhebb-fast: error: [Errno 28] No space left on device: '{}/a'", "exit status 1"),
+        (2, "Traceback\nsofthebb-fast: error: No space left on device: '{}/a'", "exit status 2"),
+        (2, "No space left on device: '{}/a'", "exit status 2, 0 lines"),
+    ],
+)
+def test_what_a_command_must_say(status, said, wrong):
+    folder = Path("/nowhere/run")
+    found = complaint(HARDSHIPS["disk full"], folder, status, said.format(folder))
+    assert found.startswith(wrong)
+    assert bool(found) == bool(wrong)
+
+
+def run(name: str, folder: Path, *options: str) -> list[dict[str, str]]:
+    table = folder / "table.csv"
+    command = [sys.executable, "-m", f"benchmarks.fire.{name}", *options, "--seed", "100"]
+    done = subprocess.run([*command, "--out", table], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return record.read(table)
 
 
 def test_the_page_is_that_of_the_tables():

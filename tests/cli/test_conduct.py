@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-from softhebb_fast import cli, environment
+from softhebb_fast import cli, environment, plots
 from softhebb_fast.cli import names
 from softhebb_fast.cli import train as train_command
 from softhebb_fast.cli.options.backprop import CHOICES, FLAGS, REAL, WHOLE
@@ -276,6 +278,39 @@ def test_receptive_fields_have_a_bar_and_are_drawn_once(capsys, root, monkeypatc
     assert code == 0
     assert set(out.splitlines()[-1].split(", ")[1:]) == set(written.split(", ")[1:])
     assert {path: path.read_bytes() for path in Path("run").iterdir()} == before
+
+
+def test_a_run_that_was_killed_at_its_end_writes_its_figures_and_pictures(capsys, root):
+    """Whatever the clock says of the pictures that lie there."""
+    assert demo(capsys, "--data", root, "--out", "run", "--quiet")[0] == 0
+    folder = Path("run")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "metrics.csv").write_text("phase\n")
+    plots.save(Figure(), folder / "curves.png", "another state")
+    ahead = time.time() + 86400
+    os.utime(folder / "curves.png", (ahead, ahead))
+    assert call(capsys, "resume", "run", "--quiet")[0] == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+def test_memory_that_runs_out_is_one_line(capsys, monkeypatch, error):
+    def run(options):
+        raise error
+
+    monkeypatch.setattr(cli, "_run", run)
+    code, _, err = call(capsys, "train", "DemoMNIST")
+    assert code == 2
+    assert err.startswith("softhebb-fast: error: there is not enough memory")
+    assert err.count("\n") == 1
 
 
 def test_a_full_disk_names_the_file_and_leaves_the_last_state(capsys, root, monkeypatch):

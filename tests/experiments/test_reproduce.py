@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from softhebb_fast import cli
+from softhebb_fast.data.sources import DataMissing
 from softhebb_fast.experiments import figures, measure, reproduce, results
 from softhebb_fast.training import checkpoint, run_folder
 from softhebb_fast.training.loop import Interrupted
@@ -140,7 +141,7 @@ def test_missing_data_leaves_its_reason_and_the_rest_goes_on(tiny, tmp_path, roo
 
     def lacking(self, device):
         if self.config.init is None:
-            raise FileNotFoundError("mnist (train) is incomplete: /a/b lacks it")
+            raise DataMissing("mnist (train) is incomplete: /a/b lacks it")
         return load(self, device)
 
     monkeypatch.setattr(Trainer, "_load_data", lacking)
@@ -151,6 +152,16 @@ def test_missing_data_leaves_its_reason_and_the_rest_goes_on(tiny, tmp_path, roo
     assert (first["test_accuracy"], first["note"]) == ("", "MNIST/raw is not in the data folder")
     assert float(second["test_accuracy"]) > 0
     monkeypatch.undo()
+
+
+def test_a_folder_that_is_gone_is_no_missing_data(tiny, tmp_path, root):
+    def removing(trainer):
+        shutil.rmtree(trainer.out)
+        trainer.run()
+
+    with pytest.raises(FileNotFoundError, match=r"its folder is gone: '.*one-0/.*'"):
+        make(tiny, tmp_path, root, run=removing)
+    assert results.read(results.path("tiny", tmp_path / "results")) == []
 
 
 def test_a_run_of_another_process_is_left_to_it(tiny, tmp_path, root):

@@ -274,6 +274,37 @@ def test_a_line_that_a_killed_process_left_is_taken_away(tmp_path):
     assert [t.value for t in open_study(small(), tmp_path).trials] == [70.5, 80.25]
 
 
+def test_half_a_line_makes_place_for_the_next(tmp_path):
+    """Of a process that was killed beside others that go on."""
+    from softhebb_fast.search.journal import Journal
+
+    first, second = Journal(tmp_path / "journal"), Journal(tmp_path / "journal")
+    first.append_logs([{"n": 1}, {"n": 2}])
+    with open(tmp_path / "journal", "ab") as file:
+        file.write(b'{"sealed": true, "op_co')
+    assert list(second.read_logs(0)) == [{"n": 1}, {"n": 2}]
+    second.append_logs([{"n": 3}])
+    assert list(first.read_logs(1)) == [{"n": 2}, {"n": 3}]
+    assert os.listdir(tmp_path) == ["journal"]
+
+
+def test_lines_are_added_whole_or_not_at_all(tmp_path):
+    from softhebb_fast.search.journal import Journal
+
+    resource = pytest.importorskip("resource")
+    journal = Journal(tmp_path / "journal")
+    journal.append_logs([{"n": 1}])
+    whole = (tmp_path / "journal").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*journal'"):
+            journal.append_logs([{"n": 2, "text": "a" * 200}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "journal").read_bytes() == whole
+
+
 def test_without_optuna_it_says_what_to_install(root, tmp_path, capsys, monkeypatch):
     there = builtins.__import__
 
