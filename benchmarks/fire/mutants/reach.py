@@ -1,0 +1,68 @@
+"""Which tests run which lines, by coverage.py: a mutant is tried on those that reach it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+from collections.abc import Sequence
+from pathlib import Path
+
+from coverage import CoverageData
+
+
+class Reach:
+    """Of lines, the tests that run them, the quickest first."""
+
+    def __init__(self, folder: Path, tree: Path) -> None:
+        self.tree, self.data = tree, CoverageData(str(folder / "coverage"))
+        self.data.read()
+        self.seconds = seconds(folder / "tests.xml")
+        self.files = {Path(f).relative_to(tree): f for f in self.data.measured_files()}
+
+    def tests(self, file: Path, lines: range) -> list[str]:
+        """Those that run one of ``lines``; where these run on import alone, all of the file's."""
+        by_line = self.data.contexts_by_lineno(self.files[file]) if file in self.files else {}
+        found = {_test(c) for line in lines for c in by_line.get(line, ())} - {""}
+        if not found:
+            found = {_test(c) for contexts in by_line.values() for c in contexts} - {""}
+        return sorted(found, key=lambda test: (self.seconds.get(test, 0.0), test))
+
+    def lasts(self, tests: Sequence[str]) -> float:
+        """Seconds."""
+        return sum(self.seconds.get(test, 0.0) for test in tests)
+
+
+def _test(context: str) -> str:
+    return context.rpartition("|")[0]
+
+
+def seconds(path: Path) -> dict[str, float]:
+    """How long each test took, from pytest's report in XML."""
+    found = {}
+    for case in xml.parse(path).iter("testcase"):
+        name = f"{case.get('classname').replace('.', '/')}.py::{case.get('name')}"
+        found[name] = float(case.get("time"))
+    return found
+
+
+def record(folder: Path, tree: Path, files: Sequence[str], tests: Sequence[str]) -> Reach:
+    """Run ``tests`` in ``tree`` and write into ``folder`` which run what of ``files``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "settings"
+    settings.write_text("[run]\ninclude =\n" + "".join(f"    {file}\n" for file in files))
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    command += ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report="]
+    done = subprocess.run(
+        [*command, f"--junitxml={folder / 'tests.xml'}", *tests],
+        cwd=tree,
+        env=os.environ | {"COVERAGE_FILE": str(folder / "coverage")},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"tests fail without a mutation:\n{done.stdout[-3000:]}")
+    (folder / "tree.json").write_text(json.dumps(str(tree)))
+    return Reach(folder, tree)
