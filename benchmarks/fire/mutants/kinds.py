@@ -119,12 +119,9 @@ def _sources(tree: Path, patterns: tuple[str, ...]) -> dict[str, str]:
 class Python(Kind):
     def __init__(self, tree: Path, folder: Path) -> None:
         super().__init__(tree, folder)
-        recorded = (folder / "tests.xml").exists()
-        self.reach = (
-            reach.Reach(folder, tree)
-            if recorded
-            else reach.record(folder, tree, PYTHON, PYTHON_TESTS)
-        )
+        if not (folder / "tests.xml").exists():
+            reach.record(folder, tree, PYTHON, PYTHON_TESTS)
+        self.reach = reach.Reach(folder)
 
     def mutants(self) -> list[Mutant]:
         texts = _sources(self.tree, PYTHON).items()
@@ -138,7 +135,7 @@ class Python(Kind):
             return None
         first = mutant.edit.line(mutant.text)
         old = mutant.text[mutant.edit.begin : mutant.edit.end]
-        tests = self.reach.tests(Path(mutant.file), range(first, first + old.count("\n") + 1))
+        tests = self.reach.tests(mutant.file, range(first, first + old.count("\n") + 1))
         steps = [tests[:FIRST], tests[FIRST:]]
         limited = [(step, 90 + 5 * self.reach.lasts(step)) for step in steps if step]
         with changed(self.tree / mutant.file, after):

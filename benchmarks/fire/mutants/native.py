@@ -18,9 +18,13 @@ SKIPPED = re.compile(
 )
 OPERATOR = re.compile(r"(?<= )(<=?|>=?|==|!=|&&|\|\||[-+*]=?|/|%)(?= )")
 NAME = re.compile(r"(?<=std::)(?:min|max)\b|\b(?:true|false)\b")
-NUMBER = re.compile(r"(?<![\w.])(?:0x[0-9a-fA-F]+|\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)[fFuUlL]*(?![\w.])")
+NUMBER = re.compile(
+    r"(?<![\w.])(?:0x[0-9a-fA-F]+|\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)[fFuUlL]*(?![\w.])"
+)
 CONDITION = re.compile(r"\bif (?:constexpr )?\(")
-STATEMENT = re.compile(r"^[ \t]+(?!return\b|using\b|throw\b|TORCH_)[\w.:\[\]>*-]+(?:\(| [-+*|]?= )", re.M)
+STATEMENT = re.compile(
+    r"^[ \t]+(?!return\b|using\b|throw\b|TORCH_)[\w.:\[\]>*-]+(?:\(| [-+*|]?= )", re.M
+)
 
 
 def blanked(text: str) -> str:
@@ -43,7 +47,11 @@ def edits(text: str) -> list[Edit]:
     code, found = blanked(text), []
     for match in OPERATOR.finditer(code):
         old = match.group()
-        for kind, table in (("comparison", COMPARISONS), ("logic", LOGIC), ("arithmetic", ARITHMETIC)):
+        for kind, table in (
+            ("comparison", COMPARISONS),
+            ("logic", LOGIC),
+            ("arithmetic", ARITHMETIC),
+        ):
             if old in table:
                 found.append(Edit(*match.span(), table[old], kind))
                 break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,21 +13,22 @@ from coverage import CoverageData
 
 
 class Reach:
-    """Of lines, the tests that run them, the quickest first."""
+    """Of lines, the tests that run them: those of the file's own tests first, then the quickest."""
 
-    def __init__(self, folder: Path, tree: Path) -> None:
-        self.tree, self.data = tree, CoverageData(str(folder / "coverage"))
+    def __init__(self, folder: Path) -> None:
+        self.data = CoverageData(str(folder / "coverage"))
         self.data.read()
         self.seconds = seconds(folder / "tests.xml")
-        self.files = {Path(f).relative_to(tree): f for f in self.data.measured_files()}
 
-    def tests(self, file: Path, lines: range) -> list[str]:
+    def tests(self, file: str, lines: range) -> list[str]:
         """Those that run one of ``lines``; where these run on import alone, all of the file's."""
-        by_line = self.data.contexts_by_lineno(self.files[file]) if file in self.files else {}
+        by_line = self.data.contexts_by_lineno(file)
         found = {_test(c) for line in lines for c in by_line.get(line, ())} - {""}
         if not found:
             found = {_test(c) for contexts in by_line.values() for c in contexts} - {""}
-        return sorted(found, key=lambda test: (self.seconds.get(test, 0.0), test))
+        name = Path(file).stem
+        first = {test: f"test_{name}" not in test.partition("::")[0] for test in found}
+        return sorted(found, key=lambda test: (first[test], self.seconds.get(test, 0.0), test))
 
     def lasts(self, tests: Sequence[str]) -> float:
         """Seconds."""
@@ -52,7 +52,9 @@ def record(folder: Path, tree: Path, files: Sequence[str], tests: Sequence[str])
     """Run ``tests`` in ``tree`` and write into ``folder`` which run what of ``files``."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "settings"
-    settings.write_text("[run]\ninclude =\n" + "".join(f"    {file}\n" for file in files))
+    settings.write_text(
+        "[run]\nrelative_files = True\ninclude =\n" + "".join(f"    {file}\n" for file in files)
+    )
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
     command += ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report="]
     done = subprocess.run(
@@ -64,5 +66,4 @@ def record(folder: Path, tree: Path, files: Sequence[str], tests: Sequence[str])
     )
     if done.returncode:
         raise RuntimeError(f"tests fail without a mutation:\n{done.stdout[-3000:]}")
-    (folder / "tree.json").write_text(json.dumps(str(tree)))
-    return Reach(folder, tree)
+    return Reach(folder)

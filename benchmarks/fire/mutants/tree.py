@@ -38,7 +38,8 @@ class Tests:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.fire.mutants.server"],
             cwd=tree,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -57,7 +58,9 @@ class Tests:
         self.process.wait()
 
 
-_stamp = int(time.time()) + 10_000  # no two versions of a file have one time: Python's caches go by it
+_stamp = (
+    int(time.time()) + 10_000
+)  # no two versions of a file have one time: Python's caches go by it
 
 
 @contextmanager
