@@ -2,7 +2,8 @@
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
 # `make docs` writes the site of the pages to build/site; a warning is an error.
-# `make fire` damages every file that is read and kills runs, for minutes (TIMES=2000, KILLS=50).
+# `make fire` damages every file that is read and kills runs, for minutes (TIMES=2000, KILLS=50). Then
+# it makes mistakes in the code, which tests must notice, for an hour (MUTANTS=20 of each kind).
 # `make gpu OUT=folder DATA=folder`, on a machine with a GPU, tests every kernel there and times it.
 
 PYTHON ?= python3
@@ -16,6 +17,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 OUT ?= runs/demo
 TIMES ?= 2000
 KILLS ?= 50
+MUTANTS ?= 20
 DEMO_OPTIONS ?= --unsup-epochs 3 --baselines
 
 # A CPU build, found beside the default index or on PyTorch's own, is a tenth of the size.
@@ -54,6 +56,8 @@ test-slow: setup
 fire: setup
 	$(BIN)/python -m benchmarks.fire.corruptions --times $(TIMES)
 	$(BIN)/python -m benchmarks.fire.kills --times $(KILLS)
+	for kind in python native ptx; do \
+		$(BIN)/python -m benchmarks.fire.mutants --kind $$kind --times $(MUTANTS) || exit; done
 
 gpu:
 	@$(PYTHON) -m benchmarks.gpu.day $(if $(filter runs/demo,$(OUT)),,--out $(OUT)) \

@@ -37,7 +37,28 @@ def killed() -> str:
     return table(rows, "moment", (*kills.OUTCOMES, *kills.FAULTS))
 
 
-TABLES = {"corruptions": corrupted, "kills": killed}
+def mutated() -> str:
+    rows, told = (record.read(record.FOLDER / f"mutants{n}.csv") for n in ("", "_survived"))
+    lines = [
+        "| kind | mutants | drawn from | caught | too slow | nothing to notice | survived | caught % |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row for row in rows if row["kind"] == kind]
+        caught, hung = (sum(r["outcome"] == o for r in own) for o in ("caught", "hung"))
+        same = sum(row["kind"] == kind and row["verdict"] == "same" for row in told)
+        share = 100 * (caught + hung) / (len(own) - same)
+        cells = (kind, len(own), own[0]["of"], caught, hung, same)
+        cells = (*cells, len(own) - caught - hung - same, f"{share:.1f}")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += ["", "| not caught | becomes | why |", "|---|---|---|"]
+    for row in told:
+        before, after = (row[key].replace("|", "\\|") for key in ("before", "after"))
+        lines.append(f"| {row['file']}: `{before}` | `{after or ' '}` | {row['why']} |")
+    return "\n".join(lines)
+
+
+TABLES = {"corruptions": corrupted, "kills": killed, "mutants": mutated}
 
 
 def committed() -> str:

@@ -134,7 +134,7 @@ def test_outcomes_are_told_apart(project):
         with tree.changed(own, own.read_text().replace("x + x", "x - x")):
             assert tests.run(["tests"], 60) == (tree.FAILED, "tests/test_own.py::test_two")
         with tree.changed(own, "while True:\n    pass\n"):
-            assert tests.run(["tests"], 3)[0] == tree.HUNG
+            assert tests.run(["tests"], 8)[0] == tree.HUNG
         assert tests.run(["tests/test_own.py::test_gone"], 60)[0] == tree.CHANGED
         assert tests.run(["tests"], 60) == (tree.PASSED, "")
     finally:

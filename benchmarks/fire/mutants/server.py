@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -16,13 +17,16 @@ from pathlib import Path
 
 IMPORTED = ("torch", "numpy", "pytest", "hypothesis", "triton", "PIL.Image", "matplotlib.pyplot",
             "torch._dynamo", "torch._inductor.config", "torch.utils.data", "tqdm")  # fmt: skip
+WAITS = 10  # times as long as it may compute
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=line", "-rfE")
 
 
-def run(arguments: list[str], environment: dict[str, str], report: Path) -> None:
+def run(asked: dict, report: Path) -> None:
     """In a fork; its exit status is pytest's."""
     os.setsid()
-    os.environ.update(environment)
+    os.environ.update(asked["environment"])
+    seconds = int(asked["seconds"])
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     output = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(output, stream)
@@ -31,7 +35,7 @@ def run(arguments: list[str], environment: dict[str, str], report: Path) -> None
 
     status = 70
     try:
-        status = int(pytest.main([*OPTIONS, *arguments]))
+        status = int(pytest.main([*OPTIONS, *asked["arguments"]]))
     finally:
         sys.stdout.flush()
         os._exit(status)
@@ -53,12 +57,12 @@ def waited(process: int, seconds: float) -> int | None:
 def answer(asked: dict, report: Path) -> dict[str, str]:
     process = os.fork()
     if process == 0:
-        run(asked["arguments"], asked["environment"], report)
-    status = waited(process, asked["seconds"])
+        run(asked, report)
+    status = waited(process, WAITS * asked["seconds"])
     lines = report.read_text(encoding="utf-8", errors="replace").splitlines()
     failed = [x.split(" - ")[0].split(" ", 1)[1] for x in lines if x[:6] in ("FAILED", "ERROR ")]
     last = failed[0] if failed else f"exit status {status}: {lines[-1] if lines else ''}"
-    if status is None:
+    if status in (None, -signal.SIGXCPU):
         return {"outcome": "hung", "what": f"more than {asked['seconds']:.0f} seconds"}
     outcome = {0: "passed", 4: "no such test", 5: "no such test"}.get(status, "failed")
     return {"outcome": outcome, "what": "" if outcome == "passed" else last}

@@ -46,7 +46,8 @@ class Tests:
         )
 
     def run(self, arguments: Sequence[str], seconds: float, **environment: str) -> tuple[str, str]:
-        """What became of the tests, and which failed first or what else was wrong."""
+        """What became of the tests, and which failed first or what else was wrong. They may compute
+        for so many seconds."""
         asked = {"arguments": list(arguments), "seconds": seconds, "environment": environment}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
