@@ -39,10 +39,9 @@ def killed() -> str:
 
 def mutated() -> str:
     rows, told = (record.read(record.FOLDER / f"mutants{n}.csv") for n in ("", "_survived"))
-    lines = [
-        "| kind | mutants | drawn from | caught | too slow | nothing to notice | survived | caught % |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ("kind", "mutants", "drawn from", "caught", "too slow", "nothing to notice")
+    columns = (*columns, "survived", "caught %")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for kind in dict.fromkeys(row["kind"] for row in rows):
         own = [row for row in rows if row["kind"] == kind]
         caught, hung = (sum(r["outcome"] == o for r in own) for o in ("caught", "hung"))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from coverage import CoverageData
 
 
 class Reach:
-    """Of lines, the tests that run them: those of the file's own tests first, then the quickest."""
+    """Of lines, the tests that run them: four of each file in turn, the quickest first."""
 
     def __init__(self, folder: Path) -> None:
         self.data = CoverageData(str(folder / "coverage"))
@@ -26,9 +27,12 @@ class Reach:
         found = {_test(c) for line in lines for c in by_line.get(line, ())} - {""}
         if not found:
             found = {_test(c) for contexts in by_line.values() for c in contexts} - {""}
-        name = Path(file).stem
-        first = {test: f"test_{name}" not in test.partition("::")[0] for test in found}
-        return sorted(found, key=lambda test: (first[test], self.seconds.get(test, 0.0), test))
+        own, turn, counts = f"test_{Path(file).stem}.py", {}, Counter()
+        for test in sorted(found, key=lambda test: (self.seconds.get(test, 0.0), test)):
+            of = test.partition("::")[0]
+            turn[test] = (counts[of] // 4, not of.endswith(own), len(turn))
+            counts[of] += 1
+        return sorted(found, key=turn.get)
 
     def lasts(self, tests: Sequence[str]) -> float:
         """Seconds."""
