@@ -71,7 +71,7 @@ def _of(line: str, at: int) -> list[Edit]:
             put(head.end() + m.start(1), head.end() + m.end(2), swapped, "order")
     if op == "fma" and (m := re.match(r"\s*([^,]+),\s*([^,]+),\s*([^,]+),\s*([^,;]+)", operands)):
         put(head.end() + m.start(4), head.end() + m.end(4), m.group(3).strip(), "operand")
-    if op not in ("ld", "bar") or "param" not in kinds:
+    if op != "bar" and not (op == "ld" and "param" in kinds):
         for m in NUMBER.finditer(operands):
             new = str(int(m.group()) + 1)
             put(head.end() + m.start(), head.end() + m.end(), new, "constant")
