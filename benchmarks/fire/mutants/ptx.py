@@ -1,6 +1,7 @@
 """Mutations of the PTX of kernels, one instruction at a time.
 
-Only instructions that ran are changed. Roundings are left: they are below what tests tolerate.
+Only instructions that ran are changed. Left are roundings, which are below what tests tolerate, and
+the numbers of barriers and shuffles, which name no values.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _of(line: str, at: int) -> list[Edit]:
             put(head.end() + m.start(1), head.end() + m.end(2), swapped, "order")
     if op == "fma" and (m := re.match(r"\s*([^,]+),\s*([^,]+),\s*([^,]+),\s*([^,;]+)", operands)):
         put(head.end() + m.start(4), head.end() + m.end(4), m.group(3).strip(), "operand")
-    if op != "bar" and not (op == "ld" and "param" in kinds):
+    if op not in ("bar", "shfl") and not (op == "ld" and "param" in kinds):
         for m in NUMBER.finditer(operands):
             new = str(int(m.group()) + 1)
             put(head.end() + m.start(), head.end() + m.end(), new, "constant")
