@@ -42,6 +42,12 @@ PYTHON_TESTS = (
     "tests/cpp/test_step.py",
     "tests/cli/test_data.py",
 )
+INTERPRETED = "tests/kernels/test_interpreter.py::test_kernels_in_the_interpreter"
+ELSEWHERE = {  # tests that reach a file in a process of their own
+    "softhebb_fast/training/fused_classifier.py": [
+        f"{INTERPRETED}[not slow-interpreted_classifier.py]"
+    ]
+}
 NATIVE = ("csrc/*.cpp", "csrc/*.h")
 NATIVE_TESTS = (
     ("tests/test_ties.py", "tests/cpp/test_step.py", "tests/cpp/test_layer.py"),
@@ -135,7 +141,7 @@ class Python(Kind):
         first = mutant.edit.line(mutant.text)
         old = mutant.text[mutant.edit.begin : mutant.edit.end]
         tests = self.reach.tests(mutant.file, range(first, first + old.count("\n") + 1))
-        steps = [tests[:FIRST], tests[FIRST:MOST]]
+        steps = [tests[:FIRST], tests[FIRST:MOST], ELSEWHERE.get(mutant.file, [])]
         limited = [(step, 90 + 5 * self.reach.lasts(step)) for step in steps if step]
         with changed(self.tree / mutant.file, after):
             return self.past(limited)
