@@ -3,8 +3,9 @@
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
 # `make docs` writes the site of the pages to build/site; a warning is an error.
 # `make fire` calls every function with arguments of all kinds, damages every file that is read,
-# kills commands and brings them into trouble (CALLS=20000, TIMES=2000, KILLS=200, TROUBLES=10); then
-# it lives the lives of modules (LIVES=500) and soaks for an hour (MINUTES=60, TINY_CALLS=1000000).
+# kills commands and brings them into trouble (CALLS=20000, TIMES=2000, KILLS=200, TROUBLES=10), lives
+# the lives of modules (LIVES=500) and soaks for an hour (MINUTES=60, TINY_CALLS=1000000). Then it
+# makes mistakes in the code, which tests must notice, for an hour (MUTANTS=20 of each kind).
 # `make sanitize` builds the kernels under sanitizers.
 # `make gpu OUT=folder DATA=folder`, on a machine with a GPU, tests every kernel there and times it.
 
@@ -24,6 +25,7 @@ TROUBLES ?= 10
 LIVES ?= 500
 MINUTES ?= 60
 TINY_CALLS ?= 1000000
+MUTANTS ?= 20
 DEMO_OPTIONS ?= --unsup-epochs 3 --baselines
 
 # A CPU build, found beside the default index or on PyTorch's own, is a tenth of the size.
@@ -67,6 +69,8 @@ fire: setup
 	$(BIN)/python -m benchmarks.fire.lives --times $(LIVES)
 	$(BIN)/python -m benchmarks.fire.largest
 	$(BIN)/python -m benchmarks.fire.soak --minutes $(MINUTES) --calls $(TINY_CALLS)
+	for kind in python native ptx; do \
+		$(BIN)/python -m benchmarks.fire.mutants --kind $$kind --times $(MUTANTS) || exit; done
 
 sanitize: setup
 	$(BIN)/python -m benchmarks.fire.sanitizers

@@ -78,6 +78,26 @@ def called() -> str:
     return table(rows, "call", (*verdict.OUTCOMES, *verdict.FAULTS))
 
 
+def mutated() -> str:
+    rows, told = (record.read(record.FOLDER / f"mutants{n}.csv") for n in ("", "_survived"))
+    columns = ("kind", "mutants", "drawn from", "caught", "too slow", "nothing to notice")
+    columns = (*columns, "survived", "caught %")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row for row in rows if row["kind"] == kind]
+        caught, hung = (sum(r["outcome"] == o for r in own) for o in ("caught", "hung"))
+        same = sum(row["kind"] == kind and row["verdict"] == "same" for row in told)
+        share = 100 * (caught + hung) / (len(own) - same)
+        cells = (kind, len(own), own[0]["of"], caught, hung, same)
+        cells = (*cells, len(own) - caught - hung - same, f"{share:.1f}")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += ["", "| not caught | becomes | why |", "|---|---|---|"]
+    for row in told:
+        before, after = (row[key].replace("|", "\\|") for key in ("before", "after"))
+        lines.append(f"| {row['file']}: `{before}` | `{after or ' '}` | {row['why']} |")
+    return "\n".join(lines)
+
+
 TABLES = {
     "calls": called,
     "corruptions": corrupted,
@@ -87,6 +107,7 @@ TABLES = {
     "largest": stepped,
     "hardships": endured,
     "sanitizers": sanitized,
+    "mutants": mutated,
 }
 
 

@@ -20,8 +20,10 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def keep(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
-    """Write ``rows`` beside those of other seeds."""
-    seeds = {str(row["seed"]) for row in rows}
-    others = [row for row in read(path) if row["seed"] not in seeds]
+def keep(
+    path: Path, columns: Sequence[str], rows: list[dict[str, Any]], same: Sequence[str] = ("seed",)
+) -> None:
+    """Write ``rows`` beside those of other seeds; of others in what ``same`` names."""
+    own = {tuple(str(row[key]) for key in same) for row in rows}
+    others = [row for row in read(path) if tuple(row[key] for key in same) not in own]
     write_csv(path, columns, [*others, *rows])

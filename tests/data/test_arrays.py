@@ -193,6 +193,11 @@ class Endless(IterableDataset):
             yield torch.zeros(1, 2, 2), 0
 
 
+class Lengthless:
+    def __getitem__(self, i: int):
+        return torch.zeros(1, 2, 2), 0
+
+
 class Uneven(Squares):
     def __getitem__(self, i: int):
         return np.zeros((3, 5 + i % 2), np.uint8), 0
@@ -206,6 +211,7 @@ class Uneven(Squares):
         (Uneven("x"), ValueError, "item 1 is"),
         ([torch.zeros(1, 2, 2)], TypeError, r"items must be \(image, label\); item 0 is Tensor"),
         (7, TypeError, "got int"),
+        (Lengthless(), TypeError, "as a map-style torch Dataset; got Lengthless"),
         (TensorDataset(torch.zeros(0, 1, 2, 2), torch.zeros(0)), ValueError, "it is empty"),
     ],
     ids=lambda v: type(v).__name__,

@@ -55,6 +55,8 @@ def test_bad_options(tmp_path):
         load("mnist", root=tmp_path, limit=0)
     with pytest.raises(ValueError, match=r"image_size is for .* image trees; got .*20.* for mnist"):
         load("mnist", root=tmp_path, image_size=20)
+    with pytest.raises(ValueError, match=r"name must be one of .*; got 'imagefolder:'"):
+        load("imagefolder:")  # and not the current folder
     with pytest.raises(ValueError, match="imagefolder:PATH must name an existing folder"):
         load(f"imagefolder:{tmp_path / 'none'}")
 

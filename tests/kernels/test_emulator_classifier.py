@@ -74,7 +74,7 @@ def test_batch_norm(emulated, target, shape):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", ["bytes", "normalised", "features"])
 def test_the_next_batch(emulated, target, name):
-    images = torch.randint(256, (9, 3, 7, 5), dtype=torch.uint8)
+    images = torch.randint(256, (9, 3, 19, 23), dtype=torch.uint8)  # more than a program's values
     if name == "features":
         images = torch.randn(9, 130, 3, 3).to(memory_format=torch.channels_last)
     constants = (torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.7]))

@@ -1,4 +1,4 @@
-"""Every line of the PTX runs: no branch of a kernel is left that no test has seen."""
+"""Every line of the PTX runs, and right: no branch of a kernel is left that no test has seen."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 pytest.importorskip("triton")
 
 from softhebb_fast.kernels import configs
-from tests.by_keyword import kernels
+from tests.by_keyword import kernels, reference
 from tests.kernels.cases import LINEAR, POOLS, WIDE, Case
+from tests.kernels.test_emulator import TF32, update_from
+from tests.tolerances import assert_close, tolerance
 
 TARGETS = ("sm_80", "sm_90a")
 RATES = {"lr": 0.1, "lr_power": 0.5}
@@ -75,13 +77,27 @@ def test_every_line_of_ptx_runs(emulated, name, target, monkeypatch):
     monkeypatch.setattr(configs, "parts", lambda G, M: 5)
     if not name.startswith("one_pass"):
         monkeypatch.setattr(configs, "one_pass", lambda *_: None)
-    missed = None
+    missed, begin = None, w.clone()
     for weight in (w, torch.full_like(w, float("inf"))):
         run = call(x, weight, bias, case, pool)
-        _, reports = emulated(target, "ieee" if narrow else precision, run)
+        got, reports = emulated(target, "ieee" if narrow else precision, run)
+        if weight is w and pool is None and x.dim() == 4:
+            assert_step(got[0], w, (x, begin, bias), case.conv, precision == "tf32")
         found = [set(r["not_run"]) - of_the_assertion(r["not_run"]) for r in reports]
         missed = found if missed is None else [a & b for a, b in zip(missed, found, strict=True)]
     assert missed == [set()] * len(missed)
+
+
+def assert_step(u, w, before, options, rough):
+    """Here each lane has elements of its own: what one of them does wrong is seen."""
+    x, want, bias = (None if t is None else t.double().contiguous() for t in before)
+    if rough:
+        delta_w = update_from(u, x, want, bias, options).delta_w
+        reference.hebbian_step_(want, delta_w, RATES["lr"], RATES["lr_power"])
+    else:
+        reference.conv2d_step_(x, want, bias, **RATES, **options)
+    narrow = w.dtype != torch.float32
+    assert_close(w, want, TF32 if rough else (1 + narrow) * tolerance(w.dtype, "delta_w"))
 
 
 def of_the_assertion(lines):

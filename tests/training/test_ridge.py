@@ -273,6 +273,9 @@ def test_bad_chunks_are_named_and_nothing_of_them_is_taken_in():
             other.solve()
     with pytest.raises(ValueError, match="holdout must hold out one of 4 images"):
         RidgeClassifier(CLASSES).fit(x[:4], labels[:4])
+    for held in (torch.ones(30), torch.ones(29, dtype=torch.bool)):
+        with pytest.raises(ValueError, match=r"held must be bool \(30,\); got torch"):
+            RidgeClassifier(CLASSES).begin(30, 10).add(x, labels, held)
 
 
 def test_settings_survive_json():

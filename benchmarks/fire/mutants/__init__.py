@@ -1,0 +1,1 @@
+"""One line is changed at a time; a test must notice."""
