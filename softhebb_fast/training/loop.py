@@ -169,7 +169,7 @@ class Loop:
                         self.symmetry.record(-1, 0)
                     self._run_stages()
                     self._save({})
-                else:
+                elif self.ranks.first:
                     self._write_figures()
                 self.net.eval()
                 return self.summary()
@@ -379,8 +379,6 @@ class Loop:
         }
         checkpoint.save(self.out, self.config, state)
         self._write_figures()
-        self._saved = time.monotonic()
-        self._saving = self._saved - began
 
     def _write_figures(self) -> None:
         metrics.write_csv(self.out, self.rows)
