@@ -41,6 +41,7 @@ from softhebb_fast.training.provenance import provenance
 FAULTS = ("another than a fresh one",)
 COLUMNS = ("module", "rule", "times", "steps", "compared", *FAULTS, "seed", "commit", "torch")
 STEPS = 16  # of a life at most
+OFTEN = 3  # after so many steps a batch follows in any case
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 SEEDS = st.integers(0, 99)
 TALLY: dict[tuple[str, str], Counter[str]] = {}
@@ -65,7 +66,7 @@ class Lives(RuleBasedStateMachine):
         torch.manual_seed(seed)
         self.count = TALLY.setdefault(plan.names, Counter()) if self.counting else Counter()
         self.count["times"] += 1
-        self.wrapped, self.wraps = 0, wraps
+        self.steps, self.wrapped, self.wraps = 0, 0, wraps
         self.left: list[tuple[nn.Module, dict[str, Tensor]]] = []
         self._is(plan, plan.fresh())
 
@@ -338,6 +339,9 @@ class Lives(RuleBasedStateMachine):
         if not hasattr(self, "plan"):
             return
         self.count["steps"] += 1
+        self.steps += 1
+        if self.steps % OFTEN == 0:
+            self.batch(self.steps, "plain", True, False, False)
         for module, state in ((self.module, self.state), *self.left):
             found = module.state_dict()
             assert list(found) == list(state), f"state is {list(found)}, not {list(state)}"
