@@ -140,18 +140,20 @@ def test_a_network_that_does_not_fit_says_what_was_asked_for():
 
 
 def test_no_command_that_is_killed_loses_anything(tmp_path):
-    rows = run("kills", tmp_path, "--times", "20")
-    assert sum(int(row["times"]) for row in rows) >= 20
+    rows = run("kills", tmp_path, "--times", "8")
+    assert sum(int(row["times"]) for row in rows) >= 8
     assert all(row["times"] == row["same end"] for row in rows)
     assert len({row["moment"].split(",")[0] for row in rows}) == len(SHARES)
 
 
 def test_no_command_in_trouble_loses_anything(tmp_path):
-    """Once each; on small disks, and stopped for a moment."""
+    """Once each, of those that are done in a moment."""
     quick = [name for name in HARDSHIPS if name != "memory limited"]  # which takes new processes
-    rows = run("hardships", tmp_path, "--times", "1", "--stop", "1", "--only", *quick)
-    left_out = [name for name in quick if HARDSHIPS[name].why_not()]
-    assert len(rows) == sum(len(HARDSHIPS[name].jobs) for name in quick if name not in left_out)
+    commands = {"search", "reproduce", "kernel cache"}
+    options = ("--times", "1", "--stop", "1", "--only", *quick, "--commands", *commands)
+    rows = run("hardships", tmp_path, *options)
+    tried = [HARDSHIPS[name] for name in quick if not HARDSHIPS[name].why_not()]
+    assert len(rows) == sum(len(commands & set(hardship.jobs)) for hardship in tried)
     for row in rows:
         assert row["times"] == str(sum(int(row[key] or 0) for key in OUTCOMES))
 
