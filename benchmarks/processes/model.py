@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from softhebb_fast.files import write_csv
-from softhebb_fast.models import build
 from softhebb_fast.presets import get_preset, protocol
 
 TABLE = Path(__file__).parents[1] / "results" / "processes_model.csv"
@@ -86,24 +85,24 @@ def all_reduce(size: int, processes: int) -> float:
 
 def layers(net: str) -> Iterator[LayerCost]:
     """The layers of a network of ``NETS``, and its classifier."""
-    dataset, shape, classes = NETS[net]
+    dataset, (channels, size, _), classes = NETS[net]
     published, preset = protocol(dataset), get_preset(net)
-    built = build(preset, shape, classes)
-    size = shape[1]
-    for number, (layer, block) in enumerate(zip(preset.layers, built.blocks, strict=False), 1):
+    for number, layer in enumerate(preset.layers[:-1], 1):
         size = (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
-        weights, channels = block.layer.weight.numel(), block.layer.in_channels
-        update = Sent(4 * weights)
+        weights = layer.out * channels // layer.groups * layer.kernel**2
         moments = (Sent(8 * (2 * channels + 1)),) if layer.batch_norm else ()
-        operations = 2 * 2 * size * size * weights
-        yield LayerCost(net, str(number), published.unsup_batch, operations, (*moments, update))
+        cost = 2 * 2 * size * size * weights
+        yield LayerCost(
+            net, str(number), published.unsup_batch, cost, (*moments, Sent(4 * weights))
+        )
+        channels = layer.out
         if layer.pool is not None:
             pool = layer.pool
             size = (size + 2 * pool.padding - pool.kernel) // pool.stride + 1
-    weights = built.head[-1].weight.numel()
-    learned = weights + built.head[-1].bias.numel() + 2
+    weights = classes * channels * size**2
+    sent = (Sent(4 * (weights + classes + 2)),)  # with biases, loss and correct answers
     # forward, and the gradient of the weights: nothing below needs one
-    yield LayerCost(net, "classifier", published.probe_batch, 2 * 2 * weights, (Sent(4 * learned),))
+    yield LayerCost(net, "classifier", published.probe_batch, 2 * 2 * weights, sent)
 
 
 def most(cost: LayerCost, batch: int) -> int:
