@@ -221,6 +221,14 @@ def test_what_is_no_data_set(source, error, match):
         as_image_set(source)
 
 
+@pytest.mark.parametrize(
+    "images", [torch.ones(3, 1, 2, 2).to_sparse(), torch.ones(3, 1, 2, 2) * 1j], ids=["sparse", "j"]
+)
+def test_tensors_that_are_no_images(images):
+    with pytest.raises(TypeError, match="images must be a dense tensor of real numbers; got torch"):
+        from_arrays(images, LABELS)
+
+
 def test_image_sets_stay():
     data = from_arrays(pixels(np.uint8), LABELS)
     assert as_image_set(data) is data
