@@ -96,5 +96,5 @@ def test_what_is_no_tensor_is_refused_by_name(name):
         return
     options = {"lr": 0.1} if name.endswith("_step_") else {}
     options |= {"epilogue": functional.Epilogue()} if name == "hebbian_block" else {}
-    with pytest.raises(TypeError, match="x must be a torch.Tensor; got list"):
+    with pytest.raises(TypeError, match=r"x must be a torch\.Tensor; got list"):
         getattr(functional, name)([1.0], torch.randn(3, 5), **options)
