@@ -88,3 +88,13 @@ def test_a_bias_may_be_any_view(layout):
     want = functional.softhebb_linear(x, weight, view.clone(), backend="cpp")
     assert torch.equal(found.u, want.u)
     assert torch.equal(found.delta_b, want.delta_b)
+
+
+@pytest.mark.parametrize("name", [n for n in functional.__all__ if n.startswith("hebbian_")])
+def test_what_is_no_tensor_is_refused_by_name(name):
+    if name in ("hebbian_step_", "hebbian_update"):
+        return
+    options = {"lr": 0.1} if name.endswith("_step_") else {}
+    options |= {"epilogue": functional.Epilogue()} if name == "hebbian_block" else {}
+    with pytest.raises(TypeError, match=r"x must be a torch\.Tensor; got list"):
+        getattr(functional, name)([1.0], torch.randn(3, 5), **options)

@@ -54,8 +54,8 @@ def stepped(weight: Ball, delta_w: Ball, rate: Rate, p: float, dtype: torch.dtyp
         norm = norms(moved, p).plus(number(EPSILON, weight.sums))
         unit = moved.over(norm.map(lambda t: t.unsqueeze(1)))
         still = (own.mid == 0).unsqueeze(1)
-        mid = torch.where(still, weight.mid, unit.mid)
-        moved = Ball(mid, torch.where(still, weight.rad, unit.rad), weight.sums)
+        mid = torch.where(still, moved.mid, unit.mid)
+        moved = Ball(mid, torch.where(still, moved.rad, unit.rad), weight.sums)
     return moved.rounded(dtype)
 
 

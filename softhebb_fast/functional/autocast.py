@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 # Asked once, because torch.compile of torch 2.11 cannot trace the question.
 _KINDS = tuple(filter(torch.amp.is_autocast_available, ("cpu", "cuda", "hpu", "mps", "xpu")))
@@ -18,3 +19,8 @@ def autocasts(device: torch.device) -> bool:
 def autocast_disabled(device: torch.device) -> AbstractContextManager:
     """Autocast off: float32 is summed in float32."""
     return torch.autocast(device.type, enabled=False) if autocasts(device) else nullcontext()
+
+
+def outside_autocast(x: Tensor) -> AbstractContextManager:
+    """The same for the device of ``x``; what is no tensor has none, and is refused inside."""
+    return autocast_disabled(x.device) if isinstance(x, Tensor) else nullcontext()

@@ -14,7 +14,7 @@ from softhebb_fast.checks import (
     checked_epilogue,
     conv2d_size,
 )
-from softhebb_fast.functional.autocast import autocast_disabled
+from softhebb_fast.functional.autocast import outside_autocast
 from softhebb_fast.functional.learning import Call, check_update, chosen, conv2d_call, linear_call
 from softhebb_fast.functional.parts import learned
 from softhebb_fast.functional.rule_tensors import checked_rate
@@ -137,7 +137,7 @@ def hebbian_conv2d(
         modulator=modulator, target=target, threshold=threshold, counts=counts, lateral=lateral
     )
     named = Rule.of(rule, normalise, decay, **tensors)
-    with autocast_disabled(x.device):
+    with outside_autocast(x):
         call = conv2d_call(x, weight, bias, convolution, competition, named)
         layer = chosen(backend, x, call.competition, process_group is not None).conv2d
         given = call.x, weight, bias, call.options, call.rule
@@ -201,7 +201,7 @@ def hebbian_conv2d_step_(
         modulator=modulator, target=target, threshold=threshold, counts=counts, lateral=lateral
     )
     named = Rule.of(rule, normalise, decay, **tensors)
-    with torch.no_grad(), autocast_disabled(x.device):
+    with torch.no_grad(), outside_autocast(x):
         call = conv2d_call(x, weight, bias, convolution, competition, named)
         rate = _rate(lr, lr_power, rule, weight, neuron_rates, unit_norm)
         module = chosen(backend, x, call.competition)
@@ -320,7 +320,7 @@ def hebbian_linear(
         modulator=modulator, target=target, threshold=threshold, counts=counts, lateral=lateral
     )
     named = Rule.of(rule, normalise, decay, **tensors)
-    with autocast_disabled(x.device):
+    with outside_autocast(x):
         call = linear_call(x, weight, bias, competition, named)
         layer = chosen(backend, x, call.competition, process_group is not None).linear
         given = call.x, weight, bias, call.options, call.rule
@@ -366,7 +366,7 @@ def hebbian_linear_step_(
         modulator=modulator, target=target, threshold=threshold, counts=counts, lateral=lateral
     )
     named = Rule.of(rule, normalise, decay, **tensors)
-    with torch.no_grad(), autocast_disabled(x.device):
+    with torch.no_grad(), outside_autocast(x):
         call = linear_call(x, weight, bias, competition, named)
         rate = _rate(lr, lr_power, rule, weight, neuron_rates, unit_norm)
         module = chosen(backend, x, call.competition)
@@ -431,7 +431,7 @@ def hebbian_block(
     check_update(update, lr)
     if update is None:
         named = None
-    with torch.no_grad(), autocast_disabled(x.device):
+    with torch.no_grad(), outside_autocast(x):
         call = conv2d_call(x, weight, bias, convolution, competition, named)
         size = conv2d_size(call.x, weight, call.options[0])
         options = (*call.options, checked_epilogue(epilogue, size))

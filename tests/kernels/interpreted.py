@@ -121,6 +121,15 @@ def test_conv2d(path, name, dtype, monkeypatch):
         assert_close(got.delta_b, want.delta_b, delta_w_tolerance(dtype))
 
 
+@pytest.mark.parametrize("layout", ["sliced", "expanded"])
+def test_a_bias_may_be_any_view(layout):
+    case = CASES["bias-soft"]
+    x, w, bias = case.tensors(torch.float32)
+    bias = torch.stack([bias, bias + 1], dim=1)[:, 0] if layout == "sliced" else bias[:1]
+    got = kernels.conv2d(x, w, bias.expand(len(w)), **case.conv)
+    assert_outputs_close(got, expected(x, w, bias.expand(len(w)), case.conv))
+
+
 @pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("wta", WTA)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
