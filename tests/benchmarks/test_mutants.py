@@ -127,6 +127,7 @@ def project(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_outcomes_are_told_apart(project):
     tests, own = tree.Tests(project), project / "own.py"
     try:
