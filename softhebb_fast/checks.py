@@ -177,7 +177,7 @@ def check_direction(weight: Tensor, delta_w: Tensor) -> None:
 
 def check_writable(weight: Tensor) -> None:
     """A weight that a step in place may write: every number has a place of its own."""
-    if weight.is_neg():
+    if not torch.compiler.is_compiling() and weight.is_neg():
         raise ValueError(
             "weight must not be a negated view to be stepped in place. Use weight.resolve_neg()"
         )

@@ -109,5 +109,7 @@ def _channels(u: Tensor) -> int:
 def _power(x: Tensor, power: float) -> Tensor:
     if power == 1:
         return x
-    # torch rounds the exponent to the dtype of x, too.
-    return (x.float() ** power).to(x.dtype) if x.dtype in SHORT else x**power
+    # Torch rounds the exponent to the dtype of x, too. Symbolic tracing knows no dtype.
+    if isinstance(x, torch.fx.Proxy) or x.dtype not in SHORT:
+        return x**power
+    return (x.float() ** power).to(x.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 
 EPSILON = 1e-30
 
@@ -26,5 +27,6 @@ def lebesgue_weight(weight: Tensor, lebesgue_p: float) -> Tensor:
     """``sign(W) |W|^(p - 1)``, which is W itself for p = 2."""
     if lebesgue_p == 2:
         return weight
-    w = accumulated(weight)  # torch would round the exponent to 16 bits, too
+    # Torch would round the exponent to 16 bits, too. Symbolic tracing knows no dtype.
+    w = weight if isinstance(weight, Proxy) else accumulated(weight)
     return (w.sign() * w.abs() ** (lebesgue_p - 1)).to(weight.dtype)

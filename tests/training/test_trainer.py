@@ -579,7 +579,7 @@ def test_features_take_the_place_of_those_below(tmp_path, root, monkeypatch):
     """With the same bits as if they were computed from the images."""
     kept, cache = [], inputs.cache_features
 
-    def watched_cache(source, blocks, dtype, on_batch, *, in_place=False):
+    def watched_cache(source, blocks, dtype, on_batch, *, in_place=False, ranks):
         found = cache(source, blocks, dtype, on_batch, in_place=in_place)
         kept.append((in_place, found.images.data_ptr(), found.images.clone()))
         return found
@@ -626,7 +626,7 @@ def test_a_run_that_is_over_leaves_no_features_behind(tmp_path, root, monkeypatc
 def test_narrow_features_are_computed_from_the_images(tmp_path, root, monkeypatch):
     seen, cache = [], inputs.cache_features
 
-    def watched_cache(*arguments, in_place=False):
+    def watched_cache(*arguments, in_place=False, ranks):
         seen.append(in_place)
         return cache(*arguments, in_place=in_place)
 
