@@ -37,7 +37,8 @@ CHOSEN = {
 }
 
 
-@pytest.mark.parametrize("level", ["AVX2", pytest.param("DEFAULT", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("level", LEVELS)
 def test_every_level_passes_the_sweep(level):
     environment = os.environ | LEVELS[level] | {"OMP_NUM_THREADS": "2"}
     found = "import torch; print(torch.backends.cpu.get_cpu_capability())"

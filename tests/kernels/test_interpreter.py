@@ -13,16 +13,18 @@ pytest.importorskip("triton")
 
 HERE = Path(__file__).parent
 FILES = sorted(path.name for path in HERE.glob("interpreted*.py"))
+LATER = {"interpreted_classifier.py", "interpreted_rules.py"}  # the emulator has their kernels, too
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 
 
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize(
-    "cases",
-    [
-        "not slow",
-        pytest.param("slow", marks=(pytest.mark.slow, pytest.mark.timeout(1800))),
-    ],
-)
+def parts() -> list:
+    """Which tests of which file are run together."""
+    quick = [(file, "not slow") for file in FILES if file not in LATER]
+    slow = [(file, "slow or not slow" if file in LATER else "slow") for file in FILES]
+    return [*quick, *(pytest.param(*part, marks=SLOW) for part in slow)]
+
+
+@pytest.mark.parametrize(("file", "cases"), parts())
 def test_kernels_in_the_interpreter(file, cases):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", cases, HERE / file],
