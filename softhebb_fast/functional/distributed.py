@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -67,3 +68,28 @@ def over(group: dist.ProcessGroup) -> Total:
         return part
 
     return total
+
+
+def together(total: Total, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The sums of tensors of one device and dtype, in one message."""
+    if len(tensors) == 1:
+        return [total(tensors[0])]
+    flat = total(torch.cat([t.flatten() for t in tensors]))
+    sums = flat.split([t.numel() for t in tensors])
+    return [s.view(t.shape) for s, t in zip(sums, tensors, strict=True)]
+
+
+def spread(tensor: Tensor, group: dist.ProcessGroup, source: int = 0) -> None:
+    """Give ``tensor``, which is contiguous, the bytes that it has in process ``source``."""
+    if tensor.numel():
+        with reaching_all():
+            dist.broadcast(tensor.view(-1).view(torch.uint8), group=group, group_src=source)
+
+
+@torch.no_grad()
+def spread_all(tensors: Iterable[Tensor], group: dist.ProcessGroup) -> None:
+    """Give every tensor the values that it has in the first process."""
+    for tensor in tensors:
+        whole = tensor.detach().contiguous()
+        spread(whole, group)
+        tensor.copy_(whole)

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from softhebb_fast import reference
-from softhebb_fast.functional.distributed import Total, over
+from softhebb_fast.functional.distributed import Total, over, together
 from softhebb_fast.options import Rule
 from softhebb_fast.reference import HebbianOutput
 
@@ -86,11 +86,5 @@ def whole(
 
 def _added(total: Total, *parts: Tensor | None) -> list[Tensor | None]:
     """Those of the tensors that there are, added up in one message."""
-    there = [t for t in parts if t is not None]
-    if len(there) == 1:
-        sums = iter([total(there[0])])
-    else:
-        flat = total(torch.cat([t.flatten() for t in there]))
-        sizes = [t.numel() for t in there]
-        sums = (s.view(t.shape) for s, t in zip(flat.split(sizes), there, strict=True))
+    sums = iter(together(total, [t for t in parts if t is not None]))
     return [None if t is None else next(sums) for t in parts]

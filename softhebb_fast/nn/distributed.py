@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from softhebb_fast.functional.distributed import Processes, check_group, reaching_all
+from softhebb_fast.functional.distributed import Processes, check_group, spread_all
 from softhebb_fast.nn.batch_norm import batch_norms, put_over
 from softhebb_fast.nn.layer import HebbianLayer
 
@@ -56,11 +56,7 @@ def synchronise(
     check_group(group)
     norms = batch_norms(model)
     kept = (t for part in (*layers, *norms) for t in (*part.parameters(), *part.buffers()))
-    with reaching_all():
-        for tensor in dict.fromkeys(kept):
-            start = tensor.detach().contiguous()
-            dist.broadcast(start, group=group, group_src=0)
-            tensor.copy_(start)
+    spread_all(dict.fromkeys(kept), group)
     put_together(model, Processes(group))
     return model
 

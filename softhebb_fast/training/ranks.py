@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from softhebb_fast.functional.distributed import over, reaching_all
+from softhebb_fast.functional.distributed import over, reaching_all, spread, spread_all, together
 
 Found = TypeVar("Found")
 
@@ -66,16 +66,14 @@ class Ranks:
         if the first is float64, of float64."""
         tensors = list(tensors)
         dtype = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
-        flat = self.total(torch.cat([t.flatten().to(dtype) for t in tensors]))
-        for t, found in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            t.copy_(found.view(t.shape))
+        sums = together(self.total, [t.to(dtype) for t in tensors])
+        for t, found in zip(tensors, sums, strict=True):
+            t.copy_(found)
 
     def spread(self, tensor: Tensor, source: int = 0) -> None:
         """Give ``tensor``, which is contiguous, the bytes that it has in process ``source``."""
-        if self.several and tensor.numel():
-            with reaching_all():
-                plain = tensor.view(-1).view(torch.uint8)
-                dist.broadcast(plain, group=self.group, group_src=source)
+        if self.several:
+            spread(tensor, self.group, source)
 
     def agree(self, *wishes: bool) -> list[bool]:
         """For each wish, whether any process has it."""
@@ -117,11 +115,7 @@ class Ranks:
     def spread_state(self, model: nn.Module) -> None:
         """Give ``model`` the parameters and buffers that it has in the first process."""
         if self.several:
-            with torch.no_grad():
-                for tensor in model.state_dict().values():
-                    whole = tensor.contiguous()
-                    self.spread(whole)
-                    tensor.copy_(whole)
+            spread_all(model.state_dict().values(), self.group)
 
     def check_same(self, model: nn.Module) -> None:
         """Raise Drifted in all processes if ``model`` is not the same in all, bit by bit."""
