@@ -30,7 +30,6 @@ from benchmarks.fire.arguments import Call, activations, layers, modules, parts
 from benchmarks.fire.inits import inits
 from benchmarks.fire.invalid import spoilt
 from benchmarks.fire.verdict import FAULTS, OUTCOMES, Fault, reproduction, verdict
-from softhebb_fast.training.provenance import provenance
 
 COLUMNS = ("call", "backend", "times", *OUTCOMES, *FAULTS, "seed", "commit", "torch")
 BATCH = 1000  # calls a process
@@ -166,7 +165,7 @@ def call_all(times: int, number: int, workers: int) -> tuple[list[dict[str, Any]
             for name, backend, outcome, n in found["counts"]:
                 counts.setdefault((name, backend), Counter())[outcome] += n
             faults += found["faults"]
-    made_by = {key: provenance()[key] for key in ("commit", "torch")} | {"seed": number}
+    made_by = record.made_by(seed=number)
     rows = [
         {"call": name, "backend": backend, "times": found.total(), **found, **made_by}
         for (name, backend), found in sorted(counts.items())
@@ -175,10 +174,7 @@ def call_all(times: int, number: int, workers: int) -> tuple[list[dict[str, Any]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=20000, help="calls in all")
-    parser.add_argument("--seed", type=int, default=0, help="rows of others stay in the CSV")
-    parser.add_argument("--out", type=Path, help="CSV of what was called and what became of it")
+    parser = record.options(__doc__, 20000, "calls in all", "what was called and what became of it")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
     parser.add_argument("--batch", choices=FAMILIES, help=argparse.SUPPRESS)
     parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
@@ -197,10 +193,7 @@ def main() -> int:
     if options.out:
         record.keep(options.out, COLUMNS, rows)
     print("\n\n".join(faults))
-    total = Counter()
-    for row in rows:
-        total.update({key: row.get(key, 0) for key in ("times", *OUTCOMES, *FAULTS)})
-    print(", ".join(f"{total[key]} {key}" for key in ("times", *OUTCOMES, *FAULTS)))
+    print(record.summed(rows, ("times", *OUTCOMES, *FAULTS)))
     return int(bool(faults))
 
 

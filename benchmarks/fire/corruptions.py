@@ -8,7 +8,6 @@ result. It must never give another result, end in another error, or have code ru
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import hashlib
 import random
@@ -24,7 +23,6 @@ import torch
 from benchmarks.fire import record
 from benchmarks.fire.damage import DAMAGES, trap
 from benchmarks.fire.targets import Target, targets
-from softhebb_fast.training.provenance import provenance
 
 OUTCOMES = ("refused", "same", "part", "another meaning")
 FAULTS = ("another result", "unclear error", "wrong error", "code was run")
@@ -125,7 +123,7 @@ def corrupt(times: int, seed: int, folder: Path) -> tuple[list[dict[str, Any]], 
         if (short := outcome.partition(":")[0]) in FAULTS:
             faults.append(f"{number}: {every[i].path.name} ({kind}), {name}: {outcome}")
         counts.setdefault((kind, name), Counter())[short] += 1
-    made_by = {key: provenance()[key] for key in ("commit", "torch")} | {"seed": seed}
+    made_by = record.made_by(seed=seed)
     rows = [
         {"file": kind, "damage": name, "times": found.total(), **found, **made_by}
         for (kind, name), found in sorted(counts.items(), key=lambda item: kinds.index(item[0][0]))
@@ -134,10 +132,9 @@ def corrupt(times: int, seed: int, folder: Path) -> tuple[list[dict[str, Any]], 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=2000, help="corruptions in all")
-    parser.add_argument("--seed", type=int, default=0, help="rows of others stay in the CSV")
-    parser.add_argument("--out", type=Path, help="CSV of what was tried and what became of it")
+    parser = record.options(
+        __doc__, 2000, "corruptions in all", "what was tried and what became of it"
+    )
     options = parser.parse_args()
     faulthandler.enable()
     torch.set_num_threads(1)
@@ -147,10 +144,7 @@ def main() -> int:
         record.keep(options.out, COLUMNS, rows)
     for fault in faults:
         print(fault)
-    total = Counter()
-    for row in rows:
-        total.update({key: row.get(key, 0) for key in ("times", *OUTCOMES, *FAULTS)})
-    print(", ".join(f"{total[key]} {key}" for key in ("times", *OUTCOMES, *FAULTS)))
+    print(record.summed(rows, ("times", *OUTCOMES, *FAULTS)))
     return int(bool(faults))
 
 

@@ -9,7 +9,6 @@ need the rights of root, or what this system lacks, are left out and named.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import resource
@@ -28,7 +27,6 @@ from typing import Any
 
 from benchmarks.fire import record
 from benchmarks.fire.jobs import Job, Process, jobs, warm
-from softhebb_fast.training.provenance import provenance
 
 OUTCOMES = (
     "went on by itself",
@@ -279,7 +277,7 @@ def endure(
         Process(job, out := folder / name / "whole").end()
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         wholes[name] = time.monotonic() - began, size, job.ending(out)
-    made_by = {key: provenance()[key] for key in ("commit", "torch")} | {"seed": seed}
+    made_by = record.made_by(seed=seed)
     rows, notes = [], []
     for name in names:
         hardship = HARDSHIPS[name]
@@ -302,13 +300,12 @@ def endure(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=10, help="of each command in each trouble")
+    parser = record.options(
+        __doc__, 10, "of each command in each trouble", "what was tried and what became of it"
+    )
     parser.add_argument("--stop", type=float, default=60.0, help="seconds that it is stopped")
     parser.add_argument("--only", nargs="+", default=list(HARDSHIPS), choices=HARDSHIPS)
     parser.add_argument("--commands", nargs="+", default=list(CACHED), choices=CACHED)
-    parser.add_argument("--seed", type=int, default=0, help="rows of others stay in the CSV")
-    parser.add_argument("--out", type=Path, help="CSV of what was tried and what became of it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         arguments = (options.only, options.commands, options.times, options.stop, options.seed)
@@ -318,8 +315,8 @@ def main() -> int:
     for note in notes:
         print(note)
     for row in rows:
-        found = (f"{row[key]} {key}" for key in (*OUTCOMES, *FAULTS) if row.get(key))
-        print(f"{row['times']} {row['hardship']}: {', '.join(found)}")
+        found = record.counted(row, (*OUTCOMES, *FAULTS))
+        print(f"{row['times']} {row['hardship']}: {found}")
     return int(any(row.get(fault) for row in rows for fault in FAULTS))
 
 

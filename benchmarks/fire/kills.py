@@ -8,7 +8,6 @@ be half at any time. Every second kill is aimed at the writing of a file, pictur
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import signal
@@ -21,7 +20,6 @@ from typing import Any
 from benchmarks.fire import record
 from benchmarks.fire.jobs import Job, Process, jobs, warm
 from softhebb_fast.training import checkpoint
-from softhebb_fast.training.provenance import provenance
 from softhebb_fast.training.run_folder import CONFIG_FILE
 
 SHARES = {"train": 12, "search": 3, "reproduce": 3, "kernel cache": 2}  # in 20 kills
@@ -70,7 +68,7 @@ def kill(times: int, seed: int, folder: Path) -> tuple[list[dict[str, Any]], lis
         for own, lived in _kill(job, share, rng, folder / name, faults):
             for outcome in lived:
                 counts.setdefault(own, Counter())[outcome] += 1
-    made_by = {key: provenance()[key] for key in ("commit", "torch")} | {"seed": seed}
+    made_by = record.made_by(seed=seed)
     rows = [
         {"moment": name, "times": found.total() - found["half a file"], **found, **made_by}
         for name, found in sorted(counts.items())
@@ -115,10 +113,7 @@ def _kill(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=200, help="kills in all")
-    parser.add_argument("--seed", type=int, default=0, help="rows of others stay in the CSV")
-    parser.add_argument("--out", type=Path, help="CSV of when they were killed, what they became")
+    parser = record.options(__doc__, 200, "kills in all", "when they were killed, what they became")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows, faults = kill(options.times, options.seed, Path(folder))
@@ -127,8 +122,8 @@ def main() -> int:
     for fault in faults:
         print(fault)
     for row in rows:
-        found = (f"{row[key]} {key}" for key in (*OUTCOMES, *FAULTS) if row.get(key))
-        print(f"{row['times']} {row['moment']}: {', '.join(found)}")
+        found = record.counted(row, (*OUTCOMES, *FAULTS))
+        print(f"{row['times']} {row['moment']}: {found}")
     return int(bool(faults))
 
 

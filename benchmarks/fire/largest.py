@@ -21,7 +21,6 @@ import torch
 
 from benchmarks.fire import record
 from softhebb_fast.models import build
-from softhebb_fast.training.provenance import provenance
 
 NETWORK, SHAPE, CLASSES = "6SoftHebbCnnImNet", (3, 160, 160), 10
 # GiB of the process, and GiB that the step may take beside the network; 0 is no limit.
@@ -106,7 +105,7 @@ def main() -> int:
         limit, beside, network, batch = options.child
         child(float(limit), float(beside), network, int(batch))
         return 0
-    made_by = {key: provenance()[key] for key in ("commit", "torch")} | {"seed": 0}
+    made_by = record.made_by(seed=0)
     rows = []
     for limit, beside in LIMITS:
         rows.append(limited(limit, beside, NETWORK, options.batch) | made_by)

@@ -10,12 +10,10 @@ part from its copy. A life that does not is shrunk and printed as the steps that
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 import traceback
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -36,7 +34,6 @@ from benchmarks.fire import moves, record
 from benchmarks.fire.plans import CHANGES, Plan, changeable, layers, plans, put
 from benchmarks.fire.twins import CONTEXTS, Listener, Outcome, compare, keep, lived, same
 from softhebb_fast import synchronise
-from softhebb_fast.training.provenance import provenance
 
 FAULTS = ("another than a fresh one",)
 COLUMNS = ("module", "rule", "times", "steps", "compared", *FAULTS, "seed", "commit", "torch")
@@ -392,14 +389,11 @@ def live(times: int, seed: int) -> Exception | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=500, help="lives in all")
-    parser.add_argument("--seed", type=int, default=0, help="rows of others stay in the CSV")
-    parser.add_argument("--out", type=Path, help="CSV of what lived, and how it went")
+    parser = record.options(__doc__, 500, "lives in all", "what lived, and how it went")
     options = parser.parse_args()
     torch.set_num_threads(1)
     fault = live(options.times, options.seed)
-    made_by = {key: provenance()[key] for key in ("commit", "torch")} | {"seed": options.seed}
+    made_by = record.made_by(seed=options.seed)
     rows = [
         {"module": module, "rule": rule, **count, **made_by}
         for (module, rule), count in sorted(TALLY.items())

@@ -27,7 +27,6 @@ from typing import Any
 import torch
 
 from benchmarks.fire import record
-from softhebb_fast.training.provenance import provenance
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "sanitizers"
@@ -145,7 +144,7 @@ def sanitize(
     names: list[str], threads: list[int], steps: int, seed: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of the table, and what was reported."""
-    made_by = {key: provenance()[key] for key in ("commit", "torch")} | {"seed": seed}
+    made_by = record.made_by(seed=seed)
     rows, reports = [], []
     for name in names:
         folder = build(name)

@@ -23,12 +23,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.fire import record
 from benchmarks.fire.targets import NETWORK
 from softhebb_fast import SoftHebbLinear, functional
 from softhebb_fast.files import write_csv
 from softhebb_fast.training import runs
 from softhebb_fast.training.config import RunConfig
-from softhebb_fast.training.provenance import provenance
 from softhebb_fast.training.reporter import Reporter
 
 COLUMNS = ("measure", "samples", "early", "late", "change", "flat", "minutes", "commit", "torch")
@@ -134,7 +134,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="CSV of what was sampled")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    made_by = {key: provenance()[key] for key in ("commit", "torch")}
+    made_by = record.made_by()
     rows = []
     for each in chain(calls(options.calls), soak(options.minutes)):
         rows.append(each | made_by)

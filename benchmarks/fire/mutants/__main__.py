@@ -19,7 +19,6 @@ from typing import Any
 from benchmarks.fire import record
 from benchmarks.fire.mutants.kinds import KINDS
 from benchmarks.fire.mutants.tree import FAILED, HUNG, PASSED, copied
-from softhebb_fast.training.provenance import provenance
 
 OUTCOMES = {FAILED: "caught", HUNG: "hung", PASSED: "survived"}
 PLACE = ("kind", "file", "before", "after", "seed")
@@ -39,7 +38,7 @@ def mutate(of_kind: str, times: int, seed: int, folder: Path, out: Path | None) 
     caught = {key(row): row for row in known if row["outcome"] != "survived"}
     tree = folder / "tree"
     kind = KINDS[of_kind](tree if tree.exists() else copied(tree), folder / "reach")
-    made_by = {name: provenance()[name] for name in ("commit", "torch")} | {"seed": seed}
+    made_by = record.made_by(seed=seed)
     made_by["of"] = len(kind.mutants())
     rows: list[dict[str, Any]] = []
     for mutant in kind.drawn(random.Random(seed)):
