@@ -29,14 +29,16 @@ def test_a_weight_that_overlaps_itself_or_is_negated_is_not_stepped(backend):
         assert torch.equal(weight, before)
 
 
-@pytest.mark.parametrize("weight", [torch.randn(6, 10)[::2, ::2], torch.randn(5, 3).t()])
-def test_other_views_are_stepped(weight):
-    weight, direction = weight.clone(memory_format=torch.preserve_format), torch.randn(3, 5)
-    wide = torch.randn(6, 10)
-    sliced = wide[::2, ::2].copy_(weight)
-    want = hebbian_step_(weight.contiguous(), direction, 0.1)
-    assert torch.equal(hebbian_step_(sliced, direction, 0.1), want)
-    assert torch.equal(hebbian_step_(weight, direction, 0.1), want)
+@pytest.mark.parametrize("unit_norm", [False, True])
+@pytest.mark.parametrize("seed", range(50))
+def test_other_views_are_stepped_to_the_same_bits(seed, unit_norm):
+    generator = torch.Generator().manual_seed(seed)
+    weight, direction = (torch.randn(3, 5, generator=generator) for _ in range(2))
+    want = hebbian_step_(weight.clone(), direction, 0.1, unit_norm=unit_norm)
+    sliced, turned = torch.zeros(6, 10)[::2, ::2], torch.zeros(5, 3).t()
+    for view in (sliced, turned):
+        view.copy_(weight)
+        assert torch.equal(hebbian_step_(view, direction, 0.1, unit_norm=unit_norm), want)
 
 
 @pytest.mark.parametrize("dtype", SHORT)
