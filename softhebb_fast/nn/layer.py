@@ -273,9 +273,11 @@ class HebbianLayer(nn.Module):
         """The base rate of the next step in place: ``lr``, or what ``schedule`` says.
 
         Inside ``torch.compile`` a schedule's is a tensor, so that a new rate compiles nothing anew.
+        Outside it an ``lr`` that was set later is checked as a new layer's is.
         """
         if self.schedule is None:
-            return self.lr
+            lr = self.lr
+            return lr if lr is None or torch.compiler.is_compiling() else _checked_rate(lr)
         if torch.compiler.is_compiling():
             from softhebb_fast.nn import uncompiled
 

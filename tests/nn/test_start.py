@@ -145,3 +145,16 @@ def test_bad_values_are_named(kind, options, message):
 def test_bad_types_are_named(kind, options, message):
     with pytest.raises(TypeError, match=message):
         make(kind, **options)
+
+
+@pytest.mark.parametrize(
+    ("rate", "error"), [(-0.1, ValueError), (float("nan"), ValueError), ("x", TypeError)]
+)
+def test_a_rate_that_is_set_later_is_checked_at_the_step(kind, rate, error):
+    layer, x = make(kind, **IN_PLACE), batch(kind)
+    start = layer.weight.detach().clone()
+    layer.lr = rate
+    for call in (lambda: layer(x), layer.learning_rates):
+        with pytest.raises(error, match="lr must"):
+            call()
+    assert torch.equal(layer.weight, start)
