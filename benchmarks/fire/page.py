@@ -10,7 +10,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.fire import corruptions, hardships, kills, largest, lives, record, verdict
+from benchmarks.fire import corruptions, hardships, kills, largest, record
+from benchmarks.fire.calls import verdict
+from benchmarks.fire.lives import machine
 from softhebb_fast.files import write_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -53,7 +55,7 @@ def sanitized() -> str:
 
 def lived() -> str:
     rows = record.read(record.FOLDER / "lives.csv")
-    return table(rows, "module", ("steps", "compared", *lives.FAULTS))
+    return table(rows, "module", ("steps", "compared", *machine.FAULTS))
 
 
 def soaked() -> str:

@@ -11,10 +11,10 @@ import torch
 
 pytest.importorskip("hypothesis")
 
-from benchmarks.fire import calls, verdict
-from benchmarks.fire.arguments import Call
-from benchmarks.fire.balls import Ball, Sums
-from benchmarks.fire.tensors import LAYOUTS, NUMBERS, Drawn, unwritable
+from benchmarks.fire.calls import batches, verdict
+from benchmarks.fire.calls.arguments import Call
+from benchmarks.fire.calls.balls import Ball, Sums
+from benchmarks.fire.calls.tensors import LAYOUTS, NUMBERS, Drawn, unwritable
 from softhebb_fast import backends, functional
 
 SLICE = {"cpp": 60, "parts": 40, "activations": 15, "inits": 25, "invalid layers": 30}
@@ -26,7 +26,7 @@ LINEAR = Call("softhebb_linear", "reference", {"x": Drawn((3, 5)), "weight": Dra
 def test_a_slice(family, tmp_path):
     if MISSING is not None and family in ("cpp", "invalid layers"):
         pytest.skip(MISSING)
-    found = calls.batch(family, SLICE[family], 100, False, tmp_path / "now")
+    found = batches.batch(family, SLICE[family], 100, False, tmp_path / "now")
     assert not found["faults"], found["faults"][0]
     assert sum(n for *_, n in found["counts"]) >= SLICE[family]
 
@@ -99,11 +99,11 @@ def test_one_number_off_by_little_is_seen():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes to lose")
 def test_a_call_that_dies_is_a_fault(monkeypatch):
-    monkeypatch.setattr(calls, "verdict", lambda call: os.kill(os.getpid(), 9))
+    monkeypatch.setattr(batches, "verdict", lambda call: os.kill(os.getpid(), 9))
     with pytest.raises(verdict.Fault, match="died of signal 9"):
-        calls.tried(LINEAR, apart=True)
-    monkeypatch.setattr(calls, "verdict", verdict.verdict)
-    assert calls.tried(LINEAR, apart=True) == "in bound"
+        batches.tried(LINEAR, apart=True)
+    monkeypatch.setattr(batches, "verdict", verdict.verdict)
+    assert batches.tried(LINEAR, apart=True) == "in bound"
 
 
 def test_a_fault_is_shown_as_a_program(tmp_path: Path):

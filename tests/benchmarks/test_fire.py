@@ -17,11 +17,12 @@ from softhebb_fast import SoftHebbLinear
 pytest.importorskip("triton")
 pytest.importorskip("optuna")
 
-from benchmarks.fire import corruptions, largest, lives, moves, page, record, soak, twins
+from benchmarks.fire import corruptions, largest, page, record, soak
 from benchmarks.fire.damage import DAMAGES, trap
 from benchmarks.fire.hardships import HARDSHIPS, OUTCOMES, complaint
 from benchmarks.fire.kills import SHARES
-from benchmarks.fire.plans import Plan
+from benchmarks.fire.lives import machine, moves, twins
+from benchmarks.fire.lives.plans import Plan
 from benchmarks.fire.targets import Target
 
 ROOT = Path(__file__).parents[2]
@@ -80,16 +81,16 @@ def test_no_damage_goes_unnoticed(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_module_computes_what_a_fresh_one_does():
-    assert lives.live(10, 100) is None
-    assert sum(count["compared"] for count in lives.TALLY.values()) > 20
-    assert not any(count[fault] for count in lives.TALLY.values() for fault in lives.FAULTS)
+    assert machine.live(10, 100) is None
+    assert sum(count["compared"] for count in machine.TALLY.values()) > 20
+    assert not any(count[fault] for count in machine.TALLY.values() for fault in machine.FAULTS)
 
 
 PLAN = Plan("layer", "SoftHebbLinear", (6, 4), {"update": "in_place", "lr": 0.1}, (3, 6))
 
 
-def life() -> lives.Lives:
-    found = lives.Lives()
+def life() -> machine.Lives:
+    found = machine.Lives()
     found.begin(PLAN, 0, 0)
     found.learn(0)
     found.is_as_known()

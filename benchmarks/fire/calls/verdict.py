@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fire import subjects
-from benchmarks.fire.arguments import ACTIVATIONS, MODULES, Call
-from benchmarks.fire.balls import Ball
-from benchmarks.fire.subjects import INITS
-from benchmarks.fire.tensors import Drawn
+from benchmarks.fire.calls import subjects
+from benchmarks.fire.calls.arguments import ACTIVATIONS, MODULES, Call
+from benchmarks.fire.calls.balls import Ball
+from benchmarks.fire.calls.subjects import INITS
+from benchmarks.fire.calls.tensors import Drawn
 
 OUTCOMES = ("in bound", "refused", "out of range", "no digit")
 FAULTS = ("wrong value", "wrong shape", "not refused", "wrong error", "argument changed", "crash")
@@ -127,7 +127,7 @@ def reproduction(call: Call) -> str:
     ]
     passed = [f"{name}={name}" for name in call.tensors]
     options = [f"{name}={value!r}" for name, value in call.options.items()]
-    lines = ["import torch", "from benchmarks.fire.tensors import Drawn"]
+    lines = ["import torch", "from benchmarks.fire.calls.tensors import Drawn"]
     lines += ["from softhebb_fast import functional, init, nn, optim"]
     lines += ["from softhebb_fast.options import Epilogue", "inf, nan = float('inf'), float('nan')"]
     lines += tensors

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.fire.balls import FEW, Ball, number
+from benchmarks.fire.calls.balls import FEW, Ball, number
 from softhebb_fast.options import Epilogue, Rate
 
 EPSILON = 1e-30

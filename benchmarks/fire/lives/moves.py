@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.fire.plans import Plan
-from benchmarks.fire.twins import Listener
+from benchmarks.fire.lives.plans import Plan
+from benchmarks.fire.lives.twins import Listener
 from softhebb_fast import convert
 from softhebb_fast.nn.plasticity import STATE
 from softhebb_fast.options import Rule

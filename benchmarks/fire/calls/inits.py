@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from benchmarks.fire.arguments import DTYPES, Call, drawn
+from benchmarks.fire.calls.arguments import DTYPES, Call, drawn
 from softhebb_fast.init import FROM_DATA, INITS, ZERO_SCALES
 
 SHAPES = ((3, 5), (1, 1), (7, 13), (5, 5), (17, 3), (7, 2, 3, 3), (5, 3, 1, 1), (3, 3, 2, 5))

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from benchmarks.fire.arguments import ACTIVATIONS, MODULES, Call
+from benchmarks.fire.calls.arguments import ACTIVATIONS, MODULES, Call
 from softhebb_fast.options import Epilogue
 
 NOT_A_NUMBER = ("1", None, [1.0], 1j, True)

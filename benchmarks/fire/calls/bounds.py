@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.fire.after import EPSILON, centred, rectified
-from benchmarks.fire.balls import FEW, Ball, Sums, made, number
-from benchmarks.fire.competing import Backend, compete, softmax
+from benchmarks.fire.calls.after import EPSILON, centred, rectified
+from benchmarks.fire.calls.balls import FEW, Ball, Sums, made, number
+from benchmarks.fire.calls.competing import Backend, compete, softmax
 from softhebb_fast.options import Competition, Convolution, Rule
 
 STEPS = 10

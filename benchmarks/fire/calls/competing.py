@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.fire.balls import FEW, Ball
+from benchmarks.fire.calls.balls import FEW, Ball
 from softhebb_fast.options import Competition
 
 

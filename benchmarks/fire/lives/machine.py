@@ -1,18 +1,9 @@
-"""Live the lives of layers, blocks and networks, and compare each with a fresh one.
-
-python -m benchmarks.fire.lives --times 500 --out benchmarks/results/lives.csv
-
-Whatever was done to a module, it must compute what a fresh one with its weights, buffers and
-options computes: the output, the gradients, what a training step makes of its state. What is frozen
-must stay, hooks must be heard once a call, shared weights must stay shared, and what is copied must
-part from its copy. A life that does not is shrunk and printed as the steps that it took.
-"""
+"""The steps that a module may take in its life, and what is known of it after each."""
 
 from __future__ import annotations
 
 import copy
 import sys
-import traceback
 from collections import Counter
 from typing import Any
 
@@ -30,9 +21,9 @@ from hypothesis.stateful import (
 )
 from torch import Tensor, nn
 
-from benchmarks.fire import moves, record
-from benchmarks.fire.plans import CHANGES, Plan, changeable, layers, plans, put
-from benchmarks.fire.twins import CONTEXTS, Listener, Outcome, compare, keep, lived, same
+from benchmarks.fire.lives import moves
+from benchmarks.fire.lives.plans import CHANGES, Plan, changeable, layers, plans, put
+from benchmarks.fire.lives.twins import CONTEXTS, Listener, Outcome, compare, keep, lived, same
 from softhebb_fast import synchronise
 
 FAULTS = ("another than a fresh one",)
@@ -386,26 +377,3 @@ def live(times: int, seed: int) -> Exception | None:
     except Exception as error:
         return error
     return None
-
-
-def main() -> int:
-    parser = record.options(__doc__, 500, "lives in all", "what lived, and how it went")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    fault = live(options.times, options.seed)
-    made_by = record.made_by(seed=options.seed)
-    rows = [
-        {"module": module, "rule": rule, **count, **made_by}
-        for (module, rule), count in sorted(TALLY.items())
-    ]
-    if options.out:
-        record.keep(options.out, COLUMNS, rows)
-    if fault is not None:
-        traceback.print_exception(fault)
-    keys = ("times", "steps", "compared", *FAULTS)
-    print(", ".join(f"{sum(count[key] for count in TALLY.values())} {key}" for key in keys))
-    return int(fault is not None)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Calls with arguments of all kinds, and the bound of every number that they give."""

@@ -1,0 +1,1 @@
+"""Random lives of modules, each compared with a fresh one."""
