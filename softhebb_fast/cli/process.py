@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -30,7 +31,7 @@ def join(device: str) -> None:
     if int(os.environ.get("WORLD_SIZE", 1)) < 2 or "RANK" not in os.environ:
         return
     if device != "cuda":
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", **_met())
         return
     number, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if number >= gpus:
@@ -39,7 +40,23 @@ def join(device: str) -> None:
             f"{number + 1}"
         )
     torch.cuda.set_device(number)
-    dist.init_process_group("cpu:gloo,cuda:nccl")
+    dist.init_process_group("cpu:gloo,cuda:nccl", **_met())
+
+
+def _met() -> dict[str, Any]:
+    """Where the processes of this start meet, if there was one before on this machine.
+
+    ``torchrun`` keeps its store when it starts processes again, and with it the addresses of those
+    that are gone: two that find them wait for each other (pytorch#135712).
+    """
+    everywhere, here = os.environ["WORLD_SIZE"], os.environ.get("LOCAL_WORLD_SIZE")
+    if not restarted() or here != everywhere:
+        return {}
+    from torch.distributed.rendezvous import rendezvous  # which some builds of torch lack
+
+    store, rank, size = next(rendezvous("env://"))
+    start = f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}"
+    return {"store": dist.PrefixStore(start, store), "rank": rank, "world_size": size}
 
 
 def leave() -> None:
