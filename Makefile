@@ -1,6 +1,6 @@
 # `make demo` learns MNIST without labels and prints where the pictures are; `make test` runs the
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
-# GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,search more packages.
+# GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,onnx more packages.
 # `make docs` writes the site of the pages to build/site; a warning is an error.
 # `make fire` calls every function with arguments of all kinds, damages every file that is read,
 # kills commands and brings them into trouble (CALLS=20000, TIMES=2000, KILLS=200, TROUBLES=10), lives

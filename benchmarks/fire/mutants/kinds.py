@@ -65,6 +65,7 @@ PTX_TESTS = (
     "tests/kernels/test_emulator_rules.py",
     "tests/kernels/test_emulator_blocks.py",
     "tests/kernels/test_emulator.py",
+    "tests/kernels/test_ptx_lines.py",
 )
 FIRST, MOST = 16, 80  # tests that are tried before the others, and in all
 
