@@ -155,7 +155,6 @@ def _measured(
 ) -> dict[str, Any]:
     kind = MEASURES[cell.kind.kind]
     row = kind.measure(folder, root) | (made_by or {})
-    record(cell, row, results_folder)
     for experiment in _with_cell(cell):
         parts = []
         if experiment.figure == "curves":
@@ -169,6 +168,7 @@ def _measured(
             own = [{**{c: r.get(c) for c in columns}, "cell": cell.name} for r in rows]
             path = results.path(f"{experiment.name}_{part}", results_folder)
             results.put(path, own, _order(experiment), columns)
+    record(cell, row, results_folder)  # last: a row says that all stands
     return row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -73,6 +74,34 @@ def test_runs_are_made_once_and_shared(tiny, tmp_path, root):
 
     again = make(tiny, tmp_path, root, seeds=[0, 1], run=never)
     assert [dict(o.row) for o in again] == found[:1] + found[2:3] + found[1:2] + found[3:]
+
+
+def test_results_that_were_cut_short_between_two_files_are_completed(
+    tiny, tmp_path, root, monkeypatch
+):
+    whole = tmp_path / "whole"
+    make(tiny, tmp_path, root)
+    shutil.copytree(tmp_path / "results", whole)
+    names, put = sorted(os.listdir(whole)), results.put
+    assert "other_curves.csv" in names
+    for last in range(2 * len(names)):
+        shutil.rmtree(tmp_path / "results")
+        left = iter(range(last))
+
+        def cut(path, *rest, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            put(path, *rest)
+
+        monkeypatch.setattr(results, "put", cut)
+        with contextlib.suppress(KeyboardInterrupt):
+            make(tiny, tmp_path, root)
+        monkeypatch.setattr(results, "put", put)
+        make(tiny, tmp_path, root)
+        assert sorted(os.listdir(tmp_path / "results")) == names
+        for name in names:
+            rows = [results.read(folder / name) for folder in (whole, tmp_path / "results")]
+            assert len(rows[0]) == len(rows[1]), (last, name)
 
 
 def test_a_row_tells_what_the_run_was(tiny, finished, root):
