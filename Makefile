@@ -1,6 +1,7 @@
 # `make demo` learns MNIST without labels and prints where the pictures are; `make test` runs the
 # tests. Both first make a virtual environment in .venv, with a CPU build of torch where no NVIDIA
 # GPU is found. TORCH=2.11.0 chooses another torch, EXTRAS=dev,onnx more packages.
+# `make types` checks that all public names have types and that users' programs are checked by them.
 # `make docs` writes the site of the pages to build/site; a warning is an error.
 # `make fire` calls every function with arguments of all kinds, damages every file that is read,
 # kills commands and brings them into trouble (CALLS=20000, TIMES=2000, KILLS=200, TROUBLES=10), lives
@@ -37,7 +38,7 @@ INSTALL_TORCH = $(PIP) $(CPU_TORCH) 2>/dev/null || \
 	$(PIP) "torch==$(TORCH)"
 endif
 
-.PHONY: help setup demo test test-slow fire sanitize gpu lint docs clean
+.PHONY: help setup demo test test-slow fire sanitize gpu lint types docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -82,6 +83,9 @@ gpu:
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/python tools/check_types.py
 
 docs: setup
 	$(PIP) "softhebb_fast[docs]"

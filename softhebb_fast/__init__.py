@@ -11,7 +11,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from softhebb_fast import backends as backends
+    from softhebb_fast import bench as bench
     from softhebb_fast import data, functional, init, models, nn, optim, precision, presets
+    from softhebb_fast import experiments as experiments
+    from softhebb_fast import plots as plots
+    from softhebb_fast import pretrained as pretrained
+    from softhebb_fast import reference as reference
+    from softhebb_fast import search as search
+    from softhebb_fast import sklearn as sklearn
+    from softhebb_fast import training as training
     from softhebb_fast.nn import (
         HebbianConv1d,
         HebbianConv2d,
@@ -73,14 +82,16 @@ ROOMS = (
 )
 
 
-def __getattr__(name: str) -> Any:
-    if name in ROOMS:
-        return import_module(f"softhebb_fast.{name}")
-    if name in __all__:
-        value = getattr(import_module("softhebb_fast.nn"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # which would take any name for one that there is
+
+    def __getattr__(name: str) -> Any:
+        if name in ROOMS:
+            return import_module(f"softhebb_fast.{name}")
+        if name in __all__:
+            value = getattr(import_module("softhebb_fast.nn"), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 LIBRARY = torch.library.Library("softhebb_fast", "FRAGMENT")
-call = torch.ops.softhebb_fast
+call: Any = torch.ops.softhebb_fast
 
 # The extension's own: the others have an implementation without it.
 for _schema in (

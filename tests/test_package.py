@@ -170,6 +170,15 @@ def test_public_names_of_the_rooms_exist(room):
         assert hasattr(module, name), f"{NAME}.{room} lacks {name}"
 
 
+@pytest.mark.parametrize("room", ["", "pretrained", "training"])
+def test_type_checkers_see_the_names_that_are_imported_when_asked_for(room):
+    module = importlib.import_module(f"{NAME}.{room}".rstrip("."))
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    [block] = (n for n in tree.body if isinstance(n, ast.If) and isinstance(n.test, ast.Name))
+    seen = {a.name for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert seen == {*module.__all__, *getattr(module, "ROOMS", ())}
+
+
 def test_importing_takes_no_plotting_and_no_kernel_compiler():
     code = f"import sys, {NAME}; print(*sys.modules)"
     found = subprocess.run(

@@ -21,10 +21,19 @@ from torch.utils.data import DataLoader, Dataset
 from softhebb_fast.bench.cases import Part
 from softhebb_fast.bench.eager import activate_and_pool
 from softhebb_fast.data import ImageSet
+from softhebb_fast.presets import Layer
 
 
 class PublishedLayer:
     """A layer that learns when it is asked to: ``u = layer(x)``, then ``layer.update()``."""
+
+    layer: Layer
+    weight: Tensor
+    wins: Tensor
+    delta_w: Tensor
+    winner_probability: float
+    rates: Tensor
+    mean_rate: float
 
     def __init__(self, part: Part, weight: Tensor) -> None:
         self.layer, self.weight = part.layer, weight
@@ -81,6 +90,11 @@ class PublishedLayer:
 class PublishedNet:
     """Blocks of batch norm, layer, activation and pool, and the classifier on top."""
 
+    layers: list[PublishedLayer]
+    norms: list[nn.Module]
+    head: nn.Sequential
+    correct: int
+
     def __init__(
         self, parts: Sequence[Part], weights: Sequence[Tensor], classes: int, dropout: float
     ) -> None:
@@ -135,12 +149,12 @@ class PublishedNet:
         return float(loss.cpu()), int((logits.argmax(dim=1) == labels).sum().cpu())
 
 
-class Samples(Dataset):
+class Samples(Dataset[tuple[Tensor, Tensor]]):
     """Images fetched one at a time, as float32."""
 
     def __init__(self, images: ImageSet) -> None:
-        self.images = images.images.float() / 255
-        self.labels = images.labels
+        self.images: Tensor = images.images.float() / 255
+        self.labels: Tensor = images.labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -149,6 +163,6 @@ class Samples(Dataset):
         return self.images[index], self.labels[index]
 
 
-def loader(images: ImageSet, batch: int) -> DataLoader:
+def loader(images: ImageSet, batch: int) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches in random order, gathered by torch's loader in this process."""
     return DataLoader(Samples(images), batch_size=batch, shuffle=True, num_workers=0)

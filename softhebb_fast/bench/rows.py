@@ -46,7 +46,7 @@ class Row:
     timestamp: str
 
     @property
-    def key(self) -> tuple:
+    def key(self) -> tuple[str | int, ...]:
         return tuple(getattr(self, name) for name in KEY)
 
     @property

@@ -9,12 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 TWICE = 2.0  # seconds between two signals that are one
 
@@ -24,6 +28,10 @@ class Bars(Reporter):
 
     Raises ValueError if ``tensorboard`` is given and the package is not installed.
     """
+
+    quiet: bool
+    bar: tqdm[NoReturn] | None
+    writer: SummaryWriter | None
 
     def __init__(self, quiet: bool = False, tensorboard: Path | None = None) -> None:
         self.quiet, self.bar = quiet, None
@@ -89,7 +97,7 @@ def stops_on_interrupt(trainer: Loop) -> Iterator[None]:
             signal.signal(kind, handler)
 
 
-def _writer(folder: Path):
+def _writer(folder: Path) -> SummaryWriter:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

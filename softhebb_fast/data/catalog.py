@@ -59,7 +59,7 @@ def load(
     name: str,
     split: str = "train",
     *,
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     download: bool = True,
     device: torch.device | str = "cpu",
     limit: int | None = None,
@@ -159,7 +159,7 @@ def _read(
     how: Reading,
     limit: int | None,
     seed: int,
-    root: str | os.PathLike | None,
+    root: str | os.PathLike[str] | None,
     download: bool,
 ) -> ImageSet:
     prefix = _prefix(name)

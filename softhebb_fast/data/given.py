@@ -43,7 +43,7 @@ def as_image_set(source: Any, *, name: str = "given", split: str = "train", **ho
 
 
 def from_dataset(
-    dataset: Dataset, *, name: str = "given", split: str = "train", **how: Any
+    dataset: Dataset[Any], *, name: str = "given", split: str = "train", **how: Any
 ) -> ImageSet:
     """An ``ImageSet`` of all items (image, label) of a map-style torch ``Dataset``.
 

@@ -22,7 +22,7 @@ class DataMissing(FileNotFoundError):
     """Files of a data set that are not there and could not be had; says where to put them."""
 
 
-def data_root(root: str | os.PathLike | None = None) -> Path:
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """The folder into which data sets are downloaded: the first of `roots` that is the user's.
 
     Raises:
@@ -32,7 +32,7 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
     return next((folder for folder in found if folder != EMBEDDED), found[0])
 
 
-def roots(root: str | os.PathLike | None = None) -> list[Path]:
+def roots(root: str | os.PathLike[str] | None = None) -> list[Path]:
     """The folders in which data sets are looked for, one after the other.
 
     ``root`` alone if it is given. Else the environment variable SOFTHEBB_FAST_DATA, if it is set;
@@ -51,7 +51,7 @@ def roots(root: str | os.PathLike | None = None) -> list[Path]:
     return [*found, Path(platformdirs.user_cache_dir("softhebb_fast"))]
 
 
-def holder(data: DataSet, root: str | os.PathLike | None = None) -> Path | None:
+def holder(data: DataSet, root: str | os.PathLike[str] | None = None) -> Path | None:
     """The first of `roots` that holds all files of a data set. Raises as that does."""
     return next((folder for folder in roots(root) if _holds(folder, data)), None)
 
@@ -85,7 +85,7 @@ def locate(name: str, data: DataSet, split: str, root: Path, download: bool) -> 
     return [_find(folder, file) for file in data.files[split]]
 
 
-def _existing(name: str, value: str | os.PathLike) -> Path:
+def _existing(name: str, value: str | os.PathLike[str]) -> Path:
     path = Path(value).expanduser()
     if not path.is_dir():
         raise ValueError(f"{name} must be an existing folder; got {str(value)!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,11 +17,11 @@ def autocasts(device: torch.device) -> bool:
     return device.type in _KINDS and torch.is_autocast_enabled(device.type)
 
 
-def autocast_disabled(device: torch.device) -> AbstractContextManager:
+def autocast_disabled(device: torch.device) -> AbstractContextManager[Any]:
     """Autocast off: float32 is summed in float32."""
     return torch.autocast(device.type, enabled=False) if autocasts(device) else nullcontext()
 
 
-def outside_autocast(x: Tensor) -> AbstractContextManager:
+def outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """The same for the device of ``x``; what is no tensor has none, and is refused inside."""
     return autocast_disabled(x.device) if isinstance(x, Tensor) else nullcontext()

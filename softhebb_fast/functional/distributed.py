@@ -32,7 +32,7 @@ class Processes:
     def __deepcopy__(self, memo: dict[int, Any]) -> Processes:
         return self
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
 
 

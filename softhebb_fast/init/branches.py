@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import fx, nn
 
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+ADDITIONS: tuple[Callable[..., Any] | str, ...]
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 TRANSFORMERS = (nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder, *TRANSFORMER_LAYERS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -152,7 +152,7 @@ def sample_size(init: Init, filters: int) -> int:
     return options.get("sample") or max(LEAST, A_FILTER[function] * filters)
 
 
-def per_layer(init: Init | list | tuple | Mapping[int, Init], n_layers: int) -> list[Init]:
+def per_layer(init: Init | Sequence[Init] | Mapping[int, Init], n_layers: int) -> list[Init]:
     """One init per layer, for ablations such as ZerO on the first and third layer only.
 
     `init` is a single init for all layers, a list or tuple of `n_layers` of them, or a dict from

@@ -24,7 +24,8 @@ from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.measurements import KERNELS, of_device
 
 VARIABLE = "SOFTHEBB_FAST_AUTOTUNE"
-FAILURES = (TritonError, RuntimeError)  # a configuration that does not compile or fit
+# Of a configuration that does not compile or fit.
+FAILURES: tuple[type[Exception], ...] = (TritonError, RuntimeError)
 Work = Callable[[], object]
 
 _measuring = False

@@ -38,11 +38,11 @@ class Measurements:
     """
 
     def __init__(self, folder: Path, device: str, version: str) -> None:
-        self.origin = {"format": FORMAT, "device": device, "triton": version}
+        self.origin: dict[str, int | str] = {"format": FORMAT, "device": device, "triton": version}
         name = re.sub(r"[^A-Za-z0-9]+", "-", device).strip("-").lower()
-        self.path = folder / f"{name}-triton-{version}.json"
-        self.warned = False
-        self.choices = self._read()
+        self.path: Path = folder / f"{name}-triton-{version}.json"
+        self.warned: bool = False
+        self.choices: dict[str, Choice] = self._read()
 
     def get(self, name: str) -> Choice | None:
         return self.choices.get(name)

@@ -22,6 +22,11 @@ class ConstBlock(nn.Module):
     Where the width changes the skip is a 1x1 convolution of norm(x), else x itself.
     """
 
+    norm: nn.BatchNorm2d
+    conv: nn.Conv2d
+    skip: nn.Conv2d | None
+    dropout: Dropout
+
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(inputs)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from softhebb_fast.nn import Dropout
+
+Entry = TypeVar("Entry")
 
 
 class Scalars(nn.Module):
@@ -18,8 +21,8 @@ class Scalars(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
-        self.bias = nn.Parameter(torch.zeros(1))
+        self.scale: nn.Parameter = nn.Parameter(torch.ones(1))
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.scale + self.bias
@@ -40,7 +43,7 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def choose(argument: str, table: dict[str, Callable], name: str) -> Callable:
+def choose(argument: str, table: dict[str, Entry], name: str) -> Entry:
     """The entry of that name. Raises ValueError, naming the argument, if there is none."""
     if name not in table:
         raise ValueError(f"{argument} must be one of {', '.join(table)}; got {name!r}")

@@ -17,7 +17,9 @@ from softhebb_fast.models.softhebb import SoftHebbNet
 
 
 @torch.no_grad()
-def load_published(model: SoftHebbNet, state: Mapping[str, Any] | str | PathLike) -> SoftHebbNet:
+def load_published(
+    model: SoftHebbNet, state: Mapping[str, Any] | str | PathLike[str]
+) -> SoftHebbNet:
     """Copy a published checkpoint into ``model``, which has its preset's layers; returns it.
 
     Keys are those of the full code (``blocks.0.layer.weight``, ``blocks.0.operations.0.*`` for a
@@ -72,7 +74,7 @@ def _named(prefix: str, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield f"{prefix}.{name}", tensor
 
 
-def _state_dict(state: Mapping[str, Any] | str | PathLike) -> dict[str, Any]:
+def _state_dict(state: Mapping[str, Any] | str | PathLike[str]) -> dict[str, Any]:
     if isinstance(state, (str, PathLike)):
         # The published configurations hold NumPy's floats, under names that changed.
         scalar = np.float64(0).__reduce__()[0]

@@ -68,8 +68,15 @@ class Readout(nn.Module):
     Raises ValueError for a layer that there is not, and for a grid that its map is too small for.
     """
 
+    selection: Selection
+    grids: dict[int, int]
+    features: int
+
     def __init__(
-        self, blocks: Sequence[nn.Module], shapes: Sequence[tuple], selection: Selection
+        self,
+        blocks: Sequence[nn.Module],
+        shapes: Sequence[tuple[int, int, int]],
+        selection: Selection,
     ) -> None:
         super().__init__()
         layers = selection.layers or (len(blocks),)

@@ -16,8 +16,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, branch: list[nn.Module], shortcut: list[nn.Module], last: nn.Module) -> None:
         super().__init__()
-        self.branch = nn.Sequential(*branch)
-        self.shortcut = nn.Sequential(*shortcut)
+        self.branch: nn.Sequential = nn.Sequential(*branch)
+        self.shortcut: nn.Sequential = nn.Sequential(*shortcut)
         self.activation = last
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
@@ -30,7 +30,7 @@ from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.presets import TAUGHT, Layer, Pool, Preset, as_preset
 from softhebb_fast.scalars import whole
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "triangle": Triangle,
     "repu": RePU,
     "softmax": Softmax,
@@ -51,6 +51,11 @@ class SoftHebbNet(nn.Module):
         mirror: whether an image's logits are, in evaluation mode, the mean of its own and those of
             its mirror image.
     """
+
+    blocks: nn.ModuleList
+    head: nn.Sequential
+    readout: Readout | None
+    mirror: bool
 
     def __init__(
         self,
@@ -94,7 +99,7 @@ def build(
     image_shape: tuple[int, int, int],
     num_classes: int,
     *,
-    init: Init | list | dict | None = None,
+    init: Init | Sequence[Init] | Mapping[int, Init] | None = None,
     tie_rule: str = "first",
     backend: str = "auto",
     features: Selection | None = None,
@@ -163,7 +168,9 @@ def checked_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     return tuple(whole(*size, least=1) for size in zip(names, image_shape, strict=True))
 
 
-def _inits(init: Init | list | dict | None, layers: list[Layer]) -> list[Init]:
+def _inits(
+    init: Init | Sequence[Init] | Mapping[int, Init] | None, layers: list[Layer]
+) -> list[Init]:
     if init is None:
         return [_published_init(layer) for layer in layers]
     return per_layer(init, len(layers))

@@ -47,7 +47,8 @@ class Skipped(nn.Module):
 
     def __init__(self, branch: nn.Module, skip: nn.Module) -> None:
         super().__init__()
-        self.branch, self.skip = branch, skip
+        self.branch: nn.Module = branch
+        self.skip: nn.Module = skip
 
     def forward(self, x: Tensor) -> Tensor:
         return self.branch(x) + self.skip(x)

@@ -23,7 +23,7 @@ class Triangle(nn.Module):
 
     def __init__(self, power: float = 1.0) -> None:
         super().__init__()
-        self.power = positive("power", power)
+        self.power: float = positive("power", power)
 
     def forward(self, u: Tensor) -> Tensor:
         return _power(F.relu(u - u.detach().mean(dim=_channels(u), keepdim=True)), self.power)
@@ -37,7 +37,7 @@ class RePU(nn.Module):
 
     def __init__(self, power: float = 1.0) -> None:
         super().__init__()
-        self.power = positive("power", power)
+        self.power: float = positive("power", power)
 
     def forward(self, u: Tensor) -> Tensor:
         return _power(F.relu(u), self.power)
@@ -51,7 +51,7 @@ class Softmax(nn.Module):
 
     def __init__(self, t_invert: float = 1.0) -> None:
         super().__init__()
-        self.t_invert = positive("t_invert", t_invert)
+        self.t_invert: float = positive("t_invert", t_invert)
 
     def forward(self, u: Tensor) -> Tensor:
         channels = _channels(u)
@@ -79,7 +79,7 @@ class TopShare(nn.Module):
 
     def __init__(self, share: float = 0.4) -> None:
         super().__init__()
-        self.share = between("share", share, 0, 1)
+        self.share: float = between("share", share, 0, 1)
 
     def forward(self, u: Tensor) -> Tensor:
         channels = _channels(u)

@@ -44,6 +44,11 @@ class Block(nn.Module):
     Raises ValueError for a pool that returns indices beside the maxima.
     """
 
+    norm: nn.Module | None
+    layer: nn.Module
+    activation: nn.Module | None
+    pool: nn.Module | None
+
     def __init__(
         self,
         layer: nn.Module,
@@ -169,6 +174,8 @@ class SoftHebbBlock(Block):
 
     Source: Journé et al. 2023 (arXiv 2209.11883), figure 1 and appendix A.
     """
+
+    layer: SoftHebbConv2d
 
     def __init__(
         self,

@@ -73,8 +73,17 @@ class SoftHebbConv2d(HebbianLayer):
     Source: Journé et al. 2023 (arXiv 2209.11883).
     """
 
-    r1_tolerance = 1e-2
-    bias_rate = 0.1
+    r1_tolerance: float = 1e-2
+    bias_rate: float = 0.1
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] | str
+    dilation: tuple[int, int]
+    groups: int
+    padding_mode: str
+    pre_triangle: bool
 
     def __init__(
         self,

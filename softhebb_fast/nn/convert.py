@@ -42,7 +42,7 @@ class Conversion:
 
 
 def convert(
-    model: nn.Module, *, exclude: Iterable[str] = (), head: bool = False, **options
+    model: nn.Module, *, exclude: Iterable[str] = (), head: bool = False, **options: Any
 ) -> Conversion:
     """Replace suitable layers of ``model``, in place, by SoftHebb layers with the same weights.
 

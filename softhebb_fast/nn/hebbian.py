@@ -26,7 +26,34 @@ from softhebb_fast.nn.recording import recorded
 from softhebb_fast.options import COMPETITION, CONVOLUTION, Rule, padded_sides
 
 
-class HebbianConv2d(Plastic, SoftHebbConv2d):
+class _Convolution(Plastic):
+    """What the convolutions of any rule share."""
+
+    def positions(self, x: Tensor) -> int:
+        """How many positions u of ``x`` has, over all samples."""
+        geometry = self.kernel_size, self.stride, self.dilation
+        sides = padded_sides(self.padding, *geometry)
+        size = [n + a + b for n, a, b in zip(x.shape[-2:], *sides, strict=True)]
+        rows, columns = output_size(
+            tuple(size), self.kernel_size, self.stride, (0, 0), self.dilation
+        )
+        return x.shape[:-3].numel() * rows * columns
+
+    def _hebbian(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, **given: Any
+    ) -> HebbianOutput:
+        return functional.hebbian_conv2d(x, weight, bias, **{**self.options(), **given})
+
+    def _hebbian_step_(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any
+    ) -> HebbianStep:
+        rate = {"lr": self.base_rate(), "lr_power": self.lr_power, **self.step_options()}
+        return functional.hebbian_conv2d_step_(
+            x, weight, bias, **{**self.options(), **known}, **rate
+        )
+
+
+class HebbianConv2d(_Convolution, SoftHebbConv2d):
     """A convolution that learns by any rule: ``SoftHebbConv2d`` is the case ``"softhebb"``.
 
     What it computes and how it is used are as there: u in both modes, ``weight.grad`` or a step in
@@ -144,31 +171,8 @@ class HebbianConv2d(Plastic, SoftHebbConv2d):
         )
         self.begin(plasticity, neuron_rates, self.group_size)
 
-    def positions(self, x: Tensor) -> int:
-        """How many positions u of ``x`` has, over all samples."""
-        geometry = self.kernel_size, self.stride, self.dilation
-        sides = padded_sides(self.padding, *geometry)
-        size = [n + a + b for n, a, b in zip(x.shape[-2:], *sides, strict=True)]
-        rows, columns = output_size(
-            tuple(size), self.kernel_size, self.stride, (0, 0), self.dilation
-        )
-        return x.shape[:-3].numel() * rows * columns
 
-    def _hebbian(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, **given: Any
-    ) -> HebbianOutput:
-        return functional.hebbian_conv2d(x, weight, bias, **{**self.options(), **given})
-
-    def _hebbian_step_(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, **known: Any
-    ) -> HebbianStep:
-        rate = {"lr": self.base_rate(), "lr_power": self.lr_power, **self.step_options()}
-        return functional.hebbian_conv2d_step_(
-            x, weight, bias, **{**self.options(), **known}, **rate
-        )
-
-
-class HebbianConv1d(Plastic, SoftHebbConv1d):
+class HebbianConv1d(_Convolution, SoftHebbConv1d):
     """``HebbianConv2d`` on sequences: input ``[B, C, L]`` or ``[C, L]``, output u ``[B, K, OL]``.
 
     ``weight`` is ``[K, C / groups, 1, S]``, a modulator ``[B]`` or ``[B, 1, OL]``, a target
@@ -251,10 +255,6 @@ class HebbianConv1d(Plastic, SoftHebbConv1d):
             **own,
         )
         self.begin(plasticity, neuron_rates, self.group_size)
-
-    positions = HebbianConv2d.positions
-    _hebbian = HebbianConv2d._hebbian
-    _hebbian_step_ = HebbianConv2d._hebbian_step_
 
     def forward(
         self, x: Tensor, *, target: Tensor | None = None, modulator: Tensor | None = None

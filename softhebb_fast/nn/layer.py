@@ -42,14 +42,28 @@ class HebbianLayer(nn.Module):
 
     r1_tolerance: float
     bias_rate: float
-    rounding = "nearest"
+    rounding: str = "nearest"
     processes: Processes | None = None
     handed: handing.Handed | None = None
-    notices = True
-    waits_for_data = False
+    notices: bool = True
+    waits_for_data: bool = False
     _met: tuple | None = None
     schedule: Callable[[int], float] | None = None
-    steps = 0
+    steps: int = 0
+    init: Init
+    radius: float
+    lr: float | None
+    lr_power: float
+    update: str
+    backend: str
+    t_invert: float
+    wta: str
+    delta: float
+    rank: int
+    lebesgue_p: float
+    tie_rule: str
+    weight: nn.Parameter
+    bias: nn.Parameter | None
 
     def __init__(
         self,

@@ -37,8 +37,10 @@ class SoftHebbLinear(HebbianLayer):
     Source: Journé et al. 2023 (arXiv 2209.11883); Moraitis et al. 2022 (SoftHebb, eq. 5).
     """
 
-    r1_tolerance = 5e-3
-    bias_rate = 1.0
+    r1_tolerance: float = 5e-3
+    bias_rate: float = 1.0
+    in_features: int
+    out_features: int
 
     def __init__(
         self,

@@ -17,9 +17,9 @@ class Moments:
     """
 
     def __init__(self, size: int, device: torch.device | str | None = None) -> None:
-        self.count = 0
-        self.mean = torch.zeros(size, dtype=torch.float64, device=device)
-        self.products = torch.zeros(size, size, dtype=torch.float64, device=device)
+        self.count: int = 0
+        self.mean: Tensor = torch.zeros(size, dtype=torch.float64, device=device)
+        self.products: Tensor = torch.zeros(size, size, dtype=torch.float64, device=device)
 
     def add(self, vectors: Tensor) -> None:
         """Take in ``vectors [P, size]``, of any dtype."""

@@ -77,6 +77,19 @@ class Plastic(HebbianLayer):
     ``HebbianConv2d`` says what its attributes mean.
     """
 
+    rule: str | Rule
+    normalise: str
+    decay: float
+    unit_norm: bool
+    conscience: float
+    momentum: float
+    own: OwnCompetition | None
+    threshold: Tensor | None
+    counts: Tensor | None
+    lateral: Tensor | None
+    shares: Tensor | None
+    neuron_rates: Tensor | None
+
     def begin(self, plasticity: Plasticity, neuron_rates: Tensor | None, neurons: int) -> None:
         """Take on a rule; of groups of so many ``neurons``."""
         for name, value in plasticity._asdict().items():

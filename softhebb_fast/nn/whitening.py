@@ -58,7 +58,19 @@ class PatchWhitening(nn.Module):
     Sources: Bell, Sejnowski 1997; Coates, Ng, Lee 2011; Thiry et al. 2021 (arXiv 2101.07528).
     """
 
-    dilation = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    in_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    padding_mode: str
+    method: str
+    epsilon: float
+    contrast: float | None
+    out_channels: int
+    patches: int
+    weight: Tensor
+    bias: Tensor
 
     def __init__(
         self,

@@ -72,6 +72,9 @@ class Kept(NamedTuple):
 class NormDependence:
     """The hooks before and after a step."""
 
+    lr_power: float
+    lebesgue_p: float
+
     def __init__(self, lr_power: float, lebesgue_p: float) -> None:
         check_lebesgue_p(lebesgue_p)
         check_exponent("lr_power", lr_power)
@@ -85,7 +88,7 @@ class NormDependence:
             check_ascends(optimizer, name, group, self._lr(name, group))
             check_neurons(name, group["params"])
 
-    def keep(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+    def keep(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.check(optimizer)
         closure = len(args) > 1 or bool(kwargs)
         with torch.set_grad_enabled(_differentiable(optimizer)):
@@ -96,7 +99,7 @@ class NormDependence:
                 if closure or p.grad is not None
             ]
 
-    def scale(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+    def scale(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         kept, self.kept = self.kept, []
         with torch.set_grad_enabled(_differentiable(optimizer)):
             for p, before, factor, had_gradient in kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from contextlib import ContextDecorator
 from typing import Any
 
 from matplotlib import rc_context
@@ -20,7 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 OURS, GREY = COLOURS[0], "0.55"
 PUBLISHED: dict[str, Any] = {"marker": "o", "mfc": "white", "mec": "black", "ls": "none", "ms": 5}
 
-styled = rc_context(
+styled: ContextDecorator = rc_context(
     {
         **{"font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 7},
         **{"figure.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False},

@@ -8,17 +8,24 @@ Nothing of such a file is executed: it holds tensors and JSON, and a digest of b
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from softhebb_fast.pretrained.folder import bundled as bundled
+    from softhebb_fast.pretrained.folder import from_pretrained as from_pretrained
+    from softhebb_fast.pretrained.folder import save_pretrained as save_pretrained
 
 PLACES = {"bundled": "folder", "from_pretrained": "folder", "save_pretrained": "folder"}
 
 __all__ = list(PLACES)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
+if not TYPE_CHECKING:  # which would take any name for one that there is
+
+    def __getattr__(name: str) -> Any:
+        if name not in PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from softhebb_fast.data import load
+from softhebb_fast.data import ImageSet, load
 from softhebb_fast.data.catalog import canonical_name
 from softhebb_fast.models import build
 from softhebb_fast.presets import parse_network
@@ -66,6 +66,10 @@ class HeldOut(Trainer):
     The test set takes no part. Raises ValueError if the data set has too few images.
     """
 
+    train_set: ImageSet
+    unsup_set: ImageSet
+    test_set: ImageSet
+
     def __init__(self, budget: Budget, *arguments: Any, **options: Any) -> None:
         self.budget = budget
         super().__init__(*arguments, **options)
@@ -89,6 +93,11 @@ class Judge(Reporter):
 
     ``heard(epoch, accuracy)`` is told each accuracy and says whether to give up.
     """
+
+    proxies: Proxies
+    epochs: int
+    heard: Callable[[int, float], bool]
+    accuracy: float
 
     def __init__(self, proxies: Proxies, epochs: int, heard: Callable[[int, float], bool]) -> None:
         self.proxies, self.epochs, self.heard = proxies, epochs, heard

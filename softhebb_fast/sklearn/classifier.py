@@ -42,6 +42,10 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
     Raises ValueError or TypeError in ``fit`` for arguments, ``X`` or ``y`` that do not do.
     """
 
+    classes_: np.ndarray
+    features_: HebbianFeatures
+    classifier_: LogisticRegression | RidgeClassifier
+
     def __init__(
         self,
         n_components: int = 100,

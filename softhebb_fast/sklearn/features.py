@@ -16,8 +16,8 @@ from softhebb_fast.models import build, features
 from softhebb_fast.models.softhebb import checked_shape
 from softhebb_fast.presets import Layer, Pool, Preset, as_preset
 from softhebb_fast.scalars import whole
-from softhebb_fast.training import train_layers
 from softhebb_fast.training.features import images_at_once
+from softhebb_fast.training.layers import LayerFigures, train_layers
 from softhebb_fast.training.run_folder import usable_device
 
 DTYPES = (np.float64, np.float32)
@@ -55,6 +55,10 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     Raises ValueError or TypeError in ``fit`` and ``transform`` for arguments or an ``X`` that do
     not do, naming them.
     """
+
+    network_: nn.Sequential
+    figures_: LayerFigures
+    image_shape_: tuple[int, int, int] | None
 
     def __init__(
         self,

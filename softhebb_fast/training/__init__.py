@@ -5,7 +5,18 @@ begin(RunConfig("4SoftHebbCnnCIFAR", "cifar10"), "runs/cifar").run()
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from softhebb_fast.training.backprop_config import BackpropConfig as BackpropConfig
+    from softhebb_fast.training.config import RunConfig as RunConfig
+    from softhebb_fast.training.layers import train_layers as train_layers
+    from softhebb_fast.training.ridge import RidgeClassifier as RidgeClassifier
+    from softhebb_fast.training.run_folder import Run as Run
+    from softhebb_fast.training.run_folder import load_run as load_run
+    from softhebb_fast.training.runs import begin as begin
+    from softhebb_fast.training.runs import resume as resume
+    from softhebb_fast.training.trainer import Trainer as Trainer
 
 PLACES = {
     "BackpropConfig": "backprop_config",
@@ -22,10 +33,12 @@ PLACES = {
 __all__ = list(PLACES)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
+if not TYPE_CHECKING:  # which would take any name for one that there is
+
+    def __getattr__(name: str) -> Any:
+        if name not in PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softhebb_fast.data import permutation
+from softhebb_fast.data import ImageSet, permutation
 from softhebb_fast.optim import Milestones, gradient_noise
 from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.classifier import evaluate, supervised_step
@@ -24,6 +24,11 @@ class BackpropStage(Stage):
 
     phase = "backprop"
     title = "backpropagation"
+    records: int
+    config: BackpropConfig
+    test: Samples
+    rate: Milestones
+    totals: Tensor
 
     def __init__(
         self, net: nn.Module, inputs: BatchSource, test: Samples, config: BackpropConfig
@@ -88,6 +93,8 @@ class BackpropTrainer(Loop):
     """
 
     config: BackpropConfig
+    train_set: ImageSet
+    test_set: ImageSet
 
     def _check(self, device: torch.device) -> None:
         if self.ranks.several:

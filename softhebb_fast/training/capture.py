@@ -15,7 +15,7 @@ class GraphCapture:
     """Launches work on a stream of its own, or records it there in a CUDA graph."""
 
     def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)
+        self.stream: torch.cuda.Stream = torch.cuda.Stream(device)
 
     def launch(self, work: Callable[[], None]) -> None:
         """Do ``work``, after all that the current stream was asked for and before what follows."""

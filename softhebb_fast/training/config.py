@@ -72,7 +72,7 @@ class Config:
         """A data set ``images`` as the network takes it."""
         return images
 
-    def testing(self, net: nn.Module) -> AbstractContextManager:
+    def testing(self, net: nn.Module) -> AbstractContextManager[Any]:
         """The state of ``net`` in which it is tested, but for evaluation mode."""
         return nullcontext()
 

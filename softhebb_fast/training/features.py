@@ -28,6 +28,8 @@ class FeatureSet:
     """
 
     split = "given"
+    images: Tensor
+    labels: Tensor
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels

@@ -40,6 +40,14 @@ class Guard:
     ``order(epoch)`` gives the order of the samples; ``seed`` seeds the augmentation.
     """
 
+    net: nn.Module
+    stage: Stage
+    order: Callable[[int], Tensor]
+    seed: int
+    sound: int
+    position: tuple[int, int]
+    kept: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+
     def __init__(
         self, net: nn.Module, stage: Stage, order: Callable[[int], Tensor], seed: int
     ) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
 from softhebb_fast.training.features import FeatureSet
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.stages import BatchSource, Stage
+
+if TYPE_CHECKING:
+    from softhebb_fast.kernels.classifier import State
 
 MOST_STEPS = 128  # of a graph
 MOST_CLASSES = 128
@@ -61,6 +65,16 @@ class ClassifierStage(Stage):
 
     phase = "probe"
     title = "classifier"
+    kernels: ModuleType
+    lr: float
+    dropout: Dropout
+    linear: nn.Linear
+    x: Tensor
+    test_x: Tensor
+    labels: Tensor
+    test_labels: Tensor
+    halvings: list[int]
+    state: State
 
     def __init__(
         self,
@@ -140,6 +154,12 @@ class ClassifierSteps:
     The first steps are launched, as a capture needs; so are those that are left over, and all if
     there is no ``capture`` or it fails, of which ``say`` hears.
     """
+
+    stage: ClassifierStage
+    say: Callable[[str], None]
+    order: Tensor
+    graph_steps: int
+    launched: int
 
     def __init__(
         self, stage: ClassifierStage, capture: GraphCapture | None, say: Callable[[str], None]

@@ -36,6 +36,11 @@ class StageInputs:
     The features of one set of images are kept between stages: those above are computed from them.
     """
 
+    net: SoftHebbNet
+    config: RunConfig | Caching
+    reporter: Reporter
+    ranks: Ranks
+
     def __init__(
         self,
         net: SoftHebbNet,

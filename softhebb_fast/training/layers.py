@@ -117,7 +117,7 @@ class Stack(nn.Module):
 
     def __init__(self, net: nn.Sequential) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_apart(net))
+        self.blocks: nn.ModuleList = nn.ModuleList(_apart(net))
 
     @property
     def below_head(self) -> list[nn.Module]:
@@ -144,6 +144,11 @@ class LayerStage(Stage):
 
     phase = "hebbian"
     records = 10
+    part: Part
+    sample: Samples
+    optimizer: torch.optim.Optimizer | None
+    top: nn.Module
+    before: list[nn.Module]
 
     def __init__(
         self,

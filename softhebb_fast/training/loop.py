@@ -76,6 +76,20 @@ class Loop:
         TypeError: images of another kind.
     """
 
+    config: Config
+    ranks: Ranks
+    reporter: Reporter
+    root: str | None
+    out: Path
+    dataset: str
+    data: dict[str, dict[str, Any]]
+    stage_number: int
+    epoch: int
+    batch: int
+    step: int
+    elapsed: float
+    symmetry: SymmetryRecorder
+
     def __init__(
         self,
         config: Config,
@@ -209,7 +223,7 @@ class Loop:
     def _check(self, device: torch.device) -> None:
         """Raise where the configuration cannot be had on ``device``."""
 
-    def _settings(self) -> AbstractContextManager:
+    def _settings(self) -> AbstractContextManager[Any]:
         """The settings of torch under which the run is made."""
         return nullcontext()
 

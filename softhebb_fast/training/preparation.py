@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from softhebb_fast.data.walk import seeded
 from softhebb_fast.init.registry import sample_size
 from softhebb_fast.models import SoftHebbNet, features, whitening
-from softhebb_fast.nn import SoftHebbLinear
+from softhebb_fast.nn import PatchWhitening, SoftHebbLinear
+from softhebb_fast.nn.moments import Moments
 from softhebb_fast.nn.starts import seen, start
 from softhebb_fast.training.features import CHUNK
 from softhebb_fast.training.metrics import MetricsRow
@@ -31,6 +32,8 @@ class Preparation(Stage):
 
     captured = False
     slow = True
+    block: nn.Module
+    index: int
 
     def __init__(self, net: SoftHebbNet, inputs: BatchSource, block: int, samples: int | None):
         super().__init__(net, replace(inputs, ranks=ALONE), 1, CHUNK, [], samples)
@@ -53,8 +56,8 @@ class WhiteningStage(Preparation):
 
     def __init__(self, net: SoftHebbNet, inputs: BatchSource, block: int, seed: int) -> None:
         super().__init__(net, inputs, block, net.preset.layers[block].whiten.images)
-        self.whitening = whitening(self.block)
-        self.moments = self.whitening.moments()
+        self.whitening: PatchWhitening | None = whitening(self.block)
+        self.moments: Moments = self.whitening.moments()
 
     @property
     def title(self) -> str:
@@ -84,12 +87,12 @@ class StartStage(Preparation):
 
     def __init__(self, net: SoftHebbNet, inputs: BatchSource, block: int, seed: int) -> None:
         layer = net.blocks[block].layer
-        self.wanted = sample_size(layer.init, len(layer.weight))
+        self.wanted: int = sample_size(layer.init, len(layer.weight))
         a_sample = 1 if isinstance(layer, SoftHebbLinear) else PER_IMAGE
         super().__init__(net, inputs, block, max(LEAST, -(-self.wanted // a_sample)))
-        self.generator = seeded("start", seed, block)
-        self.patches = layer.weight.new_empty(0, layer.weight[0].numel())
-        self.looked = 0
+        self.generator: torch.Generator = seeded("start", seed, block)
+        self.patches: Tensor = layer.weight.new_empty(0, layer.weight[0].numel())
+        self.looked: int = 0
 
     @property
     def title(self) -> str:

@@ -30,6 +30,9 @@ class Ranks:
         size: how many there are.
     """
 
+    rank: int
+    size: int
+
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
         self.group = group
         self.rank, self.size = (0, 1) if group is None else (group.rank(), group.size())

@@ -101,6 +101,9 @@ class RidgeClassifier:
             without these where the equations could not be solved.
     """
 
+    classes: int
+    settings: RidgeSettings
+
     def __init__(
         self,
         classes: int,

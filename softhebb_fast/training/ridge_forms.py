@@ -25,6 +25,15 @@ class Primal:
         rows: how many rows the equations are of.
     """
 
+    dtype: torch.dtype
+    shift: Tensor | None
+    rows: int
+    matrix: Tensor
+    right: Tensor
+    sums: Tensor
+    counts: Tensor
+    scale: Tensor
+
     def __init__(
         self, samples: int, features: int, classes: int, dtype: torch.dtype, device: torch.device
     ) -> None:
@@ -159,6 +168,20 @@ class Dual:
     Attributes and methods are those of ``Primal``, rows in the place of the features of ``matrix``
     and ``right``. All rows are kept.
     """
+
+    dtype: torch.dtype
+    shift: Tensor | None
+    classes: int
+    x: Tensor
+    labels: Tensor
+    scale: Tensor
+    products: Tensor
+    taken: Tensor
+    rows: int
+    counts: Tensor
+    right: Tensor
+    means: Tensor
+    matrix: Tensor
 
     def __init__(
         self, samples: int, features: int, classes: int, dtype: torch.dtype, device: torch.device

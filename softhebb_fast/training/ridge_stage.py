@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from softhebb_fast.data import batches
 from softhebb_fast.models import SoftHebbNet, features
@@ -34,6 +34,12 @@ class RidgeStage(Stage):
     phase = "ridge"
     title = "classifier"
     slow = True
+    test: BatchSource
+    test_batch: int
+    seed: int
+    linear: nn.Linear
+    classifier: RidgeClassifier
+    summed: int
 
     def __init__(
         self,
@@ -159,6 +165,9 @@ class RidgeStage(Stage):
 
 class RidgeSteps:
     """Walks the images of a ``RidgeStage`` in the order of the set."""
+
+    stage: RidgeStage
+    say: Callable[[str], None]
 
     def __init__(self, stage: RidgeStage, say: Callable[[str], None]) -> None:
         self.stage, self.say = stage, say

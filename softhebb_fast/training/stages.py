@@ -53,6 +53,15 @@ class Stage:
     records = 1
     captured = True
     slow = False
+    net: SoftHebbNet
+    inputs: BatchSource
+    samples: int
+    epochs: int
+    batch_size: int
+    per_epoch: int
+    marks: list[int]
+    schedules: dict[int, Callable[[int], float]]
+    decaying: list[int]
 
     def __init__(
         self,
@@ -183,6 +192,9 @@ class HebbianStage(Stage):
 
     phase = "hebbian"
     records = 10
+    sample: Samples
+    trained: list[int]
+    taught: set[int]
 
     def __init__(
         self,
@@ -237,6 +249,19 @@ class SupervisedStage(Stage):
     ``frozen`` learns, through what is above it, which stays as it started and in evaluation mode.
     ``autocast`` as in ``RunConfig``.
     """
+
+    hebbian: list[int]
+    learns_labels: bool
+    phase: str
+    test: BatchSource
+    sample: Samples
+    test_batch: int
+    model: nn.Sequential
+    optimizer: torch.optim.Adam
+    scheduler: torch.optim.lr_scheduler.MultiStepLR
+    loss: Tensor
+    correct: Tensor
+    seen: Tensor
 
     def __init__(
         self,

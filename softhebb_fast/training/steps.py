@@ -99,6 +99,16 @@ class GraphSteps(EagerSteps):
     where it fails, ``say`` hears why and all further steps are launched.
     """
 
+    say: Callable[[str], None]
+    recorder: GraphCapture
+    order: Tensor
+    constants: tuple[Tensor | None, Tensor | None]
+    finish: Callable[[Tensor], Tensor]
+    position: Tensor
+    lrs: Tensor
+    launched: int
+    failed: bool
+
     def __init__(
         self, stage: Stage, say: Callable[[str], None], recorder: GraphCapture | None = None
     ) -> None:

@@ -35,6 +35,9 @@ class SymmetryRecorder:
             and, where the weight has one, the largest magnitude of its ``gradient``.
     """
 
+    model: nn.Module
+    steps: frozenset[int]
+
     def __init__(self, model: nn.Module, steps: Iterable[int]) -> None:
         check_model(model)
         self.model, self.steps = model, frozenset(checked_steps(steps, "steps"))

@@ -11,6 +11,7 @@ from torch import nn
 from softhebb_fast import precision
 from softhebb_fast.backends import resolve
 from softhebb_fast.data import ImageSet, load, published_augmentation
+from softhebb_fast.data.walk import Augmentation
 from softhebb_fast.models import SoftHebbNet
 from softhebb_fast.presets import protocol
 from softhebb_fast.training import fused_classifier
@@ -36,6 +37,8 @@ class Trainer(Loop):
 
     config: RunConfig
     net: SoftHebbNet
+    augment: Augmentation | None
+    unsup_set: ImageSet
 
     def __init__(self, config: RunConfig, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
@@ -63,7 +66,7 @@ class Trainer(Loop):
         resolve(config.backend, device)
         precision.require(config.precision, device.type)
 
-    def _settings(self) -> AbstractContextManager:
+    def _settings(self) -> AbstractContextManager[Any]:
         return precision.use(self.config.precision)
 
     def _load_data(self, device: torch.device) -> None:

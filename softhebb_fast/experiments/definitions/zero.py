@@ -43,7 +43,9 @@ CIFAR = {"dataset": "cifar10", **SGD}
 CIFAR |= {"normalise": [[0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]]}
 FULL = {**CIFAR, "epochs": 200, "warm_up": 10, "milestones": [100, 150]}
 NARROW = {**CIFAR, "images": 10_000, "epochs": 6, "warm_up": 1, "milestones": [4], "records": 4}
-RESNETS = {  # title, network options; accuracies that a third party found, shortened, five seeds
+Network = tuple[str, dict[str, Any], tuple[float, float] | None, str]
+# Title, network options; accuracies that a third party found, shortened, five seeds.
+RESNETS: dict[str, Network] = {
     "resnet18": ("ResNet-18", {}, (90.27, 93.42), "20 to 35 minutes a run on an H100"),
     "resnet50": (
         "ResNet-50",
