@@ -52,12 +52,14 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """An OSError that is raised here without a name, as of a full disk, is one of ``path``."""
+    """An OSError that is raised here without a name, as of a full disk, is one of ``path``; also
+    one that a writer has hidden behind an error of its own, as ``torch.save`` does."""
     try:
         yield
-    except OSError as error:
-        if error.errno and error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    except (OSError, RuntimeError) as error:
+        found = error if isinstance(error, OSError) else error.__context__
+        if isinstance(found, OSError) and found.errno and found.filename is None:
+            raise OSError(found.errno, found.strerror, str(path)) from error
         raise
 
 

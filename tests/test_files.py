@@ -1,15 +1,19 @@
-"""A folder that a process has claimed is refused to others until that one gives it back or dies."""
+"""Files that are whole or absent, on full disks too; a folder that one process has at a time."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import softhebb_fast
+from softhebb_fast import files
 from softhebb_fast.files import InUse, claim, write_text
 
 HOLDER = """
@@ -80,3 +84,38 @@ def test_a_claim_that_cannot_be_noted_is_none(tmp_path, monkeypatch):
     holder = hold(tmp_path)
     holder.kill()
     holder.wait()
+
+
+class FullDisk(io.BytesIO):
+    """A file on a disk with so many bytes left."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    def write(self, data) -> int:
+        if self.tell() + len(data) > self.left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file_whoever_writes(tmp_path):
+    path, content = tmp_path / "file", {"a": torch.randn(300), "b": [torch.randn(50)] * 3}
+    size = io.BytesIO()
+    torch.save(content, size)
+    for left in range(0, size.tell(), 64):
+        with pytest.raises(OSError, match="No space left on device") as found:
+            files.write_atomically(
+                path, lambda file, left=left: torch.save(content, FullDisk(left))
+            )
+        assert found.value.errno == errno.ENOSPC
+        assert found.value.filename == str(path)
+        assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_a_writer_is_its_own(tmp_path):
+    def write(file):
+        raise RuntimeError("no disk is full")
+
+    with pytest.raises(RuntimeError, match="no disk is full"):
+        files.write_atomically(tmp_path / "file", write)

@@ -123,6 +123,7 @@ def test_a_wheel_without_kernels_says_so_once_when_it_is_used(sdist, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # all kernels are compiled, on what the other tests leave of two cores
 def test_the_sdist_builds_a_wheel_with_kernels_and_data(sdist, tmp_path):
     """pip isolates the build, which must find the torch of the environment that pip serves."""
     built = tmp_path / "built"

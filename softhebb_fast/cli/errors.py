@@ -19,7 +19,9 @@ ALIASES = {
 DEMANDS = r" (?:must|needs|takes|is for|already holds|or the environment)\b"
 # How Python, torch and the loader of libraries say it.
 OUT_OF_MEMORY = re.compile(
-    "can't allocate memory|cannot allocate memory|out of memory|bad_alloc|failed to map", re.I
+    "can't allocate memory|cannot allocate memory|out of memory|bad_alloc|failed to map"
+    "|without exception set|without setting an exception",
+    re.I,
 )
 
 

@@ -45,7 +45,7 @@ def train(name: str, backend: str, dtype: torch.dtype, nudge: int = 0) -> list[t
             for (_, padding, t, lr), weight in zip(LAYERS[name], weights, strict=True):
                 x = F.batch_norm(x, None, None, training=True)
                 options = Convolution(padding=(padding, padding)), Competition(t_invert=t)
-                u, delta_w, _ = resolve(backend, "cpu").conv2d(x, weight, None, *options)
+                u, delta_w, *_ = resolve(backend, "cpu").conv2d(x, weight, None, *options)
                 hebbian_step_(weight, delta_w, lr)
                 x = F.max_pool2d(F.relu(u - u.mean(dim=1, keepdim=True)), 4, 2, 1)
     return weights
