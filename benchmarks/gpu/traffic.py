@@ -38,7 +38,7 @@ WRITTEN = {
     "one_pass": ("u", "u_sums", "out", "yx", "y_sums", "dw_absmax"),
     "prepare": ("x_absmax", "x0", "x1", "w16", "w_inverse", "counters"),
     "forward": (
-        *("u", "u_low", "u_sums", "out", "top", "win", "lse"),
+        *("u", "u_low", "u_sums", "out", "top", "win", "log_sum"),
         *("y", "y1", "x0", "x1", "y_sums"),
     ),
     "activity": ("y", "y1", "x0", "x1", "y_sums"),
@@ -49,7 +49,7 @@ WRITTEN = {
 LASTING = ("u", "out", "w")
 BY_NEURON = ("u", "u_low", "y", "y1")  # maps of positions and neurons
 BY_CHANNEL = ("x", "x0", "x1")
-STATISTICS = ("u_sums", "top", "win", "anti", "lse")
+STATISTICS = ("u_sums", "top", "win", "anti", "log_sum")
 Touch = tuple[str, tuple[int, ...], bool]  # a tensor, the piece, whether it is written
 
 

@@ -82,9 +82,11 @@ def activity_kernel(
             o_m = i_m + tl.arange(0, BM)
             m = (o_m < M)[:, None] & m_k[None, :]
             o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
-            b_win, b_lse = o_m, o_m
+            b_top, b_win, b_log = o_m, o_m, o_m
             if stats.win is not None:
-                b_win, b_lse = load_statistics(stats, i_g, o_m, M, F.TILES, C)
+                b_top, b_win, b_log = load_statistics(
+                    stats, i_g, o_m, M, scalars.t_log2e, F.TILES, C
+                )
             b_anti = b_win
             if C.RANKS:
                 b_anti = tl.load(stats.anti + i_g * M + o_m, mask=o_m < M, other=-1)
@@ -94,8 +96,8 @@ def activity_kernel(
             b_u = load_u(pre, o, m_y, 0.0, True)
             b_c = rivals(b_u, signals, i_g, o_k, G, C)
             b_s, b_p = store_activity(
-                *(pre, act, signals, o, b_u, b_c, i_g, o_m, M, o_k, b_win, b_anti, b_lse),
-                *(scalars, G, C),
+                *(pre, act, signals, o, b_u, b_c, i_g, o_m, M, o_k, b_win, b_anti),
+                *(b_top, b_log, scalars, G, C),
             )
             b_ys += b_s
             b_yu += b_p
@@ -119,7 +121,8 @@ def store_activity(
     o_k,
     b_win,
     b_anti,
-    b_lse,
+    b_top,
+    b_log,
     scalars,
     G: tl.constexpr,
     C: tl.constexpr,
@@ -133,7 +136,8 @@ def store_activity(
     m_win = o_k[None, :] == b_win[:, None]
     m_anti = o_k[None, :] == b_anti[:, None]
     b_y, b_f = activity_of(
-        b_u, b_c, m_win, m_anti, b_lse[:, None], signals, i_g, o_m, M, o_k, scalars, G, C
+        *(b_u, b_c, m_win, m_anti, b_top[:, None], b_log[:, None]),
+        *(signals, i_g, o_m, M, o_k, scalars, G, C),
     )
     if act.y_absmax is not None:
         b_a = tl.abs(b_y)
@@ -159,8 +163,9 @@ def finish_tile(
     M,
     o_k,
     b_u,
+    b_top,
     b_win,
-    b_lse,
+    b_log,
     scalars,
     SUMMED: tl.constexpr,
     G: tl.constexpr,
@@ -170,7 +175,8 @@ def finish_tile(
     o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
     b_c = rivals(b_u, signals, i_g, o_k, G, C)
     b_s, b_g = store_activity(
-        pre, act, signals, o, b_u, b_c, i_g, o_m, M, o_k, b_win, b_win, b_lse, scalars, G, C
+        *(pre, act, signals, o, b_u, b_c, i_g, o_m, M, o_k, b_win, b_win, b_top, b_log),
+        *(scalars, G, C),
     )
     store_sums(act.y_sums, i_s, i_g, o_k, b_s, b_g, SUMMED, G, C)
 

@@ -15,6 +15,7 @@ from softhebb_fast.kernels.tiles import (
     larger,
     load_u,
     statistics,
+    store_statistics,
     store_u,
     store_u_sums,
     u_offsets,
@@ -52,15 +53,13 @@ def compete_kernel(
         o = u_offsets(i_g, o_m[:, None], o_k[None, :], G)
         b_u = load_u(pre, o, m, 0.0)
         if C.PRE_TRIANGLE:
-            b_u = larger(b_u - b_mean[:, None], 0.0)
-            store_u(pre, o, m, b_u)
+            b_u = store_u(pre, o, m, larger(b_u - b_mean[:, None], 0.0))
         store_u_sums(pre, b_u, m, i_g * M + o_m, o_m < M)
         if F.COMPETE:
             b_u = rivals(b_u, signals, i_g, o_k, G, C)
             b_u = tl.where((o_k < G.K)[None, :], b_u, -float("inf"))
-            _, b_win, b_lse = statistics(b_u, scalars.t_log2e)
-            tl.store(stats.win + i_g * M + o_m, b_win, mask=o_m < M)
-            tl.store(stats.lse + i_g * M + o_m, b_lse, mask=o_m < M)
+            b_top, b_win, b_log = statistics(b_u, scalars.t_log2e)
+            store_statistics(stats, i_g * M + o_m, o_m < M, b_top, b_win, b_log)
         if stats.anti is not None:
             b_anti = b_win
             for _ in range(1, rank):
@@ -77,7 +76,7 @@ def compete(state: ForwardState, positions: int, G: Geometry, c: RuleArgs, compe
         (-(-positions // config.BM),),
         config,
         pre=state.pre,
-        stats=state.stats._replace(top=None),
+        stats=state.stats,
         signals=c.handicaps(state.prep) if competes else Signals(),
         M=positions,
         scalars=c.scalars,

@@ -195,7 +195,7 @@ def u_in_registers(config: Config, dtype: torch.dtype, arch: int, activity: str)
 
 def activity(G: Geometry) -> Config:
     if G.U_CHANNELS_LAST:
-        return Config(32, 128, 0, 8, 1)
+        return Config(32, 128, 0, 16, 1)
     return Config(64, 32, 0, 4, 1)
 
 

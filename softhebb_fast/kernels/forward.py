@@ -1,4 +1,4 @@
-"""Forward: u = <x_p, W_k> as an implicit product of matrices, with winner, log-sum-exp and y.
+"""Forward: u = <x_p, W_k> as an implicit product of matrices, with winner, softmax and y.
 
 y of a tile needs the statistics of all tiles of its positions. Programs that share positions are
 neighbours, run concurrently and leave their statistics to each other: none reads u again.
@@ -44,6 +44,7 @@ from softhebb_fast.kernels.tiles import (
     load_statistics,
     load_u,
     statistics,
+    store_statistics,
     store_u,
     store_u_sums,
     u_offsets,
@@ -139,18 +140,15 @@ def forward_kernel(
     o_s = (i_g * TILES + i_n) * M + o_m
     if pre.u is not None:  # noqa: SIM102
         if not F.U_IN_REGISTERS:
-            store_u(pre, o_u, m, b_u)
+            b_u = store_u(pre, o_u, m, b_u)
     if F.COMPETE:
         b_c = rivals(b_u, signals, i_g, o_k, G, C)
-        b_top, b_win, b_lse = statistics(
+        b_top, b_win, b_log = statistics(
             tl.where(m_k[None, :], b_c, -float("inf")), scalars.t_log2e
         )
         b_win += i_n * BN
         if TILES > 1 or act.y_sums is None:
-            tl.store(stats.win + o_s, b_win, mask=o_m < M)
-            tl.store(stats.lse + o_s, b_lse, mask=o_m < M)
-        if TILES > 1:
-            tl.store(stats.top + o_s, b_top, mask=o_m < M)
+            store_statistics(stats, o_s, o_m < M, b_top, b_win, b_log)
             if F.WAITS:
                 arrive(prep.row_counters + i_g * ROWS + i_m)
     if F.U_IN_REGISTERS:
@@ -160,13 +158,13 @@ def forward_kernel(
     store_u_sums(pre, b_u, m_k[None, :], o_s, o_m < M)
     if act.y_sums is not None:
         if not F.COMPETE:
-            b_win, b_lse = o_m, o_m
+            b_top, b_win, b_log = o_m, o_m, o_m
         if F.WAITS:
             wait(prep.row_counters + i_g * ROWS + i_m, TILES)
-            b_win, b_lse = load_statistics(stats, i_g, o_m, M, TILES, C)
+            b_top, b_win, b_log = load_statistics(stats, i_g, o_m, M, scalars.t_log2e, TILES, C)
         if F.U_IN_REGISTERS:
             finish_tile(
-                *(pre, act, signals, i_m, i_g, o_m, M, o_k, b_u, b_win, b_lse),
+                *(pre, act, signals, i_m, i_g, o_m, M, o_k, b_u, b_top, b_win, b_log),
                 *(scalars, F.SUMMED, G, C),
             )
         else:
@@ -177,7 +175,7 @@ def forward_kernel(
                 o_y = u_offsets(i_g, o_m[:, None], o_n[None, :], G)
                 b_v = load_u(pre, o_y, (o_m < M)[:, None] & (o_n < G.K)[None, :], 0.0, True)
                 finish_tile(
-                    *(pre, act, signals, i_m, i_g, o_m, M, o_n, b_v, b_win, b_lse),
+                    *(pre, act, signals, i_m, i_g, o_m, M, o_n, b_v, b_top, b_win, b_log),
                     *(scalars, F.SUMMED, G, C),
                 )
         if prep.x_absmax is not None:
@@ -223,7 +221,7 @@ def forward(
     u_sums = x.new_empty((G.GROUPS, tiles, M), dtype=torch.float32) if centred else None
     pre = PreActivations(u, torch.empty_like(u) if low else None, u_sums)
     left = competes and (tiles > 1 or not fuse_activity)
-    stats = new_statistics(x, G, tiles, ranks) if left else Statistics()
+    stats = new_statistics(x, G, tiles, c.flags) if left else Statistics()
     prep, act = NOTHING_PREPARED, NO_ACTIVITY
     if learns:
         prep = prepare(x, w, G, c, T, G.GROUPS * rows if waits else 0, halves)

@@ -115,13 +115,13 @@ def one_pass_kernel(
         if E is not None:
             store_blocks(out, b_u, o, o_m, o_k, M, G, E, F.WHOLE)
         store_u_sums(pre, b_u, m_k[None, :], i_g * M + o_m, o_m < M)
-        b_r, b_win, b_lse = b_u, o_m, o_m
+        b_r, b_top, b_win, b_log = b_u, o_m, o_m, o_m
         if C.NEAREST:
             b_r = b_u - b_h[None, :]
         b_r = rivals(b_r, signals, i_g, o_k, G, C)
         if C.ACTIVITY == "competition" or C.ACTIVITY == "error":
             b_c = tl.where(m_k[None, :], b_r, -float("inf"))
-            _, b_win, b_lse = statistics(b_c, scalars.t_log2e)
+            b_top, b_win, b_log = statistics(b_c, scalars.t_log2e)
         m_win = o_k[None, :] == b_win[:, None]
         m_anti = m_win
         if C.RANKS:
@@ -131,7 +131,8 @@ def one_pass_kernel(
                 _, b_anti = tl.max(b_c, axis=1, return_indices=True)
             m_anti = o_k[None, :] == b_anti[:, None]
         b_y, b_f = activity_of(
-            b_u, b_r, m_win, m_anti, b_lse[:, None], signals, i_g, o_m, M, o_k, scalars, G, C
+            *(b_u, b_r, m_win, m_anti, b_top[:, None], b_log[:, None]),
+            *(signals, i_g, o_m, M, o_k, scalars, G, C),
         )
         if y_sums is not None:
             b_s, b_g = summed(b_y, b_u, b_f, m, m, C)

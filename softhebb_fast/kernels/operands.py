@@ -184,13 +184,14 @@ class PreActivations(NamedTuple):
 class Statistics(NamedTuple):
     """What the competition of a tile leaves, ``[GROUPS, TILES, M]``.
 
-    The largest u, the winner, the neuron of the rank that unlearns, and the log-sum-exp.
+    The largest u, the winner, the neuron of the rank that unlearns, and log2 of the sum over the
+    neurons of exp(t (u - largest u)). What nobody is to read is None.
     """
 
     top: Tensor | None = None
     win: Tensor | None = None
     anti: Tensor | None = None
-    lse: Tensor | None = None
+    log_sum: Tensor | None = None
 
 
 class Prepared(NamedTuple):
@@ -289,13 +290,14 @@ def tiling(x: Tensor, G: Geometry, c: RuleArgs) -> Tiling:
     return Tiling(config, splits, -(-G.K // config.BN), -(-G.P // config.BP))
 
 
-def new_statistics(x: Tensor, G: Geometry, tiles: int, ranks: bool) -> Statistics:
+def new_statistics(x: Tensor, G: Geometry, tiles: int, flags: Flags) -> Statistics:
     def new(dtype: torch.dtype) -> Tensor:
         return x.new_empty((G.GROUPS, tiles, x.shape[0] * G.pixels), dtype=dtype)
 
-    top = new(torch.float32) if tiles > 1 else None
-    anti = new(torch.int32) if ranks else None
-    return Statistics(top, new(torch.int32), anti, new(torch.float32))
+    top = new(torch.float32) if tiles > 1 or flags.SOFT else None
+    anti = new(torch.int32) if flags.RANKS else None
+    log_sum = new(torch.float32) if flags.SOFT else None
+    return Statistics(top, new(torch.int32), anti, log_sum)
 
 
 def new_y_sums(x: Tensor, G: Geometry, parts: int) -> Tensor:

@@ -26,7 +26,8 @@ def activity_of(
     b_c,
     m_win,
     m_anti,
-    b_lse,
+    b_top,
+    b_log,
     signals,
     i_g,
     o_m,
@@ -45,13 +46,13 @@ def activity_of(
         b_t = tl.load(signals.threshold + i_g * G.K + o_k, mask=o_k < G.K, other=0.0)
         b_y = b_u * (b_u - b_t.to(tl.float32)[None, :])
     elif C.ACTIVITY == "competition":
-        b_y = competition(b_c, m_win, m_anti, b_lse, scalars, C)
+        b_y = competition(b_c, m_win, m_anti, b_top, b_log, scalars, C)
     else:
         b_y = load_target(signals.target, i_g, o_m, o_k, m, G, C)
         if C.GAIN == "square":
             b_f = b_y
         if C.ACTIVITY == "error":
-            b_y = b_y - competition(b_c, m_win, m_anti, b_lse, scalars, C)
+            b_y = b_y - competition(b_c, m_win, m_anti, b_top, b_log, scalars, C)
     if signals.modulator is not None:
         b_y = b_y * load_modulator(signals.modulator, o_m, M, G, C)[:, None]
     return b_y, b_f

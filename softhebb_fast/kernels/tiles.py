@@ -3,7 +3,7 @@
 Inside kernels b_ is a tile, o_ an offset, m_ a mask, i_ a program index; capitals are constants.
 ``G`` is the layer's ``Geometry`` and ``C`` the ``Flags`` of its competition; ``pre``, ``stats``,
 ``act`` and ``scalars`` are tuples of ``operands``. Exponentials are base 2: ``t_log2e`` is
-t log2(e), and every log-sum-exp is in units of log2.
+t log2(e). The largest u is subtracted before t multiplies: of the winner exactly 0 is left.
 """
 
 from __future__ import annotations
@@ -222,12 +222,15 @@ def load_u(pre, o, m, other, LAST: tl.constexpr = False):
 
 @triton.jit
 def store_u(pre, o, m, b_u, LAST: tl.constexpr = False):
-    """With LAST nobody is to read u soon: the cache may forget it at once."""
+    """Gives u as ``load_u`` will find it. With LAST that is not soon: the cache may forget it."""
     POLICY: tl.constexpr = "evict_first" if LAST else ""
     b_h = b_u.to(pre.u.dtype.element_ty)
     tl.store(pre.u + o, b_h, mask=m, eviction_policy=POLICY)
     if pre.u_low is not None:
-        tl.store(pre.u_low + o, (b_u - b_h.to(tl.float32)).to(pre.u.dtype.element_ty), mask=m)
+        b_l = (b_u - b_h.to(tl.float32)).to(pre.u.dtype.element_ty)
+        tl.store(pre.u_low + o, b_l, mask=m)
+        b_u = b_h.to(tl.float32) + b_l.to(tl.float32)
+    return b_u
 
 
 @triton.jit
@@ -239,46 +242,61 @@ def store_u_sums(pre, b_u, m_k, o, m):
 
 @triton.jit
 def statistics(b_u, t_log2e):
-    """Largest u of every row of ``b_u [BM, BN]``, its first column, and the log-sum-exp."""
+    """Of every row of ``b_u [BM, BN]`` the largest u, its first column, and log2 of the sum of
+    exp(t (u - largest u)).
+
+    The sum of a tile in which all u are -inf is 0.
+    """
     b_top, b_win = tl.max(b_u, axis=1, return_indices=True)
+    b_top = tl.maximum(b_top, -3.4028234663852886e38)
     b_sum = tl.sum(tl.exp2((b_u - b_top[:, None]) * t_log2e), axis=1)
-    return b_top, b_win, b_top * t_log2e + tl.log2(b_sum)
+    return b_top, b_win, tl.log2(b_sum)
 
 
 @triton.jit
-def load_statistics(stats, i_g, o_m, M, TILES: tl.constexpr, C: tl.constexpr):
-    """Winner and log-sum-exp of positions ``o_m``, merged over the TILES of neurons.
+def store_statistics(stats, o, m, b_top, b_win, b_log):
+    """Those that somebody is to read."""
+    tl.store(stats.win + o, b_win, mask=m)
+    if stats.top is not None:
+        tl.store(stats.top + o, b_top, mask=m)
+    if stats.log_sum is not None:
+        tl.store(stats.log_sum + o, b_log, mask=m)
 
-    Positions past the end have the winner -1 and the log-sum-exp inf, and so y = 0.
+
+@triton.jit
+def load_statistics(stats, i_g, o_m, M, t_log2e, TILES: tl.constexpr, C: tl.constexpr):
+    """What ``statistics`` found at positions ``o_m``, merged over the TILES of neurons.
+
+    Of positions past the end it says nothing.
     """
     m_m = o_m < M
     o = i_g * TILES * M + o_m
-    b_lse = tl.zeros(o_m.shape, tl.float32)
+    b_top = tl.zeros(o_m.shape, tl.float32)
+    b_log = b_top
     if TILES == 1:
         b_win = tl.load(stats.win + o, mask=m_m, other=-1)
         if C.SOFT:
-            b_lse = tl.load(stats.lse + o, mask=m_m, other=float("inf"))
+            b_top = tl.load(stats.top + o, mask=m_m, other=0.0)
+            b_log = tl.load(stats.log_sum + o, mask=m_m, other=0.0)
     else:
         o_t = tl.arange(0, triton.next_power_of_2(TILES))[:, None]
         o = o[None, :] + o_t * M
         m = (o_t < TILES) & m_m[None, :]
         b_t = tl.load(stats.top + o, mask=m, other=-float("inf"))
-        b_w = tl.load(stats.win + o, mask=m, other=2147483647)
-        m_top = b_t == tl.max(b_t, axis=0)[None, :]
-        b_win = tl.where(m_m, tl.min(tl.where(m_top, b_w, 2147483647), axis=0), -1)
+        b_top = tl.max(b_t, axis=0)
         if C.SOFT:
-            b_l = tl.load(stats.lse + o, mask=m, other=-float("inf"))
-            b_big = tl.where(m_m, tl.max(b_l, axis=0), 0.0)
-            b_sum = tl.sum(tl.exp2(b_l - b_big[None, :]), axis=0)
-            b_lse = tl.where(m_m, b_big + tl.log2(b_sum), float("inf"))
-    return b_win, b_lse
+            b_l = tl.load(stats.log_sum + o, mask=m, other=0.0)
+            b_log = tl.log2(tl.sum(tl.exp2((b_t - b_top[None, :]) * t_log2e + b_l), axis=0))
+        b_w = tl.load(stats.win + o, mask=m, other=2147483647)
+        b_win = tl.min(tl.where(b_t == b_top[None, :], b_w, 2147483647), axis=0)
+    return b_top, b_win, b_log
 
 
 @triton.jit
-def competition(b_u, m_win, m_anti, b_lse, scalars, C: tl.constexpr):
+def competition(b_u, m_win, m_anti, b_top, b_log, scalars, C: tl.constexpr):
     """The competition variable y; everything broadcasts. ``b_u`` matters to soft ones only."""
     if C.SOFT:
-        b_y = tl.exp2(b_u * scalars.t_log2e - b_lse)
+        b_y = tl.exp2((b_u - b_top) * scalars.t_log2e - b_log)
         if C.ANTI:
             b_y = tl.where(m_win, b_y, -b_y)
     else:

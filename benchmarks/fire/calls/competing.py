@@ -16,14 +16,12 @@ class Backend(NamedTuple):
 
     Attributes:
         y_eps: how y is rounded before it is multiplied, in 16-bit layers.
-        absolute: t u itself is rounded before the softmax, not its distance from the largest.
         winograd: sums of a tile share their rounding.
         nan_loses: a neuron whose u alone is NaN need not win.
         product: the dtype to which the weight of the product is rounded, if it is.
     """
 
     y_eps: float = 0.0
-    absolute: bool = False
     winograd: bool = False
     product: torch.dtype = torch.float64
     nan_loses: bool = False
@@ -34,10 +32,7 @@ def softmax(u: Ball, competition: Competition, backend: Backend) -> Ball:
     t, eps = competition.t_invert, u.sums.eps
     largest = u.mid.amax(dim=2, keepdim=True)
     z = t * (u.mid - largest)
-    rounding = z.abs()
-    if backend.absolute:
-        rounding = rounding + 2 * t * (u.mid.abs() + largest.abs())
-    off = t * u.rad + 4 * eps * torch.where(z.isfinite(), rounding, 0)
+    off = t * u.rad + 4 * eps * torch.where(z.isfinite(), z.abs(), 0)
     least = torch.sigmoid(z - off - _log_sum_of_others(z + off))
     most = torch.sigmoid(z + off - _log_sum_of_others(z - off))
     unknown = (u.rad.isinf() | off.isinf()).any(dim=2, keepdim=True)

@@ -52,7 +52,7 @@ def competition_of(call: Call) -> tuple[Competition, Rule]:
 def profile(call: Call, weight: Tensor, convolution: Convolution | None) -> Backend:
     if call.backend == "triton":
         eps = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}.get(weight.dtype, 2.0**-21)
-        return Backend(eps, absolute=True, nan_loses=True)
+        return Backend(eps, nan_loses=True)
     kernel = tuple(weight.shape[2:])
     fits = convolution is not None and kernel == (3, 3) and convolution.stride == (1, 1)
     return Backend(winograd=fits and len(weight) >= 64)
