@@ -57,10 +57,21 @@ def named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        found = error if isinstance(error, OSError) else error.__context__
-        if isinstance(found, OSError) and found.errno and found.filename is None:
-            raise OSError(found.errno, found.strerror, str(path)) from error
-        raise
+        if _unnamed(error) is None:
+            raise
+        raise _of(path, error) from error
+
+
+def _unnamed(error: BaseException | None) -> OSError | None:
+    """``error``, or what it hides, if that is an error of the system that names no file."""
+    found = error.__context__ if isinstance(error, RuntimeError) else error
+    unnamed = isinstance(found, OSError) and found.errno and found.filename is None
+    return found if unnamed else None
+
+
+def _of(path: Path, error: BaseException) -> OSError:
+    found = _unnamed(error)
+    return OSError(found.errno, found.strerror, str(path))
 
 
 def write_text(path: Path, text: str) -> None:
