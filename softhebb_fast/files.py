@@ -57,21 +57,21 @@ def named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if _unnamed(error) is None:
+        unnamed = _unnamed(error)
+        if unnamed is None:
             raise
-        raise _of(path, error) from error
+        raise OSError(*unnamed, str(path)) from error
 
 
-def _unnamed(error: BaseException | None) -> OSError | None:
-    """``error``, or what it hides, if that is an error of the system that names no file."""
+def _unnamed(error: OSError | RuntimeError) -> tuple[int, str] | None:
+    """Number and words of ``error``, or of what it hides, if the system's and without a file.
+
+    No exception is given: a frame that kept one would keep all that its traceback holds.
+    """
     found = error.__context__ if isinstance(error, RuntimeError) else error
-    unnamed = isinstance(found, OSError) and found.errno and found.filename is None
-    return found if unnamed else None
-
-
-def _of(path: Path, error: BaseException) -> OSError:
-    found = _unnamed(error)
-    return OSError(found.errno, found.strerror, str(path))
+    if isinstance(found, OSError) and found.errno and found.filename is None:
+        return found.errno, found.strerror
+    return None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,8 +13,7 @@ def norm_dependent_rate(
     weight: Tensor, lr: float | Tensor, lr_power: float = 0.5, lebesgue_p: float = 2.0
 ) -> Tensor:
     """``lr (| ||W_k|| - 1 | + 1e-10)^q`` for every neuron k, ``[K]``."""
-    # torch adds in the order of the strides: a copy gives every view of the same values one norm.
-    w = accumulated(weight).flatten(1).contiguous()
+    w = _rows(accumulated(weight))
     norm = torch.linalg.vector_norm(w, ord=lebesgue_p, dim=1)
     # Powers of large weights leave float32; elsewhere the published rule's rounding is kept.
     wide = torch.linalg.vector_norm(w, ord=lebesgue_p, dim=1, dtype=torch.float64).to(w.dtype)
@@ -53,7 +52,14 @@ def step_(weight: Tensor, delta_w: Tensor, rate: Rate, lebesgue_p: float = 2.0) 
 def unit(w: Tensor, rates: Tensor, lebesgue_p: float) -> Tensor:
     """Rows of ``w [K, ...]`` over their Lebesgue norm plus 1e-30, but those of rate 0."""
     # Powers of large and small weights leave float32.
-    flat = w.flatten(1).contiguous()
-    norm = torch.linalg.vector_norm(flat, ord=lebesgue_p, dim=1, dtype=torch.float64)
+    norm = torch.linalg.vector_norm(_rows(w), ord=lebesgue_p, dim=1, dtype=torch.float64)
     norm = torch.where(rates == 0, 1.0, norm + EPSILON).to(w.dtype)
     return w / norm.view(-1, *[1] * (w.dim() - 1))
+
+
+def _rows(w: Tensor) -> Tensor:
+    """``w [K, ...]`` as ``[K, P]``, contiguous.
+
+    Torch adds in the order of the strides, and every view of the same values has the same norm.
+    """
+    return w.flatten(1).contiguous()
