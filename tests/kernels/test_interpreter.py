@@ -13,7 +13,8 @@ pytest.importorskip("triton")
 
 HERE = Path(__file__).parent
 FILES = sorted(path.name for path in HERE.glob("interpreted*.py"))
-LATER = {"interpreted_classifier.py", "interpreted_rules.py"}  # the emulator has their kernels, too
+# The emulator has their kernels, too.
+LATER = {"interpreted_classifier.py", "interpreted_magnitudes.py", "interpreted_rules.py"}
 SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 
 
