@@ -342,7 +342,7 @@ class Pass {
         triangle_->mirror(all);
         update_->correlations = c;
       }
-      if (rule_.gain == Gain::lower) {
+      if (rule_.gain == Gain::lower && g_.batch > 0) {
         triangle_->subtract(all, {update_->yx.data_ptr<T>(), g_.patch(), 1});
       }
     }

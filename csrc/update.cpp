@@ -68,7 +68,8 @@ Update::Update(const Rule& rule, at::Tensor weight, at::Tensor product_weight, a
       product_weight_(std::move(product_weight)),
       bias_(std::move(bias)),
       groups_(groups),
-      positions_(positions) {
+      positions_(positions),
+      loses_(rule.loses() && positions > 0) {
   const auto options = weight_.options();
   const int64_t neurons = weight_.size(0);
   yx = workspace(Slot::yx, weight_.sizes(), options);
@@ -130,7 +131,7 @@ void Update::measure_rows(int64_t begin, int64_t end) {
     }
     if (rule_.decay != 0) yu[k] += decay;
     if (rule_.scale == Scale::largest) {
-      largest_row<T>({row, sum, size, yu[k], rule_.loses(), dw_absmax_.data_ptr<T>() + k});
+      largest_row<T>({row, sum, size, yu[k], loses_, dw_absmax_.data_ptr<T>() + k});
     }
   }
 }
@@ -187,7 +188,7 @@ void Update::write_rows(const at::Tensor& out, const Rate* rate) {
         if (rate->neuron_rates.defined()) lr *= rate->neuron_rates.const_data_ptr<T>()[k];
       }
       delta_row<T>({w + k * size, sums + k * size, to + k * size, size, yu[k], whole[k], lr,
-                    rule_.loses(), rate != nullptr});
+                    loses_, rate != nullptr});
       if (rate && rate->unit_norm && lr != 0) scale_to_unit(to + k * size, size, rate->lebesgue_p);
     }
   });
@@ -212,6 +213,7 @@ at::Tensor Update::statistic() const {
 }
 
 at::Tensor Update::delta_b(double t) const {
+  if (positions_ == 0) return at::zeros_like(bias_);
   const at::Tensor prior = (bias_ * t).exp();
   const at::Tensor d = (sum_y - prior * rule_.sum_of_modulator(positions_)) / prior;
   return d / (d.abs().max() + kEpsilon);

@@ -63,6 +63,7 @@ class Update {
   const Rule& rule_;
   at::Tensor tile_sums_, weight_, product_weight_, bias_, yu_, square_, dw_absmax_;
   int64_t groups_, positions_;
+  bool loses_;  // whether D has a part of the weight: of no sample not even of NaN
 };
 
 }  // namespace softhebb

@@ -53,10 +53,13 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
 @contextmanager
 def named(path: Path) -> Iterator[None]:
     """An OSError that is raised here without a name, as of a full disk, is one of ``path``; also
-    one that a writer has hidden behind an error of its own, as ``torch.save`` does."""
+    one that a writer has hidden behind an error of its own, as ``torch.save`` does. A
+    KeyboardInterrupt that it has hidden is raised again."""
     try:
         yield
     except (OSError, RuntimeError) as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
         unnamed = _unnamed(error)
         if unnamed is None:
             raise

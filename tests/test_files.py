@@ -113,6 +113,30 @@ def test_a_full_disk_is_told_with_the_name_of_the_file_whoever_writes(tmp_path):
         assert not list(tmp_path.iterdir())
 
 
+class Interrupted(io.BytesIO):
+    """A file in whose n-th writing Ctrl-C is pressed."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.left = n
+
+    def write(self, data) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().write(data)
+
+
+def test_an_interrupt_stays_one_whoever_writes(tmp_path):
+    content = {"a": torch.randn(300), "b": [torch.randn(50)] * 3}
+    for n in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            files.write_atomically(
+                tmp_path / "file", lambda file, n=n: torch.save(content, Interrupted(n))
+            )
+        assert not list(tmp_path.iterdir())
+
+
 def test_an_error_of_a_writer_is_its_own(tmp_path):
     def write(file):
         raise RuntimeError("no disk is full")

@@ -126,20 +126,14 @@ def fitted(rule: Rule, place: Place) -> Rule:
     Raises ValueError for a tensor that is missing, or that the rule does not use, and as ``Place``.
     """
     tensors = {name: getattr(rule, name) for name in NAMES}
-    wanted, may = rule.wants, {"modulator"}
-    if rule.activity == "competition":
-        may.add("threshold")
     for name, tensor in tensors.items():
-        if tensor is None and name in wanted:
+        if tensor is None and name in rule.wants:
             raise ValueError(
                 f"{name} must be given for activity={rule.activity!r} and "
                 f"normalise={rule.normalise!r}; got None"
             )
-        if tensor is not None and name not in wanted and name not in may:
-            raise ValueError(
-                f"{name} must be None for activity={rule.activity!r} and "
-                f"normalise={rule.normalise!r}, which do not use it"
-            )
+        if tensor is not None:
+            _check_used(rule, name)
     if rule[:5] == RULE[:5] and all(t is None for t in tensors.values()):
         return RULE
     made = {}
@@ -148,6 +142,22 @@ def fitted(rule: Rule, place: Place) -> Rule:
             own = name in ("modulator", "target", "lateral")
             made[name] = getattr(place, name)(tensor) if own else place.of_neurons(name, tensor)
     return rule._replace(**made)
+
+
+def check_given(rule: Rule, place: Place, given: dict[str, Tensor]) -> None:
+    """Raise what ``fitted`` raises for a ``target`` or a ``modulator`` of a rule."""
+    for name, tensor in given.items():
+        _check_used(rule, name)
+        getattr(place, name)(tensor)
+
+
+def _check_used(rule: Rule, name: str) -> None:
+    may = {"modulator", *(("threshold",) if rule.activity == "competition" else ())}
+    if name not in rule.wants and name not in may:
+        raise ValueError(
+            f"{name} must be None for activity={rule.activity!r} and "
+            f"normalise={rule.normalise!r}, which do not use it"
+        )
 
 
 def checked_rate(

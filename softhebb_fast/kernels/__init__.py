@@ -235,7 +235,8 @@ def _by_rule(
     out, *rest = _learn(x, weight, bias, G, c, d)
     u = out.float()
     a = modulated(u, rule)
-    d = normalised(d - lower(a, u, weight.float(), G.GROUPS), a, rule, G.GROUPS)
+    if positions:
+        d = normalised(d - lower(a, u, weight.float(), G.GROUPS), a, rule, G.GROUPS)
     if delta_w is None:
         step_(weight, d, rate, competition.lebesgue_p)
     else:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from softhebb_fast import functional
 from softhebb_fast.backends import serves
+from softhebb_fast.checks import check_are_tensors
 from softhebb_fast.functional import Epilogue
 from softhebb_fast.functional.autocast import autocasts
 from softhebb_fast.functional.transforms import transforming
@@ -20,7 +21,6 @@ from softhebb_fast.nn.hebbian import HebbianConv2d
 from softhebb_fast.nn.normalise import bound_after, normalised
 from softhebb_fast.nn.plain import heard, plain
 from softhebb_fast.nn.recording import check_input, recorded
-from softhebb_fast.nn.whitening import PatchWhitening
 from softhebb_fast.options import COMPETITION, CONVOLUTION, pair
 
 FUSED = (SoftHebbConv2d, HebbianConv2d)
@@ -74,6 +74,7 @@ class Block(nn.Module):
         check_input(x)
         given = {} if recorded(x) else _given(target, modulator)
         if _lacks_batch(self.layer, x):
+            check_are_tensors(**given)
             given = {name: t.unsqueeze(0) for name, t in given.items()}
             return self._of_batch(x.unsqueeze(0), given).squeeze(0)
         return self._of_batch(x, given)
@@ -83,11 +84,12 @@ class Block(nn.Module):
             for part in (self.norm, self.layer, *self._tail()):
                 x = x if part is None else part(x)
             return x
-        if type(self.norm) is PatchWhitening and folding.folds(self.norm, self.layer, x):
+        if not given and folding.folds(self.norm, self.layer, x):
             return self._folded(x)
         x, known = self.normalised(x)
         epilogue = self._epilogue()
-        if epilogue is not None and _fuses(self.layer, x):
+        taught = not given or getattr(self.layer, "learns", True)  # else it is but checked
+        if epilogue is not None and taught and _fuses(self.layer, x):
             return _fused(self.layer, x, epilogue, {**known, **given})
         x = self.layer(x, **given)
         for part in self._tail():

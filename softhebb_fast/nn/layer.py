@@ -173,7 +173,9 @@ class HebbianLayer(nn.Module):
         if autocasts(x.device):
             x = x.to(self.weight.dtype)
         if not self.learns:
-            return self._product(x, self.weight, self.bias)
+            u = self._product(x, self.weight, self.bias)
+            self._check_given(x, u, given)
+            return u
         if self.update == "in_place":
             return self.step_(x, **given)
         self.check_step()
@@ -206,6 +208,9 @@ class HebbianLayer(nn.Module):
     def step_options(self) -> dict[str, Any]:
         """The arguments of a step in place beside its rate."""
         return {}
+
+    def _check_given(self, x: Tensor, u: Tensor, given: dict[str, Any]) -> None:
+        """Raise what a forward that learns raises for what is ``given`` for a batch alone."""
 
     def learned(self, out: NamedTuple, x: Tensor) -> None:
         """Called after every update of a batch ``x`` with what the function gave as ``out``."""

@@ -12,7 +12,7 @@ from softhebb_fast.functional import HebbianOutput
 from softhebb_fast.functional.autocast import autocast_disabled
 from softhebb_fast.functional.distributed import over
 from softhebb_fast.functional.rounding import SHORT
-from softhebb_fast.functional.rule_tensors import NAMES
+from softhebb_fast.functional.rule_tensors import NAMES, Place, check_given
 from softhebb_fast.functional.transforms import recomputing
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.recording import recorded
@@ -172,7 +172,8 @@ class Plastic(HebbianLayer):
         """The pre-activations u of ``x``, from the weights as they were before this call.
 
         As every Hebbian layer's. In training mode ``target`` and ``modulator``, as in
-        ``functional.hebbian_conv2d``, say what this batch is to teach; elsewhere they do nothing.
+        ``functional.hebbian_conv2d``, say what this batch is to teach; elsewhere they are checked
+        and do nothing.
         The state of the rule moves with every update.
         """
         if self.own is not None and not recorded(x) and self.learns:
@@ -190,12 +191,23 @@ class Plastic(HebbianLayer):
             target = self._own_activity(x, target)
         return self._hebbian(x, *self.detached(), target=target, modulator=modulator)
 
+    def _check_given(self, x: Tensor, u: Tensor, given: dict[str, Any]) -> None:
+        if not given:
+            return
+        self._check_own(given.get("target"))
+        neurons, rows = self.weight.shape[0], u if u.dim() == 4 else u.unsqueeze(0)
+        size = (u.numel() // neurons, neurons) if self.weight.dim() == 2 else tuple(rows.shape)
+        check_given(self.named_rule(), Place(x, self.weight, size), given)
+
+    def _check_own(self, target: Tensor | None) -> None:
+        if self.own is not None and target is not None:
+            raise ValueError("target must be None where rule is a competition of one's own")
+
     @torch.no_grad()
     def _own_activity(self, x: Tensor, target: Tensor | None) -> Tensor:
         """What the layer's own competition makes of u. Raises TypeError or ValueError for what is
         no y of its shape, and for a ``target`` beside it."""
-        if target is not None:
-            raise ValueError("target must be None where rule is a competition of one's own")
+        self._check_own(target)
         with autocast_disabled(x.device):
             u = self._product(x.to(self.weight.dtype), *self.detached())
         y = self.own(u)

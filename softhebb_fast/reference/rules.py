@@ -70,8 +70,11 @@ def hebbian_update(
 ) -> Tensor:
     """The normalised ascent direction, of the shape of ``weight``, for an activity ``y``.
 
-    ``x`` is the input as the product saw it: padded ``[B, C, H, W]``, or ``[B, N]``.
+    ``x`` is the input as the product saw it: padded ``[B, C, H, W]``, or ``[B, N]``. Of no sample
+    it is 0.
     """
+    if x.shape[0] == 0:
+        return torch.zeros_like(weight)
     stride, _, dilation, groups, *_ = convolution
     a = modulated(y, rule)
     if weight.dim() == 4:
@@ -146,11 +149,13 @@ def bias_sums(
 ) -> Tensor | None:
     """``(sum_p y - e^(t b) n) / e^(t b)`` over n positions, ``[K]``.
 
-    A modulator multiplies what every position adds, also to n. Hard competitions and other
-    activities have no rule for the bias: None.
+    A modulator multiplies what every position adds, also to n. Of no sample it is 0. Hard
+    competitions and other activities have no rule for the bias: None.
     """
     if not (competition.soft and rule.learns_bias):
         return None
+    if y.shape[0] == 0:
+        return torch.zeros_like(bias)
     positions = y.numel() // y.shape[1] if rule.modulator is None else rule.modulator.sum()
     prior = torch.exp(competition.t_invert * bias)
     a = modulated(y, rule)

@@ -95,6 +95,14 @@ def test_one_number_off_by_little_is_seen():
         bad[place] = value
         with pytest.raises(verdict.Fault, match="wrong value"):
             verdict.compared("u", bad, ball)
+    for place, value in ((1, math.inf), (2, math.nan)):  # which of them, infinities do not say
+        good[place] = value
+    assert verdict.compared("u", good, ball, infinite=True) == "in bound"
+    for place, value in ((0, math.nan), (1, 1.0), (2, 0.0)):
+        bad = good.clone()
+        bad[place] = value
+        with pytest.raises(verdict.Fault, match="wrong value"):
+            verdict.compared("u", bad, ball, infinite=True)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes to lose")

@@ -283,6 +283,9 @@ def test_an_empty_batch_moves_nothing_but_to_unit_norm(name):
     w = Case().tensors(F32)[1]
     want = w.double()
     x = torch.empty(0, 3, 7, 6)
+    spoilt = w.clone()
+    spoilt[0, 0, 0, 0] = float("nan")
+    assert not kernels.conv2d(x, spoilt, None, rule, **case.conv).delta_w.any()
     got = kernels.conv2d(x, w, None, rule, **case.conv)
     assert not got.delta_w.any()
     assert got.statistic is None or not got.statistic.any()

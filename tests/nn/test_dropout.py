@@ -78,6 +78,42 @@ def test_the_generator_is_threefry(way):
             assert bool(y[place] > 0) == kept
 
 
+ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
+
+
+def threefry(counter: tuple[int, int], key: tuple[int, int]) -> tuple[int, int]:
+    """Threefry-2x32 of 20 rounds (Salmon et al. 2011, algorithm of section 4.2)."""
+    mask, keys = 0xFFFFFFFF, (*key, key[0] ^ key[1] ^ 0x1BD11BDA)
+    a, b = (counter[0] + keys[0]) & mask, (counter[1] + keys[1]) & mask
+    for four in range(1, 6):
+        for r in ROTATIONS[(four - 1) % 2]:
+            a = (a + b) & mask
+            b = ((b << r | b >> 32 - r) & mask) ^ a
+        a = (a + keys[four % 3]) & mask
+        b = (b + keys[(four + 1) % 3] + four) & mask
+    return a, b
+
+
+def test_seeds_of_any_size_are_keys_of_threefry(way):
+    """The definition here gives the published answers to other counters and keys."""
+    native_only(way)
+    assert threefry((0, 0), (0, 0)) == (0x6B200159, 0x99BA4EFE)
+    assert threefry((0xFFFFFFFF,) * 2, (0xFFFFFFFF,) * 2) == (0x1CB996FC, 0xBB002BE7)
+    pi = (0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344)
+    assert threefry(*pi) == (0xC4923A9C, 0x483DF7A0)
+    for seed in (1, 2**32, 2**63 - 1, 0x0370734413198A2E):
+        own = []
+        for block in range(8):
+            lanes = [
+                threefry((16 * block + lane, 0), (seed & 0xFFFFFFFF, seed >> 32))
+                for lane in range(16)
+            ]
+            for word in (0, 1):
+                own += [half for lane in lanes for half in (lane[word] & 0xFFFF, lane[word] >> 16)]
+        y = extension.call.dropout(torch.ones(len(own)), 0.5, seed)
+        assert torch.equal(y > 0, torch.tensor(own) >= 1 << 15), seed
+
+
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 10_000])
 def test_an_element_is_kept_by_its_place_alone(way, size):
     native_only(way)

@@ -300,6 +300,44 @@ def test_labels_are_asked_for():
     assert layer.eval()(x).shape == (4, 6)
 
 
+IN_VAIN = {
+    "a modulator that is no tensor": ({"modulator": [1.0]}, TypeError, "modulator must be"),
+    "a complex modulator": ({"modulator": torch.ones(4) * 1j}, TypeError, "modulator must be real"),
+    "a modulator of others": ({"modulator": torch.ones(5)}, ValueError, "modulator must be"),
+    "a complex target": ({"target": torch.ones(4, 6) * 1j}, TypeError, "target must be real"),
+    "a target of others": ({"target": torch.ones(4, 7)}, ValueError, "target must be"),
+    "no class": ({"target": torch.full((4,), 6)}, ValueError, "target must hold"),
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("kind", ["conv2d", "conv1d", "linear"])
+@pytest.mark.parametrize("name", IN_VAIN)
+def test_what_a_batch_is_told_is_checked_where_nothing_learns(name, kind, frozen):
+    given, error, message = IN_VAIN[name]
+    layer, (x, _) = make(kind, rule="teacher"), batch(kind)
+    layer.requires_grad_(not frozen).train(frozen)
+    told = {"target": torch.zeros(4, dtype=torch.long), "modulator": torch.ones(4)}
+    assert torch.equal(layer(x, **told), layer(x))
+    with pytest.raises(error, match=message):
+        layer(x, **given)
+    with pytest.raises(ValueError, match="target must be None"):
+        make(kind, rule="oja").eval()(x, target=told["target"])
+
+
+def test_a_block_hands_on_what_a_batch_is_told_where_nothing_learns():
+    x = torch.randn(4, 3, 8, 8)
+    layer = HebbianConv2d(3, 6, 3, rule="teacher", backend="reference")
+    for layer.backend in ("reference", "auto"):
+        block = Block(layer, activation=nn.ReLU()).eval()
+        assert torch.equal(block(x, target=torch.zeros(4, dtype=torch.long)), block(x))
+        for bad in (torch.ones(5), torch.ones(4) * 1j):
+            with pytest.raises((ValueError, TypeError), match="modulator must be"):
+                block(x, modulator=bad)
+        with pytest.raises(TypeError, match=r"modulator must be a torch\.Tensor"):
+            block(x[0], modulator=[1.0])
+
+
 def test_a_rule_of_ones_own():
     x, _ = batch("linear")
     layer = make("linear", rule=Rule("linear", "activity", normalise="mean"))

@@ -292,6 +292,23 @@ def test_what_is_not_finite_goes_where_the_reference_lets_it(name, where, bad, s
     assert torch.equal(own.delta_w.isfinite(), expected.delta_w.isfinite())
 
 
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("where", ["modulator", "target"])
+@pytest.mark.parametrize("name", ["oja", "teacher", "delta_rule"])
+def test_what_is_not_finite_does_not_spread_by_winograd(name, where, bad, monkeypatch):
+    """Of weights that are too many for one tile of the batch."""
+    monkeypatch.setenv(SWITCH, "1")
+    x, weight = layer((2, 128, 6, 6), (64, 128, 3, 3), torch.float64)
+    u = reference.conv2d(x, weight, None, **OPTIONS).u
+    rule = named(name, u, modulator="position")
+    if getattr(rule, where) is None:
+        return
+    getattr(rule, where).view(-1)[7] = bad
+    expected = reference.conv2d(x, weight, None, rule=rule, **OPTIONS)
+    own = ops.conv2d(x, weight, None, rule=rule, **OPTIONS)
+    assert torch.equal(own.delta_w.isfinite(), expected.delta_w.isfinite())
+
+
 @pytest.mark.parametrize("pair", [("target", "none"), ("linear", "none")])
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("normalise", ["none", "max"])
@@ -431,16 +448,26 @@ def test_layouts_give_the_same_bits(name):
         assert torch.equal(own.delta_w, expected.delta_w), layout
 
 
+@pytest.mark.parametrize("spoilt", ["nothing", "weight", "bias"])
 @pytest.mark.parametrize("name", NAMED)
-def test_an_empty_batch_changes_nothing(name):
+def test_an_empty_batch_changes_nothing(name, spoilt):
+    """Nor does it of a weight or a bias that is NaN or infinite."""
     x, weight = layer((0, 3, 6, 6), (10, 3, 3, 3))
-    rule = named(name, torch.zeros(0, 10, 6, 6), dtype=torch.float32)._replace(decay=0.0)
-    out = ops.conv2d(x, weight, None, rule=rule, **OPTIONS)
-    assert out.delta_w.count_nonzero() == 0
-    assert out.statistic is None or out.statistic.count_nonzero() == 0
-    rule = named(name, torch.zeros(0, 600), dtype=torch.float32)._replace(decay=0.0)
-    out = ops.linear(torch.ones(0, 700), torch.ones(600, 700), None, rule=rule, **LINEAR)
-    assert out.delta_w.count_nonzero() == 0
+    rule = named(name, torch.zeros(0, 10, 6, 6), dtype=torch.float32)
+    bias = None if spoilt == "nothing" else torch.ones(10)
+    flat, flat_bias = torch.ones(600, 700), None if bias is None else torch.ones(600)
+    bad = {"weight": (weight, flat), "bias": (bias, flat_bias)}.get(spoilt, ())
+    for tensor in bad:
+        tensor.view(-1)[:2] = torch.tensor([float("nan"), float("inf")])
+    for backend in (ops, reference):
+        out = backend.conv2d(x, weight, bias, rule=rule, **OPTIONS)
+        assert out.delta_w.count_nonzero() == 0
+        assert out.delta_b is None or out.delta_b.count_nonzero() == 0
+        assert out.statistic is None or out.statistic.count_nonzero() == 0
+    rule = named(name, torch.zeros(0, 600), dtype=torch.float32)
+    for backend in (ops, reference):
+        out = backend.linear(torch.ones(0, 700), flat, flat_bias, rule=rule, **LINEAR)
+        assert out.delta_w.count_nonzero() == 0
 
 
 @pytest.mark.parametrize("groups", [1, 2])

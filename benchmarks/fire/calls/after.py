@@ -84,7 +84,8 @@ def norms(weight: Ball, p: float) -> Ball:
     n = weight.mid.shape[1]
     rad = torch.linalg.vector_norm(weight.rad, ord=p, dim=1)
     rad = rad + (FEW + n) * weight.sums.eps * mid.nan_to_num(0, 0, 0)
-    return Ball(mid, torch.where(mid.isfinite(), rad, 0.0), weight.sums)
+    known = ~mid.isfinite() & weight.rad.isfinite().all(dim=1)
+    return Ball(mid, torch.where(known, 0.0, rad), weight.sums)
 
 
 def absolute(t: Ball) -> Ball:

@@ -75,8 +75,11 @@ def product_weight(weight: Ball, p: float) -> Ball:
 
 
 def pre_activations(layer: Layer) -> Ball:
-    product = product_weight(layer.weight, layer.competition.lebesgue_p)
-    product = product.rounded(layer.backend.product)
+    p = layer.competition.lebesgue_p
+    product = product_weight(layer.weight, p).rounded(layer.backend.product)
+    if p == 1 and not layer.backend.knows_signs:
+        infinite = layer.weight.mid.isinf()
+        product = product._replace(rad=torch.where(infinite, torch.inf, product.rad))
     u = layer.x.matmul(product.map(lambda t: t.mT))
     if layer.backend.winograd:
         most = layer.x.size.max() * product.size.sum(dim=2)
@@ -156,6 +159,8 @@ def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
     """The normalised direction ``[G, K, N]``, that of the bias ``[G K]``, the statistic."""
     rule, sums, (x, weight) = layer.rule, layer.sums, layer[:2]
     bare, a, modulator = activity(u, layer) if found is None else found
+    if u.mid.shape[1] == 0:
+        return _nothing(bare, a, u, weight, layer)
     d = a.map(lambda t: t.mT).matmul(x)
     if layer.backend.winograd:
         most = a.size.sum(dim=1).unsqueeze(2) * x.size.max()
@@ -182,6 +187,14 @@ def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
     delta_w = normalised(d, sums_of_a, positions, rule)
     delta_b = bias_update(sums_of_a, layer, modulator, positions)
     return Update(delta_w, delta_b, statistic(bare, a, u, sums_of_a, rule))
+
+
+def _nothing(bare: Ball, a: Ball, u: Ball, weight: Ball, layer: Layer) -> Update:
+    """Of no position."""
+    zeros = Ball.given(torch.zeros_like(weight.mid), weight.sums)
+    learns = layer.bias is not None and layer.competition.soft and layer.rule.learns_bias
+    delta_b = zeros.sum(2).map(torch.flatten) if learns else None
+    return Update(zeros, delta_b, statistic(bare, a, u, a.sum(1), layer.rule))
 
 
 def normalised(d: Ball, sums_of_a: Ball, positions: int, rule: Rule) -> Ball:
@@ -221,7 +234,10 @@ def bias_update(
     prior = prior._replace(rad=torch.where(prior.mid < 1 / sums.largest, torch.inf, prior.rad))
     n = number(positions, sums) if modulator is None else modulator.map(torch.flatten).sum(0)
     d = sums_of_a.minus(prior.times(n)).over(prior).map(torch.flatten)
-    return over_largest(d, (0,))
+    found = over_largest(d, (0,))
+    if layer.backend.own_biases and not layer.bias.mid.isfinite().all():
+        return found._replace(rad=torch.full_like(found.rad, torch.inf))
+    return found
 
 
 def statistic(bare: Ball, a: Ball, u: Ball, sums_of_a: Ball, rule: Rule) -> Ball | None:

@@ -18,6 +18,8 @@ class Backend(NamedTuple):
         y_eps: how y is rounded before it is multiplied, in 16-bit layers.
         winograd: sums of a tile share their rounding.
         nan_loses: a neuron whose u alone is NaN need not win.
+        own_biases: a bias that is not finite may leave the direction of others finite.
+        knows_signs: an infinite weight to the power of 0 is its sign.
         product: the dtype to which the weight of the product is rounded, if it is.
     """
 
@@ -25,6 +27,8 @@ class Backend(NamedTuple):
     winograd: bool = False
     product: torch.dtype = torch.float64
     nan_loses: bool = False
+    own_biases: bool = False
+    knows_signs: bool = True
 
 
 def softmax(u: Ball, competition: Competition, backend: Backend) -> Ball:

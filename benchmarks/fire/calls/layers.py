@@ -52,7 +52,7 @@ def competition_of(call: Call) -> tuple[Competition, Rule]:
 def profile(call: Call, weight: Tensor, convolution: Convolution | None) -> Backend:
     if call.backend == "triton":
         eps = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}.get(weight.dtype, 2.0**-21)
-        return Backend(eps, nan_loses=True)
+        return Backend(eps, nan_loses=True, own_biases=True, knows_signs=False)
     kernel = tuple(weight.shape[2:])
     fits = convolution is not None and kernel == (3, 3) and convolution.stride == (1, 1)
     return Backend(winograd=fits and len(weight) >= 64)
@@ -151,8 +151,6 @@ def judge_layer(call: Call, t: Tensors) -> Bounds:
     found["delta_b"] = None if update.delta_b is None else update.delta_b.rounded(dtype)
     found["statistic"] = update.statistic
     delta_w = update.delta_w.map(lambda v: v.reshape(weight.shape))
-    if call.backend == "triton" and t["x"].numel() == 0:  # it learns nothing, not NaN of NaN
-        delta_w = Ball.given(torch.zeros_like(weight), layer.sums)
     found["delta_w"] = delta_w.rounded(dtype)
     if call.name.endswith("_step_") or call.options.get("update") == "in_place":
         either = maybe_rounded(delta_w, dtype)

@@ -45,8 +45,9 @@ def verdict(call: Call) -> str:
         raise Fault("not refused", f"{' or '.join(call.spoilt)} does not fit")
     _unchanged(kept, memory, before, subject.writes)
     words = {"in bound"}
+    infinite = any(t.isinf().any() for t in before.values())
     for name, ball in subject.judge(call, before).items():
-        words.add(compared(name, found.get(name), ball))
+        words.add(compared(name, found.get(name), ball, infinite))
     return max(words, key=OUTCOMES.index)
 
 
@@ -88,8 +89,13 @@ def _unchanged(
             tensor.copy_(now)
 
 
-def compared(name: str, found: Tensor | float | None, ball: Ball | None) -> str:
-    """One of ``OUTCOMES``: how much of an output is known."""
+def compared(
+    name: str, found: Tensor | float | None, ball: Ball | None, infinite: bool = False
+) -> str:
+    """One of ``OUTCOMES``: how much of an output is known.
+
+    Of ``infinite`` arguments follows what is finite, and not which of infinity and NaN the rest is.
+    """
     if found is None or ball is None:
         if (found is None) != (ball is None):
             raise Fault("wrong shape", f"{name} is {found!r}, {ball!r} expected")
@@ -105,6 +111,8 @@ def compared(name: str, found: Tensor | float | None, ball: Ball | None) -> str:
     found, mid, rad = found.double(), ball.mid, ball.rad
     fits = (found - mid).abs() <= rad
     fits |= (found == mid) | (found.isnan() & mid.isnan()) | rad.isinf()
+    if infinite:
+        fits |= ~found.isfinite() & ~mid.isfinite()
     if not fits.all():
         place = tuple(int(i) for i in torch.nonzero(~fits)[0])
         raise Fault(

@@ -18,9 +18,9 @@ from typing import Any
 
 from benchmarks.fire import record
 from benchmarks.fire.mutants.kinds import KINDS
-from benchmarks.fire.mutants.tree import FAILED, HUNG, PASSED, copied
+from benchmarks.fire.mutants.tree import ALIKE, FAILED, HUNG, PASSED, copied
 
-OUTCOMES = {FAILED: "caught", HUNG: "hung", PASSED: "survived"}
+OUTCOMES = {FAILED: "caught", HUNG: "hung", PASSED: "survived", ALIKE: "alike"}
 PLACE = ("kind", "file", "before", "after", "seed")
 COLUMNS = (
     *("kind", "file", "line", "change", "before", "after", "outcome", "by"),

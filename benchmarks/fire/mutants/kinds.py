@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from benchmarks.fire.mutants import launches, library, native, ptx, python, reach
 from benchmarks.fire.mutants.edits import Edit
-from benchmarks.fire.mutants.tree import CHANGED, FAILED, HUNG, PASSED, Tests, changed
+from benchmarks.fire.mutants.tree import ALIKE, CHANGED, FAILED, HUNG, PASSED, Tests, changed
 
 PYTHON = (
     "softhebb_fast/reference/*.py",
@@ -224,7 +224,18 @@ class Ptx(Kind):
             lasts[seen["test"]] = lasts.get(seen["test"], 0) + seen["seconds"]
         tests = sorted(lasts, key=lasts.get)
         limit = 120 + 10 * sum(lasts.values())
-        return self.plugged(tests, limit, **{launches.MUTANT: str(mutated)})
+        named = {launches.MUTANT: str(mutated)}
+        outcome, what = self.plugged(tests, limit, **named)
+        if outcome == PASSED and not self._differs(tests, 10 * limit, named):
+            return ALIKE, "the same bits, of the tests' numbers and of others"
+        return outcome, what
+
+    def _differs(self, tests: list[str], limit: float, named: dict[str, str]) -> bool:
+        """Whether a mutant leaves other bits than its kernel in any launch of the tests."""
+        found = self.folder / launches.DIFFER
+        found.unlink(missing_ok=True)
+        self.plugged(tests, limit, **named, **{launches.TWINS: str(self.folder)})
+        return found.exists()
 
 
 def _assembles(text: str) -> bool:

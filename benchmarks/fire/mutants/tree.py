@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 PASSED, FAILED, HUNG, CHANGED = "passed", "failed", "hung", "no such test"
+ALIKE = "alike"
 
 
 def copied(to: Path) -> Path:
