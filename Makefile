@@ -83,6 +83,7 @@ gpu:
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	git diff --check $$(git hash-object -t tree /dev/null) HEAD
 
 types: setup
 	$(BIN)/python tools/check_types.py
