@@ -3,14 +3,16 @@
 python -m benchmarks.fire.soak --minutes 60 --calls 1000000 --out benchmarks/results/soak.csv
 
 One process trains one small network after the other, each in a folder of its own. After each run
-its memory, speed, open files and the bytes in the folder are sampled. The first tenth of the
-samples is warm-up; the medians of the next tenth and of the last are compared.
+its memory, open files and the bytes in the folder are sampled, and its speed beside that of a young
+process, which trains the same network in turn with it: what else the machine does slows both. The
+first tenth of the samples is warm-up; the medians of the next quarter and of the last are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import resource
 import statistics
@@ -32,9 +34,9 @@ from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.reporter import Reporter
 
 COLUMNS = ("measure", "samples", "early", "late", "change", "flat", "minutes", "commit", "torch")
-SAMPLED = ("memory (MiB)", "steps per second of processor", "open files", "bytes in the folder")
+SAMPLED = ("memory (MiB)", "speed of a young process", "open files", "bytes in the folder")
 WITHIN = 0.01  # of the early median, what is flat
-IMAGES, BATCH = 4000, 8
+IMAGES, BATCH = 1000, 8
 WARM_UP = 20_000  # calls
 OPTIONS = {
     **{"unsup_batch": BATCH, "probe_batch": BATCH, "unsup_epochs": 1, "probe_epochs": 1},
@@ -59,7 +61,8 @@ def memory() -> float:
 
 
 def trained(folder: Path, images: tuple[torch.Tensor, torch.Tensor]) -> tuple[float, ...]:
-    """One run, and what there is after it, in the order of ``SAMPLED``."""
+    """One run, and what there is after it, in the order of ``SAMPLED``: the speed in steps per
+    second of processor."""
     told, config = Steps(), RunConfig(NETWORK, "images", **OPTIONS)
     began = time.process_time()  # other programs on the machine take no part
     run = runs.begin(
@@ -73,25 +76,64 @@ def trained(folder: Path, images: tuple[torch.Tensor, torch.Tensor]) -> tuple[fl
     return memory(), speed, float(len(os.listdir("/proc/self/fd"))), float(written)
 
 
+class Young:
+    """This process as it is now: copies of it do what it would have done."""
+
+    def __init__(self, work: Callable[[], float]) -> None:
+        asked, self._ask = os.pipe()
+        self._told, tell = os.pipe()
+        if os.fork() == 0:
+            os.close(self._ask)
+            while os.read(asked, 1):
+                if os.fork() == 0:
+                    found = math.nan
+                    try:
+                        found = work()
+                    finally:
+                        os.write(tell, repr(found).encode())
+                        os._exit(0)
+                os.wait()
+            os._exit(0)
+        os.close(asked)
+        os.close(tell)
+
+    def does(self) -> float:
+        os.write(self._ask, b"?")
+        return float(os.read(self._told, 64))
+
+    def close(self) -> None:
+        os.close(self._ask)
+        os.close(self._told)
+        os.wait()
+
+
 def soak(minutes: float) -> Iterator[dict[str, Any]]:
     """Rows of the table, for ``SAMPLED``."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(IMAGES) % 10
     images = torch.rand(IMAGES, 1, 12, 12, generator=generator), labels
     samples: list[tuple[float, ...]] = []
-    end = time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory() as root:
-        while time.monotonic() < end or len(samples) < 20:
+
+        def train() -> tuple[float, ...]:
             with tempfile.TemporaryDirectory(dir=root) as folder:
-                samples.append(trained(Path(folder) / "run", images))
+                return trained(Path(folder) / "run", images)
+
+        train()  # what is imported then, both have
+        young = Young(lambda: train()[1])
+        end = time.monotonic() + 60 * minutes
+        while time.monotonic() < end or len(samples) < 20:
+            size, speed, *rest = train()
+            samples.append((size, speed / young.does(), *rest))
+        young.close()
     kept = samples[len(samples) // 10 :]
     return [row(name, [sample[i] for sample in kept], minutes) for i, name in enumerate(SAMPLED)]
 
 
 def row(measure: str, values: list[float], minutes: float) -> dict[str, Any]:
-    """What became of ``values``, of the first tenth and of the last."""
-    tenth = max(1, len(values) // 10)
-    early, late = statistics.median(values[:tenth]), statistics.median(values[-tenth:])
+    """What became of ``values``, of the first quarter and of the last."""
+    some = max(1, len(values) // 4)
+    early, late = statistics.median(values[:some]), statistics.median(values[-some:])
     change = (late - early) / early
     return {
         "measure": measure,
