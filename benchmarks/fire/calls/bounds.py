@@ -168,6 +168,7 @@ def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
     ways = x.size @ product_weight(weight, layer.competition.lebesgue_p).size.mT
     ways = ways if layer.bias is None else ways + layer.bias.size.unsqueeze(1)
     if rule.gain == "lower":
+        u = u._replace(rad=u.rad + u.size * layer.backend.y_eps)
         both = a.map(lambda t: t.mT).matmul(u, a.size.mT @ ways)
         d = d.minus(both.map(torch.tril).matmul(weight, both.size @ weight.size))
     elif rule.gain != "none":

@@ -234,7 +234,9 @@ class Ptx(Kind):
         """Whether a mutant leaves other bits than its kernel in any launch of the tests."""
         found = self.folder / launches.DIFFER
         found.unlink(missing_ok=True)
-        self.plugged(tests, limit, **named, **{launches.TWINS: str(self.folder)})
+        outcome, what = self.plugged(tests, limit, **named, **{launches.TWINS: str(self.folder)})
+        if outcome != PASSED:
+            raise RuntimeError(f"tests fail beside a mutant that passes them: {what}")
         return found.exists()
 
 
