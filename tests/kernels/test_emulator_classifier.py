@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from softhebb_fast.kernels import classifier
 from softhebb_fast.kernels.batch_norm import batch_norm
 from softhebb_fast.kernels.gather import gather
 from softhebb_fast.ops.gather import _plain as plain
+from tests.kernels.philox import philox
 from tests.tolerances import TOLERANCES, assert_close
 
 TARGETS = ("sm_80", "sm_90a")
@@ -31,7 +33,7 @@ def test_a_step_and_a_test(emulated, target, classes):
         (w.double().requires_grad_(), b.double().requires_grad_())
         for w, b in zip(weight, bias, strict=True)
     ]
-    state = classifier.new_state(weight, bias, torch.arange(members), batch, 9, 0.5)
+    state = classifier.new_state(weight, bias, torch.tensor([3, 0x1234_5678_9ABC]), batch, 9, 0.5)
     state.rate.fill_(0.01)
 
     def call():
@@ -41,18 +43,50 @@ def test_a_step_and_a_test(emulated, target, classes):
     found, reports = emulated(target, "ieee", call)
     assert [r["kernel"] for r in reports] == ["classify", "descend", "judge"]
     assert [r["races"] for r in reports] == [{}] * 3
-    assert 0.4 < state.kept.double().mean() < 0.6
+    assert torch.equal(state.kept.bool(), dropped_by_philox(state.seeds, batch, features, classes))
     for e, (w, b) in enumerate(exact):
         index = order[e, :batch]
         logits = 2 * (x[e, index].double() * state.kept[e]) @ w.t() + b
         loss = F.cross_entropy(logits, labels[index], reduction="sum")
+        assert state.totals[e, :, 1].sum() == (logits.argmax(dim=1) == labels[index]).sum()
         (loss / batch).backward()
         torch.optim.Adam([w, b], lr=0.01).step()
         assert_close(state.totals[e, :, 0].sum(), loss, TOLERANCES["classifier"])
         assert_close(weight[e], w, TOLERANCES["classifier"])
         assert_close(bias[e], b, TOLERANCES["classifier"])
-        loss = F.cross_entropy(x[e].double() @ w.t() + b, labels, reduction="sum")
+        logits = x[e].double() @ w.t() + b
+        loss = F.cross_entropy(logits, labels, reduction="sum")
         assert_close(found[e, 0], loss, TOLERANCES["classifier"])
+        assert found[e, 1] == (logits.argmax(dim=1) == labels).sum()
+
+
+def dropped_by_philox(seeds, batch, features, classes):
+    """Which features the first step keeps of a half: eight a counter, half a word each."""
+    size = classifier._configs(classes)[0].BP
+    places = np.arange(-(-features // (8 * size)) * size)
+    masks = []
+    for seed in seeds.tolist():
+        counters = np.broadcast_arrays(places, np.arange(batch)[:, None], 0, 0)
+        words = philox(counters, (seed & 0xFFFFFFFF, seed >> 32))
+        halves = [word >> np.uint64(16 * i) & np.uint64(0xFFFF) for word in words for i in (0, 1)]
+        kept = np.stack(halves, axis=1) >= 1 << 15  # [batch, 8, chunks * size]
+        kept = kept.reshape(batch, 8, -1, size).transpose(0, 2, 1, 3).reshape(batch, -1)
+        masks.append(torch.from_numpy(kept[:, :features].copy()))
+    return torch.stack(masks)
+
+
+def test_philox_gives_the_published_answers():
+    """Of Random123's ``kat_vectors``."""
+    zeros = [np.array([0])] * 4
+    ones = [np.array([0xFFFFFFFF])] * 4
+    found = [
+        [int(word[0]) for word in philox(c, k)]
+        for c, k in ((zeros, (0, 0)), (ones, (0xFFFFFFFF,) * 2))
+    ]
+    assert found == [
+        [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8],
+        [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+    ]
 
 
 @pytest.mark.parametrize("target", TARGETS)

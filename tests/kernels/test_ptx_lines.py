@@ -57,8 +57,9 @@ def call(x, w, bias, case, pool):
         return partial(kernels.conv2d_step_, x, w, bias, **RATES, **case.conv)
 
     def block():
-        kernels.block_step_(x, w, bias, POOLS[pool], **RATES, **case.conv)
+        out, *rest = kernels.block_step_(x, w, bias, POOLS[pool], **RATES, **case.conv)
         kernels.block_forward(x, w, bias, POOLS[pool], **case.conv)
+        return out, *rest
 
     return block
 
@@ -81,23 +82,35 @@ def test_every_line_of_ptx_runs(emulated, name, target, monkeypatch):
     for weight in (w, torch.full_like(w, float("inf"))):
         run = call(x, weight, bias, case, pool)
         got, reports = emulated(target, "ieee" if narrow else precision, run)
-        if weight is w and pool is None and x.dim() == 4:
-            assert_step(got[0], w, (x, begin, bias), case.conv, precision == "tf32")
+        if weight is w:
+            assert_step(got[0], w, (x, begin, bias), case, pool, precision)
         found = [set(r["not_run"]) - of_the_assertion(r["not_run"]) for r in reports]
         missed = found if missed is None else [a & b for a, b in zip(missed, found, strict=True)]
     assert missed == [set()] * len(missed)
 
 
-def assert_step(u, w, before, options, rough):
+def assert_step(out, w, before, case, pool, precision):
     """Here each lane has elements of its own: what one of them does wrong is seen."""
     x, want, bias = (None if t is None else t.double().contiguous() for t in before)
-    if rough:
-        delta_w = update_from(u, x, want, bias, options).delta_w
+    rough, linear, wanted = precision == "tf32", x.dim() == 2, None
+    if rough and pool is not None:
+        wanted = reference.block_forward(x, want, bias, POOLS[pool], **case.conv)
+        want = None  # whose winners follow from a u that nobody has
+    elif rough and not linear:
+        delta_w = update_from(out, x, want, bias, case.conv).delta_w
         reference.hebbian_step_(want, delta_w, RATES["lr"], RATES["lr_power"])
+    elif linear:
+        reference.linear_step_(x, want, bias, **RATES, **LINEAR)
+    elif pool is None:
+        reference.conv2d_step_(x, want, bias, **RATES, **case.conv)
     else:
-        reference.conv2d_step_(x, want, bias, **RATES, **options)
+        wanted = reference.block_step_(x, want, bias, POOLS[pool], **RATES, **case.conv)[0]
     narrow = w.dtype != torch.float32
-    assert_close(w, want, TF32 if rough else (1 + narrow) * tolerance(w.dtype, "delta_w"))
+    if wanted is not None:
+        tol = (1 + narrow) * tolerance(w.dtype, "u")
+        assert_close(out, wanted, TF32 if rough else tol)
+    if want is not None:
+        assert_close(w, want, TF32 if rough else (1 + narrow) * tolerance(w.dtype, "delta_w"))
 
 
 def of_the_assertion(lines):

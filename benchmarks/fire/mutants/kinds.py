@@ -49,6 +49,7 @@ ELSEWHERE = {  # tests that reach a file in a process of their own
     ]
 }
 NATIVE = ("csrc/*.cpp", "csrc/*.h")
+OTHER_SETS = re.compile("multiversion|amx")  # of instruction sets that are not built here
 NATIVE_TESTS = (
     ("tests/test_ties.py", "tests/cpp/test_step.py", "tests/cpp/test_layer.py"),
     (
@@ -157,7 +158,7 @@ class Native(Kind):
             raise RuntimeError("the native kernels do not build")
 
     def mutants(self) -> list[Mutant]:
-        texts = {n: t for n, t in _sources(self.tree, NATIVE).items() if "multiversion" not in n}
+        texts = {n: t for n, t in _sources(self.tree, NATIVE).items() if not OTHER_SETS.search(n)}
         return [Mutant(n, text, edit) for n, text in texts.items() for edit in native.edits(text)]
 
     def outcome(self, mutant: Mutant) -> tuple[str, str] | None:
