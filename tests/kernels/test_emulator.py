@@ -77,6 +77,22 @@ def test_conv2d(emulated, name, target, monkeypatch):
     assert [r["kernel"] for r in reports] == [*first, second, "apply"]
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["one_pass-hard_anti", "apart-hard_anti"])
+def test_exact_ties_go_to_the_first_index(emulated, name, target, monkeypatch):
+    """Of neurons that lie beside each other, in other lanes and in other tiles."""
+    x, w, _, options, precision = tensors(name)
+    if name.startswith("apart"):
+        monkeypatch.setattr(configs, "one_pass", lambda *_: None)
+    filters = torch.randint(7, (len(w),), generator=torch.Generator().manual_seed(0))
+    w = w[filters].contiguous()
+    got, _ = emulated(target, precision, lambda: kernels.conv2d(x, w, None, **options))
+    assert torch.equal(got.u, got.u[:, [filters.tolist().index(f) for f in filters]])
+    want = update_from(got.u, x.double(), w.double(), None, options)
+    rough = 1 if x.dtype == torch.float32 else 2
+    assert_close(got.delta_w, want.delta_w, rough * tolerance(x.dtype, "delta_w"))
+
+
 def update_from(u, x, w, bias, options):
     """The update that the definition makes of these pre-activations."""
     convolution, competition = conv2d_options(**options)
