@@ -85,7 +85,8 @@ def judge_step(call: Call, t: Tensors) -> Bounds:
         return {"out": weight.minus(step).rounded(dtype)}
     if call.name == "gradient_noise":
         torch.manual_seed(0)
-        noise = Ball.given(torch.randn_like(t["grad"]), sums).times(number(o["size"], sums))
+        noise = Ball.given(torch.randn_like(t["grad"]), sums)
+        noise = noise.times(number(o["size"], sums).rounded(dtype))
         return {"grad": grad.plus(noise).rounded(dtype)}
     p = parameter(t)
     INNER[o["optimizer"]]([p], lr=o["lr"], maximize=True).step()

@@ -81,7 +81,8 @@ def whitenings(draw: st.DrawFn, name: str) -> Call:
 
 
 def whitening(call: Call, images: Tensor) -> nn.PatchWhitening:
-    dtype = images.dtype if images.is_floating_point() else torch.float32
+    dtype = getattr(images, "dtype", None)
+    dtype = dtype if dtype in (getattr(torch, name) for name in DTYPES) else None
     return nn.PatchWhitening(**call.options, dtype=dtype).fit(images)
 
 

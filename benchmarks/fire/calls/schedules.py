@@ -57,8 +57,9 @@ def judge_schedule(call: Call, tensors: dict) -> dict[str, Ball]:
         return {"out": near(lr * max(Fraction(0), 1 - share), lr)}
     if call.name == "ExponentialDecay":
         way, divisor = behind(Fraction(own["speed"]), share), Fraction(own["divisor"])
-        largest = abs(lr) * max(1, way, way / divisor)
-        return {"out": near(lr * (1 - way + way / divisor), largest)}
+        largest = max(1, way, way / divisor)
+        found = near(lr * (1 - way + way / divisor), abs(lr) * largest)
+        return {"out": found if largest <= sys.float_info.max else found._replace(rad=WILD)}
     passed = sum(step >= milestone for milestone in own["milestones"])
     warm = min(Fraction(1), Fraction(step + 1, max(own["warm_up"], 1)))
     power = Fraction(own["factor"]) ** passed
