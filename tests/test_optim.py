@@ -45,6 +45,33 @@ def test_exponential_decay_is_the_published_recursion(speed, divisor):
     assert schedule(total) == pytest.approx(0.08 / divisor)
 
 
+@pytest.mark.parametrize("speed", [1e-3, 1e-9, 1e-20, 1e-300])
+def test_exponential_decay_of_a_small_speed_is_linear(speed):
+    schedule = optim.ExponentialDecay(0.1, 4, speed=speed, divisor=100)
+    rates = [schedule(step) for step in range(5)]
+    assert rates == pytest.approx([0.1, 0.07525, 0.0505, 0.02575, 0.001], rel=speed + 1e-14)
+
+
+@pytest.mark.parametrize("divisor", [1e300, 1e-300, 96.0, 1.0])
+@pytest.mark.parametrize("speed", [1e-20, 7.0, 1000.0])
+def test_exponential_decay_starts_and_ends_as_it_says(speed, divisor):
+    schedule = optim.ExponentialDecay(0.5, 10, speed=speed, divisor=divisor)
+    assert schedule(0) == 0.5
+    assert schedule(10) == 0.5 / divisor
+
+
+@pytest.mark.parametrize("factor", [1e200, -1e200, float("inf"), float("nan")])
+def test_milestones_refuse_a_factor_that_leaves_the_range(factor):
+    with pytest.raises(ValueError, match="factor"):
+        optim.Milestones(0.1, (1, 2), factor)
+    assert optim.Milestones(0.1, (), factor)(5) == 0.1
+
+
+def test_milestones_are_several():
+    with pytest.raises(TypeError, match="milestones"):
+        optim.Milestones(0.1, 5)
+
+
 def test_exponential_decay_defaults_are_those_of_the_nets():
     assert optim.ExponentialDecay(96.0, 10)(10) == pytest.approx(1.0)
     assert optim.ExponentialDecay(1.0, 10).speed == 7

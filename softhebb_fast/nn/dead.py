@@ -24,7 +24,8 @@ def wins(layer: HebbianLayer, x: Tensor) -> Tensor:
     """
     x = _images(layer, x)
     u = accumulated(layer._product(x, *layer.detached()))
-    u = u.reshape(-1, u.shape[-1]) if u.dim() < 3 else u.movedim(-3, 0).flatten(1).t()
+    linear = layer.weight.dim() == 2
+    u = u.reshape(-1, u.shape[-1]) if linear else u.movedim(-3, 0).flatten(1).t()
     if isinstance(layer, Plastic):
         rule = layer.named_rule()._replace(threshold=layer.handicap())
         u = rivals(u, accumulated(layer.weight), rule)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from softhebb_fast import extension
 from softhebb_fast.nn.recording import recorded
+from softhebb_fast.scalars import number
 
 NATIVE = extension.MISSING is None
 LEVELS = 1 << 16
@@ -24,14 +25,22 @@ class Dropout(nn.Dropout):
 
     Args:
         p: probability with which an element is dropped.
-        inplace: without effect on the CPU, where the result is another tensor.
+        inplace: without effect on the CPU, where x stays as it is.
 
     Attributes:
         place: the samples before x in its batch, and how many that has, where x is a part of one.
             The mask is then the part of the batch's.
+
+    Raises TypeError or ValueError for a ``p`` that is no probability.
     """
 
     place: tuple[int, int] | None = None
+
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+        found = number("p", p)
+        if not 0 <= found <= 1:
+            raise ValueError(f"p must lie between 0 and 1; got {p!r}")
+        super().__init__(found, inplace)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.place is None or not self.training:
@@ -42,13 +51,18 @@ class Dropout(nn.Dropout):
         return self._dropped(whole)[before : before + len(x)]
 
     def _dropped(self, x: Tensor) -> Tensor:
-        if not self.training or recorded(x) or x.device.type != "cpu" or self.p in (0, 1):
+        if not self.training or recorded(x) or x.device.type != "cpu":
             return super().forward(x)
+        if self.p in (0, 1):
+            return F.dropout(x, self.p)
         if NATIVE and x.dtype in DTYPES and not torch.compiler.is_compiling():
             seed = int(torch.empty((), dtype=torch.int64).random_(-(1 << 63), None))
             return extension.call.dropout(x, self.p, seed)
+        dropped = round(self.p * LEVELS)
+        if dropped == LEVELS:
+            return x * 0
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
         bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
-        dropped = round(self.p * LEVELS)
         kept = bits >= dropped - LEVELS // 2
-        return x * kept.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+        scale = min(LEVELS / (LEVELS - dropped), torch.finfo(x.dtype).max)
+        return x * kept.to(x.dtype).mul_(scale)

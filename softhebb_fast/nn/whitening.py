@@ -159,6 +159,8 @@ class PatchWhitening(nn.Module):
 
         Returns itself. Raises as `solve` does, ValueError for images that do not fit.
         """
+        if not isinstance(images, Iterable):
+            raise TypeError(f"images must be a tensor or several; got {images!r}")
         moments = self.moments()
         for x in [images] if isinstance(images, Tensor) else images:
             self.observe(moments, x)

@@ -15,9 +15,10 @@ from benchmarks.fire.calls import batches, verdict
 from benchmarks.fire.calls.arguments import Call
 from benchmarks.fire.calls.balls import Ball, Sums
 from benchmarks.fire.calls.tensors import LAYOUTS, NUMBERS, Drawn, unwritable
-from softhebb_fast import backends, functional
+from softhebb_fast import backends, functional, optim
 
 SLICE = {"cpp": 60, "parts": 40, "activations": 15, "inits": 25, "invalid layers": 30}
+SLICE |= {"others": 60, "invalid others": 60}
 MISSING = backends.why_not("cpp", "cpu")
 LINEAR = Call("softhebb_linear", "reference", {"x": Drawn((3, 5)), "weight": Drawn((2, 5))}, {})
 
@@ -56,6 +57,29 @@ def fault(call: Call, monkeypatch, change) -> str:
     with pytest.raises(verdict.Fault) as found:
         verdict.verdict(call)
     return found.value.word
+
+
+def test_shares_add_up_to_1():
+    assert sum(family.share for family in batches.FAMILIES.values()) == pytest.approx(1)
+
+
+SEEN = {
+    "LinearDecay": {"lr": 0.1, "total_steps": 10, "step": 3},
+    "ExponentialDecay": {"lr": 0.1, "total_steps": 10, "speed": 1e-20, "divisor": 96.0, "step": 3},
+    "Milestones": {"lr": 0.1, "milestones": (1, 2), "factor": 0.1, "warm_up": 0, "step": 3},
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_schedule_off_by_little_is_seen(name, monkeypatch):
+    call = Call(name, "torch", {}, SEEN[name])
+    assert verdict.verdict(call) == "in bound"
+    kind = getattr(optim, name)
+    true = kind.__call__
+    monkeypatch.setattr(kind, "__call__", lambda self, step: true(self, step) * (1 + 1e-13))
+    with pytest.raises(verdict.Fault, match="wrong value"):
+        verdict.verdict(call)
+    exec(verdict.reproduction(call), {})
 
 
 def test_every_fault_is_seen(monkeypatch):

@@ -57,6 +57,27 @@ def test_ends_of_the_range(p, expected):
     assert (Dropout(p)(torch.ones(9)) == expected).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.99999, 0.999999])
+def test_a_probability_near_1_gives_zeros_and_no_nan(dtype, p):
+    y = Dropout(p)(torch.full((500,), 1e-3, dtype=dtype))
+    assert y.isfinite().all()
+    assert (y == 0).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+def test_x_stays_as_it_is(p):
+    x = torch.ones(9)
+    Dropout(p, inplace=True)(x)
+    assert (x == 1).all()
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.5, float("nan"), "1", None, 1j])
+def test_refuses_what_is_no_probability(p):
+    with pytest.raises((TypeError, ValueError), match=r"^p must"):
+        Dropout(p)
+
+
 def test_evaluation_and_empty_batches():
     x = torch.randn(4, 5)
     assert Dropout().eval()(x) is x

@@ -310,3 +310,9 @@ def test_bad_inputs():
         whitening(x.double())
     with pytest.raises(TypeError, match=r"x must be a torch\.Tensor"):
         whitening(None)
+
+
+@pytest.mark.parametrize("images", [3.0, None])
+def test_fit_refuses_what_holds_no_images(images):
+    with pytest.raises(TypeError, match="images"):
+        PatchWhitening(3, 2).fit(images)

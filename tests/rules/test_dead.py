@@ -18,6 +18,12 @@ def test_wins_of_the_largest_u():
     assert layer.weight.grad is None
 
 
+def test_wins_of_inputs_in_more_dimensions():
+    layer = SoftHebbLinear(5, 3)
+    x = torch.randn(4, 2, 5)
+    assert torch.equal(wins(layer, x), wins(layer, x.view(8, 5)))
+
+
 def test_wins_of_the_nearest_and_by_conscience():
     layer = HebbianLinear(2, 2, rule="kmeans", conscience=1.0)
     with torch.no_grad():

@@ -21,6 +21,7 @@ from benchmarks.fire import record
 from benchmarks.fire.calls.arguments import Call, activations, layers, modules, parts
 from benchmarks.fire.calls.inits import inits
 from benchmarks.fire.calls.invalid import spoilt
+from benchmarks.fire.calls.others import others, spoilt_others
 from benchmarks.fire.calls.verdict import FAULTS, OUTCOMES, Fault, reproduction, verdict
 
 COLUMNS = ("call", "backend", "times", *OUTCOMES, *FAULTS, "seed", "commit", "torch")
@@ -35,17 +36,19 @@ class Family(NamedTuple):
 
 
 FAMILIES = {
-    "cpp": Family(lambda: layers("cpp"), 0.36),
+    "cpp": Family(lambda: layers("cpp"), 0.3),
     "reference": Family(lambda: layers("reference"), 0.1),
     "triton": Family(lambda: layers("triton"), 0.02),
     "parts": Family(parts, 0.12),
     "modules": Family(lambda: modules("cpp"), 0.12),
     "activations": Family(activations, 0.04),
     "inits": Family(inits, 0.06),
+    "others": Family(others, 0.04),
     "invalid layers": Family(lambda: spoilt(layers("cpp")), 0.08),
     "invalid parts": Family(lambda: spoilt(parts()), 0.04),
     "invalid modules": Family(lambda: spoilt(modules("cpp")), 0.05),
     "invalid activations": Family(lambda: spoilt(activations()), 0.01),
+    "invalid others": Family(spoilt_others, 0.02),
 }
 
 

@@ -15,6 +15,7 @@ from benchmarks.fire.calls.layers import (
     run_layer,
     run_module,
 )
+from benchmarks.fire.calls.others import OTHERS
 from benchmarks.fire.calls.parts import (
     INITS,
     PARTS,
@@ -49,5 +50,7 @@ def subject(call: Call) -> Subject:
         return Subject(run, judge, tuple(writes))
     if call.name in INITS:
         return Subject(run_init, judge_init, ("weight", "bias"))
+    if call.name in OTHERS:
+        return Subject(OTHERS[call.name].run, OTHERS[call.name].judge)
     steps = call.name.endswith("_step_") or call.options.get("update") == "in_place"
     return Subject(run_layer, judge_layer, ("weight",) if steps else ())

@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.fire.calls import subjects
 from benchmarks.fire.calls.arguments import ACTIVATIONS, MODULES, Call
 from benchmarks.fire.calls.balls import Ball
+from benchmarks.fire.calls.others import OTHERS
 from benchmarks.fire.calls.subjects import INITS
 from benchmarks.fire.calls.tensors import Drawn
 
@@ -150,6 +151,11 @@ def reproduction(call: Call) -> str:
         lines += [f"print(nn.{call.name}({', '.join(options)})(u))"]
     elif call.name in INITS:
         lines += [f"print(init.INITS[{call.name!r}]({', '.join(passed + options)}))"]
+    elif call.name in OTHERS:
+        lines += ["from benchmarks.fire.calls.arguments import Call"]
+        lines += ["from benchmarks.fire.calls.others import OTHERS"]
+        tensors = ", ".join(f"{name!r}: {name}" for name in call.tensors)
+        lines += [f"call = {call!r}", f"print(OTHERS[call.name].run(call, {{{tensors}}}))"]
     else:
         if call.name.partition("_")[0] in ("softhebb", "hebbian") and "delta_w" not in call.tensors:
             options += [f"backend={call.backend!r}"] if call.name != "hebbian_update" else []
