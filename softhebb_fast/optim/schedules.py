@@ -48,8 +48,8 @@ class LinearDecay:
 class ExponentialDecay:
     """From ``lr`` at step 0 exponentially to ``lr / divisor`` at ``total_steps``.
 
-    The way from the one to the other is ``(1 - exp(-speed x)) / (1 - exp(-speed))`` behind at the
-    share x of ``total_steps``, which for a small ``speed`` is x.
+    At the share x of ``total_steps`` the part ``(1 - exp(-speed x)) / (1 - exp(-speed))`` of that
+    way is behind: x itself for a small ``speed``. Beyond ``total_steps`` the rate falls on.
 
     The published nets use ``speed=7, divisor=96``, the published perceptrons 0.4 and 100.
     """
