@@ -42,11 +42,13 @@ RUNS = {
     "bfloat16": ("bfloat16", Case(**WIDE, layout="channels_last", bias=True)),
     "float16-contiguous": ("float16", CASES["tiles"]),
 }
+TIED = {name: RUNS[name] for name in ("one_pass-hard_anti", "apart-hard_anti")}
+TIED["apart-lanes"] = ("ieee", Case(w=(64, 3, 3, 3), options={"wta": "hard_anti"}))
 
 
 def tensors(name):
     """x, w and bias of a run, its options, and the precision of its float32 products."""
-    precision, case = RUNS[name]
+    precision, case = (RUNS | TIED)[name]
     narrow = "float" in precision
     dtype = getattr(torch, precision) if narrow else torch.float32
     return *case.tensors(dtype), case.conv, "ieee" if narrow else precision
@@ -78,7 +80,7 @@ def test_conv2d(emulated, name, target, monkeypatch):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ["one_pass-hard_anti", "apart-hard_anti"])
+@pytest.mark.parametrize("name", TIED)
 def test_exact_ties_go_to_the_first_index(emulated, name, target, monkeypatch):
     """Of neurons that lie beside each other, in other lanes and in other tiles."""
     x, w, _, options, precision = tensors(name)
