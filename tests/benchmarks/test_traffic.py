@@ -30,7 +30,9 @@ def test_pieces_of_a_tile():
     assert span(3, 256, 100, 9) == range(7, 9)
 
 
-@pytest.mark.parametrize("layer", ["cifar10-2@10", "cifar10-3@100"])
+@pytest.mark.parametrize(
+    "layer", ["cifar10-2@10", pytest.param("cifar10-3@100", marks=pytest.mark.slow)]
+)
 def test_no_order_moves_less_than_the_bound(layer, monkeypatch):
     monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32")  # restored after the layer sets it
     launches = record(call(layer, "tf32"), "sm_90a")

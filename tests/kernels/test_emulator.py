@@ -21,6 +21,7 @@ from tests.kernels.cases import CASES, LINEAR, WIDE, Case
 from tests.kernels.in_turn import in_turn
 from tests.tolerances import TOLERANCES, assert_close, assert_outputs_close, tolerance
 
+SLOW = pytest.mark.slow
 TARGETS = ("sm_80", "sm_90a")
 TF32 = TOLERANCES["tf32"]
 PASS = {"x": (2, 3, 9, 7), "w": (20, 3, 5, 5)}
@@ -165,7 +166,7 @@ def test_programs_that_are_never_joined_end_the_launch(emulator, target, monkeyp
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ["bfloat16", "tf32-contiguous"])
+@pytest.mark.parametrize("name", ["bfloat16", pytest.param("tf32-contiguous", marks=SLOW)])
 def test_order_of_programs_does_not_change_a_bit(emulator, emulated, name, target, monkeypatch):
     """Many in step, one by one, and one by one from the last: another then comes last to a tile."""
     x, w, bias, options, precision = tensors(name)
@@ -187,7 +188,9 @@ def test_order_of_programs_does_not_change_a_bit(emulator, emulated, name, targe
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("name", "number"), [("bfloat16", 20), ("tf32x3", 25)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("bfloat16", 20), pytest.param("tf32x3", 25, marks=SLOW)]
+)
 def test_a_tensor_one_element_short_faults(shortened, name, number, target):
     x, w, bias, options, precision = tensors(name)
     tried, passed = shortened(target, precision, lambda: kernels.conv2d(x, w, bias, **options))

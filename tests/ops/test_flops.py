@@ -67,6 +67,7 @@ def test_dilation_sequences_and_images_without_a_batch():
     assert counted(layer, 3, 5, 6) == 2 * 2 * 30 * 4 * 12
 
 
+@pytest.mark.slow
 def test_the_counter_may_be_imported_first_or_last():
     modules = ("torch.utils.flop_counter", "softhebb_fast")
     for order in (", ".join(modules), ", ".join(reversed(modules))):

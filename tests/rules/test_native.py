@@ -235,7 +235,10 @@ def test_every_path_gives_every_rule(name, path, modulator):
 
 @pytest.mark.parametrize(
     ("batch", "inputs", "neurons"),
-    [(20, 500, 300), (900, 70, 300), (3, 1000, 257), (65, 40, 129), (9000, 100, 700)],
+    [
+        *((20, 500, 300), (900, 70, 300), (3, 1000, 257), (65, 40, 129)),
+        pytest.param(9000, 100, 700, marks=pytest.mark.slow),
+    ],
 )
 def test_a_triangle_by_correlations_and_block_by_block(batch, inputs, neurons):
     x, weight = layer((batch, inputs), (neurons, inputs), torch.float64)
