@@ -40,7 +40,7 @@ def softmax(u: Ball, competition: Competition, backend: Backend) -> Ball:
     least = torch.sigmoid(z - off - _log_sum_of_others(z + off))
     most = torch.sigmoid(z + off - _log_sum_of_others(z - off))
     unknown = (u.rad.isinf() | off.isinf()).any(dim=2, keepdim=True)
-    bad = ~u.mid.isfinite().all(dim=2, keepdim=True) & ~unknown
+    bad = z.isnan().any(dim=2, keepdim=True) & ~unknown
     exact = torch.softmax(z, dim=2)
     least = torch.where(bad, exact, torch.where(unknown, 0.0, least))
     most = torch.where(bad, exact, torch.where(unknown, 1.0, most))
