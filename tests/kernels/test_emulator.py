@@ -70,6 +70,8 @@ def test_conv2d(emulated, name, target, monkeypatch):
         want = update_from(got.u, *exact, options)
     loose = {torch.float32: TF32 if rough else tolerance(dtype, "delta_w")}
     assert_close(got.delta_w, want.delta_w, loose.get(dtype, 2 * tolerance(dtype, "delta_w")))
+    if bias is not None and not rough:
+        assert_close(got.delta_b, want.delta_b, 2 * tolerance(dtype, "delta_w"))
     assert [r["races"] for r in reports] == [{}] * len(reports)
     first = ["prepare", "forward"]
     if name.startswith("one_pass"):
