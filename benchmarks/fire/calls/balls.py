@@ -68,6 +68,11 @@ class Ball(NamedTuple):
         """The largest magnitude; 0 of what is not finite."""
         return _finite(self.mid.abs()) + self.rad
 
+    @property
+    def may_vanish(self) -> Tensor:
+        """1 where it holds 0, and other numbers, else 0."""
+        return ((self.rad > 0) & (self.mid.abs() <= self.rad)).double()
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Ball:
         """Moved, not changed: a view or a selection."""
         return self._replace(mid=function(self.mid), rad=function(self.rad))
@@ -149,10 +154,12 @@ def made(mid: Tensor, rad: Tensor, sums: Sums, roundings: float = 0) -> Ball:
 
 
 def _apart(a: Ball, b: Ball, product: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """How far a product of balls is from that of their middles; NaN, from infinity times 0, is
-    not known."""
+    """How far a product of balls is from that of their middles; NaN, from infinity times what may
+    be 0, is not known."""
     rad = product(_finite(a.mid.abs()), b.rad) + product(a.rad, _finite(b.mid.abs()) + b.rad)
-    return torch.where(rad.isnan(), torch.inf, rad)
+    spoilt = product(a.may_vanish, b.mid.isinf().double())
+    spoilt = spoilt + product(a.mid.isinf().double(), b.may_vanish)
+    return torch.where(rad.isnan() | (spoilt > 0), torch.inf, rad)
 
 
 def _flushed(size: Tensor, n: Tensor | int, sums: Sums) -> Tensor:
