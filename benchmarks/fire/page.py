@@ -87,8 +87,9 @@ def mutated() -> str:
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for kind in dict.fromkeys(row["kind"] for row in rows):
         own = [row for row in rows if row["kind"] == kind]
-        caught, hung = (sum(r["outcome"] == o for r in own) for o in ("caught", "hung"))
-        same = sum(row["kind"] == kind and row["verdict"] == "same" for row in told)
+        outcomes = ("caught", "hung", "alike")
+        caught, hung, alike = (sum(r["outcome"] == o for r in own) for o in outcomes)
+        same = alike + sum(row["kind"] == kind and row["verdict"] == "same" for row in told)
         share = 100 * (caught + hung) / (len(own) - same)
         cells = (kind, len(own), own[0]["of"], caught, hung, same)
         cells = (*cells, len(own) - caught - hung - same, f"{share:.1f}")

@@ -298,10 +298,11 @@ def test_what_is_not_finite_goes_where_the_reference_lets_it(name, where, bad, s
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("where", ["modulator", "target"])
 @pytest.mark.parametrize("name", ["oja", "teacher", "delta_rule"])
-def test_what_is_not_finite_does_not_spread_by_winograd(name, where, bad, monkeypatch):
-    """Of weights that are too many for one tile of the batch."""
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_is_not_finite_does_not_spread_by_winograd(batch, name, where, bad, monkeypatch):
+    """Of weights that are too many for one tile of the batch; of one tile, and beside others."""
     monkeypatch.setenv(SWITCH, "1")
-    x, weight = layer((2, 128, 6, 6), (64, 128, 3, 3), torch.float64)
+    x, weight = layer((batch, 128, 6, 6), (64, 128, 3, 3), torch.float64)
     u = reference.conv2d(x, weight, None, **OPTIONS).u
     rule = named(name, u, modulator="position")
     if getattr(rule, where) is None:

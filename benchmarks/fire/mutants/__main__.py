@@ -56,6 +56,8 @@ def mutate(of_kind: str, times: int, seed: int, folder: Path, out: Path | None) 
         shown = (rows[-1][name] for name in ("outcome", "file", "line", "before"))
         print(*shown, "->", row["after"], found[1], flush=True)
     kind.close()
+    if out:
+        record.keep(out, COLUMNS, rows, same=("kind", "seed"))
     return rows
 
 
