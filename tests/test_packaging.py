@@ -225,6 +225,7 @@ sys.exit(main(["info"]))
 """
 
 
+@pytest.mark.slow
 def test_nothing_of_posix_is_needed_to_import(tmp_path):
     info = run(sys.executable, "-c", ELSEWHERE, tmp_path, cwd=ROOT)
     assert "triton: the package triton is not installed" in info

@@ -381,6 +381,7 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_whitened_layers_are_drawn_in_pixels(tmp_path):
     first = "soft-c4-k5-p2-s2:whiten-n0.1:triangle:max_2_2_0"
     net = custom(f"{first} soft-c6-k3-p1:whiten_pca-m7:triangle soft-c5-k3:triangle BP")

@@ -89,6 +89,7 @@ def test_features_have_the_dtype_of_their_input(dtype):
     assert np.allclose(estimator.transform(x.astype(dtype)), estimator.transform(x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_pipeline_is_searched():
     x, y = digits()
     pipeline = make_pipeline(
