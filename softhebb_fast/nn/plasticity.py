@@ -173,8 +173,7 @@ class Plastic(HebbianLayer):
 
         As every Hebbian layer's. In training mode ``target`` and ``modulator``, as in
         ``functional.hebbian_conv2d``, say what this batch is to teach; elsewhere they are checked
-        and do nothing.
-        The state of the rule moves with every update.
+        and do nothing. The state of the rule moves with every update.
         """
         if self.own is not None and not recorded(x) and self.learns:
             target = self._own_activity(x, target)

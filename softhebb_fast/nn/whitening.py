@@ -157,7 +157,8 @@ class PatchWhitening(nn.Module):
     def fit(self, images: Tensor | Iterable[Tensor]) -> PatchWhitening:
         """Whiten by all patches of ``images [B, C, H, W]``, or of an iterable of such batches.
 
-        Returns itself. Raises as `solve` does, ValueError for images that do not fit.
+        Returns itself. Raises as `solve` does, ValueError for images that do not fit, TypeError for
+        what holds none.
         """
         if not isinstance(images, Iterable):
             raise TypeError(f"images must be a tensor or several; got {images!r}")

@@ -3,7 +3,7 @@
 With SOFTHEBB_FAST_PTX_SEEN=folder it writes there which PTX each test runs and which of its lines.
 With SOFTHEBB_FAST_PTX_MUTANT=file, a JSON object of a PTX's digest and another text, it runs that
 text in its place. With SOFTHEBB_FAST_PTX_TWINS=folder, too, it runs the one beside the other, on
-the numbers of the tests and on others, and writes into ``twins`` whether a bit differs.
+the numbers of the tests and on others, and makes a file ``twins`` there once they differ.
 """
 
 from __future__ import annotations
