@@ -206,14 +206,20 @@ def test_the_clock_goes_on_where_it_stopped(tmp_path, root):
 
 DRIVER = """
 import sys
+import time
 from pathlib import Path
 import torch
 from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.trainer import Trainer
+
+class Slow(Reporter):  # so that a fast machine does not end the run before it is killed
+    def advance(self, count):
+        time.sleep(0.005)
 
 torch.set_flush_denormal(True)
 out, root, config = Path(sys.argv[1]), sys.argv[2], eval(sys.argv[3])
-often = {"checkpoint_seconds": 0.05}
+often = {"checkpoint_seconds": 0.05, "reporter": Slow()}
 if (out / "config.json").exists():
     run = Trainer.resume(out, **often)
 else:
