@@ -53,8 +53,9 @@ def store_blocks(out, b_u, o, o_m, o_k, M, G: tl.constexpr, E: tl.constexpr, WHO
         b_a = b_u - b_mean[:, None]
     if not E.MAX:
         b_a = activate(b_a, E)
-    if S > 1:
+    if S > 1 or E.PAD_Y + E.PAD_X > 0:
         b_a = tl.where((o_m < M)[:, None], b_a, -float("inf") if E.MAX else 0.0)
+    if S > 1:
         b_a = tl.reshape(b_a, (N, S, b_u.shape[1]))
         b_a = tl.reduce(b_a, 1, larger) if E.MAX else tl.sum(b_a, axis=1)
     o_n = o // S if S == 1 else tl.min(tl.reshape(o // S, (N, S)), axis=1)

@@ -39,6 +39,7 @@ from softhebb_fast.kernels.rules import rivals
 from softhebb_fast.kernels.sync import arrive, wait
 from softhebb_fast.kernels.tiles import (
     lebesgue,
+    left_over,
     load_filters,
     load_patches,
     load_statistics,
@@ -125,7 +126,7 @@ def forward_kernel(
             b_w = b_e.to(b_x.dtype)
             LEARNS: tl.constexpr = F.COMPETE or act.y_sums is not None or pre.u_low is not None
             if b_x.dtype != tl.float32 and LEARNS:
-                b_l = (b_e - b_w.to(tl.float32)).to(b_x.dtype)
+                b_l = left_over(b_e, b_w)
                 b_u = tl.dot(b_x, tl.trans(b_l), b_u, input_precision=F.PRECISION)
         b_u = tl.dot(b_x, tl.trans(b_w), b_u, input_precision=F.PRECISION)
     m_k = o_k < G.K

@@ -194,6 +194,13 @@ def lebesgue(b_w, lebesgue_p, C: tl.constexpr):
 
 
 @triton.jit
+def left_over(b, b_high):
+    """What rounding ``b`` to ``b_high`` left, in its type; 0 where that is infinite."""
+    b_h = b_high.to(tl.float32)
+    return tl.where(tl.abs(b_h) == float("inf"), 0.0, b - b_h).to(b_high.dtype)
+
+
+@triton.jit
 def u_offsets(i_g, o_m, o_k, G: tl.constexpr):
     """Offsets of u at positions ``o_m`` and neurons ``o_k``, which broadcast."""
     if G.WIDE:
@@ -227,7 +234,7 @@ def store_u(pre, o, m, b_u, LAST: tl.constexpr = False):
     b_h = b_u.to(pre.u.dtype.element_ty)
     tl.store(pre.u + o, b_h, mask=m, eviction_policy=POLICY)
     if pre.u_low is not None:
-        b_l = (b_u - b_h.to(tl.float32)).to(pre.u.dtype.element_ty)
+        b_l = left_over(b_u, b_h)
         tl.store(pre.u_low + o, b_l, mask=m)
         b_u = b_h.to(tl.float32) + b_l.to(tl.float32)
     return b_u

@@ -260,15 +260,17 @@ class HebbianConv1d(_Convolution, SoftHebbConv1d):
         self, x: Tensor, *, target: Tensor | None = None, modulator: Tensor | None = None
     ) -> Tensor:
         """As ``HebbianConv2d.forward``, for sequences ``x``."""
+        row = self._row(x)
         given = {} if recorded(x) else self._rows(x, target, modulator)
-        return super().forward(self._row(x), **given).squeeze(-2)
+        return super().forward(row, **given).squeeze(-2)
 
     def hebbian_update(
         self, x: Tensor, *, target: Tensor | None = None, modulator: Tensor | None = None
     ) -> HebbianOutput:
         """As ``HebbianConv2d.hebbian_update``, for sequences ``x``: with ``target`` and
         ``modulator``."""
-        out = Plastic.hebbian_update(self, self._row(x), **self._rows(x, target, modulator))
+        row = self._row(x)
+        out = Plastic.hebbian_update(self, row, **self._rows(x, target, modulator))
         return out._replace(u=out.u.squeeze(-2))
 
     def _rows(self, x: Tensor, *both: Tensor | None) -> dict[str, Tensor | None]:

@@ -115,4 +115,5 @@ POOLS = {
     "avg-3-3-1": Epilogue(False, 2.0, "avg", (3, 3), (3, 3), (1, 1)),
     "avg-4x2-4x1-2x0": Epilogue(True, 1.0, "avg", (4, 2), (4, 1), (2, 0)),
     "max-2-1-1": Epilogue(True, 1.0, "max", (2, 2), (1, 1), (1, 1)),
+    "avg-3-1-1": Epilogue(False, 1.0, "avg", (3, 3), (1, 1), (1, 1)),
 }

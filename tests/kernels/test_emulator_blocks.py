@@ -20,13 +20,14 @@ RUNS = {
     "one_pass-max": ("float16", "max-4-2-1", FIRST),
     "one_pass-avg": ("bfloat16", "avg-2-2-0", FIRST._replace(layout="channels_last")),
     "one_pass-u": ("tf32", "max-3-2-1", FIRST),
+    "padding": ("ieee", "avg-3-1-1", FIRST._replace(bias=True)),
     "first-ieee": ("ieee", "max-4-2-1", FIRST),
     "apart-max": ("tf32x3", "max-4-2-1", SECOND),
     "apart-avg": ("float16", "avg-4-2-1", SECOND._replace(layout="contiguous")),
     "apart-none": ("ieee", "none", Case()),
     "apart-groups": ("ieee", "max-2-2-0", Case(w=(24, 1, 3, 3), options={"groups": 3})),
 }
-QUICK = {"one_pass-max", "one_pass-avg", "apart-max"}
+QUICK = {"one_pass-max", "one_pass-avg", "padding", "apart-max"}
 
 
 def tensors(name):
@@ -50,7 +51,8 @@ def test_block(emulated, name, target, monkeypatch):
     out, still = emulated(
         target, precision, lambda: kernels.block_forward(x, w, bias, epilogue, **options)
     )
-    want, delta_w, *_ = reference.block_update(x.double(), w.double(), bias, epilogue, **options)
+    exact = [None if t is None else t.double() for t in (x, w, bias)]
+    want, delta_w, *_ = reference.block_update(*exact, epilogue, **options)
     tol = tolerance(x.dtype, "u") * (1 if x.dtype == torch.float32 else 2)
     tol = TF32 if precision == "tf32" else tol
     tol = tol**epilogue.power if epilogue.power < 1 else tol

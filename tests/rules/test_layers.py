@@ -325,6 +325,18 @@ def test_what_a_batch_is_told_is_checked_where_nothing_learns(name, kind, frozen
         make(kind, rule="oja").eval()(x, target=told["target"])
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("x", [[1.0], None, torch.ones(2, dtype=torch.int32), torch.ones(())])
+def test_an_x_that_does_not_fit_is_named_beside_what_a_batch_is_told(kind, training, x):
+    layer = make(kind, rule="teacher").train(training)
+    told = {"target": torch.zeros(4, dtype=torch.long), "modulator": torch.ones(4)}
+    for call in (layer, layer.hebbian_update):
+        for given in ({}, told):
+            with pytest.raises((TypeError, ValueError), match="x must"):
+                call(x, **given)
+
+
 def test_a_block_hands_on_what_a_batch_is_told_where_nothing_learns():
     x = torch.randn(4, 3, 8, 8)
     layer = HebbianConv2d(3, 6, 3, rule="teacher", backend="reference")

@@ -38,7 +38,7 @@ def pooled(u: Ball, epilogue: Epilogue, places: tuple[int, ...]) -> Ball:
     """The epilogue of u, ``[B, K, PH, PW]``."""
     a = of_places(rectified(centred(u) if epilogue.centre else u), places)
     if epilogue.power != 1:
-        a = a.through(lambda t: t.clamp(min=0) ** epilogue.power, FEW * max(1, epilogue.power))
+        a = a.power(epilogue.power)
     sizes = epilogue.kernel, epilogue.stride, epilogue.padding
     if epilogue.pool == "max":
         return a.through(lambda t: F.max_pool2d(t, *sizes))
@@ -66,11 +66,7 @@ def rates(weight: Ball, rate: Rate, p: float) -> Ball:
     distance = norm.minus(number(1.0, sums))
     distance = absolute(distance).plus(number(1e-10, sums))
     q = rate.lr_power
-    power = distance.through(lambda t: t.clamp(min=1e-10) ** q, FEW * max(1.0, abs(q)))
-    if q < 0:
-        power = Ball.between(
-            distance.high.clamp(min=1e-10) ** q, distance.low.clamp(min=1e-10) ** q, sums, FEW
-        )
+    power = distance.power(q, 1e-10)
     base = rate.lr if rate.lr_tensor is None else rate.lr_tensor.detach().double().reshape(())
     found = number(base, sums).times(power)
     if rate.neuron_rates is None:

@@ -81,6 +81,14 @@ class Ball(NamedTuple):
         """By a function that does not fall anywhere."""
         return Ball.between(function(self.low), function(self.high), self.sums, roundings)
 
+    def power(self, p: float, least: float = 0.0) -> Ball:
+        """Of what is at least ``least``; the exponent is rounded, too."""
+        ends = (self.low.clamp(min=least) ** p, self.high.clamp(min=least) ** p)
+        found = Ball.between(*(ends if p > 0 else ends[::-1]), self.sums, FEW * max(1, abs(p)))
+        logarithm = _finite(self.mid.abs().clamp(min=least).log().abs())
+        more = 2 * abs(p) * self.sums.eps * logarithm * found.size
+        return found._replace(rad=found.rad + more)
+
     def plus(self, other: Ball, sign: int = 1) -> Ball:
         mid = self.mid + other.mid if sign > 0 else self.mid - other.mid
         rad = self.rad + other.rad
@@ -123,14 +131,16 @@ class Ball(NamedTuple):
         rad = torch.where(most > self.sums.largest, torch.inf, rad)
         return made(self.mid @ other.mid, rad, self.sums)
 
-    def rounded(self, dtype: torch.dtype) -> Ball:
-        """As an output in ``dtype``."""
+    def rounded(self, dtype: torch.dtype, terms: int = 1) -> Ball:
+        """As an output in ``dtype``, or as the sum of so many of its numbers."""
         if dtype == torch.float64 or dtype == torch.float32:
             return self
         info = torch.finfo(dtype)
         size = self.size
         rad = (
-            self.rad + size * info.eps / 2 + torch.clamp(size, max=info.smallest_normal * info.eps)
+            self.rad
+            + size * (info.eps / 2) ** terms
+            + torch.clamp(size, max=info.smallest_normal * info.eps)
         )
         least = _finite(self.mid.abs()) - rad
         infinite = (least > info.max * (1 + info.eps)) & self.rad.isfinite()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.fire.calls.after import EPSILON, centred, rectified
 from benchmarks.fire.calls.balls import FEW, Ball, Sums, made, number
-from benchmarks.fire.calls.competing import Backend, compete, softmax
+from benchmarks.fire.calls.competing import Backend, compete, rounded_activity, softmax
 from softhebb_fast.options import Competition, Convolution, Rule
 
 STEPS = 10
@@ -68,20 +68,21 @@ def product_weight(weight: Ball, p: float) -> Ball:
     """``sign(W) |W|^(p - 1)``."""
     if p == 2:
         return weight
-    power = weight._replace(mid=weight.mid.abs()).through(
-        lambda t: t.clamp(min=0) ** (p - 1), FEW * max(1, p)
-    )
+    power = weight._replace(mid=weight.mid.abs()).power(p - 1)
     return power._replace(mid=weight.mid.sign() * power.mid)
 
 
 def pre_activations(layer: Layer) -> Ball:
     p = layer.competition.lebesgue_p
-    product = product_weight(layer.weight, p).rounded(layer.backend.product)
-    if p == 1 and not layer.backend.knows_signs:
+    backend = layer.backend
+    product = product_weight(layer.weight, p).rounded(backend.product, backend.terms)
+    if p == 1 and not backend.knows_signs:
         infinite = layer.weight.mid.isinf()
         product = product._replace(rad=torch.where(infinite, torch.inf, product.rad))
     u = layer.x.matmul(product.map(lambda t: t.mT))
-    if layer.backend.winograd:
+    if not (backend.own_products or all(t.mid.isfinite().all() for t in layer[:2])):
+        u = u._replace(rad=torch.full_like(u.rad, torch.inf))
+    if backend.winograd:
         most = layer.x.size.max() * product.size.sum(dim=2)
         u = u._replace(rad=u.rad + 32 * layer.sums.eps * most[:, None])
     if layer.bias is not None:
@@ -123,8 +124,7 @@ def activity(u: Ball, layer: Layer) -> Activity:
             y = y.minus(softmax(u, layer.competition, layer.backend))
     else:
         y = settled(u, layer)
-    if layer.backend.y_eps:
-        y = y._replace(rad=y.rad + y.size * layer.backend.y_eps)
+    y = rounded_activity(y, layer.backend)
     if rule.modulator is None:
         return Activity(y, y, None)
     modulator = Ball.given(rule.modulator.double().reshape(1, -1, 1), sums)
@@ -161,6 +161,7 @@ def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
     bare, a, modulator = activity(u, layer) if found is None else found
     if u.mid.shape[1] == 0:
         return _nothing(bare, a, u, weight, layer)
+    positions = u.mid.shape[1]
     d = a.map(lambda t: t.mT).matmul(x)
     if layer.backend.winograd:
         most = a.size.sum(dim=1).unsqueeze(2) * x.size.max()
@@ -168,7 +169,7 @@ def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
     ways = x.size @ product_weight(weight, layer.competition.lebesgue_p).size.mT
     ways = ways if layer.bias is None else ways + layer.bias.size.unsqueeze(1)
     if rule.gain == "lower":
-        u = u._replace(rad=u.rad + u.size * layer.backend.y_eps)
+        u = rounded_activity(u, layer.backend)
         both = a.map(lambda t: t.mT).matmul(u, a.size.mT @ ways)
         d = d.minus(both.map(torch.tril).matmul(weight, both.size @ weight.size))
     elif rule.gain != "none":
@@ -176,9 +177,10 @@ def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
         gain = (a if other is None else a.times(other)).sum(1)
         if rule.gain == "product":
             more = FEW * sums.eps * (a.size * ways).sum(dim=1)
+            products = (a.size.mT @ x.size).clamp(max=positions * sums.tiny)
+            more = more + (products * weight.size).sum(dim=2)
             gain = gain._replace(rad=gain.rad + more)
         d = d.minus(gain.map(lambda t: t.unsqueeze(2)).times(weight))
-    positions = u.mid.shape[1]
     if rule.decay:
         d = d.minus(number(rule.decay * positions, sums).times(weight))
     if rule.gain == "product":  # of infinite factors infinite or NaN, by the order of its sums

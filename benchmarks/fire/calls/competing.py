@@ -16,19 +16,32 @@ class Backend(NamedTuple):
 
     Attributes:
         y_eps: how y is rounded before it is multiplied, in 16-bit layers.
+        y_tiny: and by how much at most where it is below their normal numbers.
         winograd: sums of a tile share their rounding.
         nan_loses: a neuron whose u alone is NaN need not win.
         own_biases: a bias that is not finite may leave the direction of others finite.
         knows_signs: an infinite weight to the power of 0 is its sign.
         product: the dtype to which the weight of the product is rounded, if it is.
+        terms: of how many such numbers it is the sum.
+        wide_norms: norms do not leave the range of their dtype on the way.
+        own_products: what is not finite stays in its own sums, in 16-bit layers.
     """
 
     y_eps: float = 0.0
+    y_tiny: float = 0.0
     winograd: bool = False
     product: torch.dtype = torch.float64
+    terms: int = 1
+    wide_norms: bool = True
+    own_products: bool = True
     nan_loses: bool = False
     own_biases: bool = False
     knows_signs: bool = True
+
+
+def rounded_activity(y: Ball, backend: Backend) -> Ball:
+    more = y.size * backend.y_eps + y.size.clamp(max=backend.y_tiny)
+    return y._replace(rad=y.rad + more)
 
 
 def softmax(u: Ball, competition: Competition, backend: Backend) -> Ball:
@@ -41,9 +54,9 @@ def softmax(u: Ball, competition: Competition, backend: Backend) -> Ball:
     most = torch.sigmoid(z + off - _log_sum_of_others(z - off))
     unknown = (u.rad.isinf() | off.isinf()).any(dim=2, keepdim=True)
     bad = z.isnan().any(dim=2, keepdim=True) & ~unknown
-    exact = torch.softmax(z, dim=2)
-    least = torch.where(bad, exact, torch.where(unknown, 0.0, least))
-    most = torch.where(bad, exact, torch.where(unknown, 1.0, most))
+    exact = torch.softmax(z, dim=2)  # which is not 0 yet where a sigmoid is
+    least = torch.where(bad, exact, torch.where(unknown, 0.0, torch.minimum(least, exact)))
+    most = torch.where(bad, exact, torch.where(unknown, 1.0, torch.maximum(most, exact)))
     found = Ball.between(least, most, u.sums, FEW)
     lost = u.rad.isinf().any(dim=2, keepdim=True)
     return found._replace(rad=torch.where(lost, torch.inf, found.rad))

@@ -52,7 +52,10 @@ def competition_of(call: Call) -> tuple[Competition, Rule]:
 def profile(call: Call, weight: Tensor, convolution: Convolution | None) -> Backend:
     if call.backend == "triton":
         eps = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}.get(weight.dtype, 2.0**-21)
-        return Backend(eps, nan_loses=True, own_biases=True, knows_signs=False)
+        tiny = 2.0**-24 if weight.dtype == torch.float16 else 0.0
+        learns = "epilogue" not in call.options or call.options.get("update") is not None
+        own = {"nan_loses": True, "own_biases": True, "knows_signs": False, "wide_norms": False}
+        return Backend(eps, tiny, product=weight.dtype, terms=1 + learns, **own)
     kernel = tuple(weight.shape[2:])
     fits = convolution is not None and kernel == (3, 3) and convolution.stride == (1, 1)
     return Backend(winograd=fits and len(weight) >= 64)
@@ -78,6 +81,7 @@ def layer_of(call: Call, t: Tensors) -> tuple[Layer, tuple[int, ...]]:
         if t["weight"].dim() == 3 or call.name.endswith("1d"):
             shape = (*shape[:-2], shape[-1])
     rule = rule._replace(**rule_tensors(t, lead, places, len(weight)))
+    backend = profile(call, weight, convolution)
     given = Ball.given(weight.reshape(groups, len(weight) // groups, -1), sums)
     bias = t.get("bias")
     layer = Layer(
@@ -86,7 +90,7 @@ def layer_of(call: Call, t: Tensors) -> tuple[Layer, tuple[int, ...]]:
         None if bias is None else Ball.given(bias.view(groups, -1), sums),
         competition,
         rule,
-        profile(call, weight, convolution),
+        backend,
         overwrite=linear,
         pre_triangle=bool(call.options.get("pre_triangle", False)),
         places=places,
@@ -154,7 +158,7 @@ def judge_layer(call: Call, t: Tensors) -> Bounds:
     found["delta_w"] = delta_w.rounded(dtype)
     if call.name.endswith("_step_") or call.options.get("update") == "in_place":
         either = maybe_rounded(delta_w, dtype)
-        found["weight"] = stepped(call, t, either, layer.competition.lebesgue_p)
+        found["weight"] = stepped(call, t, either, layer)
         found["delta_w"] = None
     return found
 
@@ -166,14 +170,18 @@ def maybe_rounded(u: Ball, dtype: torch.dtype) -> Ball:
     return Ball(u.mid, torch.where(infinite, torch.inf, rounded.rad), u.sums)
 
 
-def stepped(call: Call, t: Tensors, delta_w: Ball, p: float) -> Ball:
-    weight, options = t["weight"], call.options
+def stepped(call: Call, t: Tensors, delta_w: Ball, layer: Layer) -> Ball:
+    weight, options, p = t["weight"], call.options, layer.competition.lebesgue_p
     power = options.get("lr_power")
     if power is None:
         power = RULES[options["rule"]].lr_power if "rule" in options else 0.5
     rate = Rate(options["lr"], power, None, t.get("neuron_rates"), options.get("unit_norm", False))
     rows = Ball.given(weight.flatten(1), Sums.of(weight.dtype))
-    moved = after.stepped(rows, delta_w.map(lambda v: v.flatten(1)), rate, p, weight.dtype)
+    direction = delta_w.map(lambda v: v.flatten(1))
+    if not layer.backend.wide_norms:
+        lost = rows.mid.abs().pow(p).sum(dim=1, keepdim=True) > rows.sums.largest
+        direction = direction._replace(rad=torch.where(lost, torch.inf, direction.rad))
+    moved = after.stepped(rows, direction, rate, p, weight.dtype)
     return moved.map(lambda v: v.view(weight.shape))
 
 
@@ -216,7 +224,9 @@ def judge_module(call: Call, t: Tensors) -> Bounds:
     t["weight"] = layer.weight.detach()
     found, shape = layer_of(call, t)
     if not module.training:
-        found = found._replace(backend=found.backend._replace(product=t["x"].dtype))
+        narrow = t["x"].dtype in (torch.float16, torch.bfloat16)
+        own = {"product": t["x"].dtype, "own_products": not narrow}
+        found = found._replace(backend=found.backend._replace(**own))
     u = bounds.pre_activations(found)
     given = after.of_places(u, found.places).map(lambda v: v.reshape(shape)).rounded(t["x"].dtype)
     if call.name == "SoftHebbBlock":
@@ -229,4 +239,4 @@ def judge_module(call: Call, t: Tensors) -> Bounds:
     if call.options.get("update") != "in_place":
         return {"u": given, "delta_w": delta_w.rounded(t["x"].dtype)}
     either = maybe_rounded(delta_w, t["x"].dtype)
-    return {"u": given, "weight": stepped(call, t, either, found.competition.lebesgue_p)}
+    return {"u": given, "weight": stepped(call, t, either, found)}
