@@ -14,6 +14,7 @@ from softhebb_fast.kernels.rules import rivals
 from softhebb_fast.kernels.tiles import (
     larger,
     load_u,
+    of_rank,
     statistics,
     store_statistics,
     store_u,
@@ -61,10 +62,7 @@ def compete_kernel(
             b_top, b_win, b_log = statistics(b_u, scalars.t_log2e)
             store_statistics(stats, i_g * M + o_m, o_m < M, b_top, b_win, b_log)
         if stats.anti is not None:
-            b_anti = b_win
-            for _ in range(1, rank):
-                b_u = tl.where(o_k[None, :] == b_anti[:, None], -float("inf"), b_u)
-                _, b_anti = tl.max(b_u, axis=1, return_indices=True)
+            b_anti = of_rank(b_u, b_win, rank, o_k, G)
             tl.store(stats.anti + i_g * M + o_m, b_anti, mask=o_m < M)
 
 

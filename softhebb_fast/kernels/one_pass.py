@@ -31,6 +31,7 @@ from softhebb_fast.kernels.tiles import (
     larger,
     load_filters,
     load_patches,
+    of_rank,
     statistics,
     store_u,
     store_u_sums,
@@ -125,10 +126,7 @@ def one_pass_kernel(
         m_win = o_k[None, :] == b_win[:, None]
         m_anti = m_win
         if C.RANKS:
-            b_anti = b_win
-            for _ in range(1, rank):
-                b_c = tl.where(o_k[None, :] == b_anti[:, None], -float("inf"), b_c)
-                _, b_anti = tl.max(b_c, axis=1, return_indices=True)
+            b_anti = of_rank(b_c, b_win, rank, o_k, G)
             m_anti = o_k[None, :] == b_anti[:, None]
         b_y, b_f = activity_of(
             *(b_u, b_r, m_win, m_anti, b_top[:, None], b_log[:, None]),

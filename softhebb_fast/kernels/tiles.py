@@ -201,6 +201,19 @@ def left_over(b, b_high):
 
 
 @triton.jit
+def of_rank(b_u, b_win, rank, o_k, G: tl.constexpr):
+    """The neuron of rank ``rank`` in each row of u ``[BM, BN]``, whose winner is ``b_win``.
+
+    Equal neurons rank by their index; minus infinity ranks before what is taken or no neuron.
+    """
+    b_u = tl.where((o_k < G.K)[None, :], larger(b_u, -3.4028234663852886e38), -float("inf"))
+    for _ in range(1, rank):
+        b_u = tl.where(o_k[None, :] == b_win[:, None], -float("inf"), b_u)
+        _, b_win = tl.max(b_u, axis=1, return_indices=True)
+    return b_win
+
+
+@triton.jit
 def u_offsets(i_g, o_m, o_k, G: tl.constexpr):
     """Offsets of u at positions ``o_m`` and neurons ``o_k``, which broadcast."""
     if G.WIDE:

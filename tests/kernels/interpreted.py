@@ -373,6 +373,19 @@ def test_nan_passes_a_pre_triangle(path, monkeypatch):
     assert 0 < want.sum() < want.numel()
 
 
+@pytest.mark.parametrize("options", [{"lebesgue_p": 3.0}, {"pre_triangle": True}])
+def test_what_16_bits_hold_as_infinite_is_no_nan(options):
+    """Their second term, what rounding left, is then none."""
+    x, w = torch.ones(1, 1, 2, 2, dtype=torch.float16), torch.ones(3, 1, 1, 1, dtype=torch.float16)
+    w[1] = 6e4
+    x[0, 0, 1, 1] = 100.0 if "pre_triangle" in options else 1.0
+    options = CONV | {"padding": (0, 0), "padding_mode": "zeros", "wta": "hard"} | options
+    got, want = (f(x, w, None, **options).u for f in (kernels.conv2d, reference.conv2d))
+    assert want.isinf().any()
+    assert torch.equal(got.isinf(), want.isinf())
+    assert not got.isnan().any()
+
+
 def test_float64_is_refused():
     x, w = torch.randn(1, 1, 3, 3).double(), torch.randn(1, 1, 3, 3).double()
     with pytest.raises(TypeError, match=r"x must be float32, float16 or bfloat16.*float64"):

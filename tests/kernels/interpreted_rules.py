@@ -292,3 +292,21 @@ def test_an_empty_batch_moves_nothing_but_to_unit_norm(name):
     reference.conv2d_step_(x.double(), want, None, exact(rule), lr=0.1, unit_norm=True, **case.conv)
     kernels.conv2d_step_(x, w, None, rule, lr=0.1, unit_norm=True, **case.conv)
     assert_close(w, want, tolerance(F32, "delta_w"))
+
+
+@pytest.mark.parametrize("path", ["apart", "one_pass"])
+def test_neurons_of_minus_infinity_have_ranks_of_their_own(path, monkeypatch):
+    if path == "apart":
+        monkeypatch.setattr(configs, "one_pass", lambda *_: None)
+    monkeypatch.setattr(configs, "forward", lambda *_: SMALL)
+    x = torch.full((1, 1, 1, 1), float("inf"))
+    w = torch.full((20, 1, 1, 1), -1.0)
+    w[:2, 0, 0, 0] = torch.tensor([-2.0, 1.0])
+    for rank, loser in {1: 1, 2: 0, 3: 2, 20: 19}.items():
+        options = {**Case().conv, "padding": (0, 0), "wta": "hard_anti", "rank": rank}
+        given = {"padding_mode": "zeros", "delta": 3.0}
+        statistic = kernels.conv2d(x, w, None, Rule.of("instar"), **options | given).statistic
+        want = torch.zeros(20)
+        want[1] = 1.0
+        want[loser] -= 3.0
+        assert torch.equal(statistic, want), rank

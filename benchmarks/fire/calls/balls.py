@@ -148,6 +148,12 @@ class Ball(NamedTuple):
         mid = torch.where(infinite, torch.inf * self.mid.sign(), self.mid)
         return Ball(mid, torch.where(infinite, 0.0, rad), self.sums)
 
+    def maybe_rounded(self, dtype: torch.dtype, terms: int = 1) -> Ball:
+        """As it is, or as it is in ``dtype``, where it may be infinite."""
+        rounded = self.rounded(dtype, terms)
+        infinite = rounded.mid.isinf() & self.mid.isfinite()
+        return self._replace(rad=torch.where(infinite, torch.inf, rounded.rad))
+
 
 def number(value: float | Tensor, sums: Sums) -> Ball:
     """One that is taken in the dtype of the sums."""

@@ -158,6 +158,8 @@ class Update(NamedTuple):
 def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
     """The normalised direction ``[G, K, N]``, that of the bias ``[G K]``, the statistic."""
     rule, sums, (x, weight) = layer.rule, layer.sums, layer[:2]
+    if layer.backend.terms > 1:
+        u = u.maybe_rounded(layer.backend.product, layer.backend.terms)
     bare, a, modulator = activity(u, layer) if found is None else found
     if u.mid.shape[1] == 0:
         return _nothing(bare, a, u, weight, layer)

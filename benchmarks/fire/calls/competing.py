@@ -22,8 +22,7 @@ class Backend(NamedTuple):
         own_biases: a bias that is not finite may leave the direction of others finite.
         knows_signs: an infinite weight to the power of 0 is its sign.
         product: the dtype to which the weight of the product is rounded, if it is.
-        terms: of how many such numbers it is the sum.
-        wide_norms: norms do not leave the range of their dtype on the way.
+        terms: of how many such numbers it is the sum, and what of u is kept.
         own_products: what is not finite stays in its own sums, in 16-bit layers.
     """
 
@@ -32,7 +31,6 @@ class Backend(NamedTuple):
     winograd: bool = False
     product: torch.dtype = torch.float64
     terms: int = 1
-    wide_norms: bool = True
     own_products: bool = True
     nan_loses: bool = False
     own_biases: bool = False

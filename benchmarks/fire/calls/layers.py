@@ -54,7 +54,7 @@ def profile(call: Call, weight: Tensor, convolution: Convolution | None) -> Back
         eps = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}.get(weight.dtype, 2.0**-21)
         tiny = 2.0**-24 if weight.dtype == torch.float16 else 0.0
         learns = "epilogue" not in call.options or call.options.get("update") is not None
-        own = {"nan_loses": True, "own_biases": True, "knows_signs": False, "wide_norms": False}
+        own = {"nan_loses": True, "own_biases": True, "knows_signs": False}
         return Backend(eps, tiny, product=weight.dtype, terms=1 + learns, **own)
     kernel = tuple(weight.shape[2:])
     fits = convolution is not None and kernel == (3, 3) and convolution.stride == (1, 1)
@@ -140,7 +140,7 @@ def judge_layer(call: Call, t: Tensors) -> Bounds:
     u = bounds.pre_activations(layer)
     given = after.of_places(u, layer.places)
     if "epilogue" in call.options:
-        out = after.pooled(maybe_rounded(u, dtype), call.options["epilogue"], layer.places)
+        out = after.pooled(u.maybe_rounded(dtype), call.options["epilogue"], layer.places)
         out = out.rounded(dtype)
         found: Bounds = {"out": out if t["x"].dim() == 4 else out.map(lambda v: v.squeeze(0))}
         if call.options.get("update") is None:
@@ -157,28 +157,21 @@ def judge_layer(call: Call, t: Tensors) -> Bounds:
     delta_w = update.delta_w.map(lambda v: v.reshape(weight.shape))
     found["delta_w"] = delta_w.rounded(dtype)
     if call.name.endswith("_step_") or call.options.get("update") == "in_place":
-        either = maybe_rounded(delta_w, dtype)
-        found["weight"] = stepped(call, t, either, layer)
+        either = delta_w.maybe_rounded(dtype)
+        found["weight"] = stepped(call, t, either, layer.competition.lebesgue_p)
         found["delta_w"] = None
     return found
 
 
-def maybe_rounded(u: Ball, dtype: torch.dtype) -> Ball:
-    """Numbers as they are, or as they are in ``dtype``, where they may be infinite."""
-    rounded = u.rounded(dtype)
-    infinite = rounded.mid.isinf() & u.mid.isfinite()
-    return Ball(u.mid, torch.where(infinite, torch.inf, rounded.rad), u.sums)
-
-
-def stepped(call: Call, t: Tensors, delta_w: Ball, layer: Layer) -> Ball:
-    weight, options, p = t["weight"], call.options, layer.competition.lebesgue_p
+def stepped(call: Call, t: Tensors, delta_w: Ball, p: float) -> Ball:
+    weight, options = t["weight"], call.options
     power = options.get("lr_power")
     if power is None:
         power = RULES[options["rule"]].lr_power if "rule" in options else 0.5
     rate = Rate(options["lr"], power, None, t.get("neuron_rates"), options.get("unit_norm", False))
     rows = Ball.given(weight.flatten(1), Sums.of(weight.dtype))
     direction = delta_w.map(lambda v: v.flatten(1))
-    if not layer.backend.wide_norms:
+    if call.backend == "triton":  # which takes such norms as infinite
         lost = rows.mid.abs().pow(p).sum(dim=1, keepdim=True) > rows.sums.largest
         direction = direction._replace(rad=torch.where(lost, torch.inf, direction.rad))
     moved = after.stepped(rows, direction, rate, p, weight.dtype)
@@ -230,7 +223,7 @@ def judge_module(call: Call, t: Tensors) -> Bounds:
     u = bounds.pre_activations(found)
     given = after.of_places(u, found.places).map(lambda v: v.reshape(shape)).rounded(t["x"].dtype)
     if call.name == "SoftHebbBlock":
-        rounded = maybe_rounded(u, t["x"].dtype)
+        rounded = u.maybe_rounded(t["x"].dtype)
         given = after.of_places(after.rectified(after.centred(rounded)), found.places)
         given = given.map(lambda v: v.reshape(shape)).rounded(t["x"].dtype)
     if not module.training:
@@ -238,5 +231,5 @@ def judge_module(call: Call, t: Tensors) -> Bounds:
     delta_w = bounds.update(u, found).delta_w.map(lambda v: v.reshape(t["weight"].shape))
     if call.options.get("update") != "in_place":
         return {"u": given, "delta_w": delta_w.rounded(t["x"].dtype)}
-    either = maybe_rounded(delta_w, t["x"].dtype)
-    return {"u": given, "weight": stepped(call, t, either, found)}
+    either = delta_w.maybe_rounded(t["x"].dtype)
+    return {"u": given, "weight": stepped(call, t, either, found.competition.lebesgue_p)}

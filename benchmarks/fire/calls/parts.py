@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.fire.calls import after, bounds
 from benchmarks.fire.calls.arguments import Call
-from benchmarks.fire.calls.balls import FEW, Ball, Sums, number
+from benchmarks.fire.calls.balls import Ball, Sums, number
 from benchmarks.fire.calls.bounds import Layer
 from benchmarks.fire.calls.competing import Backend, compete, softmax
 from benchmarks.fire.calls.layers import Bounds, Outputs, Tensors, layer_of, named, stepped
