@@ -24,7 +24,7 @@ from softhebb_fast.options import (
     pair,
     single,
 )
-from softhebb_fast.reference import lebesgue_weight
+from softhebb_fast.reference import convolve, lebesgue_weight
 
 
 class SoftHebbConv2d(HebbianLayer):
@@ -179,7 +179,8 @@ class SoftHebbConv2d(HebbianLayer):
             sides = padded_sides(c.padding, self.kernel_size, c.stride, c.dilation)
             batch = put_around(batch, *sides, c.padding_mode)
         weight = lebesgue_weight(weight, self.lebesgue_p)
-        u = F.conv2d(batch, weight, bias, c.stride, padding, c.dilation, c.groups)
+        product = F.conv2d if recorded(x) else convolve
+        u = product(batch, weight, bias, c.stride, padding, c.dilation, c.groups)
         if self.pre_triangle:
             u = F.relu(u - u.mean(dim=-3, keepdim=True))
         return u if recorded(x) or x.dim() == 4 else u.squeeze(0)

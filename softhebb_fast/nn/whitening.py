@@ -19,6 +19,7 @@ from softhebb_fast.nn.moments import Moments
 from softhebb_fast.nn.recording import check_input, recorded
 from softhebb_fast.nn.windows import windows
 from softhebb_fast.options import Convolution, check_among, pair
+from softhebb_fast.reference import convolve
 from softhebb_fast.scalars import positive, whole
 
 METHODS = ("zca", "pca")
@@ -136,10 +137,11 @@ class PatchWhitening(nn.Module):
             x, _ = fitted_conv2d(x, weight, bias, self.convolution)
         if any(self.padding):
             x = put_around(x, self.padding, self.padding, self.padding_mode)
+        product = F.conv2d if recorded(x) else convolve
         with _float32_products(x):
             if self.contrast is None:
-                return F.conv2d(x, weight, bias, self.stride)
-            u = F.conv2d(x, weight, None, self.stride) / self._deviations(x, self.contrast)
+                return product(x, weight, bias, self.stride)
+            u = product(x, weight, None, self.stride) / self._deviations(x, self.contrast)
         return u + bias.view(-1, 1, 1)
 
     def folded(self, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:

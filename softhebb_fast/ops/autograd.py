@@ -29,7 +29,7 @@ def _conv_gradients(ctx: Any, grad_u: Tensor, *_: Tensor) -> tuple[Tensor | None
         c = convolution
         wt = reference.lebesgue_weight(weight, competition.lebesgue_p)
         x = reference.pad(x, c.padding, c.padding_mode)
-        return F.conv2d(x, wt, None, c.stride, 0, c.dilation, c.groups)
+        return reference.convolve(x, wt, None, c.stride, (0, 0), c.dilation, c.groups)
 
     return _gradients(ctx, grad_u, product)
 

@@ -29,7 +29,7 @@ from softhebb_fast.reference.layer import (
     linear_step_,
     pre_activations,
 )
-from softhebb_fast.reference.product import EPSILON, accumulated, lebesgue_weight, pad
+from softhebb_fast.reference.product import EPSILON, accumulated, convolve, lebesgue_weight, pad
 from softhebb_fast.reference.rules import (
     activity,
     bias_sums,
@@ -58,6 +58,7 @@ __all__ = [
     "block_update",
     "conv2d",
     "conv2d_step_",
+    "convolve",
     "correlations",
     "divided",
     "hebbian_step_",

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softhebb_fast.options import RULE, Competition, Convolution, Epilogue, Rate, Rule
-from softhebb_fast.reference.product import accumulated, lebesgue_weight, pad
+from softhebb_fast.reference.product import accumulated, convolve, lebesgue_weight, pad
 from softhebb_fast.reference.rules import (
     activity,
     bias_update,
@@ -98,7 +98,7 @@ def pre_activations(
     """u of ``x [B, C, H, W]``, which is padded."""
     wt = lebesgue_weight(weight, lebesgue_p)
     stride, _, dilation, groups, *_ = convolution
-    u = F.conv2d(x, wt, bias, stride, 0, dilation, groups)
+    u = convolve(x, wt, bias, stride, (0, 0), dilation, groups)
     return F.relu(u - u.mean(dim=1, keepdim=True)) if convolution.pre_triangle else u
 
 

@@ -30,3 +30,24 @@ def lebesgue_weight(weight: Tensor, lebesgue_p: float) -> Tensor:
     # Torch would round the exponent to 16 bits, too. Symbolic tracing knows no dtype.
     w = weight if isinstance(weight, Proxy) else accumulated(weight)
     return (w.sign() * w.abs() ** (lebesgue_p - 1)).to(weight.dtype)
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """``F.conv2d`` of ``x [B, C, H, W]``.
+
+    On the CPU that reads beyond an image of one channel whose strides are those of channels last,
+    where the outputs are one wide and the columns have a stride (seen with torch 2.13).
+    """
+    if x.is_cpu and groups == 1 and weight.shape[1] == 1 and stride[1] > 1:
+        room = x.shape[3] + 2 * padding[1] - dilation[1] * (weight.shape[3] - 1) - 1
+        if room < stride[1]:
+            x, weight = (t.squeeze(1).unsqueeze(1) for t in (x, weight))
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)

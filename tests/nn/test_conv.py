@@ -9,7 +9,7 @@ from torch import nn
 
 from softhebb_fast import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.kinds import PADDING_MODES
-from tests.tolerances import TOLERANCES, assert_close
+from tests.tolerances import TOLERANCES, assert_close, tolerance
 
 
 def images(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -73,6 +73,22 @@ def test_a_batch_of_nothing_and_of_one_position():
     assert torch.equal(layer.weight, start)
     assert layer(images(1, 2, 4, 4)).shape == (1, 3, 1, 1)
     assert not torch.equal(layer.weight, start)
+
+
+@pytest.mark.filterwarnings("ignore:a weight of torch.bfloat16 learns")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("training", [True, False])
+def test_images_of_one_channel_give_the_same_in_all_layouts(training, backend, dtype):
+    """Outputs that are one wide, too, which torch's convolution takes from other memory."""
+    for kernel, stride, width in (((1, 3), (1, 2), 4), ((3, 5), (1, 3), 7), ((2, 2), 2, 3)):
+        layer = SoftHebbConv2d(1, 5, kernel, stride, backend=backend, dtype=dtype).train(training)
+        x = images(2, 1, 6, width).to(dtype)
+        exact = layer.weight.detach().double()
+        want = F.conv2d(x.double().contiguous(), exact, None, stride)
+        for last in (x.contiguous(), x.to(memory_format=torch.channels_last)):
+            assert_close(layer(last), want, tolerance(dtype, "u"))
+            layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
 
 
 def test_the_bias_learns_by_hand():

@@ -316,3 +316,13 @@ def test_bad_inputs():
 def test_fit_refuses_what_holds_no_images(images):
     with pytest.raises(TypeError, match="images"):
         PatchWhitening(3, 2).fit(images)
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_images_of_one_channel_give_the_same_in_all_layouts(contrast):
+    x = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    whitening = PatchWhitening(1, (1, 3), stride=(1, 2), contrast=contrast).fit(x)
+    want = copy.deepcopy(whitening).double()(x.double())
+    assert want.shape[3] == 1  # which torch's convolution takes from other memory
+    for last in (x, x.to(memory_format=torch.channels_last)):
+        assert_close(whitening(last), want, TOLERANCES["float32_whitened"])

@@ -80,6 +80,9 @@ def pre_activations(layer: Layer) -> Ball:
         infinite = layer.weight.mid.isinf()
         product = product._replace(rad=torch.where(infinite, torch.inf, product.rad))
     u = layer.x.matmul(product.map(lambda t: t.mT))
+    if p != 2 and backend.terms > 1:
+        infinite = layer.x.mid.isinf().any(dim=2, keepdim=True)
+        u = u._replace(rad=torch.where(infinite, torch.inf, u.rad))
     if not (backend.own_products or all(t.mid.isfinite().all() for t in layer[:2])):
         u = u._replace(rad=torch.full_like(u.rad, torch.inf))
     if backend.winograd:
@@ -87,7 +90,14 @@ def pre_activations(layer: Layer) -> Ball:
         u = u._replace(rad=u.rad + 32 * layer.sums.eps * most[:, None])
     if layer.bias is not None:
         u = u.plus(layer.bias.map(lambda t: t.unsqueeze(1)))
-    return rectified(centred(u)) if layer.pre_triangle else u
+    if not layer.pre_triangle:
+        return u
+    return rectified(centred(kept(u, backend)))
+
+
+def kept(u: Ball, backend: Backend) -> Ball:
+    """u as it is read back."""
+    return u.maybe_rounded(backend.product, backend.terms) if backend.terms > 1 else u
 
 
 class Activity(NamedTuple):
@@ -158,8 +168,7 @@ class Update(NamedTuple):
 def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
     """The normalised direction ``[G, K, N]``, that of the bias ``[G K]``, the statistic."""
     rule, sums, (x, weight) = layer.rule, layer.sums, layer[:2]
-    if layer.backend.terms > 1:
-        u = u.maybe_rounded(layer.backend.product, layer.backend.terms)
+    u = kept(u, layer.backend)
     bare, a, modulator = activity(u, layer) if found is None else found
     if u.mid.shape[1] == 0:
         return _nothing(bare, a, u, weight, layer)
@@ -185,7 +194,7 @@ def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
         d = d.minus(gain.map(lambda t: t.unsqueeze(2)).times(weight))
     if rule.decay:
         d = d.minus(number(rule.decay * positions, sums).times(weight))
-    if rule.gain == "product":  # of infinite factors infinite or NaN, by the order of its sums
+    if rule.gain != "none":  # of infinite factors infinite or NaN, by the order of its sums
         infinite = weight.mid.isinf().flatten(1).any(dim=1) | a.mid.isinf().flatten(1).any(dim=1)
         d = d._replace(rad=torch.where(infinite.view(-1, 1, 1), torch.inf, d.rad))
     sums_of_a = a.sum(1)

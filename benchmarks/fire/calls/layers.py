@@ -54,8 +54,9 @@ def profile(call: Call, weight: Tensor, convolution: Convolution | None) -> Back
         eps = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}.get(weight.dtype, 2.0**-21)
         tiny = 2.0**-24 if weight.dtype == torch.float16 else 0.0
         learns = "epilogue" not in call.options or call.options.get("update") is not None
+        terms = 1 + (learns and weight.dtype != torch.float32)
         own = {"nan_loses": True, "own_biases": True, "knows_signs": False}
-        return Backend(eps, tiny, product=weight.dtype, terms=1 + learns, **own)
+        return Backend(eps, tiny, product=weight.dtype, terms=terms, **own)
     kernel = tuple(weight.shape[2:])
     fits = convolution is not None and kernel == (3, 3) and convolution.stride == (1, 1)
     return Backend(winograd=fits and len(weight) >= 64)
@@ -171,8 +172,9 @@ def stepped(call: Call, t: Tensors, delta_w: Ball, p: float) -> Ball:
     rate = Rate(options["lr"], power, None, t.get("neuron_rates"), options.get("unit_norm", False))
     rows = Ball.given(weight.flatten(1), Sums.of(weight.dtype))
     direction = delta_w.map(lambda v: v.flatten(1))
-    if call.backend == "triton":  # which takes such norms as infinite
-        lost = rows.mid.abs().pow(p).sum(dim=1, keepdim=True) > rows.sums.largest
+    if call.backend == "triton":  # which takes such norms as infinite, or as 0
+        powers = rows.mid.abs().pow(p).sum(dim=1, keepdim=True)
+        lost = (powers > rows.sums.largest) | (rate.unit_norm & (powers < rows.sums.tiny))
         direction = direction._replace(rad=torch.where(lost, torch.inf, direction.rad))
     moved = after.stepped(rows, direction, rate, p, weight.dtype)
     return moved.map(lambda v: v.view(weight.shape))
