@@ -34,6 +34,7 @@ from softhebb_fast.kinds import RULES
 from softhebb_fast.options import RULE, Competition, Convolution, Epilogue, Rate, Rule
 
 TABLE = Path(__file__).with_name("budget.csv")
+TRITON = "3.9"  # whose compiler the table is of
 # x, weight, padding: the CIFAR-10 net at batch 10, the first MNIST layer, the last one of STL-10,
 # the MNIST perceptron, whose few positions take small tiles
 LAYERS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def number(row: dict[str, str], name: str) -> float:
 
 
 def total(rows: Iterable[dict[str, str]], name: str) -> float:
-    return sum(number(row, name) for row in rows)
+    """Their sum, the same in every Python: ``sum`` itself rounds otherwise since 3.12."""
+    return math.fsum(number(row, name) for row in rows)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

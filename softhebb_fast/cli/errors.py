@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 # What the library calls otherwise than a command does.
 ALIASES = {
@@ -30,18 +28,23 @@ def ran_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)) is not None
 
 
-@contextmanager
-def users_mistakes() -> Iterator[None]:
-    """What the library raises here comes of what the user asked for: a ValueError."""
-    from softhebb_fast.functional.distributed import ProcessLost
-    from softhebb_fast.training.ranks import FirstFailed
+class users_mistakes:
+    """What the library raises here comes of what the user asked for: a ValueError.
 
-    try:
-        yield
-    except (ProcessLost, FirstFailed):
-        raise
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(str(error)) from error
+    No generator, as ``files.named``.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        from softhebb_fast.functional.distributed import ProcessLost
+        from softhebb_fast.training.ranks import FirstFailed
+
+        if isinstance(error, (RuntimeError, TypeError)) and not isinstance(
+            error, (ProcessLost, FirstFailed)
+        ):
+            raise ValueError(str(error)) from error
 
 
 def in_words_of(parser: argparse.ArgumentParser, message: str) -> str:

@@ -26,7 +26,8 @@ def report() -> str:
     """Versions, devices, backends with the reasons against them, and the environment."""
     lines = [
         f"softhebb_fast {__version__}, Python {platform.python_version()}, {platform.platform()}",
-        "packages: " + ", ".join(_versions("torch", "triton", "numpy", "matplotlib", "optuna")),
+        f"packages: torch {torch.__version__}, "
+        + ", ".join(_versions("triton", "numpy", "matplotlib", "optuna")),
         f"threads: {torch.get_num_threads()}",
         "devices: " + ", ".join(_devices()),
     ]

@@ -116,13 +116,22 @@ class Loop:
         self._check(device)
         self.root = None if root is None else str(root)
         self.out = Path(out)
-        if _resume:
+        self.dataset = _dataset or config.dataset
+        self._give_back = weakref.finalize(self, lambda: None)
+        try:
+            self._begin(device, _resume)
+        except BaseException:  # whose traceback may keep the run, and so its claim on the folder
+            self._give_back()
+            raise
+
+    def _begin(self, device: torch.device, resumes: bool) -> None:
+        config, ranks = self.config, self.ranks
+        if resumes:
             self._claim()
         else:
             ranks.by_first(self._check_empty)
         load = partial(checkpoint.load, self.out, config)
-        saved = ranks.one_by_one(load) if _resume else None
-        self.dataset = _dataset or config.dataset
+        saved = ranks.one_by_one(load) if resumes else None
         ranks.one_by_one(partial(self._load_data, device))  # the first downloads what is missing
         for images in self._sets().values():
             for line in images.report():
@@ -145,7 +154,7 @@ class Loop:
             self._claim()
             ranks.by_first(self._begin_folder)
         else:
-            check_data(self.out, self.data, "root" if train is None else "train and test")
+            check_data(self.out, self.data, "train and test" if self._given else "root")
             self._restore(saved)
         ranks.spread_state(self.net)
         self._asked = 0

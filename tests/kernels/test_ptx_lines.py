@@ -116,5 +116,5 @@ def assert_step(out, w, before, case, pool, precision):
 def of_the_assertion(lines):
     """Those that end a launch whose programs have waited too long: none of them may run."""
     texts = {r for line in lines for r in re.findall(r"mov\.b64\s+(%rd\d+), assert", line)}
-    named = re.compile(r"assert|st\.param|^trap")
+    named = re.compile(r"assert|st\.param|^trap|^bra\.uni")
     return {x for x in lines if named.search(x) or texts & set(re.findall(r"%rd\d+", x))}

@@ -202,6 +202,20 @@ def test_the_clock_goes_on_where_it_stopped(tmp_path, root):
     assert seconds == sorted(seconds)
 
 
+def test_what_cannot_be_resumed_gives_its_folder_back(tmp_path, root):
+    """Although the error's traceback, kept, keeps the run."""
+    trainer(tmp_path, root).run()
+    path = tmp_path / checkpoint.FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match="damaged") as kept:
+        Trainer.resume(tmp_path)
+    assert not list(tmp_path.glob(".lock*"))
+    path.write_bytes(whole)
+    assert Trainer.resume(tmp_path).finished
+    assert kept.value.__traceback__ is not None
+
+
 # From here on in processes of their own, each a second or two in starting.
 
 DRIVER = """
