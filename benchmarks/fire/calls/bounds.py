@@ -69,7 +69,9 @@ def product_weight(weight: Ball, p: float) -> Ball:
     if p == 2:
         return weight
     power = weight._replace(mid=weight.mid.abs()).power(p - 1)
-    return power._replace(mid=weight.mid.sign() * power.mid)
+    none = weight.may_vanish > 0  # which has no sign
+    rad = torch.where(none, power.mid.abs() + power.rad, power.rad)
+    return power._replace(mid=weight.mid.sign() * power.mid, rad=rad)
 
 
 def pre_activations(layer: Layer) -> Ball:
@@ -249,7 +251,8 @@ def bias_update(
     n = number(positions, sums) if modulator is None else modulator.map(torch.flatten).sum(0)
     d = sums_of_a.minus(prior.times(n)).over(prior).map(torch.flatten)
     found = over_largest(d, (0,))
-    if layer.backend.own_biases and not layer.bias.mid.isfinite().all():
+    known = layer.bias.mid.isfinite().all() and prior.mid.isfinite().all()
+    if layer.backend.own_biases and not known:
         return found._replace(rad=torch.full_like(found.rad, torch.inf))
     return found
 
