@@ -23,7 +23,7 @@ class Backend(NamedTuple):
         knows_signs: an infinite weight to the power of 0 is its sign.
         product: the dtype to which the weight of the product is rounded, if it is.
         terms: of how many such numbers it is the sum, and what of u is kept.
-        own_products: what is not finite stays in its own sums, in 16-bit layers.
+        own_products: what is not finite is in all of its sums, and in no others.
     """
 
     y_eps: float = 0.0
