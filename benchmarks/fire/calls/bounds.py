@@ -85,7 +85,7 @@ def pre_activations(layer: Layer) -> Ball:
     if p != 2 and backend.terms > 1:
         infinite = layer.x.mid.isinf().any(dim=2, keepdim=True)
         u = u._replace(rad=torch.where(infinite, torch.inf, u.rad))
-    if not (backend.own_products or all(t.mid.isfinite().all() for t in layer[:2])):
+    if not backend.own_products:
         u = u._replace(rad=torch.full_like(u.rad, torch.inf))
     if backend.winograd:
         most = layer.x.size.max() * product.size.sum(dim=2)

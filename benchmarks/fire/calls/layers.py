@@ -220,8 +220,9 @@ def judge_module(call: Call, t: Tensors) -> Bounds:
     found, shape = layer_of(call, t)
     if not module.training:
         narrow = t["x"].dtype in (torch.float16, torch.bfloat16)
+        spread = narrow and not all(t[name].isfinite().all() for name in ("x", "weight"))
         passed_over = bool(call.options.get("padding")) and not layer.weight.isfinite().all()
-        own = {"product": t["x"].dtype, "own_products": not (narrow or passed_over)}
+        own = {"product": t["x"].dtype, "own_products": not (spread or passed_over)}
         found = found._replace(backend=found.backend._replace(**own))
     u = bounds.pre_activations(found)
     given = after.of_places(u, found.places).map(lambda v: v.reshape(shape)).rounded(t["x"].dtype)
