@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from functools import cache
+from itertools import count
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -15,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 LAYERS: WeakSet[nn.Module] = WeakSet()
+NUMBERS = count()
 SCALED_STEPS = {GradScaler.step.__code__, GradScaler._maybe_opt_step.__code__}
 LOST = (
     "updates of a Hebbian layer were cleared before an optimizer used them: the forward assigns "
@@ -28,7 +30,10 @@ REPLACES = (
 
 
 class Handed(NamedTuple):
-    """Weight and gradient as they were when an update was handed over, by identity and version."""
+    """Weight and gradient as they were when an update was handed over, by identity and version.
+
+    A gradient bears a number: its ``id`` may be another's once it is gone.
+    """
 
     weight: int
     weight_version: int
@@ -42,7 +47,11 @@ class Handed(NamedTuple):
         gradient = weight.grad
         if gradient is None or weight.is_inference():
             return None
-        return cls(id(weight), weight._version, id(gradient), gradient._version, before)
+        gradient.softhebb_number = number = next(NUMBERS)
+        return cls(id(weight), weight._version, number, gradient._version, before)
+
+    def handed(self, gradient: Tensor) -> bool:
+        return getattr(gradient, "softhebb_number", None) == self.gradient
 
 
 def assign(parameter: nn.Parameter, gradient: Tensor) -> None:
@@ -75,7 +84,7 @@ def notice(layer: nn.Module) -> Tensor | None:
     unmoved = last is not None and last.weight_version == weight._version
     if gradient is None:
         cleared = unmoved
-    elif last is None or id(gradient) != last.gradient:
+    elif last is None or not last.handed(gradient):
         if last is None or unmoved:
             layer.notices = False
             if gradient.any():
@@ -113,7 +122,7 @@ def _refuse_scaled(optimizer: Optimizer, args: tuple, kwargs: dict[str, Any]) ->
     stepped = {id(p): p.grad for group in optimizer.param_groups for p in group["params"]}
     for layer in LAYERS:
         gradient = stepped.get(id(layer.weight))
-        if gradient is not None and layer.handed and layer.handed.gradient == id(gradient):
+        if gradient is not None and layer.handed and layer.handed.handed(gradient):
             raise RuntimeError(
                 "a GradScaler divides gradients by its scale, but the update of a Hebbian layer "
                 "was not multiplied by it. Give Hebbian layers an optimizer of their own and call "

@@ -79,16 +79,20 @@ def test_a_batch_of_nothing_and_of_one_position():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("backend", ["reference", "auto"])
 @pytest.mark.parametrize("training", [True, False])
-def test_images_of_one_channel_give_the_same_in_all_layouts(training, backend, dtype):
+@pytest.mark.parametrize("groups", [1, 3])
+def test_one_channel_a_group_gives_the_same_in_all_layouts(groups, training, backend, dtype):
     """Outputs that are one wide, too, which torch's convolution takes from other memory."""
-    for kernel, stride, width in (((1, 3), (1, 2), 4), ((3, 5), (1, 3), 7), ((2, 2), 2, 3)):
-        layer = SoftHebbConv2d(1, 5, kernel, stride, backend=backend, dtype=dtype).train(training)
-        x = images(2, 1, 6, width).to(dtype)
+    for kernel, stride, width in (((1, 3), (1, 2), 4), ((3, 5), (1, 3), 7), ((2, 2), (1, 2), 3)):
+        geometry = {"kernel_size": kernel, "stride": stride, "groups": groups, "dtype": dtype}
+        layer = SoftHebbConv2d(groups, 5 * groups, backend=backend, **geometry).train(training)
+        x = images(2, groups, 6, width).to(dtype)
         exact = layer.weight.detach().double()
-        want = F.conv2d(x.double().contiguous(), exact, None, stride)
-        for last in (x.contiguous(), x.to(memory_format=torch.channels_last)):
+        want = F.conv2d(x.double(), exact, None, stride, groups=groups)
+        assert want.shape[3] == 1
+        for last in (x, x.to(memory_format=torch.channels_last)):
             assert_close(layer(last), want, tolerance(dtype, "u"))
             layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
+        assert_close(layer(x), want, tolerance(dtype, "u"))
 
 
 def test_the_bias_learns_by_hand():

@@ -253,6 +253,16 @@ def test_a_scaler_steps_what_backward_passes_gave(kind, quiet):
     assert moved(layer, start)
 
 
+def test_a_gradient_where_an_update_was_in_memory_is_none():
+    layer = make("linear")
+    layer(batch("linear"))
+    update = layer.weight.grad
+    other = update.clone()
+    assert layer.handed.handed(update)
+    assert not layer.handed.handed(other)
+    assert not layer.handed._replace(gradient=id(other)).handed(other)
+
+
 def test_a_scaler_that_is_off_steps(kind, quiet):
     layer = make(kind)
     start = layer.weight.detach().clone()

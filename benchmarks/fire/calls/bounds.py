@@ -91,6 +91,8 @@ def pre_activations(layer: Layer) -> Ball:
         most = layer.x.size.max() * product.size.sum(dim=2)
         u = u._replace(rad=u.rad + 32 * layer.sums.eps * most[:, None])
     if layer.bias is not None:
+        if backend.terms == 1:
+            u = u.maybe_rounded(backend.product)
         u = u.plus(layer.bias.map(lambda t: t.unsqueeze(1)))
     if not layer.pre_triangle:
         return u
