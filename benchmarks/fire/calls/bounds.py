@@ -199,7 +199,8 @@ def update(u: Ball, layer: Layer, found: Activity | None = None) -> Update:
     if rule.decay:
         d = d.minus(number(rule.decay * positions, sums).times(weight))
     if rule.gain != "none":  # of infinite factors infinite or NaN, by the order of its sums
-        infinite = weight.mid.isinf().flatten(1).any(dim=1) | a.mid.isinf().flatten(1).any(dim=1)
+        factors = (weight, a) if layer.bias is None else (weight, a, layer.bias)
+        infinite = torch.stack([t.mid.isinf().flatten(1).any(dim=1) for t in factors]).any(dim=0)
         d = d._replace(rad=torch.where(infinite.view(-1, 1, 1), torch.inf, d.rad))
     sums_of_a = a.sum(1)
     delta_w = normalised(d, sums_of_a, positions, rule)

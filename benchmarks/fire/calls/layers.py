@@ -172,9 +172,12 @@ def stepped(call: Call, t: Tensors, delta_w: Ball, p: float) -> Ball:
     rate = Rate(options["lr"], power, None, t.get("neuron_rates"), options.get("unit_norm", False))
     rows = Ball.given(weight.flatten(1), Sums.of(weight.dtype))
     direction = delta_w.map(lambda v: v.flatten(1))
-    if call.backend == "triton":  # which takes such norms as infinite, or as 0
-        powers = rows.mid.abs().pow(p).sum(dim=1, keepdim=True)
-        lost = (powers > rows.sums.largest) | (rate.unit_norm & (powers < rows.sums.tiny))
+    if call.backend == "triton":  # which takes norms as infinite, or as 0, that leave float32
+        plain = after.stepped(rows, direction, rate._replace(unit_norm=False), p, torch.float64)
+        before, then = (t.mid.abs().pow(p).sum(dim=1, keepdim=True) for t in (rows, plain))
+        lost = before > rows.sums.largest
+        if rate.unit_norm:
+            lost |= (then > rows.sums.largest) | (then < rows.sums.tiny)
         direction = direction._replace(rad=torch.where(lost, torch.inf, direction.rad))
     moved = after.stepped(rows, direction, rate, p, weight.dtype)
     return moved.map(lambda v: v.view(weight.shape))
