@@ -119,12 +119,12 @@ class Loop:
         self.dataset = _dataset or config.dataset
         self._give_back = weakref.finalize(self, lambda: None)
         try:
-            self._begin(device, _resume)
+            self._begin(device, _resume, "root" if train is None else "train and test")
         except BaseException:  # whose traceback may keep the run, and so its claim on the folder
             self._give_back()
             raise
 
-    def _begin(self, device: torch.device, resumes: bool) -> None:
+    def _begin(self, device: torch.device, resumes: bool, source: str) -> None:
         config, ranks = self.config, self.ranks
         if resumes:
             self._claim()
@@ -154,7 +154,7 @@ class Loop:
             self._claim()
             ranks.by_first(self._begin_folder)
         else:
-            check_data(self.out, self.data, "train and test" if self._given else "root")
+            check_data(self.out, self.data, source)
             self._restore(saved)
         ranks.spread_state(self.net)
         self._asked = 0
