@@ -50,7 +50,8 @@ class Handed(NamedTuple):
         gradient.softhebb_number = number = next(NUMBERS)
         return cls(id(weight), weight._version, number, gradient._version, before)
 
-    def handed(self, gradient: Tensor) -> bool:
+    def gave(self, gradient: Tensor) -> bool:
+        """Whether ``gradient`` is the one that was handed over."""
         return getattr(gradient, "softhebb_number", None) == self.gradient
 
 
@@ -84,7 +85,7 @@ def notice(layer: nn.Module) -> Tensor | None:
     unmoved = last is not None and last.weight_version == weight._version
     if gradient is None:
         cleared = unmoved
-    elif last is None or not last.handed(gradient):
+    elif last is None or not last.gave(gradient):
         if last is None or unmoved:
             layer.notices = False
             if gradient.any():
@@ -122,7 +123,7 @@ def _refuse_scaled(optimizer: Optimizer, args: tuple, kwargs: dict[str, Any]) ->
     stepped = {id(p): p.grad for group in optimizer.param_groups for p in group["params"]}
     for layer in LAYERS:
         gradient = stepped.get(id(layer.weight))
-        if gradient is not None and layer.handed and layer.handed.handed(gradient):
+        if gradient is not None and layer.handed and layer.handed.gave(gradient):
             raise RuntimeError(
                 "a GradScaler divides gradients by its scale, but the update of a Hebbian layer "
                 "was not multiplied by it. Give Hebbian layers an optimizer of their own and call "

@@ -258,9 +258,9 @@ def test_a_gradient_where_an_update_was_in_memory_is_none():
     layer(batch("linear"))
     update = layer.weight.grad
     other = update.clone()
-    assert layer.handed.handed(update)
-    assert not layer.handed.handed(other)
-    assert not layer.handed._replace(gradient=id(other)).handed(other)
+    assert layer.handed.gave(update)
+    assert not layer.handed.gave(other)
+    assert not layer.handed._replace(gradient=id(other)).gave(other)
 
 
 def test_a_scaler_that_is_off_steps(kind, quiet):
