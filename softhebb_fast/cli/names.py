@@ -23,6 +23,6 @@ NETWORKS = (
 )
 EXPERIMENTS = (
     *("table1", "table2", "figure1", "table5", "figure2", "softhebb", "collapse", "breakers"),
-    *("schicho", "zero", "constnet", "symmetry", "rules"),
+    *("schicho", "zero", "constnet", "symmetry", "rules", "record", "cifar100"),
 )
-SPACES = ("table3", "table4", "open", "starts")
+SPACES = ("table3", "table4", "open", "starts", "whitened")

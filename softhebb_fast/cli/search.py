@@ -67,11 +67,16 @@ def _header(what: Search, options: argparse.Namespace) -> str:
         (
             f"{what.space.name}: {options.trials} trials in all",
             f"data set: {what.dataset}{header.place(what.dataset, options.data)}, {images}",
-            f"protocol: Hebbian layers as published, classifier {budget.probe_epochs} epochs",
+            f"protocol: Hebbian layers as published, classifier {_classifier(what)}",
             f"computed: {header.computed(config)}",
             header.versions(),
         )
     )
+
+
+def _classifier(what: Search) -> str:
+    name = what.space.run.get("classifier", "published")
+    return f"{what.budget.probe_epochs} epochs" if name == "published" else name
 
 
 def _say(trial: FrozenTrial) -> None:

@@ -8,10 +8,12 @@ from types import MappingProxyType
 from softhebb_fast.experiments.cell import Cell, Experiment
 from softhebb_fast.experiments.definitions import (
     breakers,
+    cifar100,
     collapse,
     constnet,
     figure1,
     figure2,
+    record,
     rules,
     schicho,
     softhebb,
@@ -30,7 +32,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         module.EXPERIMENT.name: module.EXPERIMENT
         for module in (
             *(table1, table2, figure1, table5, figure2, softhebb, collapse, breakers),
-            *(schicho, zero, constnet, symmetry, rules),
+            *(schicho, zero, constnet, symmetry, rules, record, cifar100),
         )
     }
 )

@@ -15,6 +15,7 @@ from softhebb_fast.experiments.cell import Cell, Experiment, differences
 from softhebb_fast.files import InUse, claim, writable_folder
 from softhebb_fast.training import runs
 from softhebb_fast.training.config import Config
+from softhebb_fast.training.finite import NotFinite
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.provenance import provenance
 from softhebb_fast.training.reporter import Reporter
@@ -48,7 +49,8 @@ def reproduce(
 
     A run that was stopped goes on, bit by bit; a finished one is not made again; one that another
     process is at is left to it. After each run its row stands in the results of every experiment
-    that has the cell. A run whose data is missing gets a row that says so, if it has none.
+    that has the cell. A run whose data is missing, or that diverges, gets a row that says so, if it
+    has none.
 
     Args:
         results_folder: that of the results; None takes `results_of`.
@@ -73,11 +75,11 @@ def reproduce(
                     continue
                 try:
                     bring_to_end(folder, config, root, reporter, run)
-                except DataMissing as error:
+                except (DataMissing, NotFinite) as error:
                     if not _has_row(cell, config, results_folder):
-                        note = f"{DATA_SETS[config.dataset].folder} is not in the data folder"
                         described = MEASURES[config.kind].describe(config)
-                        record(cell, {**described, "note": note}, results_folder)
+                        row = {**described, "note": _note(error, config)}
+                        record(cell, row, results_folder)
                     yield Outcome(cell, seed, problem=str(error))
                     continue
                 yield Outcome(cell, seed, keep(cell, folder, results_folder, root))
@@ -217,6 +219,12 @@ def claimed(folder: Path) -> Iterator[str]:
         release()
         with suppress(OSError):
             folder.rmdir()
+
+
+def _note(error: DataMissing | NotFinite, config: Config) -> str:
+    if isinstance(error, DataMissing):
+        return f"{DATA_SETS[config.dataset].folder} is not in the data folder"
+    return f"diverged: {error}"
 
 
 def _has_row(cell: Cell, config: Config, folder: Path) -> bool:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from .blocks import head, triangle
-from .types import Layer, Preset
+from .types import Layer, Pool, Preset
+from .whitening import Whitening
 
+LEARNING = {
+    "t_invert": 4.0,
+    "lr": 0.08,
+    "lr_power": 0.5,
+    "radius": 3.0,
+    "activation": triangle(1),
+}
 OWN = (
     Preset(
         "DemoMNIST",
@@ -18,6 +26,32 @@ OWN = (
                 lr_power=0.5,
                 radius=5,
                 activation=triangle(1),
+            ),
+            head(0),
+        ),
+    ),
+    Preset(
+        "3WhitenedSoftHebbCnnCIFAR",
+        (
+            Layer(
+                "conv",
+                "soft_anti",
+                128,
+                5,
+                2,
+                **LEARNING,
+                batch_norm=False,
+                whiten=Whitening(contrast=0.00015),
+                pool=Pool("avg", 3, 2, 1),
+            ),
+            Layer(
+                "conv",
+                "soft_anti",
+                1024,
+                3,
+                **LEARNING,
+                batch_norm=False,
+                whiten=Whitening(epsilon=1.0, contrast=0.001),
             ),
             head(0),
         ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from softhebb_fast.presets import Preset, format_network, get_preset
 
@@ -23,6 +24,7 @@ class InitSpace:
         init: choices, by name, of the start of a layer.
         radius: range of the norms that filters start at, on a logarithmic scale.
         neuron_factor: scales every layer.
+        run: fields of every trial's run.
 
     Raises ValueError for an impossible range or no choice, naming it.
     """
@@ -33,6 +35,7 @@ class InitSpace:
     init: Mapping[str, Any]
     radius: tuple[float, float] = (2.0, 50.0)
     neuron_factor: float = 1.0
+    run: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __post_init__(self) -> None:
         check_range("radius", self.radius)
@@ -49,7 +52,7 @@ class InitSpace:
             if name == "init":
                 new[name] = some_inits(self.init, text.split(","))
             elif name == "radius":
-                new[name] = _two_numbers(text)
+                new[name] = two_numbers(name, text)
             else:
                 raise ValueError(f"set must name one of init, radius; got {name!r}")
         return replace(self, **new)
@@ -80,11 +83,12 @@ def some_inits(known: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     return {name: known[name] for name in names}
 
 
-def _two_numbers(text: str) -> tuple[float, float]:
+def two_numbers(name: str, text: str) -> tuple[float, float]:
+    """The range written as "low,high". Raises ValueError, naming it, for another text."""
     try:
         low, high = map(float, text.split(","))
     except ValueError:
-        raise ValueError(f"radius must be a range low,high; got {text!r}") from None
+        raise ValueError(f"{name} must be a range low,high; got {text!r}") from None
     return low, high
 
 

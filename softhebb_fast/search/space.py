@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from softhebb_fast.naming import did_you_mean
 from softhebb_fast.presets import Layer, Pool, Preset, format_network
 from softhebb_fast.presets.blocks import head
 from softhebb_fast.search.inits import DETERMINISTIC, InitSpace, check_range, some_inits
+from softhebb_fast.search.whitened import WHITENED, WhitenedSpace
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -32,6 +34,7 @@ class Space:
         radius: range of the norms that filters start at; the published 25 if both ends are.
         lr_power, kernel, pool, pool_size, activation, rule: choices.
         init: choices, by name, of the start of all layers.
+        run: fields of every trial's run.
 
     Raises ValueError for an empty or impossible range or choice, naming it.
     """
@@ -51,6 +54,7 @@ class Space:
     activation: tuple[str, ...] = ("softmax", "repu", "triangle")
     rule: tuple[str, ...] = ("soft_anti",)
     init: Mapping[str, Any] = field(default_factory=lambda: {"zerO:scale=fork": FORK})
+    run: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __post_init__(self) -> None:
         for name in RANGES:
@@ -134,7 +138,9 @@ def _with_radius(init: Any, radius: float) -> Any:
     return {"name": "zerO", "radius": radius} if init == "zerO" else init
 
 
-SPACES: Mapping[str, Space | InitSpace] = {
+AnySpace = Space | InitSpace | WhitenedSpace
+
+SPACES: Mapping[str, AnySpace] = {
     space.name: space
     for space in (
         Space("table3", "Le, Xu, Zhuang, Table 3: one layer of 128 neurons", (128,), (2,)),
@@ -164,11 +170,12 @@ SPACES: Mapping[str, Space | InitSpace] = {
             },
         ),
         DETERMINISTIC,
+        WHITENED,
     )
 }
 
 
-def get_space(name: str) -> Space | InitSpace:
+def get_space(name: str) -> AnySpace:
     """The space of that name. Raises ValueError for another, with the names there are."""
     if name not in SPACES:
         hint = did_you_mean(name, SPACES)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softhebb_fast.files import WAIT, claim, writable_folder, write_csv, write_text
-from softhebb_fast.search.inits import InitSpace
-from softhebb_fast.search.space import Space, init_option
+from softhebb_fast.search.space import AnySpace, init_option
 from softhebb_fast.search.trial import (
     Budget,
     GivenUp,
@@ -43,7 +42,7 @@ class Search:
         run: further fields of `RunConfig` for all trials, such as ``seed`` or ``backend``.
     """
 
-    space: Space | InitSpace
+    space: AnySpace
     dataset: str
     budget: Budget = field(default_factory=Budget)
     proxies: Proxies = field(default_factory=Proxies)
@@ -85,7 +84,8 @@ def search(
         network, init = what.space.suggest(trial)
         trial.set_user_attr("network", network)
         trial.set_user_attr("init", init_option(init))
-        config = trial_config(network, init, what.dataset, what.budget, **what.run)
+        more = {**what.space.run, **what.run}
+        config = trial_config(network, init, what.dataset, what.budget, **more)
 
         def heard(epoch: int, accuracy: float) -> bool:
             trial.report(accuracy, epoch)

@@ -15,7 +15,9 @@ import torch
 from softhebb_fast import cli
 from softhebb_fast.data.sources import DataMissing
 from softhebb_fast.experiments import figures, measure, reproduce, results
+from softhebb_fast.experiments.table import table
 from softhebb_fast.training import checkpoint, run_folder
+from softhebb_fast.training.finite import NotFinite
 from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.run_folder import load_run
 from softhebb_fast.training.trainer import Trainer
@@ -181,6 +183,25 @@ def test_missing_data_leaves_its_reason_and_the_rest_goes_on(tiny, tmp_path, roo
     assert (first["test_accuracy"], first["note"]) == ("", "MNIST/raw is not in the data folder")
     assert float(second["test_accuracy"]) > 0
     monkeypatch.undo()
+
+
+def test_a_run_that_diverges_leaves_its_reason_and_the_rest_goes_on(tiny, tmp_path, root):
+    def diverging(trainer):
+        if trainer.config.init is None:
+            raise NotFinite("layer 1 became infinite at batch 2")
+        trainer.run()
+
+    first, second = make(tiny, tmp_path, root, run=diverging)
+    assert (first.row, first.problem) == (None, "layer 1 became infinite at batch 2")
+    assert second.row is not None
+    path = results.path("tiny", tmp_path / "results")
+    noted = results.read(path)[0]
+    assert noted["test_accuracy"] == ""
+    assert noted["note"] == "diverged: layer 1 became infinite at batch 2"
+    assert "not run: diverged: layer 1 became infinite" in table(tiny, results.read(path))
+    first, _ = make(tiny, tmp_path, root)
+    assert first.row is not None
+    assert results.read(path)[0]["note"] == ""
 
 
 def test_a_folder_that_is_gone_is_no_missing_data(tiny, tmp_path, root):

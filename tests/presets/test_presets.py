@@ -95,6 +95,10 @@ TABLES = {
     "2SoftHebbCnnCIFAR_zero": [
         ("soft_anti", 128, 3, 2, 1, True, tri(0.7), AVG, 1, 0.07, 0.4, 25),
     ],
+    "3WhitenedSoftHebbCnnCIFAR": [
+        ("soft_anti", 128, 5, 2, 1, False, tri(1), Pool("avg", 3, 2, 1), 4, 0.08, 0.5, 3),
+        ("soft_anti", 1024, 3, 0, 1, False, tri(1), None, 4, 0.08, 0.5, 3),
+    ],
     "DemoMNIST": [
         ("soft_anti", 1000, 0, 0, 1, False, tri(1), None, 12, 0.1, 0.5, 5),
     ],
@@ -111,7 +115,7 @@ def test_preset_matches_its_table(name):
         assert (layer.schedule, layer.padding_mode) == ("norm", "reflect")
         assert (layer.bias, layer.pre_triangle, layer.dropout) == (False, False, 0.0)
         assert layer.hebbian == (layer.rule != "bp")
-    dropout = 0.0 if "Mlp" in name or name == "DemoMNIST" else 0.5
+    dropout = 0.0 if "Mlp" in name or PRESETS[name].source == "softhebb_fast" else 0.5
     assert head == Layer("linear", "bp", dropout=dropout)
     assert (head.out, PRESETS[name].lr_supervised) == (None, 1e-3)
 
@@ -121,6 +125,7 @@ def test_names_and_sources():
         *((name, name, "SoftHebb") for name in SOFTHEBB.split()),
         *((name, name, "ZerO-SoftHebb") for name in ZERO.split()),
         ("DemoMNIST", "DemoMNIST", "softhebb_fast"),
+        ("3WhitenedSoftHebbCnnCIFAR", "3WhitenedSoftHebbCnnCIFAR", "softhebb_fast"),
         ("Linear", "Linear", "softhebb_fast"),
     ]
 
@@ -167,7 +172,7 @@ def test_exceptional_presets():
     plain = {
         name
         for name, preset in PRESETS.items()
-        if any(x.kind == "conv" and not x.batch_norm for x in preset.layers)
+        if any(x.kind == "conv" and not (x.batch_norm or x.whiten) for x in preset.layers)
     }
     assert plain == {"4SoftHebbCnnCIFAR_noBatchNorm"}
 

@@ -71,7 +71,7 @@ def test_the_published_spaces():
                 assert layer.radius == 25 or name == "open"
             assert name == "open" or init == {"name": "zerO", "scale": "fork"}
     with pytest.raises(
-        ValueError, match="space must be one of table3, table4, open, starts; got 'table5'"
+        ValueError, match="space must be one of table3, table4, open, starts, whitened; got 'table5'"
     ):
         get_space("table5")
 
@@ -362,6 +362,45 @@ def test_a_search_of_starts(root, tmp_path):
     study = search(Search(space, "mnist", BUDGET, run={"seed": 0}), tmp_path, 2, root=str(root))
     assert {trial.state.name for trial in study.trials} <= {"COMPLETE", "PRUNED"}
     assert len((tmp_path / "trials.csv").read_text().splitlines()) == 3
+
+
+def test_a_whitened_space_changes_how_layers_learn_alone():
+    space = get_space("whitened").narrowed({"init": "patches"}, neuron_factor=0.25)
+    preset = get_preset("3WhitenedSoftHebbCnnCIFAR", neuron_factor=0.25)
+    chosen = {"t_invert": 12.0, "lr": 0.05, "radius": 2.0, "epsilon": 3.0}
+    choices = {f"layer {i} {name}": value for i in (1, 2) for name, value in chosen.items()}
+    network, init = space.suggest(optuna.trial.FixedTrial(choices | {"init": "patches"}))
+    *layers, head = parse_network(network).layers
+    del chosen["epsilon"]
+    assert init == "patches"
+    assert head == preset.layers[-1]
+    for layer, own in zip(layers, preset.layers, strict=False):
+        whiten = replace(own.whiten, epsilon=float(f"{3 * own.whiten.epsilon:.3g}"))
+        assert layer == replace(own, whiten=whiten, **chosen)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kernel": "3"}, "set must name one of init, t_invert, lr, radius, epsilon; got 'kernel'"),
+        ({"lr": "1"}, "lr must be a range low,high; got '1'"),
+        ({"t_invert": "0,3"}, "t_invert must be a range of positive numbers"),
+        ({"init": "zerO"}, r"init must be of patches, normal; got \['zerO'\]"),
+    ],
+)
+def test_whitened_spaces_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        get_space("whitened").narrowed(changes)
+    with pytest.raises(ValueError, match="init must leave something"):
+        replace(get_space("whitened"), init={})
+
+
+def test_a_search_of_whitened_layers_is_judged_by_ridge(root, tmp_path):
+    space = get_space("whitened").narrowed({"init": "patches"}, 0.02)
+    what = Search(space, "mnist", BUDGET, run={"seed": 0})
+    study = search(what, tmp_path, 2, root=str(root))
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
+    assert all(0 < trial.value < 100 for trial in study.trials)
 
 
 def test_a_space_of_its_own():

@@ -24,6 +24,7 @@ TITLES = {
     "fashionmnist": "FashionMNIST",
     "mnist": "MNIST",
     "stl10": "STL-10",
+    "cifar100": "CIFAR-100",
 }
 
 
