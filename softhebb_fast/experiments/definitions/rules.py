@@ -9,7 +9,7 @@ from softhebb_fast.experiments.cell import Cell, Experiment
 from softhebb_fast.experiments.definitions.collapse import SETS
 from softhebb_fast.experiments.definitions.nets import CIFAR_NET, pixels
 from softhebb_fast.experiments.definitions.table1 import TITLES
-from softhebb_fast.presets import Preset, format_network, get_preset
+from softhebb_fast.presets import Preset, format_network, get_preset, with_rule
 from softhebb_fast.presets.blocks import RELU
 
 RULES = {
@@ -24,6 +24,9 @@ RULES = {
     "similarity": "similarity matching",
     "nonnegative_similarity": "nonnegative similarity matching",
 }
+# Nothing bounds the size of their steps, which grows with what a layer sees.
+UNBOUNDED = ("oja", "sanger", "bcm", "similarity", "nonnegative_similarity")
+DEEP_FACTOR = 0.1  # of their searched rates, where layers see the outputs of others
 SOLVED = {"classifier": "ridge"}
 TAUGHT = {
     "delta_rule": ("delta rule", "delta_rule-t1-lr0.1"),
@@ -43,6 +46,16 @@ class Net(NamedTuple):
     def run(self) -> dict[str, Any]:
         return {"preset": self.preset, "neuron_factor": self.neuron_factor}
 
+    def by(self, rule: str) -> dict[str, Any]:
+        """The network learned by ``rule``."""
+        if self.preset != CIFAR_NET or rule not in UNBOUNDED:
+            return {**self.run, "rule": rule}
+        *body, head = with_rule(
+            get_preset(self.preset, neuron_factor=self.neuron_factor), rule
+        ).layers
+        layers = (replace(layer, lr=DEEP_FACTOR * layer.lr) for layer in body)
+        return {"preset": format_network(Preset("slower", (*layers, head)))}
+
     def backpropagated(self) -> str:
         """The same shapes as layer strings, rectified, all learned from the loss."""
         *body, head = get_preset(self.preset, neuron_factor=self.neuron_factor).layers
@@ -58,9 +71,9 @@ NETS = {
 
 def _cells(dataset: str, layers: str, net: Net) -> list[Cell]:
     title, place = f"{TITLES[dataset]}, {net.title}", f"rules-{dataset}-{layers}"
-    run = {**net.run, "dataset": dataset, "features": {"grid": net.grid}, **SOLVED}
-    start = {**run, "unsup_epochs": 0}
-    rules = {name: (label, {**run, "rule": name}) for name, label in RULES.items()}
+    judged = {"dataset": dataset, "features": {"grid": net.grid}, **SOLVED}
+    start = {**net.run, **judged, "unsup_epochs": 0}
+    rules = {name: (label, {**net.by(name), **judged}) for name, label in RULES.items()}
     others = {
         "random": ("random filters", start),
         "patches": ("sampled patches", {**start, "init": "patches"}),
@@ -102,11 +115,12 @@ filters of 5x5), its map pooled to 4x4. Three are those of `4SoftHebbCnnCIFAR` w
 the neurons (24, 96, 384), pooled to 2x2. Batch norm, Triangle and pooling are the same for every
 rule; only the rule and its rate change. Rates of the rules were searched with one layer on
 held-out training images of CIFAR-10 by `python -m benchmarks.rules.rates`
-([search_rules.csv](../results/search_rules.csv)); SoftHebb has its published ones. Hebb and Oja
-keep a rate at which they converge, all neurons to one direction. A smaller rate scores more, since
-it leaves more of the random start. Backpropagation learns the same shapes with ReLU for ten epochs
-and with its own classifier. The formulas are in [rules.md](rules.md). Figures of layers are in the
-order of the layers.""",
+([search_rules.csv](../results/search_rules.csv)); SoftHebb has its published ones. Oja, Sanger,
+BCM and both similarity rules learn at a tenth of them in three layers, where some diverged: nothing
+bounds their steps. Hebb and Oja keep a rate at which they converge, all neurons to one direction.
+A smaller rate scores more, since it leaves more of the random start. Backpropagation learns the
+same shapes with ReLU for ten epochs and with its own classifier. The formulas are in
+[rules.md](rules.md). Figures of layers are in the order of the layers.""",
     (
         *(
             cell
