@@ -47,7 +47,11 @@ SOFTHEBB_INLINE void prepare_strip_body(const PrepareStrip<T>& a) {
       }
     }
   }
-  if (a.mean) mean_of(a.u, a.line, a.neurons, a.positions, a.mean);
+  if (!a.mean) return;
+  const int64_t share = a.neurons / a.groups;
+  for (int64_t g = 0; g < a.groups; ++g) {
+    mean_of(a.u + g * share * a.line, a.line, share, a.positions, a.mean + g * a.mean_line);
+  }
 }
 
 // N is the number of positions if it is known, 0 if not: full strips keep their state in registers.

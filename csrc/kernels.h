@@ -10,14 +10,15 @@ namespace softhebb {
 
 constexpr int64_t kStrip = 64;
 
-// u += bias, u = relu(u - mean over all neurons), and that mean, each if asked.
+// u += bias, u = relu(u - mean over all neurons), and the means of groups, each if asked.
 template <typename T>
 struct PrepareStrip {
   T* u;
   int64_t line, neurons, positions;
   const T* bias;  // [neurons] or null
   bool rectify;   // replace u by relu(u - mean)
-  T* mean;        // [positions] or null: the mean of what u is in the end
+  T* mean;        // [groups, positions] or null: the means of what u is in the end
+  int64_t groups, mean_line;
 };
 template <typename T>
 void prepare_strip(const PrepareStrip<T>& a);

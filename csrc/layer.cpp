@@ -100,7 +100,9 @@ class Pass {
           workspace(Slot::patches, {workers, g_.groups * g_.patch(), line}, options_));
     }
     y_buffer_ = workspace(Slot::y, {workers, g_.filters, line}, options_);
-    if (pools() && wanted_.epilogue->centre) mean_ = at::empty({panel}, options_);
+    if (pools() && wanted_.epilogue->centre) {
+      mean_ = at::empty({wanted_.epilogue->groups, panel}, options_);
+    }
     if (pools() && !plan_.pool_in_tile) {
       u_buffer_ = workspace(Slot::u, {1, g_.filters, panel}, options_);
     } else if (keeps_u()) {
@@ -164,11 +166,17 @@ class Pass {
     }
   }
 
+  // The means of groups from a position of the panel on, null if nobody asks for them.
+  View<T> mean(int64_t position) const {
+    if (!mean_.defined()) return {nullptr, 0, 1};
+    return {mean_.template data_ptr<T>() + position, mean_.stride(0), 1};
+  }
+
   void compete(int64_t i, const Place& p) const {
     const Tile t = tile(i);
-    T* mean = mean_.defined() ? mean_.template data_ptr<T>() + t.first : nullptr;
     T* sums = update_ ? update_->sums_of<T>(i) : nullptr;
-    tile_epilogue_.run(p.u, p.y, p.bare, t.row * g_.out_width, t.positions, mean, sums);
+    tile_epilogue_.run(p.u, p.y, p.bare, t.row * g_.out_width, t.positions, mean(t.first),
+                       sums);
     if (!winograd_ || !update_ || !rule_.may_spoil()) return;
     T spoilt = 0;
     finite_strip<T>({p.y.data, p.y.line, g_.filters, t.positions, &spoilt});
@@ -327,8 +335,7 @@ class Pass {
     const View<T> u = slice<T>(u_buffer_, 0);
     for_each_task(images * blocks, [&](int64_t task, int64_t) {
       const int64_t i = task / blocks, begin = task % blocks * kNeurons, first = i * g_.plane();
-      const T* mean = mean_.defined() ? mean_.template const_data_ptr<T>() + first : nullptr;
-      tile_epilogue_.pool(u.block(0, first), mean, panel_row_ / g_.out_height + i, 1, begin,
+      tile_epilogue_.pool(u.block(0, first), mean(first), panel_row_ / g_.out_height + i, 1, begin,
                           std::min(begin + kNeurons, g_.filters));
     });
   }

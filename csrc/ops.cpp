@@ -58,6 +58,9 @@ class Call {
     const int64_t height = e.size(geometry_.out_height, 0);
     const int64_t width = e.size(geometry_.out_width, 1);
     TORCH_CHECK(height > 0 && width > 0, "the pooled map would be empty, ", height, "x", width);
+    TORCH_CHECK(e.groups > 0 && geometry_.filters % e.groups == 0,
+                "the epilogue's groups must divide the neurons; got ", e.groups, " and ",
+                geometry_.filters);
     wanted_.epilogue = e;
     wanted_.pooled = at::empty({geometry_.batch, geometry_.filters, height, width}, x_.options());
   }
@@ -150,14 +153,15 @@ class Call {
       String padding_mode, bool pre_triangle, std::optional<double> x_bound
 #define EPILOGUE                                                                            \
   bool centre, double power, String pool, IntArrayRef pool_kernel, IntArrayRef pool_stride, \
-      IntArrayRef pool_padding
+      IntArrayRef pool_padding, int64_t pool_groups
 #define CONV_CALL(...)                                                        \
   Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode, \
             Competition(COMPETING, false, pre_triangle), lebesgue_p __VA_OPT__(, ) __VA_ARGS__)
 #define LINEAR_CALL                                                                  \
   Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros", \
             Competition(COMPETING, true, false), lebesgue_p, RULE_CALL)
-#define BLOCK_EPILOGUE Epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding)
+#define BLOCK_EPILOGUE \
+  Epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding, pool_groups)
 
 using Updated = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 using Stepped = std::tuple<Tensor, Tensor, Tensor>;

@@ -11,12 +11,13 @@ namespace softhebb {
 
 template <typename in_t, typename T>
 void TileEpilogue<in_t, T>::run(View<T> u, View<T> y, View<T> bare, int64_t position,
-                                int64_t count, T* mean, T* sums) const {
+                                int64_t count, View<T> mean, T* sums) const {
   const Timed timed(Part::competition);
+  const int64_t groups = mean.data ? wanted_.epilogue->groups : 1;
   for (int64_t j = 0; j < count; j += kStrip) {
     const int64_t n = std::min(kStrip, count - j);
     prepare_strip<T>({u.at(0, j), u.line, g_.filters, n, bias_, c_.pre_triangle,
-                      mean ? mean + j : nullptr});
+                      mean.data ? mean.at(0, j) : nullptr, groups, mean.line});
   }
   if (pool_images_) pool(u, mean, position / g_.plane(), count / g_.plane(), 0, g_.filters);
   for (int64_t j = 0; j < count; j += kStrip) {
@@ -138,13 +139,20 @@ void TileEpilogue<in_t, T>::compete(const Competition& c, View<const T> u, View<
 }
 
 template <typename in_t, typename T>
-void TileEpilogue<in_t, T>::pool(View<const T> u, const T* mean, int64_t image, int64_t images,
-                            int64_t begin, int64_t end) const {
+void TileEpilogue<in_t, T>::pool(View<const T> u, View<const T> mean, int64_t image,
+                                 int64_t images, int64_t begin, int64_t end) const {
   const Timed timed(Part::pooling);
+  const Epilogue& e = *wanted_.epilogue;
+  const int64_t share = g_.filters / e.groups;
   for (int64_t i = 0; i < images; ++i) {
     const int64_t at = i * g_.plane();
-    write_pooled<in_t, T>(wanted_.pooled, *wanted_.epilogue, image + i, u.block(0, at),
-                          mean ? mean + at : nullptr, g_.out_height, g_.out_width, begin, end);
+    for (int64_t first = begin, last; first < end; first = last) {
+      const int64_t group = first / share;
+      last = std::min(end, (group + 1) * share);
+      write_pooled<in_t, T>(wanted_.pooled, e, image + i, u.block(0, at),
+                            mean.data ? mean.at(group, at) : nullptr, g_.out_height, g_.out_width,
+                            first, last);
+    }
   }
 }
 

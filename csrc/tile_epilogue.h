@@ -16,12 +16,13 @@ class TileEpilogue {
 
   // For `count` positions, the first of them numbered over the batch: u, A (y) and A before the
   // modulator (bare) [K, count], each of which may be any other that is not asked for after it;
-  // mean [count] over the neurons is written, sums of the Update are added to, each if not null.
-  void run(View<T> u, View<T> y, View<T> bare, int64_t position, int64_t count, T* mean,
+  // mean [groups of the pooling, count] is written, sums of the Update are added to, each if not
+  // null.
+  void run(View<T> u, View<T> y, View<T> bare, int64_t position, int64_t count, View<T> mean,
            T* sums) const;
 
-  // Pools neurons [begin, end) of whole images.
-  void pool(View<const T> u, const T* mean, int64_t image, int64_t images, int64_t begin,
+  // Pools neurons [begin, end) of whole images, less the mean of their group if it is not null.
+  void pool(View<const T> u, View<const T> mean, int64_t image, int64_t images, int64_t begin,
             int64_t end) const;
 
  private:

@@ -95,8 +95,8 @@ def check_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, c: Convolution)
         )
 
 
-def checked_epilogue(epilogue: Epilogue, size: tuple[int, int]) -> Epilogue:
-    """The same with a pair for every int, if it fits a map of ``size``."""
+def checked_epilogue(epilogue: Epilogue, size: tuple[int, int], groups: int) -> Epilogue:
+    """The same with a pair for every int, if it fits a map of ``size`` of so many groups."""
     if not isinstance(epilogue, Epilogue):
         raise TypeError(f"epilogue must be an Epilogue; got {epilogue!r}")
     if epilogue.pool not in POOLS:
@@ -115,7 +115,12 @@ def checked_epilogue(epilogue: Epilogue, size: tuple[int, int]) -> Epilogue:
             f"the pooled map would be empty: the map is {size[0]}x{size[1]}, "
             f"epilogue.kernel {kernel}, epilogue.padding {padding}"
         )
-    return epilogue._replace(power=power, kernel=kernel, stride=stride, padding=padding)
+    means = whole("epilogue.groups", epilogue.groups, least=1)
+    if groups % means:
+        raise ValueError(
+            f"epilogue.groups must divide the groups of the convolution, {groups}; got {means}"
+        )
+    return Epilogue(epilogue.centre, power, epilogue.pool, kernel, stride, padding, means)
 
 
 def check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:

@@ -324,6 +324,7 @@ class Epilogue(NamedTuple):
         power: positive exponent.
         pool: ``"max"`` or ``"avg"``, padding counted in the average, sizes rounded down.
         kernel, stride, padding: of the pooling; 1, 1 and 0 for none.
+        groups: the channels are split into so many groups, each with a mean of its own.
     """
 
     centre: bool = True
@@ -332,6 +333,7 @@ class Epilogue(NamedTuple):
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
+    groups: int = 1
 
     def apply(self, u: Tensor) -> Tensor:
         """The epilogue of ``u [B, K, OH, OW]`` in plain PyTorch: ``[B, K, PH, PW]``.
@@ -339,7 +341,9 @@ class Epilogue(NamedTuple):
         Computed in float32 at least, returned in the dtype of u.
         """
         a = u if u.dtype == torch.float64 else u.float()
-        a = F.relu(a - a.mean(dim=1, keepdim=True) if self.centre else a)
+        if self.centre:
+            a = torch.cat([p - p.mean(dim=1, keepdim=True) for p in a.chunk(self.groups, 1)], 1)
+        a = F.relu(a)
         a = a if self.power == 1 else a**self.power
         pool = F.max_pool2d if self.pool == "max" else F.avg_pool2d
         return pool(a, self.kernel, self.stride, self.padding).to(u.dtype)

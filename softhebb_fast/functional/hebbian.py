@@ -434,7 +434,8 @@ def hebbian_block(
     with torch.no_grad(), outside_autocast(x):
         call = conv2d_call(x, weight, bias, convolution, competition, named)
         size = conv2d_size(call.x, weight, call.options[0])
-        options = (*call.options, checked_epilogue(epilogue, size))
+        groups = call.options[0].groups
+        options = (*call.options, checked_epilogue(epilogue, size, groups))
         module = chosen(backend, x, call.competition)
         if update is None:
             out = HebbianBlockOutput(module.block_forward(call.x, weight, bias, *options))

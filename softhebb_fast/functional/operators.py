@@ -335,7 +335,8 @@ def softhebb_block(
     )
     competition = Competition(t_invert, wta, delta, rank, lebesgue_p, tie_rule)
     batch, *options = _checked_conv2d(x, weight, bias, convolution, competition)
-    options.append(checked_epilogue(epilogue, conv2d_size(batch, weight, options[0])))
+    own = options[0]
+    options.append(checked_epilogue(epilogue, conv2d_size(batch, weight, own), own.groups))
     check_update(update, lr)
     if update == "in_place":
         check_writable(weight)

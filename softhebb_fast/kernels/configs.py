@@ -253,11 +253,11 @@ def reduce_splits(G: Geometry) -> Config:
     return Config(32, 0, _cover(G.P, 128), 4, 1)
 
 
-def pool(G: Geometry, out_y: int, out_x: int) -> dict[str, int]:
+def pool(neurons: int, channels_last: bool, out_y: int, out_x: int) -> dict[str, int]:
     """Rows, columns and neurons of a tile of the pooled map; four warps."""
-    if G.U_CHANNELS_LAST:
+    if channels_last:
         rows, columns = (4 if n > 2 else 2 for n in (out_y, out_x))
-        return {"BY": rows, "BX": columns, "BN": _cover(G.neurons, 128)}
+        return {"BY": rows, "BX": columns, "BN": _cover(neurons, 128)}
     return {"BY": 4, "BX": _cover(out_x, 32), "BN": 16}
 
 

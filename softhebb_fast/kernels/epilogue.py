@@ -38,11 +38,13 @@ def block_positions(o, M, G: tl.constexpr, E: tl.constexpr):
 
 
 @triton.jit
-def store_blocks(out, b_u, o, o_m, o_k, M, G: tl.constexpr, E: tl.constexpr, WHOLE: tl.constexpr):
+def store_blocks(
+    out, b_u, o, o_m, i_g, o_k, M, G: tl.constexpr, E: tl.constexpr, WHOLE: tl.constexpr
+):
     """Pool the blocks in rows ``o`` of u ``[BM, BN]``, at positions ``o_m``.
 
-    All neurons are in the tile. With WHOLE ``out`` is the pooled map in the layout of u, else the
-    map of blocks ``[B, NY, NX, K]``.
+    All neurons of the group are in the tile. With WHOLE ``out`` is the pooled map in the layout of
+    u, else the map of blocks ``[B, NY, NX, GROUPS * K]``.
     """
     S: tl.constexpr = E.SY * E.SX
     N: tl.constexpr = b_u.shape[0] // S
@@ -62,13 +64,16 @@ def store_blocks(out, b_u, o, o_m, o_k, M, G: tl.constexpr, E: tl.constexpr, WHO
     o_b = o_n // (E.NY * E.NX)
     o_y = (o_n // E.NX) % E.NY
     o_x = o_n % E.NX
+    if G.GROUPS > 1:
+        o_k += i_g * G.K
     if WHOLE:
         b_a = activate(b_a, E) if E.MAX else b_a / E.COUNT
         m = (o_b * (G.OH * G.OW) < M) & (o_y < E.OY) & (o_x < E.OX)
         o_p = pooled_offsets(o_b[:, None], o_y[:, None], o_x[:, None], o_k[None, :], G, E)
     else:
         m = o_b * (G.OH * G.OW) < M
-        o_p = (o_n.to(tl.int64) if G.WIDE else o_n)[:, None] * G.K + o_k[None, :]
+        o_n = o_n.to(tl.int64) if G.WIDE else o_n
+        o_p = o_n[:, None] * (G.GROUPS * G.K) + o_k[None, :]
     tl.store(out + o_p, b_a.to(out.dtype.element_ty), mask=m[:, None] & m_k[None, :])
 
 
@@ -90,7 +95,7 @@ def pool_tile(i, pool, M, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr):
     """Tile ``i`` of the pooled map, ``[BY, BX]`` outputs of BN neurons, in the layout of u.
 
     ``a`` is u, and ``u_sums [U_SUMS, M]`` make its mean over the neurons. With BLOCKS ``a`` is the
-    map of blocks that ``store_blocks`` left, of a layer of one group.
+    map of blocks that ``store_blocks`` left. The neurons of a tile have the same mean.
     """
     BY: tl.constexpr = Q.BY
     BX: tl.constexpr = Q.BX
@@ -101,14 +106,21 @@ def pool_tile(i, pool, M, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr):
     W: tl.constexpr = E.NX if BLOCKS else G.OW
     ROWS: tl.constexpr = (E.OY + BY - 1) // BY
     COLUMNS: tl.constexpr = (E.OX + BX - 1) // BX
-    TILES: tl.constexpr = (N + BN - 1) // BN
+    SHARE: tl.constexpr = N // E.MEANS
+    PARTS: tl.constexpr = Q.U_SUMS // E.MEANS
+    TILES: tl.constexpr = E.MEANS * ((SHARE + BN - 1) // BN)
     i_o = i // TILES
     o = tl.arange(0, BY * BX)
     o_n = i % TILES * BN + tl.arange(0, BN)
+    if E.MEANS > 1:
+        i_e = i % E.MEANS
+        o_n = i % TILES // E.MEANS * BN + tl.arange(0, BN)
     i_b = i_o // (ROWS * COLUMNS)
     o_y = i_o // COLUMNS % ROWS * BY + o // BX
     o_x = i_o % COLUMNS * BX + o % BX
-    m_n = o_n < N
+    m_n = o_n < SHARE
+    if E.MEANS > 1:
+        o_n += i_e * SHARE
     m_o = (o_y < E.OY) & (o_x < E.OX)
     if G.U_CHANNELS_LAST:
         o_n, m_n = o_n[None, :], m_n[None, :]
@@ -128,10 +140,12 @@ def pool_tile(i, pool, M, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr):
             o_a = u_offsets(0, spread(o_m, G), o_n, G)
         b_a = tl.load(pool.a + o_a, mask=m, other=0.0).to(tl.float32)
         if E.CENTRE:
-            o_t = tl.arange(0, triton.next_power_of_2(Q.U_SUMS))[:, None]
-            m_t = (o_t < Q.U_SUMS) & m_p[None, :]
+            o_t = tl.arange(0, triton.next_power_of_2(PARTS))[:, None]
+            m_t = (o_t < PARTS) & m_p[None, :]
+            if E.MEANS > 1:
+                o_t += i_e * PARTS
             b_t = tl.load(pool.u_sums + o_t * M + o_m[None, :], mask=m_t, other=0.0)
-            b_a -= spread(tl.sum(b_t, axis=0) / N, G)
+            b_a -= spread(tl.sum(b_t, axis=0) / SHARE, G)
         if E.MAX:
             b_out = larger(b_out, tl.where(m, b_a, -float("inf")))
         else:

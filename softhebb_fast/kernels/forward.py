@@ -94,8 +94,8 @@ def forward_kernel(
 ):
     """A tile of u ``[BM, BN]`` and, if asked, its statistics ``[GROUPS, TILES, M]``.
 
-    With E all neurons are in one tile, which is pooled into ``out``, see ``store_blocks``, and u
-    may be None. With ``w_inverse`` x and w are scaled.
+    With E all neurons of a group are in one tile, which is pooled into ``out``, see
+    ``store_blocks``, and u may be None. With ``w_inverse`` x and w are scaled.
 
     With ``act`` the program does the work of ``activity_kernel`` for its tile. Those of the
     same positions count themselves in ``row_counters``, one counter a row of tiles. Where the
@@ -155,7 +155,7 @@ def forward_kernel(
     if F.U_IN_REGISTERS:
         store_u(pre, o_u, m, b_u, True)
     if E is not None:
-        store_blocks(out, b_u, o, o_m, o_k, M, G, E, F.WHOLE)
+        store_blocks(out, b_u, o, o_m, i_g, o_k, M, G, E, F.WHOLE)
     store_u_sums(pre, b_u, m_k[None, :], o_s, o_m < M)
     if act.y_sums is not None:
         if not F.COMPETE:
@@ -270,12 +270,12 @@ def forward_pooled(
     """A block that does not learn, pooled tile by tile: no u. None where the tile does not fit."""
     rows = x.shape[0] * E.NY * E.NX * E.block
     config = configs.in_tile(G, x.dtype)
-    if not E.block or G.GROUPS > 1 or config is None or c.flags.PRE_TRIANGLE:
+    if config is None or c.flags.PRE_TRIANGLE or not E.in_tile(G):
         return None
     out, rest = new_blocks(x, G, E)
     launch.launch(
         forward_kernel,
-        (-(-rows // config.BM), 1),
+        (-(-rows // config.BM), G.GROUPS),
         config,
         **_common(x, w, bias, G, c, x.shape[0] * G.pixels),
         SPAN=0,

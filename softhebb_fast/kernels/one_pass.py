@@ -114,7 +114,7 @@ def one_pass_kernel(
         if pre.u is not None:
             store_u(pre, u_offsets(i_g, o_m[:, None], o_k[None, :], G), m, b_u)
         if E is not None:
-            store_blocks(out, b_u, o, o_m, o_k, M, G, E, F.WHOLE)
+            store_blocks(out, b_u, o, o_m, i_g, o_k, M, G, E, F.WHOLE)
         store_u_sums(pre, b_u, m_k[None, :], i_g * M + o_m, o_m < M)
         b_r, b_top, b_win, b_log = b_u, o_m, o_m, o_m
         if C.NEAREST:
@@ -188,7 +188,7 @@ def one_pass(
     """u and the update in two launches; with ``E`` pooled blocks instead of u, where it has any."""
     M = x.shape[0] * G.pixels
     pre, out, pool = PreActivations(), None, None
-    tiled = E is not None and E.block > 0 and G.GROUPS == 1
+    tiled = E is not None and E.in_tile(G)
     if tiled:
         out, pool = new_blocks(x, G, E)
     else:

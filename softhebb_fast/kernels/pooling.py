@@ -35,6 +35,7 @@ class Pooling(NamedTuple):
     OX: int
     NY: int
     NX: int
+    MEANS: int = 1  # of so many equal parts of the neurons, each in whole groups
 
     @property
     def block(self) -> int:
@@ -48,10 +49,15 @@ class Pooling(NamedTuple):
         """Whether a window is a block, and a block pooled is done."""
         return (self.KY, self.KX) == (self.SY, self.SX)
 
+    def in_tile(self, G: Geometry) -> bool:
+        """Whether a tile of all neurons of a group has all that its blocks need."""
+        return self.block > 0 and (not self.CENTRE or self.MEANS == G.GROUPS)
+
     def of_blocks(self) -> Pooling:
         """What remains to be done on a map of pooled blocks."""
         return self._replace(
             CENTRE=False,
+            MEANS=1,
             RELU=self.MAX,
             KY=self.KY // self.SY,
             KX=self.KX // self.SX,
@@ -79,6 +85,7 @@ def pooling(e: Epilogue, G: Geometry) -> Pooling:
         e.pool == "max",
         ky * kx,
         *(ky, kx, sy, sx, pad_y, pad_x, out_y, out_x, blocks_y, blocks_x),
+        e.groups if e.centre else 1,
     )
 
 
@@ -124,9 +131,9 @@ def pending(
     parts: int = 1,
 ) -> PendingPool:
     """Of u and its sums in so many parts, or of ``blocks``."""
-    tile = configs.pool(G, E.OY, E.OX)
+    tile = configs.pool(G.neurons // E.MEANS, G.U_CHANNELS_LAST, E.OY, E.OX)
     rows, columns = -(-E.OY // tile["BY"]), -(-E.OX // tile["BX"])
-    programs = out.shape[0] * rows * columns * -(-G.neurons // tile["BN"])
+    programs = out.shape[0] * rows * columns * E.MEANS * -(-G.neurons // E.MEANS // tile["BN"])
     constants = PoolConstants(**tile, BLOCKS=blocks, U_SUMS=parts)
     return PendingPool(PoolTensors(a, u_sums, out), E, constants, positions, programs)
 
@@ -143,5 +150,5 @@ def new_blocks(x: Tensor, G: Geometry, E: Pooling) -> tuple[Tensor, PendingPool 
     out = new_map(x, G, E.OY, E.OX)
     if E.one_block:
         return out, None
-    blocks = x.new_empty((x.shape[0], E.NY, E.NX, G.K), dtype=torch.float32)
+    blocks = x.new_empty((x.shape[0], E.NY, E.NX, G.neurons), dtype=torch.float32)
     return blocks, pending(blocks, None, out, x.shape[0] * G.pixels, G, E.of_blocks(), True)

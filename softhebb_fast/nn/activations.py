@@ -8,28 +8,42 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from softhebb_fast.functional.rounding import SHORT
-from softhebb_fast.scalars import between, positive
+from softhebb_fast.scalars import between, positive, whole
 
 
 class Triangle(nn.Module):
     """``relu(u - mean over channels of u) ** power``, shape kept.
 
     Channels lie in dimension 1, or are all that ``[K]`` has; an image needs its batch dimension.
+    They are split into ``groups``, each with a mean of its own.
 
     The mean is taken as a constant by autograd, as in the published networks.
+
+    Raises ValueError or TypeError for a ``power`` that is not positive, or ``groups`` that are no
+    count; ValueError for a u whose channels they do not divide.
 
     Source: Coates et al. 2011 (power 1); Journé et al. 2023 (arXiv 2209.11883), section 3.
     """
 
-    def __init__(self, power: float = 1.0) -> None:
+    groups: int = 1
+
+    def __init__(self, power: float = 1.0, groups: int = 1) -> None:
         super().__init__()
         self.power: float = positive("power", power)
+        self.groups = whole("groups", groups, least=1)
 
     def forward(self, u: Tensor) -> Tensor:
-        return _power(F.relu(u - u.detach().mean(dim=_channels(u), keepdim=True)), self.power)
+        channels = _channels(u)
+        if self.groups == 1:
+            centred = u - u.detach().mean(dim=channels, keepdim=True)
+        else:
+            parts = u.unflatten(channels, (self.groups, _share(u.shape, channels, self.groups)))
+            mean = parts.detach().mean(dim=channels + 1, keepdim=True)
+            centred = (parts - mean).flatten(channels, channels + 1)
+        return _power(F.relu(centred), self.power)
 
     def extra_repr(self) -> str:
-        return f"power={self.power}"
+        return f"power={self.power}" + (f", groups={self.groups}" if self.groups > 1 else "")
 
 
 class RePU(nn.Module):
@@ -99,7 +113,17 @@ def _inactive(shape: torch.Size, channels: int, share: float) -> int:
     return count - min(max(round(share * count), 1), count - 1)
 
 
-torch.fx.wrap("_inactive")  # symbolic tracing does not know the shape
+def _share(shape: torch.Size, channels: int, groups: int) -> int:
+    """How many channels of a u of this shape a group has."""
+    count = shape[channels]
+    if count % groups:
+        raise ValueError(f"groups must divide the channels of u, {count}; got {groups}")
+    return count // groups
+
+
+# Symbolic tracing does not know the shape.
+torch.fx.wrap("_inactive")
+torch.fx.wrap("_share")
 
 
 def _channels(u: Tensor) -> int:

@@ -154,6 +154,10 @@ class Block(nn.Module):
             epilogue = Epilogue(centre=False)
         elif type(activation) in (Triangle, RePU) and isinstance(activation.power, (int, float)):
             epilogue = Epilogue(type(activation) is Triangle, float(activation.power))
+            groups = getattr(activation, "groups", 1)
+            if getattr(self.layer, "groups", 1) % groups:
+                return None
+            epilogue = epilogue._replace(groups=groups)
         else:
             return None
         return epilogue if self.pool is None else _with_pool(epilogue, self.pool)

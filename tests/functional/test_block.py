@@ -51,6 +51,19 @@ def test_block_is_the_epilogue_of_the_layer(backend, tensors, name):
     assert_close(out.delta_b, whole.delta_b, TOL)
 
 
+@pytest.mark.parametrize("means", [1, 2, 4])
+@pytest.mark.parametrize("neurons", [12, 280])  # in one tile, and in parts that groups cut
+def test_groups_have_means_of_their_own(backend, neurons, means):
+    x, weight = torch.randn(3, 8, 11, 9), torch.randn(neurons, 2, 5, 5)
+    options = OPTIONS | {"groups": 4, "backend": backend}
+    epilogue = POOLS["max"][0]._replace(groups=means)
+    u = functional.softhebb_conv2d(x, weight, **options | {"backend": "reference"}).u
+    single = epilogue._replace(groups=1)
+    want = torch.cat([single.apply(part) for part in u.chunk(means, dim=1)], dim=1)
+    out = functional.softhebb_block(x, weight, epilogue, **options).out
+    assert_close(out, want, TOL)
+
+
 def test_steps_in_place_are_the_update_applied(backend, tensors):
     x, weight, _ = tensors
     flat, matrix = x.flatten(1), torch.randn(7, x[0].numel())
@@ -209,6 +222,8 @@ def test_pools_without_a_fused_form_are_left_to_torch(pool):
         (Epilogue(power=0.0), {}, "epilogue.power"),
         (Epilogue(kernel=(2, 2), padding=(2, 2)), {}, "epilogue.padding"),
         (Epilogue(kernel=(9, 9)), {}, "pooled map would be empty"),
+        (Epilogue(groups=0), {}, "epilogue.groups"),
+        (Epilogue(groups=2), {}, "epilogue.groups must divide the groups of the convolution, 1"),
         (Epilogue(), {"update": "twice"}, "update"),
         (Epilogue(), {"update": "in_place"}, "lr"),
     ],

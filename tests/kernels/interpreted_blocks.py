@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from softhebb_fast.kernels import configs, tables
-from softhebb_fast.options import Epilogue
+from softhebb_fast.options import Epilogue, Rate
 from tests.by_keyword import kernels, reference
 from tests.kernels import interpreter_fix  # noqa: F401
 from tests.kernels.cases import CASES, POOLS, Case
-from tests.tolerances import assert_close, tolerance
+from tests.tolerances import TOLERANCES, assert_close, tolerance
 
 # a difference to the mean near 0 has rounded to 1e-7, and its root to 3e-4
 ROOT = 4e-4
@@ -62,6 +62,47 @@ def test_pools(name, apart, monkeypatch):
         monkeypatch.setattr(configs, "one_pass", lambda *_: None)
     case = GRAY._replace(w=(40, 1, 3, 3)) if apart else GRAY
     check(case, POOLS[name])
+
+
+@pytest.mark.parametrize("means", [4, 2, 1])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("name", ["max-4-2-1", "avg-2-2-0", "none"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_groups_have_means_of_their_own(apart, name, layout, means, monkeypatch):
+    """In the tile where a group is all that has a mean, else by parts of the partial sums; apart
+    a group takes two tiles."""
+    if apart:
+        monkeypatch.setattr(configs, "one_pass", lambda *_: None)
+    neurons = 4 * (37 if apart else 5)
+    case = Case((2, 8, 7, 6), (neurons, 2, 3, 3), {"groups": 4}, layout=layout)
+    check(case, POOLS[name]._replace(groups=means))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("apart", [False, True])
+def test_layers_side_by_side_step_as_each_does_alone(apart, dtype, monkeypatch):
+    """Three networks: norms, rates and the sizes of x are their own. The last two neurons tie."""
+    if apart:
+        monkeypatch.setattr(configs, "one_pass", lambda *_: None)
+    epilogue, options, scales = POOLS["max-4-2-1"], dict(Case().conv), torch.tensor([1, 30, 0.2])
+    x, w = torch.randn(3, 2, 3, 7, 6) * scales.view(3, 1, 1, 1, 1), torch.randn(3, 9, 3, 3, 3)
+    w = (w / torch.tensor([1, 20, 3]).view(3, 1, 1, 1, 1)).to(dtype)
+    x, w[:, 8] = x.to(dtype), w[:, 7]
+    together, alone = w.flatten(0, 1).clone(), w.clone()
+    factors = torch.tensor([0.1, 0.02, 0.3])
+    rates = Rate(1.0, neuron_rates=factors.repeat_interleave(9))._asdict()
+    for _ in range(2):
+        joint, *_ = kernels.block_step_(
+            *(x.transpose(0, 1).flatten(1, 2), together, None, epilogue._replace(groups=3)),
+            **options | {"groups": 3},
+            **rates,
+        )
+        for own, x_s, w_s, lr in zip(joint.chunk(3, 1), x, alone, factors.tolist(), strict=True):
+            single, *_ = kernels.block_step_(x_s, w_s, None, epilogue, lr=lr, **options)
+            assert_close(own, single, tolerance(dtype, "u"))
+    tol = TOLERANCES["float32_run" if dtype == torch.float32 else "bfloat16"]
+    for own, w_s in zip(together.chunk(3), alone, strict=True):
+        assert_close(own, w_s, tol)
 
 
 @pytest.mark.parametrize("power", [0.5, 0.7, 1.0, 1.4, 2.0, 3.0])

@@ -16,6 +16,7 @@ TARGETS = ("sm_80", "sm_90a")
 TF32 = 4e-3  # as in ``test_emulator``
 FIRST = Case((2, 3, 9, 7), (20, 3, 5, 5), {"padding": (2, 2)})
 SECOND = Case(WIDE["x"], (70, 48, 3, 3), layout="channels_last")
+MEANS = Case((2, 12, 7, 6), (36, 3, 3, 3), {"groups": 4})
 RUNS = {
     "one_pass-max": ("float16", "max-4-2-1", FIRST),
     "one_pass-avg": ("bfloat16", "avg-2-2-0", FIRST._replace(layout="channels_last")),
@@ -26,15 +27,21 @@ RUNS = {
     "apart-avg": ("float16", "avg-4-2-1", SECOND._replace(layout="contiguous")),
     "apart-none": ("ieee", "none", Case()),
     "apart-groups": ("ieee", "max-2-2-0", Case(w=(24, 1, 3, 3), options={"groups": 3})),
+    "one_pass-means": ("float16", "max-4-2-1", MEANS),
+    "apart-means": ("tf32x3", "max-4-2-1", MEANS._replace(layout="channels_last")),
+    "apart-pairs": ("ieee", "avg-2-2-0", MEANS._replace(w=(28, 3, 3, 3))),
 }
-QUICK = {"one_pass-max", "one_pass-avg", "padding", "apart-max"}
+QUICK = {"one_pass-max", "one_pass-avg", "padding", "apart-max", "one_pass-means", "apart-means"}
+# Groups with a mean of their own, and two groups that have one together.
+GROUPS_OF_MEANS = {"one_pass-means": 4, "apart-means": 4, "apart-pairs": 2}
 
 
 def tensors(name):
     precision, pool, case = RUNS[name]
     narrow = "float" in precision
     x, w, bias = case.tensors(getattr(torch, precision) if narrow else torch.float32)
-    return x, w, bias, case.conv, POOLS[pool], "ieee" if narrow else precision
+    epilogue = POOLS[pool]._replace(groups=GROUPS_OF_MEANS.get(name, 1))
+    return x, w, bias, case.conv, epilogue, "ieee" if narrow else precision
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -69,13 +76,17 @@ def test_block(emulated, name, target, monkeypatch):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(
-    "name", ["one_pass-avg", "one_pass-max", pytest.param("apart-max", marks=pytest.mark.slow)]
+    "name",
+    [
+        *("one_pass-avg", "one_pass-max", "one_pass-means"),
+        pytest.param("apart-max", marks=pytest.mark.slow),
+    ],
 )
 def test_a_tensor_one_element_short_faults(shortened, target, name):
     x, w, bias, options, epilogue, precision = tensors(name)
     tried, passed = shortened(
         target, precision, lambda: kernels.block_update(x, w, bias, epilogue, **options)
     )
-    expected = {"one_pass-avg": "out", "one_pass-max": "a", "apart-max": "u_sums"}[name]
+    expected = {"one_pass-avg": "out", "apart-max": "u_sums"}.get(name, "a")
     assert {"out", expected} <= {parameter for _, parameter in tried}
     assert passed == []

@@ -24,6 +24,29 @@ def test_triangle_by_hand():
     assert Triangle(0.5)(u)[0, 2].item() == pytest.approx(3**0.5)
 
 
+def test_triangle_of_groups_by_hand():
+    u = torch.tensor([[1.0, 3.0, 10.0, 20.0]])
+    assert Triangle(groups=2)(u).tolist() == [[0, 1, 0, 5]]
+    assert Triangle(2.0, groups=2)(u[0]).tolist() == [0, 1, 0, 25]
+    assert repr(Triangle(groups=2)) == "Triangle(power=1.0, groups=2)"
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_groups_of_a_triangle_are_triangles(shape):
+    u = randn(*shape)
+    parts = torch.cat([Triangle(0.7)(part) for part in u.chunk(2, dim=1)], dim=1)
+    assert_close(Triangle(0.7, groups=2)(u), parts, TOLERANCES["float64"])
+    traced = torch.fx.symbolic_trace(Triangle(0.7, groups=2))
+    assert torch.equal(traced(u), Triangle(0.7, groups=2)(u))
+
+
+def test_groups_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="groups must be at least 1"):
+        Triangle(groups=0)
+    with pytest.raises(ValueError, match="groups must divide the channels of u, 6; got 4"):
+        Triangle(groups=4)(randn(2, 6, 3, 3))
+
+
 def test_repu_by_hand():
     u = torch.tensor([[-1.0, 0.0, 4.0]])
     assert RePU()(u).tolist() == [[0, 0, 4]]

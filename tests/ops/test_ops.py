@@ -34,6 +34,7 @@ BLOCK = dict(
     epilogue_kernel=(2, 2),
     epilogue_stride=(2, 1),
     epilogue_padding=(1, 0),
+    epilogue_groups=2,
 )
 STEP = dict(lr=0.1, lr_power=0.5, lr_tensor=None, neuron_rates=None, unit_norm=False)
 
