@@ -8,6 +8,7 @@ from torch's global generator.
 from softhebb_fast.models.published import load_published
 from softhebb_fast.models.readout import Readout, Selection
 from softhebb_fast.models.registry import NETWORKS, network
+from softhebb_fast.models.side_by_side import SideBySide
 from softhebb_fast.models.softhebb import (
     ACTIVATIONS,
     SoftHebbNet,
@@ -22,6 +23,7 @@ __all__ = [
     "NETWORKS",
     "Readout",
     "Selection",
+    "SideBySide",
     "SoftHebbNet",
     "build",
     "evaluation_mode",

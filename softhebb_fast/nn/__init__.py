@@ -14,6 +14,7 @@ from softhebb_fast.nn.dropout import Dropout
 from softhebb_fast.nn.hebbian import HebbianConv1d, HebbianConv2d, HebbianLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
+from softhebb_fast.nn.side_by_side import side_by_side, take_apart_
 from softhebb_fast.nn.starts import initialise_from
 from softhebb_fast.nn.whitening import PatchWhitening
 
@@ -37,6 +38,8 @@ __all__ = [
     "convert",
     "initialise_from",
     "reseed_",
+    "side_by_side",
     "synchronise",
+    "take_apart_",
     "wins",
 ]

@@ -1,0 +1,232 @@
+"""Blocks of equal shape as one: their channels side by side, each block a set of groups."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from softhebb_fast.kinds import RULES
+from softhebb_fast.nn.activations import RePU, Triangle
+from softhebb_fast.nn.blocks import Block
+from softhebb_fast.nn.conv import SoftHebbConv2d
+from softhebb_fast.nn.hebbian import HebbianConv2d
+from softhebb_fast.nn.layer import HebbianLayer
+from softhebb_fast.options import Competition, Convolution
+
+# What no channel sees another in, so that more of them change nothing.
+BY_CHANNEL = (nn.Identity, nn.ReLU, nn.Tanh, RePU)
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
+LAYER = ("kernel_size", *Convolution._fields, *Competition._fields, "lr_power", "update", "backend")
+OF_ANY_RULE = ("rule", "normalise", "decay", "unit_norm", "conscience", "momentum")
+NORM = ("num_features", "eps", "momentum", "track_running_stats")
+
+
+@torch.no_grad()
+def side_by_side(blocks: Sequence[Block]) -> Block:
+    """S blocks as one, which computes and learns for each what it does alone.
+
+    Input ``[B, S C, H, W]``, the inputs of the blocks one after the other; output ``[B, S K, PH,
+    PW]``. The convolution has S times the groups of one block's. A group competes, and is
+    normalised by its largest magnitude, by itself, and rates follow from every neuron's norm. So
+    the blocks may differ in weights, statistics and ``lr``, and agree in all else. Weights and
+    state are copies; ``take_apart_`` gives them back. Nothing is drawn at random.
+
+    Raises:
+        TypeError: a part that is no ``Block``, or of a kind in which channels see each other.
+        ValueError: no block, blocks that differ, or an option that would mix them, naming it.
+    """
+    blocks = list(blocks)
+    if not blocks:
+        raise ValueError("blocks must hold one at least; got none")
+    for block in blocks:
+        if not isinstance(block, Block) or type(block).forward is not Block.forward:
+            raise TypeError(f"blocks must hold Blocks; got {type(block).__name__}")
+    layers = [block.layer for block in blocks]
+    return Block(
+        _layer(layers),
+        norm=_norm([block.norm for block in blocks]),
+        activation=_activation([block.activation for block in blocks]),
+        pool=_same("pool", [block.pool for block in blocks], POOLS),
+    ).train(blocks[0].training)
+
+
+@torch.no_grad()
+def take_apart_(joint: Block, blocks: Sequence[Block]) -> None:
+    """Copy what ``side_by_side(blocks)`` has learned into the blocks, its count of steps too."""
+    for i, block in enumerate(blocks):
+        give_(joint, block, i, len(blocks))
+
+
+@torch.no_grad()
+def give_(joint: Block, block: Block, index: int, count: int) -> None:
+    """Copy into ``block`` what the ``index``-th of ``count`` blocks side by side has learned."""
+    own = dict(_tensors(block))
+    for name, whole in _tensors(joint):
+        if name in own:
+            own[name].copy_(whole.chunk(count)[index] if whole.dim() else whole)
+    block.layer.steps = joint.layer.steps
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers that learning moves."""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if not name.endswith("neuron_rates"):
+            yield name, tensor
+
+
+def _layer(layers: list[HebbianLayer]) -> HebbianLayer:
+    first = layers[0]
+    if type(first) not in (SoftHebbConv2d, HebbianConv2d):
+        raise TypeError(
+            "layer must be a SoftHebbConv2d or HebbianConv2d to have groups; got "
+            f"{type(first).__name__}"
+        )
+    _check_kind("layer", layers)
+    names = LAYER + (OF_ANY_RULE if type(first) is HebbianConv2d else ())
+    for name in (*names, "schedule", "steps", "rounding", "waits_for_data"):
+        _check_equal(f"layer.{name}", [getattr(layer, name) for layer in layers])
+    for name in ("shape", "dtype", "device", "requires_grad"):
+        _check_equal(f"layer.weight.{name}", [getattr(layer.weight, name) for layer in layers])
+    _check_apart(layers)
+    joint = copy.deepcopy(first)
+    lrs = [layer.lr for layer in layers]
+    if len(set(lrs)) > 1:
+        joint = _with_rates(joint, layers)
+    for name in ("in_channels", "out_channels", "groups"):
+        setattr(joint, name, len(layers) * getattr(first, name))
+    _put_together(joint, layers)
+    return joint
+
+
+def _check_apart(layers: list[HebbianLayer]) -> None:
+    """Raise ValueError where groups of one layer would not be to each other what layers are."""
+    first = layers[0]
+    if any((layer.bias is None) != (first.bias is None) for layer in layers):
+        raise ValueError("layers must all have a bias, or none; got both")
+    if first.bias is not None and any(layer.bias.requires_grad for layer in layers):
+        raise ValueError(
+            "layer.bias must be frozen: the update of a bias is divided by its largest magnitude "
+            "in all groups, which would tie the blocks to each other"
+        )
+    if first.pre_triangle and len(layers) > 1:
+        raise ValueError(
+            "layer.pre_triangle must be False: it takes the mean over the channels of all blocks"
+        )
+    if first.rounding != "nearest":
+        raise ValueError(
+            f"layer.rounding must be 'nearest', every layer draws its own; got {first.rounding!r}"
+        )
+    if first.waits_for_data:
+        raise ValueError("layer must have its start; call nn.initialise_from first")
+    if type(first) is HebbianConv2d:
+        named = first.named_rule()
+        if first.own is not None or named.activity in ("target", "error"):
+            raise ValueError(
+                f"layer.rule must be one of {', '.join(RULES)} that is told no labels; got "
+                f"{first.rule if first.own is None else first.own!r}"
+            )
+
+
+def _with_rates(joint: HebbianLayer, layers: list[HebbianLayer]) -> HebbianConv2d:
+    """The first layer with the rates of all, a factor a neuron."""
+    if any(layer.lr is None for layer in layers):
+        raise ValueError("layer.lr must be given in all blocks, or in none; got both")
+    if type(joint) is SoftHebbConv2d:
+        joint = _of_any_rule(joint)
+    sums = torch.float64 if joint.weight.dtype == torch.float64 else torch.float32
+    factors = [
+        torch.full((len(layer.weight),), layer.lr, dtype=sums, device=layer.weight.device)
+        * (1 if getattr(layer, "neuron_rates", None) is None else layer.neuron_rates)
+        for layer in layers
+    ]
+    joint.lr, joint.neuron_rates = 1.0, torch.cat(factors)
+    return joint
+
+
+def _of_any_rule(layer: SoftHebbConv2d) -> HebbianConv2d:
+    """The same layer in the form that has a rate for every neuron."""
+    convolution = layer.convolution._asdict()
+    del convolution["x_bound"]
+    same = HebbianConv2d(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        **convolution,
+        **layer.competition._asdict(),
+        bias=layer.bias is not None,
+        lr=layer.lr,
+        lr_power=layer.lr_power,
+        update=layer.update,
+        backend=layer.backend,
+        device=layer.weight.device,
+        dtype=layer.weight.dtype,
+        generator=torch.Generator(layer.weight.device),
+    )
+    same.load_state_dict(layer.state_dict(), strict=False)
+    for own, p in zip(same.parameters(), layer.parameters(), strict=True):
+        own.requires_grad_(p.requires_grad)
+    return same.train(layer.training)
+
+
+def _put_together(joint: nn.Module, modules: Sequence[nn.Module]) -> None:
+    """Let ``joint`` have the tensors of all modules, one after the other."""
+    for name, tensor in modules[0].named_parameters():
+        whole = torch.cat([dict(module.named_parameters())[name] for module in modules])
+        setattr(joint, name, nn.Parameter(whole, requires_grad=tensor.requires_grad))
+    for name, tensor in modules[0].named_buffers():
+        own = [dict(module.named_buffers())[name] for module in modules]
+        if tensor.dim() == 0:
+            _check_equal(name, [int(t) for t in own])
+        elif name != "neuron_rates" or joint.neuron_rates.shape == tensor.shape:
+            setattr(joint, name, torch.cat(own))
+
+
+def _norm(norms: list[nn.Module | None]) -> nn.BatchNorm2d | None:
+    first = norms[0]
+    _check_kind("norm", norms)
+    if first is None:
+        return None
+    if type(first) is not nn.BatchNorm2d:
+        raise TypeError(f"norm must be an nn.BatchNorm2d or None; got {type(first).__name__}")
+    if first.affine:
+        raise ValueError("norm.affine must be False, what it scales by is learned from a loss")
+    for name in NORM:
+        _check_equal(f"norm.{name}", [getattr(norm, name) for norm in norms])
+    joint = copy.deepcopy(first)
+    joint.num_features = len(norms) * first.num_features
+    _put_together(joint, norms)
+    return joint
+
+
+def _activation(activations: list[nn.Module | None]) -> nn.Module | None:
+    first = activations[0]
+    joint = _same("activation", activations, (Triangle, *BY_CHANNEL))
+    if type(first) is Triangle:
+        joint.groups = len(activations) * first.groups
+    return joint
+
+
+def _same(name: str, modules: list[nn.Module | None], kinds: tuple[type, ...]) -> nn.Module | None:
+    """A copy of modules that are the same, of one of ``kinds``."""
+    first = modules[0]
+    _check_kind(name, modules)
+    if first is not None and type(first) not in kinds:
+        names = ", ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} must be one of {names}, or None; got {type(first).__name__}")
+    _check_equal(name, [repr(module) for module in modules])
+    return copy.deepcopy(first)
+
+
+def _check_kind(name: str, modules: Sequence[object]) -> None:
+    _check_equal(f"the kind of {name}", [type(module).__name__ for module in modules])
+
+
+def _check_equal(name: str, values: Sequence[object]) -> None:
+    different = next((value for value in values if value != values[0]), values[0])
+    if different != values[0]:
+        raise ValueError(
+            f"blocks must agree in {name} to stand side by side; got {values[0]} and {different}"
+        )
