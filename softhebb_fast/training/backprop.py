@@ -127,7 +127,7 @@ class BackpropTrainer(Loop):
         return permutation(samples, self.config.seed, epoch * self.config.reshuffle)
 
     @contextmanager
-    def _settings(self) -> Iterator[None]:
+    def settings(self) -> Iterator[None]:
         backend, wanted = torch.backends.cudnn, self.config.deterministic
         with backend.flags(enabled=True, benchmark=True, deterministic=wanted):
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -89,6 +89,8 @@ class Loop:
     step: int
     elapsed: float
     symmetry: SymmetryRecorder
+    lead: Loop | None = None
+    own_rng: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -147,12 +149,14 @@ class Loop:
         self.neurons: dict[int, dict[str, Any]] = {}
         self.elapsed = 0.0
         self._stage_state: dict[str, Any] | None = None
+        self._decided = False, False
         self.symmetry = SymmetryRecorder(self.net, config.symmetry_steps)
         self._plan = self._planned()
         ranks.by_first(partial(writable_folder, self.out))
         if saved is None:
             self._claim()
             ranks.by_first(self._begin_folder)
+            self._rng = checkpoint.rng_state()
         else:
             check_data(self.out, self.data, source)
             self._restore(saved)
@@ -183,13 +187,13 @@ class Loop:
         """
         if not self._give_back.alive:
             self._claim()
-        self._started = self._saved = time.monotonic()
-        self._saving = 0.0
+        if self.own_rng is not None:
+            checkpoint.restore_rng(self.own_rng)
+            self.own_rng = None
         try:
-            with self._settings(), self._together():
+            with self.settings(), self._together():
+                self.start_clock()
                 if not self.finished:
-                    if self.step == 0:
-                        self.symmetry.record(-1, 0)
                     self._run_stages()
                     self._save({})
                 elif self.ranks.first:
@@ -232,7 +236,34 @@ class Loop:
     def _check(self, device: torch.device) -> None:
         """Raise where the configuration cannot be had on ``device``."""
 
-    def _settings(self) -> AbstractContextManager[Any]:
+    def keep_random_state(self) -> None:
+        """Let the random state with which the run began, or was resumed, be its own: what other
+        runs draw until ``run`` changes nothing in it."""
+        if self.own_rng is None:
+            self.own_rng = self._rng
+
+    def give_back(self) -> None:
+        """Let other processes at the folder, until the run goes on."""
+        self._give_back()
+
+    def start_clock(self) -> None:
+        """Begin to count the time that the run takes, before its first step or after a stop."""
+        self._started = self._saved = time.monotonic()
+        self._saving = 0.0
+        if self.step == 0 and not self.finished:
+            self.symmetry.record(-1, 0)
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Where the run is: stage, epoch and batch."""
+        return self.stage_number, self.epoch, self.batch
+
+    @property
+    def planned(self) -> Any:
+        """The value of the plan for the stage in which the run is."""
+        return self._plan[self.stage_number]
+
+    def settings(self) -> AbstractContextManager[Any]:
         """The settings of torch under which the run is made."""
         return nullcontext()
 
@@ -281,22 +312,37 @@ class Loop:
         return self._order(len(stage.inputs.source), epoch)[: stage.samples]
 
     def _run_stages(self) -> None:
-        while self.stage_number < len(self._plan):
-            stage = self._make(self._plan[self.stage_number])
-            if self._stage_state is not None:
-                stage.load_state_dict(self._stage_state)
-                checkpoint.restore_rng(self._rng)
-                self._stage_state = None
-            self._run_stage(stage)
+        while not self.finished:
+            stage = self.begin_stage()
+            for _ in self.stage_steps(stage, steps.runner(stage, self.reporter.say)):
+                pass
             del stage  # with the features below it: they may be most of the memory
-            self.stage_number, self.epoch = self.stage_number + 1, 0
+            self.end_stage()
 
-    def _run_stage(self, stage: Stage) -> None:
+    def begin_stage(self) -> Stage:
+        """The stage whose turn it is, in the state in which the run left it."""
+        stage = self._make(self.planned)
+        if self._stage_state is not None:
+            stage.load_state_dict(self._stage_state)
+            checkpoint.restore_rng(self._rng)
+            self._stage_state = None
+        return stage
+
+    def end_stage(self) -> None:
+        """Go on to the next stage of the plan."""
+        self.stage_number, self.epoch = self.stage_number + 1, 0
+
+    def order_of(self, stage: Stage) -> Callable[[int], torch.Tensor]:
+        """The samples of a stage in the order of an epoch, which is given."""
+        return partial(self._order_of, stage)
+
+    def stage_steps(self, stage: Stage, runner: steps.Walker) -> Iterator[None]:
+        """Walk ``stage`` to its end by ``runner``: a pause before every epoch and after every walk
+        of steps, when figures are recorded and checkpoints written as far as they are due."""
         seed, samples, per_epoch = self.config.seed, stage.samples, stage.per_epoch
         done = self.epoch * samples + self.batch * stage.batch_size
         self.reporter.begin(stage.title, stage.epochs * samples, done)
-        runner = steps.runner(stage, self.reporter.say)
-        order_of = partial(self._order_of, stage)
+        order_of = self.order_of(stage)
         guard = Guard(self.net, stage, order_of, seed)
         guard.keep(self.epoch, self.batch)
         if done == 0:
@@ -305,6 +351,7 @@ class Loop:
             self.reporter.status(self._status(stage))
             order = order_of(self.epoch)
             first, seeds = self.epoch * per_epoch, (seed, self.epoch)
+            yield
             for count in runner.walk(order, self.batch, first, seeds):
                 steps_made = -(-count // stage.batch_size)
                 self.batch, self.step = self.batch + steps_made, self.step + steps_made
@@ -316,6 +363,7 @@ class Loop:
                     guard.keep(self.epoch, self.batch)
                 if self.batch < per_epoch:
                     self._save_if_due(stage, guard)
+                yield
             guard.check(self.epoch, self.batch)
             self.epoch, self.batch = self.epoch + 1, 0
             self._record(stage.end_epoch(self.epoch))
@@ -344,7 +392,7 @@ class Loop:
         since = time.monotonic() - self._saved
         cheap = end_of_epoch and (self.epoch == stage.epochs or since >= SHARE * self._saving)
         due = cheap or since >= self.checkpoint_seconds
-        due, stop = self._agreed(due, at_once=end_of_epoch or stage.slow)
+        due, stop = self._decided = self._agreed(due, at_once=end_of_epoch or stage.slow)
         if due or stop:
             guard.check(self.epoch, self.batch)
             self._save(stage.state_dict())
@@ -354,8 +402,10 @@ class Loop:
         """Whether a checkpoint is due, and whether to stop.
 
         Several processes ask each other, ``at_once`` or every so many calls: the first knows what
-        is due, and any may have been asked to stop.
+        is due, and any may have been asked to stop. A run that is led does as its leader.
         """
+        if self.lead is not None:
+            return self.lead._decided
         if not self.ranks.several:
             return due, self.stop_requested
         self._asked += 1
@@ -400,6 +450,8 @@ class Loop:
             "symmetry": self.symmetry.rows,
             "elapsed": self.elapsed,
         }
+        if self.own_rng is not None:
+            state["rng"] = self.own_rng
         checkpoint.save(self.out, self.config, state)
         self._write_figures()
 

@@ -195,6 +195,7 @@ class HebbianStage(Stage):
     sample: Samples
     trained: list[int]
     taught: set[int]
+    refresh: Callable[[], None] | None = None  # brings the network up to date, if need be
 
     def __init__(
         self,
@@ -235,7 +236,14 @@ class HebbianStage(Stage):
         return self.record(0)
 
     def record(self, epoch: float) -> list[MetricsRow]:
+        self.state_dict()
         return layer_rows(self.net, self.sample, self.trained, self.phase, epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing; the network is brought up to date where its blocks learn elsewhere."""
+        if self.refresh is not None:
+            self.refresh()
+        return {}
 
     def end_epoch(self, epoch: int) -> list[MetricsRow]:
         return self.record(epoch)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,10 +29,15 @@ STEPS = 20  # of a graph
 
 
 def runner(
-    stage: Stage, say: Callable[[str], None] = lambda text: None
+    stage: Stage,
+    say: Callable[[str], None] = lambda text: None,
+    *,
+    eager: type[EagerSteps] | None = None,
+    graph: type[GraphSteps] | None = None,
 ) -> EagerSteps | ClassifierSteps | RidgeSteps:
     """How to walk ``stage``: from a graph where its images are on a CUDA device.
 
+    ``eager`` and ``graph`` are the kinds of steps, if they are not those of one run.
     ``say`` hears why not, where a graph could have been hoped for. ``SOFTHEBB_FAST_GRAPHS=0``
     turns graphs off.
 
@@ -46,13 +52,21 @@ def runner(
     captures = wanted == "1" and device.type == "cuda" and stage.captured
     if isinstance(stage, ClassifierStage):
         return ClassifierSteps(stage, GraphCapture(device) if captures else None, say)
+    eager, graph = eager or EagerSteps, graph or GraphSteps
     if not captures:
-        return EagerSteps(stage)
+        return eager(stage)
     reason = stage.why_not_capture()
     if reason is not None:
         say(f"{announcement(stage)}: {reason}")
-        return EagerSteps(stage)
-    return GraphSteps(stage, say)
+        return eager(stage)
+    return graph(stage, say)
+
+
+class Walker(Protocol):
+    """Walks a stage: ``EagerSteps`` says how."""
+
+    def walk(self, order: Tensor, start: int, first: int, seeds: tuple[int, int]) -> Iterator[int]:
+        """How many images each step, or walk of steps, has learned from."""
 
 
 class EagerSteps:
@@ -116,8 +130,8 @@ class GraphSteps(EagerSteps):
         device = stage.inputs.source.device
         self.say, self.recorder = say, recorder or GraphCapture(device)
         self.order = torch.empty(len(stage.inputs.source), dtype=torch.int64, device=device)
-        self.constants = _constants(stage.inputs.source)
-        self.finish = _finish(stage.inputs.source)
+        self.constants = constants(stage.inputs.source)
+        self.finish = finish(stage.inputs.source)
         self.position = torch.zeros((), dtype=torch.int64, device=device)
         # Exact, as the host's floats are.
         self.lrs = torch.zeros(STEPS, len(stage.decaying), dtype=torch.float64, device=device)
@@ -144,13 +158,17 @@ class GraphSteps(EagerSteps):
 
     def work(self, steps: int = 1) -> None:
         """What a graph holds: learn from the batches from ``position`` on, and move on."""
-        size, source = self.stage.batch_size, self.stage.inputs.source
         for i in range(steps):
-            rows = source.images, source.labels, self.order, self.position, *self.constants
             with self.stage.reading(self.lrs.select(0, i)):
-                x, labels = gather(*rows, i * size, size)
-                self.stage.learn(self.finish(x), labels)
-        self.position += steps * size
+                self.stage.learn(*self.batch(i))
+        self.position += steps * self.stage.batch_size
+
+    def batch(self, i: int) -> tuple[Tensor, Tensor]:
+        """The ``i``-th of the batches from ``position`` on."""
+        size, source = self.stage.batch_size, self.stage.inputs.source
+        rows = source.images, source.labels, self.order, self.position, *self.constants
+        x, labels = gather(*rows, i * size, size)
+        return self.finish(x), labels
 
     def _advance(self, number: int, most: int) -> int:
         """Do up to ``most`` steps from the ``number``-th of the stage on; returns how many."""
@@ -175,7 +193,7 @@ class GraphSteps(EagerSteps):
         return steps
 
 
-def _constants(source: Samples) -> tuple[Tensor | None, Tensor | None]:
+def constants(source: Samples) -> tuple[Tensor | None, Tensor | None]:
     """Mean and std of the source's images of bytes as tensors on its device, if it has them."""
     whole = isinstance(source, ImageSet) and source.images.dtype == torch.uint8
     if not whole or source.mean is None:
@@ -183,7 +201,7 @@ def _constants(source: Samples) -> tuple[Tensor | None, Tensor | None]:
     return tuple(torch.tensor(v, device=source.device) for v in (source.mean, source.std))
 
 
-def _finish(source: Samples) -> Callable[[Tensor], Tensor]:
+def finish(source: Samples) -> Callable[[Tensor], Tensor]:
     """What is left to do where images are floats, to which ``gather`` does nothing."""
     floats = isinstance(source, ImageSet) and source.images.dtype != torch.uint8
     return source.normalised_ if floats else lambda x: x

@@ -66,7 +66,7 @@ class Trainer(Loop):
         resolve(config.backend, device)
         precision.require(config.precision, device.type)
 
-    def _settings(self) -> AbstractContextManager[Any]:
+    def settings(self) -> AbstractContextManager[Any]:
         return precision.use(self.config.precision)
 
     def _load_data(self, device: torch.device) -> None:

@@ -1,0 +1,164 @@
+"""Runs that differ in their seeds alone, whose Hebbian layers learn in the same steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from softhebb_fast.models import SideBySide
+from softhebb_fast.training import steps
+from softhebb_fast.training.joined import JoinedGraphSteps, JoinedStage, JoinedSteps
+from softhebb_fast.training.loop import Interrupted
+from softhebb_fast.training.plan import PlannedStage
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.stages import Stage
+from softhebb_fast.training.trainer import Trainer
+
+
+def learn_together(runs: Sequence[Trainer]) -> None:
+    """Bring the Hebbian layers of ``runs`` forward, as far as they can learn in the same steps.
+
+    Each run keeps its own order of the images, its own figures and its own folder, and learns what
+    it learns alone, up to rounding. All write their checkpoints after the same steps, and go on
+    from there together, or alone by ``run``, which also makes what is left. Where a stage cannot be
+    made together, the reporter of the first run says why, and the runs stop before it. Runs that
+    are at different places of their plans stay where they are.
+
+    Raises:
+        ValueError: fewer than two runs, runs that differ in more than the seed or in data, or
+            several processes.
+        Interrupted: any run was asked to stop; all have written their checkpoints.
+    """
+    runs = list(runs)
+    _check_alike(runs)
+    for run in runs:
+        run.keep_random_state()
+        run.start_clock()
+    seeds = ", ".join(str(run.config.seed) for run in runs)
+    runs[0].reporter.say(f"the Hebbian layers of seeds {seeds} learn in the same steps")
+    try:
+        with runs[0].settings():
+            while (planned := _next(runs)) is not None:
+                joint = _side_by_side(runs, planned)
+                if joint is None:
+                    return
+                _learn(runs, joint)
+    finally:
+        for run in runs:
+            run.give_back()
+
+
+def _check_alike(runs: list[Trainer]) -> None:
+    if len(runs) < 2:
+        raise ValueError(f"runs must be two at least to learn together; got {len(runs)}")
+    first = runs[0]
+    for run in runs:
+        if run.ranks.several:
+            raise ValueError("runs must be made by one process to learn together")
+        if replace(run.config, seed=first.config.seed) != first.config:
+            raise ValueError(
+                f"runs must differ in their seeds alone; {run.out} and {first.out} differ in more"
+            )
+        if len(run.unsup_set) != len(first.unsup_set):
+            raise ValueError("runs must have equally many images to learn together")
+
+
+def _next(runs: list[Trainer]) -> PlannedStage | None:
+    """The Hebbian stage in which all runs are, at the same batch."""
+    first = runs[0]
+    if len({run.place for run in runs}) > 1 or first.finished:
+        return None
+    planned = first.planned
+    return planned if planned.hebbian else None
+
+
+def _side_by_side(runs: list[Trainer], planned: PlannedStage) -> SideBySide | None:
+    try:
+        return SideBySide(
+            [run.net for run in runs], first=planned.hebbian[0], last=planned.hebbian[-1]
+        )
+    except (TypeError, ValueError) as reason:
+        runs[0].reporter.say(f"these runs learn one after the other: {reason}")
+        return None
+
+
+def _learn(runs: list[Trainer], joint: SideBySide) -> None:
+    """One stage of all runs, from where they are to its end."""
+    stages = [run.begin_stage() for run in runs]
+    stage = JoinedStage(joint, stages)
+    lead, say = runs[0], runs[0].reporter.say
+    kinds = {"eager": JoinedSteps, "graph": JoinedGraphSteps}
+    runner = _Shared(steps.runner(stage, say, **kinds), runs, stages)
+    walks = [lead.stage_steps(stages[0], runner)]
+    with _led(runs):
+        walks += [
+            run.stage_steps(own, _Following(runner, own))
+            for run, own in zip(runs[1:], stages[1:], strict=True)
+        ]
+        _in_step(walks)
+    for run in runs:
+        run.end_stage()
+
+
+@contextmanager
+def _led(runs: list[Trainer]) -> Iterator[None]:
+    """All but the first follow it: in when to save and to stop, and without telling of it."""
+    lead, *others = runs
+    reporters = [run.reporter for run in others]
+    for run in others:
+        run.lead, run.reporter = lead, Reporter()
+    try:
+        yield
+    finally:
+        for run, reporter in zip(others, reporters, strict=True):
+            run.lead, run.reporter = None, reporter
+
+
+def _in_step(walks: list[Iterator[None]]) -> None:
+    """Take all walks forward, a step of each at a time. One that is interrupted waits for all."""
+    stopped = None
+    while walks and stopped is None:
+        for walk in list(walks):
+            try:
+                next(walk)
+            except StopIteration:
+                walks.remove(walk)
+            except Interrupted as interruption:
+                stopped = stopped or interruption
+    if stopped is not None:
+        raise stopped
+
+
+class _Shared:
+    """The walk of the first run: each of its steps is one of all."""
+
+    count: int = 0
+
+    def __init__(self, runner: steps.EagerSteps, runs: list[Trainer], stages: list[Stage]) -> None:
+        self.runner = runner
+        self.order_of: list[Callable[[int], Tensor]] = [
+            run.order_of(stage) for run, stage in zip(runs, stages, strict=True)
+        ]
+
+    def walk(self, order: Tensor, start: int, first: int, seeds: tuple[int, int]) -> Iterator[int]:
+        orders = torch.stack([order_of(seeds[1]) for order_of in self.order_of], dim=1)
+        for count in self.runner.walk(orders, start, first):
+            self.count = count
+            yield count
+
+
+class _Following:
+    """The walk of another run, whose steps the first has made."""
+
+    def __init__(self, shared: _Shared, stage: Stage) -> None:
+        self.shared, self.stage = shared, stage
+
+    def walk(self, order: Tensor, start: int, first: int, seeds: tuple[int, int]) -> Iterator[int]:
+        batch = start
+        while batch < self.stage.per_epoch:
+            yield self.shared.count
+            batch += -(-self.shared.count // self.stage.batch_size)

@@ -1,0 +1,194 @@
+"""Runs that learn together leave what they leave alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import torch
+
+from softhebb_fast.data import permutation
+from softhebb_fast.models import SideBySide, build
+from softhebb_fast.training import metrics
+from softhebb_fast.training.joined import JoinedGraphSteps, JoinedStage, JoinedSteps
+from softhebb_fast.training.loop import Interrupted
+from softhebb_fast.training.reporter import Reporter
+from softhebb_fast.training.stages import BatchSource, HebbianStage
+from softhebb_fast.training.together import learn_together
+from softhebb_fast.training.trainer import Trainer
+from tests.capture_safety import CUDA, CaptureSafety, fake_cuda, on_fake_cuda
+from tests.tiny import snapshot, trainer, write_mnist_subset
+from tests.tolerances import TOLERANCES, assert_close
+from tests.training.test_steps import DECAYING, NET, Rehearsal, hebbian, images, made
+
+SEEDS = (0, 1, 4)
+TINY = {"preset": "4SoftHebbCnnCIFAR", "limit": 80}
+TOL = TOLERANCES["float32_run"]
+
+
+class Said(Reporter):
+    def __init__(self):
+        self.lines, self.titles = [], []
+
+    def say(self, text):
+        self.lines.append(text)
+
+    def begin(self, title, total, done=0, unit="img"):
+        self.titles.append(title)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_mnist_subset(tmp_path_factory.mktemp("data"), 100)
+
+
+def runs(folder, root, reporter=None, **changes):
+    return [
+        trainer(folder / str(seed), root, reporter, seed=seed, **TINY | changes) for seed in SEEDS
+    ]
+
+
+def assert_same_run(together, alone, tol=TOL):
+    for name, value in alone.net.state_dict().items():
+        assert_close(together.net.state_dict()[name], value, tol)
+    assert [row.keys() for row in together.rows] == [row.keys() for row in alone.rows]
+    for ours, theirs in zip(together.rows, alone.rows, strict=True):
+        assert ours["phase"] == theirs["phase"]
+        for key in ours.keys() - {"seconds", "phase"}:
+            assert ours[key] == pytest.approx(theirs[key], rel=tol)
+
+
+@pytest.mark.parametrize("mode", ["successive", "consecutive"])
+def test_runs_together_are_runs_alone(mode, root, tmp_path):
+    said = Said()
+    together = runs(tmp_path / "a", root, said, mode=mode)
+    learn_together(together)
+    assert {run.place for run in together} == {(3 if mode == "successive" else 1, 0, 0)}
+    assert said.lines == ["the Hebbian layers of seeds 0, 1, 4 learn in the same steps"]
+    assert said.titles.count("layer 1") == (mode == "successive")  # not once a run
+    for run in together:
+        run.run()
+    for ours in together:
+        theirs = trainer(
+            tmp_path / f"b{ours.config.seed}", root, **TINY, mode=mode, seed=ours.config.seed
+        )
+        theirs.run()
+        assert_same_run(ours, theirs)
+        files = [{file.name for file in run.out.iterdir()} for run in (ours, theirs)]
+        assert files[0] == files[1]
+        assert len(metrics.read_csv(ours.out)) == len(metrics.read_csv(theirs.out))
+    for one, other in pairwise(together):
+        assert not torch.equal(one.net.blocks[0].layer.weight, other.net.blocks[0].layer.weight)
+
+
+def test_stopped_runs_go_on_together_bit_by_bit(root, tmp_path, monkeypatch):
+    whole = runs(tmp_path / "a", root)
+    learn_together(whole)
+    steps, stopped = [], runs(tmp_path / "b", root)
+    learn = JoinedStage.learn
+
+    def stop_in_the_second_layer(stage, x, labels):
+        learn(stage, x, labels)
+        steps.append(stage)
+        stopped[0].stop_requested = len(steps) == 7
+
+    monkeypatch.setattr(JoinedStage, "learn", stop_in_the_second_layer)
+    with pytest.raises(Interrupted):
+        learn_together(stopped)
+    assert {run.place for run in stopped} == {(1, 0, 2)}
+    resumed = [Trainer.resume(run.out) for run in stopped]
+    assert {run.place for run in resumed} == {(1, 0, 2)}
+    learn_together(resumed)
+    for ours, theirs in zip(resumed, whole, strict=True):
+        for name, value in snapshot(theirs.net).items():
+            assert torch.equal(ours.net.state_dict()[name], value)
+        assert [r | {"seconds": 0} for r in ours.rows] == [r | {"seconds": 0} for r in theirs.rows]
+
+
+def test_the_classifier_draws_what_it_draws_alone(root, tmp_path):
+    """Dropout follows the run's own random state, not that of the run before."""
+    together = runs(tmp_path / "a", root, unsup_epochs=0)
+    learn_together(together)
+    for run in together:
+        run.run()
+    for ours in together:
+        theirs = trainer(
+            tmp_path / f"b{ours.config.seed}", root, seed=ours.config.seed, **TINY, unsup_epochs=0
+        )
+        theirs.run()
+        for name, value in snapshot(theirs.net).items():
+            assert torch.equal(ours.net.state_dict()[name], value)
+
+
+def test_what_cannot_stand_side_by_side_is_left_to_each(root, tmp_path):
+    said = Said()
+    together = runs(tmp_path, root, said, preset="3SoftHebbCnnCIFAR")
+    learn_together(together)
+    assert {run.place for run in together} == {(1, 0, 0)}
+    assert [line for line in said.lines if "pre_triangle" in line]
+    together[0].run()
+    assert together[0].finished
+
+
+def test_runs_at_different_places_stay_there(root, tmp_path):
+    together = runs(tmp_path, root)
+    together[0].run()
+    learn_together(together)
+    assert [run.place for run in together[1:]] == [(0, 0, 0)] * 2
+
+
+def test_runs_that_differ_are_refused(root, tmp_path):
+    one = trainer(tmp_path / "a", root, **TINY)
+    with pytest.raises(ValueError, match="runs must be two at least"):
+        learn_together([one])
+    other = trainer(tmp_path / "b", root, seed=1, **TINY | {"unsup_batch": 8})
+    with pytest.raises(ValueError, match="runs must differ in their seeds alone"):
+        learn_together([one, other])
+
+
+def test_a_step_on_cuda_is_that_of_one_network_and_waits_for_nothing():
+    joint = SideBySide([made(NET) for _ in range(3)])
+    with fake_cuda():
+        stages = [hebbian(images(CUDA, True), NET, on_fake_cuda) for _ in range(3)]
+        stage = JoinedStage(on_fake_cuda(joint), stages)
+        steps = JoinedGraphSteps(stage, pytest.fail, Rehearsal())
+        with CaptureSafety() as safety:
+            steps.work()
+    own = Counter(name for name in safety.seen if name.startswith("softhebb_fast"))
+    assert own["softhebb_fast.gather.default"] == 3
+    assert own["softhebb_fast.batch_norm.default"] == 3
+    assert sum(n for name, n in own.items() if name.endswith("_step_.default")) == 3
+    assert sum(own.values()) == 9
+    assert safety.seen.count("aten.cat.default") == 1
+    assert stage.why_not_capture() is None
+
+
+@pytest.mark.parametrize("preset", [NET, DECAYING], ids=["constant", "decaying"])
+@pytest.mark.parametrize("below", [0, 1])
+def test_replayed_steps_are_launched_steps(below, preset):
+    source, found = images(), []
+    for kind in (JoinedSteps, JoinedGraphSteps):
+        nets = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            nets.append(build(preset, (3, 32, 32), 10))
+        stages = [
+            HebbianStage(net, BatchSource(source, list(net.blocks[:below])), source, [below], 2, 4)
+            for net in nets
+        ]
+        stage = JoinedStage(SideBySide(nets, below, below), stages)
+        recorder = Rehearsal()
+        given = () if kind is JoinedSteps else (lambda text: None, recorder)
+        walker, counts = kind(stage, *given), []
+        for epoch in range(2):
+            orders = [permutation(len(source), seed, epoch) for seed in range(3)]
+            counts += walker.walk(torch.stack(orders, dim=1), 0, epoch * stage.per_epoch)
+        assert sum(counts) == 2 * len(source)
+        assert kind is JoinedSteps or recorder.replays
+        for member in stages:
+            member.state_dict()
+        found.append([net.state_dict() for net in nets])
+    for launched, replayed in zip(*found, strict=True):
+        for name, value in launched.items():
+            assert torch.equal(value, replayed[name]), name
