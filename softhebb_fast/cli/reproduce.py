@@ -21,6 +21,8 @@ from softhebb_fast.experiments.table import overview, table
 from softhebb_fast.experiments.verdict import RULE
 from softhebb_fast.training.config import check_seed, checked_number
 from softhebb_fast.training.loop import Interrupted, Loop
+from softhebb_fast.training.together import learn_together
+from softhebb_fast.training.trainer import Trainer
 
 CHANGES = ("backend", "device", "limit", "cache_gib", "precision", "autocast")
 
@@ -90,7 +92,13 @@ def _make(experiment: Experiment, chosen: Experiment, options: argparse.Namespac
         with stops_on_interrupt(trainer):
             trainer.run()
 
+    def together(trainers: list[Trainer]) -> None:
+        print(f"{trainers[0].out} and {len(trainers) - 1} more\n{header.of_run(trainers[0])}")
+        with stops_on_interrupt(trainers[0]):
+            learn_together(trainers)
+
     check(experiment, options.results)
+    side_by_side = options.device.startswith("cuda") and not options.apart
     outcomes = reproduce(
         list(chosen.cells),
         options.seeds,
@@ -99,6 +107,7 @@ def _make(experiment: Experiment, chosen: Experiment, options: argparse.Namespac
         root=options.data,
         reporter=bars,
         run=run,
+        together=together if side_by_side else None,
         **changes,
     )
     problems, made = 0, 0

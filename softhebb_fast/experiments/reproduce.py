@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.provenance import provenance
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import CONFIG_FILE, read_config
+from softhebb_fast.training.together import same_but_for_seed
+from softhebb_fast.training.trainer import Trainer
 
 MEASURES = {"softhebb": measure, "backprop": measure_backprop}
 
@@ -43,6 +45,7 @@ def reproduce(
     root: str | Path | None = None,
     reporter: Reporter | None = None,
     run: Callable[[Loop], Any] = Loop.run,
+    together: Callable[[list[Trainer]], Any] | None = None,
     **changes: Any,
 ) -> Iterator[Outcome]:
     """Make the runs of `run_folder` one after the other, a seed at a time.
@@ -55,17 +58,24 @@ def reproduce(
     Args:
         results_folder: that of the results; None takes `results_of`.
         run: brings a trainer to its end.
+        together: brings the trainers of all seeds of a cell forward before the first is brought to
+            its end, as `training.together.learn_together` does; None makes them one by one.
         changes: fields of the configuration for all cells, such as ``limit`` or ``device``.
 
     Cells that need a GPU are left out on another device than CUDA's.
     Raises ValueError for a folder that holds another run, and as `Loop` does.
     """
     results_folder = results_folder or results_of(out, changes.get("limit"))
-    for seed in dict.fromkeys(seeds):
+    seeds, begun = list(dict.fromkeys(seeds)), set()
+    for seed in seeds:
         for cell in {cell.name: cell for cell in cells}.values():
             config = cell.config(seed, **changes)
+            if together is not None and cell.name not in begun and not _left_out(cell, config):
+                begun.add(cell.name)
+                configs = [cell.config(s, **changes) for s in seeds]
+                bring_forward(cell, configs, out, root, reporter, together)
             folder = run_folder(out, cell, config)
-            if cell.gpu and not config.device.startswith("cuda"):
+            if _left_out(cell, config):
                 note = f"needs a GPU, where it takes {cell.gpu}"
                 yield Outcome(cell, seed, problem=note)
                 continue
@@ -114,6 +124,36 @@ def adopt(
     return _measured(cell, folder, results_folder, root, made_by)
 
 
+def bring_forward(
+    cell: Cell,
+    configs: list[Config],
+    out: Path,
+    root: str | Path | None,
+    reporter: Reporter | None,
+    together: Callable[[list[Trainer]], Any],
+) -> None:
+    """Let ``together`` begin or go on with the runs of ``configs`` that are not finished, but for
+    those that another process is at; with fewer than two, or without their data, do nothing."""
+    with ExitStack() as claims:
+        open_runs = []
+        for config in configs:
+            folder = run_folder(out, cell, config)
+            if config.kind != "softhebb" or claims.enter_context(claimed(folder)):
+                continue
+            try:
+                open_runs.append(open_run(folder, config, root, reporter))
+            except DataMissing:
+                return
+        open_runs = [run for run in open_runs if run is not None]
+        alike = [run for run in open_runs if same_but_for_seed(run, open_runs[0])]
+        if len(alike) > 1:
+            together(alike)
+
+
+def _left_out(cell: Cell, config: Config) -> bool:
+    return bool(cell.gpu) and not config.device.startswith("cuda")
+
+
 def bring_to_end(
     folder: Path,
     config: Config,
@@ -122,13 +162,20 @@ def bring_to_end(
     run: Callable[[Loop], Any] = Loop.run,
 ) -> None:
     """Make the run of ``config`` in ``folder``, or what is left of it."""
+    trainer = open_run(folder, config, root, reporter)
+    if trainer is not None:
+        run(trainer)
+
+
+def open_run(
+    folder: Path, config: Config, root: str | Path | None, reporter: Reporter | None
+) -> Loop | None:
+    """The run of ``config`` in ``folder``, begun or resumed; None if it is finished."""
     options = {"reporter": reporter, "root": root}
     if not (folder / CONFIG_FILE).exists():
-        run(runs.begin(config, folder, **options))
-        return
+        return runs.begin(config, folder, **options)
     _check_same(folder, read_config(folder)[0], config)
-    if not measure.is_finished(folder):
-        run(runs.resume(folder, **options))
+    return None if measure.is_finished(folder) else runs.resume(folder, **options)
 
 
 def keep(

@@ -24,7 +24,8 @@ def learn_together(runs: Sequence[Trainer]) -> None:
 
     Each run keeps its own order of the images, its own figures and its own folder, and learns what
     it learns alone, up to rounding. All write their checkpoints after the same steps, and go on
-    from there together, or alone by ``run``, which also makes what is left. Where a stage cannot be
+    from there together, or alone by ``run``, which also makes what is left. The ``cache_gib`` of
+    one is that of all, and each counts the time of all as its own. Where a stage cannot be
     made together, the reporter of the first run says why, and the runs stop before it. Runs that
     are at different places of their plans stay where they are.
 
@@ -37,6 +38,7 @@ def learn_together(runs: Sequence[Trainer]) -> None:
     _check_alike(runs)
     for run in runs:
         run.keep_random_state()
+        run.share_cache(len(runs))
         run.start_clock()
     seeds = ", ".join(str(run.config.seed) for run in runs)
     runs[0].reporter.say(f"the Hebbian layers of seeds {seeds} learn in the same steps")
@@ -49,7 +51,13 @@ def learn_together(runs: Sequence[Trainer]) -> None:
                 _learn(runs, joint)
     finally:
         for run in runs:
+            run.share_cache(1)
             run.give_back()
+
+
+def same_but_for_seed(run: Trainer, other: Trainer) -> bool:
+    """Whether two runs are of one configuration but for the seed."""
+    return replace(run.config, seed=other.config.seed) == other.config
 
 
 def _check_alike(runs: list[Trainer]) -> None:
@@ -59,7 +67,7 @@ def _check_alike(runs: list[Trainer]) -> None:
     for run in runs:
         if run.ranks.several:
             raise ValueError("runs must be made by one process to learn together")
-        if replace(run.config, seed=first.config.seed) != first.config:
+        if not same_but_for_seed(run, first):
             raise ValueError(
                 f"runs must differ in their seeds alone; {run.out} and {first.out} differ in more"
             )

@@ -19,7 +19,7 @@ from softhebb_fast.training.classifier import neuron_accuracy
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.fused_classifier import ClassifierStage
 from softhebb_fast.training.images import reading_options
-from softhebb_fast.training.inputs import StageInputs
+from softhebb_fast.training.inputs import Caching, StageInputs
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.plan import PlannedStage, is_perceptron, plan
 from softhebb_fast.training.preparation import PREPARATIONS
@@ -48,6 +48,11 @@ class Trainer(Loop):
                 "tie_rule=spread: each process counts the positions of its own part, so that ties "
                 "fall otherwise than in one process"
             )
+
+    def share_cache(self, runs: int) -> None:
+        """Keep features in one of so many parts of ``cache_gib``; give back what is kept now."""
+        self._inputs.forget()
+        self._inputs.config = Caching(self.config.cache_dtype, self.config.cache_gib / runs)
 
     def summary(self) -> dict[str, Any]:
         """That of ``Loop``; of a perceptron also its accuracy by the winner's label."""

@@ -20,6 +20,7 @@ from softhebb_fast.training import checkpoint, run_folder
 from softhebb_fast.training.finite import NotFinite
 from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.run_folder import load_run
+from softhebb_fast.training.together import learn_together
 from softhebb_fast.training.trainer import Trainer
 from tests.test_files import hold
 from tests.tiny import edit_config
@@ -76,6 +77,53 @@ def test_runs_are_made_once_and_shared(tiny, tmp_path, root):
 
     again = make(tiny, tmp_path, root, seeds=[0, 1], run=never)
     assert [dict(o.row) for o in again] == found[:1] + found[2:3] + found[1:2] + found[3:]
+
+
+def test_seeds_whose_layers_learn_together_give_the_same_results(tiny, tmp_path, root):
+    asked = []
+
+    def together(trainers):
+        asked.append([trainer.out.name for trainer in trainers])
+        learn_together(trainers)
+
+    outcomes = make(tiny, tmp_path / "a", root, seeds=[0, 1, 1], together=together)
+    alone = make(tiny, tmp_path / "b", root, seeds=[0, 1])
+    assert asked == [["one-0", "one-1"], ["two-0", "two-1"]]
+    assert [(o.cell.name, o.seed, o.problem) for o in outcomes] == [
+        (o.cell.name, o.seed, o.problem) for o in alone
+    ]
+    for ours, theirs in zip(outcomes, alone, strict=True):
+        for name in ("test_accuracy", "train_loss", "initial_nonzeros"):
+            assert float(ours.row[name]) == pytest.approx(float(theirs.row[name]), rel=1e-5)
+    asked.clear()
+    make(tiny, tmp_path / "a", root, seeds=[0, 1], together=together)  # all are finished
+    make(tiny, tmp_path / "a", root, seeds=[0, 2], together=together)  # one is not
+    assert asked == []
+
+
+def test_seeds_that_another_process_is_at_or_whose_data_are_missing_are_left(
+    tiny, tmp_path, root, monkeypatch
+):
+    def never(trainers):
+        raise AssertionError("fewer than two runs were to be made together")
+
+    (tmp_path / "runs" / "one-1").mkdir(parents=True)
+    (tmp_path / "runs" / "two-1").mkdir()
+    others = [hold(tmp_path / "runs" / f"{name}-1") for name in ("one", "two")]
+    try:
+        outcomes = make(tiny, tmp_path, root, seeds=[0, 1], together=never)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert [bool(o.problem) for o in outcomes] == [False, False, True, True]
+
+    def missing(*given):
+        raise DataMissing("no images")
+
+    monkeypatch.setattr(reproduce, "open_run", missing)
+    outcomes = make(tiny, tmp_path / "b", root, seeds=[0, 1], together=never)
+    assert [o.problem for o in outcomes] == ["no images"] * 4
 
 
 def test_results_that_were_cut_short_between_two_files_are_completed(

@@ -26,6 +26,9 @@ def add_command(command: AddCommand) -> None:
     )
     sub.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default 0")
     sub.add_argument(
+        "--apart", action="store_true", help="one seed after the other, on a GPU as well"
+    )
+    sub.add_argument(
         "--cells", nargs="+", default=["*"], metavar="GLOB", help="only cells of such names"
     )
     sub.add_argument("--list", action="store_true", help="show the cells and what is done")
