@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from softhebb_fast.models.softhebb import SoftHebbNet
 from softhebb_fast.nn import Block
-from softhebb_fast.nn.side_by_side import give_, side_by_side
+from softhebb_fast.nn.beside import give_, side_by_side
 
 
 class SideBySide(nn.Module):

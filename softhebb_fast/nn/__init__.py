@@ -5,6 +5,7 @@ labels; in evaluation mode it is a plain convolution or matrix product.
 """
 
 from softhebb_fast.nn.activations import RePU, Softmax, TopShare, Triangle
+from softhebb_fast.nn.beside import side_by_side, take_apart_
 from softhebb_fast.nn.blocks import Block, SoftHebbBlock
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.convert import Conversion, convert
@@ -14,7 +15,6 @@ from softhebb_fast.nn.dropout import Dropout
 from softhebb_fast.nn.hebbian import HebbianConv1d, HebbianConv2d, HebbianLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
-from softhebb_fast.nn.side_by_side import side_by_side, take_apart_
 from softhebb_fast.nn.starts import initialise_from
 from softhebb_fast.nn.whitening import PatchWhitening
 

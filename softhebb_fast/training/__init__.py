@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from softhebb_fast.training.run_folder import load_run as load_run
     from softhebb_fast.training.runs import begin as begin
     from softhebb_fast.training.runs import resume as resume
+    from softhebb_fast.training.together import learn_together as learn_together
     from softhebb_fast.training.trainer import Trainer as Trainer
 
 PLACES = {
@@ -25,6 +26,7 @@ PLACES = {
     "RunConfig": "config",
     "Trainer": "trainer",
     "begin": "runs",
+    "learn_together": "together",
     "load_run": "run_folder",
     "resume": "runs",
     "train_layers": "layers",

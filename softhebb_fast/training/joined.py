@@ -12,6 +12,7 @@ from softhebb_fast.models import SideBySide, features
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.ops.gather import gather
 from softhebb_fast.training.capture import GraphCapture
+from softhebb_fast.training.features import Samples
 from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage
 from softhebb_fast.training.steps import EagerSteps, GraphSteps, constants, finish
 
@@ -50,9 +51,12 @@ class JoinedStage(Stage):
     """
 
     phase = "hebbian"
-    records = HebbianStage.records
+    records: int = HebbianStage.records
     joint: SideBySide
     members: list[HebbianStage]
+    inputs: BatchSource
+    schedules: dict[int, Callable[[int], float]]
+    decaying: list[int]
 
     def __init__(self, joint: SideBySide, members: list[HebbianStage]) -> None:
         first = members[0]
@@ -96,6 +100,9 @@ class JoinedSteps(EagerSteps):
 
 class JoinedGraphSteps(GraphSteps):
     """Steps replayed from CUDA graphs; ``order`` is ``[N, S]``, a column a run."""
+
+    order: Tensor
+    each: list[tuple[Samples, tuple[Tensor | None, Tensor | None], Callable[[Tensor], Tensor]]]
 
     def __init__(
         self, stage: Stage, say: Callable[[str], None], recorder: GraphCapture | None = None

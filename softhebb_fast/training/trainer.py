@@ -50,7 +50,7 @@ class Trainer(Loop):
             )
 
     def share_cache(self, runs: int) -> None:
-        """Keep features in one of so many parts of ``cache_gib``; give back what is kept now."""
+        """Keep features in ``cache_gib`` divided by ``runs``; give back what is kept now."""
         self._inputs.forget()
         self._inputs.config = Caching(self.config.cache_dtype, self.config.cache_gib / runs)
 

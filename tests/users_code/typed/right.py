@@ -26,10 +26,25 @@ from softhebb_fast import (
     models,
     optim,
 )
-from softhebb_fast.nn import Conversion, PatchWhitening, initialise_from
+from softhebb_fast.nn import (
+    Block,
+    Conversion,
+    PatchWhitening,
+    initialise_from,
+    side_by_side,
+    take_apart_,
+)
 from softhebb_fast.pretrained import bundled, from_pretrained
 from softhebb_fast.sklearn import HebbianClassifier, HebbianFeatures
-from softhebb_fast.training import Run, RunConfig, Trainer, begin, load_run, train_layers
+from softhebb_fast.training import (
+    Run,
+    RunConfig,
+    Trainer,
+    begin,
+    learn_together,
+    load_run,
+    train_layers,
+)
 
 
 def halved(step: int) -> float:
@@ -73,6 +88,9 @@ def blocks() -> nn.Sequential:
     assert_type(block.layer, SoftHebbConv2d)
     assert_type(block.layer.norms(), Tensor)
     assert_type(block.activation, nn.Module | None)
+    joint = side_by_side([block, block])
+    assert_type(joint, Block)
+    take_apart_(joint, [block, block])
     return nn.Sequential(block, nn.Flatten())
 
 
@@ -137,6 +155,7 @@ def training(folder: Path) -> None:
     assert_type(trainer.run(), dict[str, Any])
     assert_type(load_run(folder).evaluate(), tuple[float, float])
     assert_type(begin(config, folder / "again").stage_number, int)
+    learn_together([Trainer(config, folder / "one"), Trainer(config, folder / "two")])
 
 
 def stack(images: data.ImageSet) -> None:
