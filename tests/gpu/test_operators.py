@@ -36,6 +36,7 @@ BLOCK = {
     "epilogue_kernel": (2, 3),
     "epilogue_stride": (2, 1),
     "epilogue_padding": (1, 1),
+    "epilogue_groups": 1,
 }
 STEP = {"lr": 0.3, "lr_power": 0.5, "lr_tensor": None, "neuron_rates": None, "unit_norm": False}
 LAYERS = {  # the layers of the published CIFAR-10 net at batch 10: x, weight, t_invert

@@ -18,7 +18,7 @@ from tests.kernels import interpreter_fix  # noqa: F401
 from tests.kernels.cases import CASES
 from tests.tolerances import TOLERANCES, assert_close
 
-BLOCK = (True, 1.4, "avg", [2, 2], [2, 2], [0, 0])
+BLOCK = (True, 1.4, "avg", [2, 2], [2, 2], [0, 0], 1)
 STEP = (0.1, 0.5, None, None, False)
 
 

@@ -30,6 +30,7 @@ BLOCK = {
     "epilogue_kernel": (3, 2),
     "epilogue_stride": (2, 2),
     "epilogue_padding": (1, 0),
+    "epilogue_groups": 1,
 }
 STEP = {"lr": 0.1, "lr_power": 0.5, "lr_tensor": None, "neuron_rates": None, "unit_norm": False}
 ARCHITECTURES = (0, 80, 90, 100)
