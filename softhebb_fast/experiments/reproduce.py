@@ -147,7 +147,8 @@ def bring_forward(
         open_runs = [run for run in open_runs if run is not None]
         alike = [run for run in open_runs if same_but_for_seed(run, open_runs[0])]
         if len(alike) > 1:
-            together(alike)
+            with suppress(NotFinite):  # the run that diverges says so when it goes on alone
+                together(alike)
 
 
 def _left_out(cell: Cell, config: Config) -> bool:

@@ -101,6 +101,14 @@ def test_seeds_whose_layers_learn_together_give_the_same_results(tiny, tmp_path,
     assert asked == []
 
 
+def test_seeds_of_which_one_diverges_go_on_alone(tiny, tmp_path, root):
+    def diverging(trainers):
+        raise NotFinite("layer 1 became infinite at batch 2")
+
+    outcomes = make(tiny, tmp_path, root, seeds=[0, 1], together=diverging)
+    assert [o.problem for o in outcomes] == [""] * 4
+
+
 def test_seeds_that_another_process_is_at_or_whose_data_are_missing_are_left(
     tiny, tmp_path, root, monkeypatch
 ):
