@@ -56,7 +56,14 @@ SOFTHEBB_INLINE void target_strip_body(const TargetStrip<T>& a) {
   constexpr int64_t kBlock = 16;
   for (int64_t k = 0; k < a.neurons; k += kBlock) {
     const int64_t end = std::min(k + kBlock, a.neurons);
-    if (a.position == 1) {
+    if (a.position == 0) {
+      for (int64_t i = k; i < end; ++i) {
+        const T one = a.target[i * a.neuron];
+        T* y = a.y + i * a.line;
+#pragma omp simd
+        for (int64_t j = 0; j < a.positions; ++j) y[j] = a.subtract ? one - y[j] : one;
+      }
+    } else if (a.position == 1) {
       for (int64_t i = k; i < end; ++i) {
         const T* from = a.target + i * a.neuron;
         T* y = a.y + i * a.line;

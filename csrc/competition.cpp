@@ -80,6 +80,52 @@ SOFTHEBB_INLINE void find_winners_body(const FindWinners<T>& a) {
   a.positions == kStrip ? find_winners_of<T, kStrip>(a) : find_winners_of<T, 0>(a);
 }
 
+// Numbers as integers that rank like them: zeros of both signs alike, NaN above all.
+template <typename T>
+SOFTHEBB_INLINE auto rank_bits(T x) {
+  using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  constexpr Bits kMost = std::numeric_limits<Bits>::max();
+  const Bits bits = __builtin_bit_cast(Bits, x + T(0));
+  const Bits signless = bits < 0 ? bits ^ kMost : bits;
+  return x == x ? signless : kMost;
+}
+
+// A pass a rank: the first of the largest of those that come after the one before.
+template <typename T, int64_t N>
+SOFTHEBB_INLINE void find_ranked_of(const FindRanked<T>& a) {
+  using Bits = decltype(rank_bits(T()));
+  const int64_t n = N ? N : a.positions;
+  Bits above[kStrip], best[kStrip], winner[kStrip], last[kStrip], found[kStrip];
+  for (int64_t j = 0; j < n; ++j) {
+    winner[j] = found[j] = a.winner[j];
+    best[j] = std::numeric_limits<Bits>::max(), last[j] = -1;
+  }
+  for (int64_t rank = 1; rank < a.rank; ++rank) {
+    for (int64_t j = 0; j < n; ++j) {
+      above[j] = best[j], best[j] = std::numeric_limits<Bits>::min();
+      if (rank > 1) last[j] = found[j];
+    }
+    for (int64_t k = 0; k < a.neurons; ++k) {
+      const T* u = a.u + k * a.line;
+      const Bits neuron = static_cast<Bits>(k);
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) {
+        const Bits bits = rank_bits(u[j]);
+        const bool after = (bits < above[j]) | ((bits == above[j]) & (neuron > last[j]));
+        const bool better = after & (bits > best[j]) & (neuron != winner[j]);
+        best[j] = better ? bits : best[j];
+        found[j] = better ? neuron : found[j];
+      }
+    }
+  }
+  for (int64_t j = 0; j < n; ++j) a.ranked[j] = static_cast<int32_t>(found[j]);
+}
+
+template <typename T>
+SOFTHEBB_INLINE void find_ranked_body(const FindRanked<T>& a) {
+  a.positions == kStrip ? find_ranked_of<T, kStrip>(a) : find_ranked_of<T, 0>(a);
+}
+
 template <typename T, int64_t N>
 SOFTHEBB_INLINE void soft_strip_of(const SoftStrip<T>& a) {
   const int64_t n = N ? N : a.positions;
@@ -130,6 +176,7 @@ SOFTHEBB_INLINE void sum_strip_body(const SumStrip<T>& a) {
 
 SOFTHEBB_KERNEL(prepare_strip, PrepareStrip)
 SOFTHEBB_KERNEL(find_winners, FindWinners)
+SOFTHEBB_KERNEL(find_ranked, FindRanked)
 SOFTHEBB_KERNEL(soft_strip, SoftStrip)
 SOFTHEBB_KERNEL(sum_strip, SumStrip)
 
@@ -168,13 +215,11 @@ void share_ties(const FindWinners<T>& a, int64_t first) {
 template void share_ties(const FindWinners<float>&, int64_t);
 template void share_ties(const FindWinners<double>&, int64_t);
 
+// By sorting a part of the neurons at every position: for ranks far down.
 template <typename T>
-void hard_strip(const HardStrip<T>& a) {
-  const Competition& c = a.competition;
-  const int64_t rank = c.ranks() ? c.rank : 0;
-  int32_t ranked[kStrip];
-  std::vector<int32_t> order(rank ? a.neurons : 0);
-  for (int64_t j = 0; rank && j < a.positions; ++j) {
+void sort_ranked(const FindRanked<T>& a) {
+  std::vector<int32_t> order(a.neurons);
+  for (int64_t j = 0; j < a.positions; ++j) {
     const auto before = [&](int32_t i, int32_t k) {
       if (i == a.winner[j] || k == a.winner[j]) return i == a.winner[j] && k != i;
       const T ui = a.u[i * a.line + j], uk = a.u[k * a.line + j];
@@ -183,8 +228,20 @@ void hard_strip(const HardStrip<T>& a) {
       return ui != uk ? ui > uk : i < k;
     };
     std::iota(order.begin(), order.end(), 0);
-    std::nth_element(order.begin(), order.begin() + (rank - 1), order.end(), before);
-    ranked[j] = order[rank - 1];
+    std::nth_element(order.begin(), order.begin() + (a.rank - 1), order.end(), before);
+    a.ranked[j] = order[a.rank - 1];
+  }
+}
+
+template <typename T>
+void hard_strip(const HardStrip<T>& a) {
+  constexpr int64_t kFew = 32;  // a pass over the neurons for every rank up to here
+  const Competition& c = a.competition;
+  const int64_t rank = c.ranks() ? c.rank : 0;
+  int32_t ranked[kStrip];
+  if (rank) {
+    const FindRanked<T> found{a.u, a.line, a.neurons, a.positions, rank, a.winner, ranked};
+    rank <= kFew ? find_ranked<T>(found) : sort_ranked<T>(found);
   }
   for (int64_t k = 0; k < a.neurons; ++k) std::fill_n(a.y + k * a.y_line, a.positions, T(0));
   for (int64_t j = 0; j < a.positions; ++j) {

@@ -38,7 +38,7 @@ void threshold_strip(const MapStrip<T>& a);
 template <typename T>
 void scale_strip(const MapStrip<T>& a);
 
-// y = relu(y + pace (u - both)).
+// y = relu(y + pace (u - both)), of any number of positions.
 template <typename T>
 struct SettleStrip {
   const T* u;
@@ -50,7 +50,7 @@ struct SettleStrip {
 template <typename T>
 void settle_strip(const SettleStrip<T>& a);
 
-// y = target, or y = target - y.
+// y = target, or y = target - y. One number stands for all positions of a neuron if their stride is 0.
 template <typename T>
 struct TargetStrip {
   const T* target;
@@ -88,6 +88,18 @@ void find_winners(const FindWinners<T>& a);
 template <typename T>
 void share_ties(const FindWinners<T>& a, int64_t first);
 
+// The neuron of a rank at every position: the winner has rank 1, the others follow by u, NaN first,
+// and equal ones by index.
+template <typename T>
+struct FindRanked {
+  const T* u;
+  int64_t line, neurons, positions, rank;
+  const int32_t* winner;  // [positions]
+  int32_t* ranked;        // [positions]
+};
+template <typename T>
+void find_ranked(const FindRanked<T>& a);
+
 // y = softmax(t u) over neurons, negative but for the winner if `anti`. y may be u. The largest u
 // is subtracted before t multiplies: the winner's exponent is 0, whatever the magnitude of t u.
 template <typename T>
@@ -102,8 +114,8 @@ struct SoftStrip {
 template <typename T>
 void soft_strip(const SoftStrip<T>& a);
 
-// y = 1 for the winner, less delta for the neuron of the rank, where one unlearns: the winner has
-// rank 1, other ties go by index. With `overwrite` that neuron gets -delta, even if it wins.
+// y = 1 for the winner, less delta for the neuron of the rank, where one unlearns. With `overwrite`
+// that neuron gets -delta, even if it wins.
 template <typename T>
 struct HardStrip {
   const T* u;

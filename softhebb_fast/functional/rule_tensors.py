@@ -78,7 +78,7 @@ class Place(NamedTuple):
         )
 
     def target(self, tensor: Tensor) -> Tensor:
-        """Of the shape and memory format of u."""
+        """Of the shape of u, and of its memory format where kernels read it by that."""
         check_are_tensors(target=tensor)
         lead, given = self.lead, tuple(tensor.shape)
         if tensor.dtype in INDICES and given == lead:
@@ -95,6 +95,8 @@ class Place(NamedTuple):
             return found.contiguous()
         if found.dim() == 2:
             found = found[:, :, None, None].expand(self.size)
+            if found.is_cpu:
+                return found
         return found.contiguous(memory_format=suggest_memory_format(self.x))
 
     def _one_hot(self, indices: Tensor) -> Tensor:
@@ -125,9 +127,9 @@ def fitted(rule: Rule, place: Place) -> Rule:
 
     Raises ValueError for a tensor that is missing, or that the rule does not use, and as ``Place``.
     """
-    tensors = {name: getattr(rule, name) for name in NAMES}
+    tensors, wants = {name: getattr(rule, name) for name in NAMES}, rule.wants
     for name, tensor in tensors.items():
-        if tensor is None and name in rule.wants:
+        if tensor is None and name in wants:
             raise ValueError(
                 f"{name} must be given for activity={rule.activity!r} and "
                 f"normalise={rule.normalise!r}; got None"
