@@ -221,13 +221,14 @@ class Pass {
     if (!update_) return;
     update_->close_tiles();
     if (plan_.reduces) return reduce_panel();
+    if (triangle_) correlate_panel();
+    if (last && rule_.settles()) take_correlations();
     if (transformed && !spoilt_) {
       sum_transformed(last);
     } else {
       if (transformed) unfold_panel();
       sum_panel(last);
     }
-    if (triangle_) correlate_panel();
   }
 
   // By Winograd, unless some u is not finite: that would have spread over its tile.
@@ -340,18 +341,21 @@ class Pass {
     });
   }
 
+  // Of neurons that settle, complete.
+  void take_correlations() {
+    const int64_t share = g_.group_filters();
+    const at::Tensor c = plan_.small ? correlations_.sum(0) : correlations_[0];
+    triangle_->mirror({c.data_ptr<T>(), share, 1});
+    update_->take_correlations(c, g_.groups);
+  }
+
   void finish() {
     if (plan_.small) update_->collect(sums_);
-    if (correlations_.defined()) {
+    if (rule_.settles() && (plan_.small || g_.batch == 0)) take_correlations();
+    if (rule_.gain == Gain::lower && correlations_.defined() && g_.batch > 0) {
       const at::Tensor c = plan_.small ? correlations_.sum(0) : correlations_[0];
-      const View<T> all{c.data_ptr<T>(), g_.group_filters(), 1};
-      if (rule_.settles()) {
-        triangle_->mirror(all);
-        update_->correlations = c;
-      }
-      if (rule_.gain == Gain::lower && g_.batch > 0) {
-        triangle_->subtract(all, {update_->yx.data_ptr<T>(), g_.patch(), 1});
-      }
+      triangle_->subtract({c.data_ptr<T>(), g_.group_filters(), 1},
+                          {update_->yx.data_ptr<T>(), g_.patch(), 1});
     }
     if (!measured_) update_->measure_all();
   }

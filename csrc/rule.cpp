@@ -20,6 +20,8 @@
 namespace softhebb {
 namespace {
 
+constexpr int64_t kInverted = 256;  // neurons up to which an inverse costs less than two solves
+
 template <typename E>
 E parsed(const char* option, std::string_view name,
          std::initializer_list<std::pair<std::string_view, E>> known) {
@@ -120,6 +122,8 @@ void Rule::fit_lateral(int64_t groups, int64_t neurons, at::ScalarType dtype) {
   if (activity == Activity::rectified_lateral) {
     const at::Tensor largest = both.abs().sum(2).amax(1);
     for (int64_t i = 0; i < groups; ++i) pace.push_back(1 / largest[i].item<double>());
+  } else if (share > kInverted) {
+    for (int64_t i = 0; i < groups; ++i) systems.emplace_back(both[i].contiguous());
   } else {
     const SerialBlas serial;
     // One by one: with threads, MKL fails on a batch (pytorch/pytorch#142815).

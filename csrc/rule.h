@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "geometry.h"
+#include "linear_system.h"
 
 namespace softhebb {
 
@@ -53,6 +54,8 @@ struct Rule {
   bool keeps_bare() const { return modulator.defined() && (gain == Gain::square || settles()); }
   // A may hold what is not finite, though u does not.
   bool may_spoil() const { return activity != Activity::competition || modulator.defined(); }
+  // The sum of A times what it was before the modulator; where neurons settle, correlations hold it.
+  bool sums_squares() const { return gain == Gain::square && !settles(); }
   // The sum of u^2 is the caller's statistic, not that of A.
   bool counts_squares() const { return activity == Activity::threshold; }
   // Whether a neuron loses some of its own weights, by a factor.
@@ -72,8 +75,10 @@ struct Rule {
   at::Tensor threshold;      // [K], of a competition what u lacks there
   at::Tensor counts;         // [K]
   at::Tensor half_squares;   // [K], half the squared norms, where `nearest` asks
-  at::Tensor lateral;        // [K, K / groups], I + M of every group; its inverse if not rectified
+  at::Tensor lateral;        // [K, K / groups], I + M of every group; its inverse if few settle
   std::vector<double> pace;  // of every group's steps, if rectified
+  // I + M of every group, if many settle that are not rectified.
+  std::vector<LinearSystem> systems;
 
  private:
   void fit_lateral(int64_t groups, int64_t neurons, at::ScalarType dtype);

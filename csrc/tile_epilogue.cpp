@@ -5,6 +5,7 @@
 
 #include "kernels.h"
 #include "outputs.h"
+#include "patches.h"
 #include "profile.h"
 
 namespace softhebb {
@@ -19,6 +20,7 @@ void TileEpilogue<in_t, T>::run(View<T> u, View<T> y, View<T> bare, int64_t posi
     prepare_strip<T>({u.at(0, j), u.line, g_.filters, n, bias_, c_.pre_triangle,
                       mean.data ? mean.at(0, j) : nullptr, groups, mean.line});
   }
+  if (wanted_.update && rule_.settles()) settle(u, bare, count);
   if (pool_images_) pool(u, mean, position / g_.plane(), count / g_.plane(), 0, g_.filters);
   for (int64_t j = 0; j < count; j += kStrip) {
     const int64_t n = std::min(kStrip, count - j);
@@ -67,7 +69,6 @@ void TileEpilogue<in_t, T>::act(View<const T> u, View<T> y, View<T> bare, int64_
       break;
     case Activity::lateral:
     case Activity::rectified_lateral:
-      settle(u, bare, count);
       break;
     case Activity::error:
       compete(c_.softmax(), u, bare, position, count);
@@ -78,28 +79,39 @@ void TileEpilogue<in_t, T>::act(View<const T> u, View<T> y, View<T> bare, int64_
   if (rule_.modulator.defined()) scale_strip<T>(map(found, y, rule_.modulator, position));
 }
 
-// As settle() of softhebb_fast/reference.
+// As settle() of softhebb_fast/reference. Products want more positions than a strip has.
 template <typename in_t, typename T>
 void TileEpilogue<in_t, T>::settle(View<const T> u, View<T> y, int64_t count) const {
-  constexpr int kSteps = 10;
+  constexpr int64_t kMost = 256;
   const int64_t share = g_.group_filters();
-  const bool rectified = rule_.activity == Activity::rectified_lateral;
-  std::vector<T> both(rectified ? share * kStrip : 0);
-  const View<T> taken{both.data(), kStrip, 1};
   for (int64_t k = 0; k < g_.filters; k += share) {
     const View<const T> lateral{rule_.lateral.const_data_ptr<T>() + k * share, share, 1};
-    const View<T> own = y.block(k, 0);
-    if (!rectified) {
-      multiply_in_cache(own, lateral, u.block(k, 0), share, count, share);
-      continue;
+    for (int64_t j = 0; j < count; j += kMost) {
+      const View<const T> from = u.block(k, j);
+      const View<T> own = y.block(k, j);
+      const int64_t n = std::min(kMost, count - j);
+      if (rule_.activity == Activity::rectified_lateral) {
+        settle_rectified(lateral, static_cast<T>(rule_.pace[k / share]), from, own, n);
+      } else if (!rule_.systems.empty()) {
+        rule_.systems[k / share].solve<T>(own, from, n);
+      } else {
+        multiply_in_cache(own, lateral, from, share, n, share);
+      }
     }
-    std::fill(both.begin(), both.end(), T(0));
-    for (int64_t i = 0; i < share; ++i) std::fill_n(own.at(i, 0), count, T(0));
-    for (int step = 0; step < kSteps; ++step) {
-      if (step > 0) multiply_in_cache(taken, lateral, own, share, count, share);
-      settle_strip<T>({u.at(k, 0), taken.data, own.data, u.line, taken.line, own.line, share,
-                       count, static_cast<T>(rule_.pace[k / share])});
-    }
+  }
+}
+
+template <typename in_t, typename T>
+void TileEpilogue<in_t, T>::settle_rectified(View<const T> lateral, T pace, View<const T> u,
+                                             View<T> y, int64_t count) const {
+  constexpr int kSteps = 10;
+  const int64_t share = g_.group_filters(), line = padded_line(count);
+  std::vector<T> both(share * line);
+  const View<T> taken{both.data(), line, 1};
+  for (int64_t i = 0; i < share; ++i) std::fill_n(y.at(i, 0), count, T(0));
+  for (int step = 0; step < kSteps; ++step) {
+    if (step > 0) multiply_in_cache(taken, lateral, View<const T>(y), share, count, share);
+    settle_strip<T>({u.data, taken.data, y.data, u.line, taken.line, y.line, share, count, pace});
   }
 }
 

@@ -30,6 +30,8 @@ class TileEpilogue {
   void compete(const Competition& c, View<const T> u, View<T> y, int64_t position,
                int64_t count) const;
   void settle(View<const T> u, View<T> y, int64_t count) const;
+  void settle_rectified(View<const T> lateral, T pace, View<const T> u, View<T> y,
+                        int64_t count) const;
   void aim(View<T> y, int64_t position, int64_t count) const;
 
   const Geometry& g_;

@@ -74,7 +74,7 @@ Update::Update(const Rule& rule, at::Tensor weight, at::Tensor product_weight, a
   const int64_t neurons = weight_.size(0);
   yx = workspace(Slot::yx, weight_.sizes(), options);
   if (bias_.defined() || rule.sums_activity()) sum_y = at::zeros({neurons}, options);
-  if (rule.gain == Gain::square || (rule.gain == Gain::product && direct)) {
+  if (rule.sums_squares() || (rule.gain == Gain::product && direct)) {
     sum_yu = at::zeros({neurons}, options);
   }
   if (rule.counts_squares()) sum_uu = at::zeros({neurons}, options);
@@ -100,6 +100,14 @@ void Update::close_tiles() {
 void Update::collect(const at::Tensor& partial_sums) {
   yx.copy_(partial_sums[0]);
   for (int64_t i = 1; i < partial_sums.size(0); ++i) yx.add_(partial_sums[i]);
+}
+
+void Update::take_correlations(at::Tensor c, int64_t groups) {
+  const int64_t share = c.size(1);
+  if (rule_.gain == Gain::square) {
+    sum_yu = c.view({groups, share, share}).diagonal(0, 1, 2).flatten().contiguous();
+  }
+  correlations = std::move(c);
 }
 
 void Update::restart() {

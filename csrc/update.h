@@ -37,13 +37,15 @@ class Update {
   bool wants_u() const { return sum_yu.defined() && rule_.gain == Gain::product; }
 
   void collect(const at::Tensor& partial_sums);  // yx from its parts [parts, K, patch]
+  // [K, K / groups] of neurons that settle, with the sums of squares on the diagonals.
+  void take_correlations(at::Tensor c, int64_t groups);
   void restart();                                // forgets all sums
 
   at::Tensor yx;            // [K, patch], written by the pass
   at::Tensor sum_y;         // [K], if a bias, the gain or the counts want it
   at::Tensor sum_yu;        // [K], if u is not linear in the weight, else from <W, yx>; or of y^2
   at::Tensor sum_uu;        // [K], if the threshold wants it
-  at::Tensor correlations;  // [K, K / groups] of neurons that settle, written by the pass
+  at::Tensor correlations;  // of neurons that settle
 
   void measure(int64_t begin, int64_t end);  // neurons whose yx is complete
   void measure_all();
