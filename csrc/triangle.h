@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/neg.h>
 
 #include <algorithm>
 #include <vector>
@@ -54,19 +55,20 @@ class Triangle {
     });
   }
 
-  // yx -= C W, of a complete C.
+  // yx -= C W, of a complete C, which is lost.
   void subtract(View<T> c, View<T> yx) const {
     const int64_t blocks = blocks_.size(), slices = slices_of_patch();
     for_each_task(blocks, [&](int64_t task, int64_t) {
       const Block& b = blocks_[task];
       clear_above(c.block(b.begin, b.begin - b.group), b.rows());
+      negate(c.block(b.begin, 0), b.rows(), b.columns());
     });
     for_each_task(blocks * slices, [&](int64_t task, int64_t) {
-      const Block& b = blocks_[task / slices];
-      const int64_t begin = task % slices * patch_ / slices;
-      const int64_t end = (task % slices + 1) * patch_ / slices;
-      subtract_product(yx.block(b.begin, begin), View<const T>(c.block(b.begin, 0)),
-                       weight().block(b.group, begin), b.rows(), end - begin, b.columns());
+      const Block& b = blocks_[task % blocks];
+      const int64_t slice = task / blocks;  // of W, which stays in cache for its blocks
+      const int64_t begin = slice * patch_ / slices, end = (slice + 1) * patch_ / slices;
+      multiply_in_cache(yx.block(b.begin, begin), View<const T>(c.block(b.begin, 0)),
+                        weight().block(b.group, begin), b.rows(), end - begin, b.columns(), true);
     });
   }
 
@@ -79,11 +81,16 @@ class Triangle {
     const int64_t groups = weight_.size(0) / share_;
     const at::Tensor squares = at::empty({weight_.size(0), kRows}, weight_.options());
     const View<T> c{squares.data_ptr<T>(), kRows, 1};
+    const at::Tensor turned = at::empty({positions, weight_.size(0)}, weight_.options());
+    const View<T> less_u{turned.data_ptr<T>(), turned.stride(0), 1};
     for_each_task(blocks, [&](int64_t task, int64_t) {
       const Block& b = blocks_[task];
       multiply(c.block(b.begin, 0), a.block(b.begin, 0), u.block(b.begin, 0).transposed(),
                b.rows(), b.rows(), positions, false);
       clear_above(c.block(b.begin, 0), b.rows());
+      negate(c.block(b.begin, 0), b.rows(), b.rows());
+      at::Tensor part = as_tensor(less_u.block(0, b.begin), positions, b.rows());
+      at::neg_out(part, as_tensor(u.block(b.begin, 0).transposed(), positions, b.rows()));
     });
     for_each_task(groups * slices, [&](int64_t task, int64_t) {
       const int64_t group = task / slices, slice = task % slices;
@@ -95,17 +102,18 @@ class Triangle {
         end = std::min(k + kRows, (group + 1) * share_);
         const View<const T> w = weight().block(k, begin);
         multiply(yx.block(k, begin), a.block(k, 0), left, end - k, size, positions, add);
-        subtract_product(yx.block(k, begin), View<const T>(c.block(k, 0)), w, end - k, size,
-                         end - k);
+        multiply_in_cache(yx.block(k, begin), View<const T>(c.block(k, 0)), w, end - k, size,
+                          end - k, true);
         if (end < (group + 1) * share_) {
-          subtract_product(left, u.block(k, 0).transposed(), w, positions, size, end - k);
+          multiply_in_cache(left, View<const T>(less_u.block(0, k)), w, positions, size, end - k,
+                            true);
         }
       }
     });
   }
 
  private:
-  static constexpr int64_t kRows = 128, kSlice = 256;
+  static constexpr int64_t kRows = 64, kSlice = 256;
 
   int64_t slices_of_patch() const { return (patch_ + kSlice - 1) / kSlice; }
 
@@ -116,11 +124,11 @@ class Triangle {
     for (int64_t i = 0; i < rows; ++i) std::fill(c.at(i, i + 1), c.at(i, rows), T(0));
   }
 
-  // c -= a b.
-  static void subtract_product(View<T> c, View<const T> a, View<const T> b, int64_t m, int64_t n,
-                               int64_t k) {
-    at::Tensor out = as_tensor(c, m, n);
-    at::addmm_out(out, out, as_tensor(a, m, k), as_tensor(b, k, n), 1, -1);
+  static void negate(View<T> c, int64_t rows, int64_t columns) {
+    for (int64_t i = 0; i < rows; ++i) {
+      T* row = c.at(i, 0);
+      for (int64_t j = 0; j < columns; ++j) row[j] = -row[j];
+    }
   }
 
   const int64_t patch_, share_;
