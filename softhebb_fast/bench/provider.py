@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,9 @@ class Provider:
     precision: of its products: ``"float32"``, or a name of ``gate.TOLERANCES``.
     dtype: of its images, maps and filters.
     memory_factor: its memory over ``Case.bytes``, about.
+    scratch: bytes that it takes besides.
+    most: numbers of weights and positions that a call takes up, at most: of a layer with more a
+        part of the samples is timed.
     rules: names of ``kinds.RULES`` that it serves, or None for all.
     """
 
@@ -49,6 +52,8 @@ class Provider:
     precision: str = "float32"
     dtype: torch.dtype = torch.float32
     memory_factor: float = 0.6
+    scratch: int = 0
+    most: int | None = None
     rules: tuple[str, ...] | None = None
 
     def why_not(self, case: Case, device: torch.device) -> str | None:
@@ -63,6 +68,19 @@ class Provider:
             return None
         reason = backends.why_not(self.backend, device)
         return reason or precision.why_not(self.products, device.type)
+
+    def part(self, case: Case) -> Case:
+        """The case with as many samples as a call may have, and as many more calls."""
+        if self.most is None:
+            return case
+        sizes = (n for n in range(case.batch, 0, -1) if case.batch % n == 0)
+        asked = case.flops // 4 / case.batch  # of a sample
+        batch = next((n for n in sizes if n * asked <= self.most), 1)
+        return replace(case, batch=batch, calls=case.calls * case.batch // batch)
+
+    def memory(self, case: Case) -> float:
+        """Bytes, about."""
+        return self.scratch + self.memory_factor * self.part(case).bytes
 
     @property
     def products(self) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.bench import classifier, eager, fasthebb, hebbian, phases
-from softhebb_fast.bench.cases import Case
+from softhebb_fast.bench.cases import FLOAT, Case
 from softhebb_fast.bench.inputs import Inputs
 from softhebb_fast.bench.provider import Call, Provider
 from softhebb_fast.bench.published import PublishedNet
@@ -280,7 +280,9 @@ _ALL = (
         "naive",
         "what every neuron asks for at every position, then the sum",
         {"layer": _unfolded(fasthebb.naive)},
-        memory_factor=1.5,
+        memory_factor=1.0,
+        scratch=4 * FLOAT * fasthebb.MOST,
+        most=4 * fasthebb.MOST,
         rules=fasthebb.RULES,
     ),
     _CPP,

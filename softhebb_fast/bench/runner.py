@@ -50,8 +50,8 @@ def run(
             for worker in started.values():
                 worker.approach()
         for provider, worker in started.items():
-            held = sum(p.memory_factor for p in workers) * case.bytes
-            reason = _too_large(held + provider.memory_factor * case.bytes, plan.device)
+            held = sum(p.memory(case) for p in workers)
+            reason = _too_large(held + provider.memory(case), plan.device)
             if reason is not None:
                 failures.append(Failure(case.name, provider.name, reason, wrong=False))
                 continue
@@ -157,7 +157,8 @@ def _rounds(seconds: list[float], plan: Plan) -> int:
 
 
 def _row(case: Case, provider: Provider, plan: Plan, times: list[float], peak: int | None) -> Row:
-    calls = case.own_calls if case.own_calls and provider.backend else case.calls
+    own = case.own_calls if provider.backend else 0
+    calls = own or provider.part(case).calls
     q20, median, q80 = (calls * quantile(times, q) for q in (0.2, 0.5, 0.8))
     return Row(
         case=case.name,

@@ -61,7 +61,7 @@ def serve(pipe: Connection, case: Case, name: str, plan: Plan) -> None:
 
 
 def _serve(pipe: Connection, case: Case, provider: Provider, plan: Plan) -> None:
-    device = torch.device(plan.device)
+    device, case = torch.device(plan.device), provider.part(case)
     torch.set_num_threads(plan.threads)
     # Before the first parallel loop: the threads that it starts inherit the mode.
     torch.set_flush_denormal(not provider.denormals)

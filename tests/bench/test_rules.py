@@ -11,7 +11,8 @@ from softhebb_fast import backends
 from softhebb_fast.bench import fasthebb, providers
 from softhebb_fast.bench.cases import registry
 from softhebb_fast.bench.providers import PROVIDERS
-from softhebb_fast.bench.worker import complaint
+from softhebb_fast.bench.runner import _row
+from softhebb_fast.bench.worker import Plan, complaint
 from softhebb_fast.kinds import RULES
 from tests.bench.tiny import PERCEPTRON, case
 
@@ -49,6 +50,24 @@ def test_every_rule_has_a_case_of_each_layer_at_two_batches():
                 assert found.rules == {rule}
                 like = registry()[f"cifar10/layer{number}/b{batch}"]
                 assert (found.kind, found.flops) == (like.kind, like.flops)
+
+
+def test_of_large_layers_the_explicit_update_is_timed_on_some_samples():
+    naive, large = PROVIDERS["naive"], registry()["rules/oja/layer3/b100"]
+    part = naive.part(large)
+    assert (part.batch, part.calls) == (1, 100)
+    assert naive.memory(large) < 2 << 30
+    middle = naive.part(registry()["rules/oja/layer2/b10"])
+    assert (middle.batch, middle.calls) == (2, 5)
+    small = registry()["rules/oja/layer1/b10"]
+    assert naive.part(small) == small
+    assert PROVIDERS["fasthebb"].part(large) is large
+
+
+def test_a_part_that_is_timed_counts_for_the_whole():
+    naive = replace(PROVIDERS["naive"], most=1)
+    row = _row(by("oja"), naive, Plan(), [0.2, 0.2, 0.2], None)
+    assert (row.calls, row.median) == (3, pytest.approx(0.6))
 
 
 def test_who_serves_which_rule():
