@@ -95,15 +95,16 @@ EXPERIMENT = Experiment(
     "Past SoftHebb: the best features without feedback",
     "this project; the targets are its own",
     """\
-Two layers that see whitened patches, start from sampled patches and learn by SoftHebb in one epoch,
+Two layers that see whitened patches, start from sampled patches and learn by SoftHebb in one epoch:
 [`3WhitenedSoftHebbCnnCIFAR`](presets.md). A ridge classifier sees both layers, pooled to 4x4 and
 3x3, of every image and its mirror image. No label and no backpropagation takes part in the
 features. The first rows are the whole network. The others have a quarter of its neurons and one
-thing changed, and say what each ingredient gives. Best figures without feedback that are known on
-CIFAR-10: 80.8 % (SCFF, 2025), 84.0 (convolutional kernel networks, no augmentation) and 86.9
-(65,536 sampled patches, with crops). Temperatures, rates, norms and ε were searched on held-out
-training images, with a quarter of the neurons
-([search_whitened.csv](../results/search_whitened.csv)). One run is
+thing changed, and say what each ingredient gives.
+
+The best figures without feedback that are known on CIFAR-10 are 80.8 % (SCFF, 2025), 84.0
+(convolutional kernel networks, no augmentation) and 86.9 (65,536 sampled patches, with crops). The
+temperature of 4 comes from trials on held-out training images. Rates, norms and ε have not been
+searched: `softhebb-fast search whitened` does it. One run is
 
     softhebb-fast train 3WhitenedSoftHebbCnnCIFAR --init patches --classifier ridge \\
         --features layers=1,2 grid=4,3 --flips""",
