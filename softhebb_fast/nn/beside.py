@@ -55,7 +55,8 @@ def side_by_side(blocks: Sequence[Block]) -> Block:
 
 @torch.no_grad()
 def take_apart_(joint: Block, blocks: Sequence[Block]) -> None:
-    """Copy what ``side_by_side(blocks)`` has learned into the blocks, its count of steps too."""
+    """Copy what ``joint``, made by ``side_by_side(blocks)``, has learned into the ``blocks``, its
+    count of steps too."""
     for i, block in enumerate(blocks):
         give_(joint, block, i, len(blocks))
 
