@@ -38,24 +38,14 @@ class InitSpace:
     run: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __post_init__(self) -> None:
-        check_range("radius", self.radius)
-        if not self.init:
-            raise ValueError("init must leave something to choose; got nothing")
+        check_choices(self, ("radius",))
 
     def narrowed(self, changes: Mapping[str, str], neuron_factor: float = 1.0) -> InitSpace:
         """The space with fewer starts or another range of norms, written with commas between.
 
         Raises ValueError for an unknown name or values that do not fit.
         """
-        new: dict[str, Any] = {"neuron_factor": self.neuron_factor * neuron_factor}
-        for name, text in changes.items():
-            if name == "init":
-                new[name] = some_inits(self.init, text.split(","))
-            elif name == "radius":
-                new[name] = two_numbers(name, text)
-            else:
-                raise ValueError(f"set must name one of init, radius; got {name!r}")
-        return replace(self, **new)
+        return narrowed(self, ("radius",), changes, neuron_factor)
 
     def suggest(self, trial: BaseTrial) -> tuple[str, dict[int, Any]]:
         """The network (as layer strings) and the init of each layer that ``trial`` chooses."""
@@ -67,6 +57,33 @@ class InitSpace:
             inits[i] = self.init[choice]
             layers[i] = replace(layer, radius=float(f"{radius:.4g}"))
         return format_network(Preset("trial", (*layers, head))), inits
+
+
+def check_choices(space: Any, ranges: tuple[str, ...]) -> None:
+    """Raises ValueError for an impossible range of ``space``, or no start to choose."""
+    for name in ranges:
+        check_range(name, getattr(space, name))
+    if not space.init:
+        raise ValueError("init must leave something to choose; got nothing")
+
+
+def narrowed(
+    space: Any, ranges: tuple[str, ...], changes: Mapping[str, str], neuron_factor: float
+) -> Any:
+    """``space`` with fewer starts or other ``ranges``, and its neurons scaled.
+
+    Raises ValueError for an unknown name or values that do not fit.
+    """
+    new: dict[str, Any] = {"neuron_factor": space.neuron_factor * neuron_factor}
+    for name, text in changes.items():
+        if name == "init":
+            new[name] = some_inits(space.init, text.split(","))
+        elif name in ranges:
+            new[name] = _two_numbers(name, text)
+        else:
+            known = ", ".join(("init", *ranges))
+            raise ValueError(f"set must name one of {known}; got {name!r}")
+    return replace(space, **new)
 
 
 def check_range(name: str, limits: tuple[float, float]) -> None:
@@ -83,7 +100,7 @@ def some_inits(known: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     return {name: known[name] for name in names}
 
 
-def two_numbers(name: str, text: str) -> tuple[float, float]:
+def _two_numbers(name: str, text: str) -> tuple[float, float]:
     """The range written as "low,high". Raises ValueError, naming it, for another text."""
     try:
         low, high = map(float, text.split(","))

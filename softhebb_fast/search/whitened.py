@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from softhebb_fast.presets import Preset, format_network, get_preset
-from softhebb_fast.search.inits import check_range, some_inits, two_numbers
+from softhebb_fast.search.inits import check_choices, narrowed
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -47,26 +47,14 @@ class WhitenedSpace:
     )
 
     def __post_init__(self) -> None:
-        for name in RANGES:
-            check_range(name, getattr(self, name))
-        if not self.init:
-            raise ValueError("init must leave something to choose; got nothing")
+        check_choices(self, RANGES)
 
     def narrowed(self, changes: Mapping[str, str], neuron_factor: float = 1.0) -> WhitenedSpace:
         """The space with fewer starts or other ranges, written with commas between.
 
         Raises ValueError for an unknown name or values that do not fit.
         """
-        new: dict[str, Any] = {"neuron_factor": self.neuron_factor * neuron_factor}
-        for name, text in changes.items():
-            if name == "init":
-                new[name] = some_inits(self.init, text.split(","))
-            elif name in RANGES:
-                new[name] = two_numbers(name, text)
-            else:
-                known = ", ".join(("init", *RANGES))
-                raise ValueError(f"set must name one of {known}; got {name!r}")
-        return replace(self, **new)
+        return narrowed(self, RANGES, changes, neuron_factor)
 
     def suggest(self, trial: BaseTrial) -> tuple[str, Any]:
         """The network (as layer strings) and the init that ``trial`` chooses."""
