@@ -153,7 +153,7 @@ class Call {
       String padding_mode, bool pre_triangle, std::optional<double> x_bound
 #define EPILOGUE                                                                            \
   bool centre, double power, String pool, IntArrayRef pool_kernel, IntArrayRef pool_stride, \
-      IntArrayRef pool_padding, int64_t pool_groups
+      IntArrayRef pool_padding, int64_t epilogue_groups
 #define CONV_CALL(...)                                                        \
   Call call(x, weight, bias, stride, padding, dilation, groups, padding_mode, \
             Competition(COMPETING, false, pre_triangle), lebesgue_p __VA_OPT__(, ) __VA_ARGS__)
@@ -161,7 +161,7 @@ class Call {
   Call call(as_image(x), as_image(weight), bias, {1, 1}, {0, 0}, {1, 1}, 1, "zeros", \
             Competition(COMPETING, true, false), lebesgue_p, RULE_CALL)
 #define BLOCK_EPILOGUE \
-  Epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding, pool_groups)
+  Epilogue(centre, power, pool, pool_kernel, pool_stride, pool_padding, epilogue_groups)
 
 using Updated = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 using Stepped = std::tuple<Tensor, Tensor, Tensor>;

@@ -341,19 +341,27 @@ def test_every_start_is_an_init_of_that_name(name):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("name", "changes", "message"),
     [
-        ({"lr": "1,2"}, "set must name one of init, radius; got 'lr'"),
-        ({"radius": "3"}, "radius must be a range low,high; got '3'"),
-        ({"radius": "5,3"}, "radius must be a range of positive numbers"),
-        ({"init": "normal"}, r"init must be of hadamard_patches, .*; got \['normal'\]"),
+        ("starts", {"lr": "1,2"}, "set must name one of init, radius; got 'lr'"),
+        ("starts", {"radius": "3"}, "radius must be a range low,high; got '3'"),
+        ("starts", {"radius": "5,3"}, "radius must be a range of positive numbers"),
+        ("starts", {"init": "normal"}, r"init must be of hadamard_patches, .*; got \['normal'\]"),
+        (
+            "whitened",
+            {"kernel": "3"},
+            "set must name one of init, t_invert, lr, radius, epsilon; got 'kernel'",
+        ),
+        ("whitened", {"lr": "1"}, "lr must be a range low,high; got '1'"),
+        ("whitened", {"t_invert": "0,3"}, "t_invert must be a range of positive numbers"),
+        ("whitened", {"init": "zerO"}, r"init must be of patches, normal; got \['zerO'\]"),
     ],
 )
-def test_starts_that_cannot_be(changes, message):
+def test_spaces_that_cannot_be(name, changes, message):
     with pytest.raises(ValueError, match=message):
-        get_space("starts").narrowed(changes)
+        get_space(name).narrowed(changes)
     with pytest.raises(ValueError, match="init must leave something"):
-        replace(get_space("starts"), init={})
+        replace(get_space(name), init={})
 
 
 def test_a_search_of_starts(root, tmp_path):
@@ -376,22 +384,6 @@ def test_a_whitened_space_changes_how_layers_learn_alone():
     for layer, own in zip(layers, preset.layers, strict=False):
         whiten = replace(own.whiten, epsilon=float(f"{3 * own.whiten.epsilon:.3g}"))
         assert layer == replace(own, whiten=whiten, **chosen)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"kernel": "3"}, "set must name one of init, t_invert, lr, radius, epsilon; got 'kernel'"),
-        ({"lr": "1"}, "lr must be a range low,high; got '1'"),
-        ({"t_invert": "0,3"}, "t_invert must be a range of positive numbers"),
-        ({"init": "zerO"}, r"init must be of patches, normal; got \['zerO'\]"),
-    ],
-)
-def test_whitened_spaces_that_cannot_be(changes, message):
-    with pytest.raises(ValueError, match=message):
-        get_space("whitened").narrowed(changes)
-    with pytest.raises(ValueError, match="init must leave something"):
-        replace(get_space("whitened"), init={})
 
 
 def test_a_search_of_whitened_layers_is_judged_by_ridge(root, tmp_path):

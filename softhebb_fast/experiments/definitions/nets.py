@@ -6,12 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 from softhebb_fast.experiments.cell import Cell
-from softhebb_fast.presets import Layer
+from softhebb_fast.presets import Layer, Preset, format_network
 
 FORK = {"name": "zerO", "scale": "fork"}
 CIFAR_NET = "4SoftHebbCnnCIFAR"
 ZERO_NET_2, ZERO_NET_4 = "2SoftHebbZerOMNIST", "4SoftHebbCnnZerOMNIST"
+SOLVED = {"classifier": "ridge"}
 INITS: dict[str, Any] = {"normal": None, "zero": FORK, "binary": "random_binary"}
+
+
+def written(*layers: Layer) -> str:
+    """The network of these layers as layer strings, which is how a run has one without a name."""
+    return format_network(Preset("written", layers))
 
 
 def deep(dataset: str, init: str) -> tuple[str, dict[str, Any]]:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from softhebb_fast.experiments.cell import Cell, Experiment
 from softhebb_fast.experiments.definitions.collapse import SETS
-from softhebb_fast.experiments.definitions.nets import CIFAR_NET, pixels
+from softhebb_fast.experiments.definitions.nets import CIFAR_NET, SOLVED, pixels, written
 from softhebb_fast.experiments.definitions.table1 import TITLES
-from softhebb_fast.presets import Preset, format_network, get_preset, with_rule
+from softhebb_fast.presets import get_preset, with_rule
 from softhebb_fast.presets.blocks import RELU
 
 RULES = {
@@ -27,7 +27,6 @@ RULES = {
 # Nothing bounds the size of their steps, which grows with what a layer sees.
 UNBOUNDED = ("oja", "sanger", "bcm", "similarity", "nonnegative_similarity")
 DEEP_FACTOR = 0.1  # of their searched rates, where layers see the outputs of others
-SOLVED = {"classifier": "ridge"}
 TEACHER = "teacher-lr0.01"
 DELTA_RULE = {"mnist": "delta_rule-t1-lr0.3-v0", "cifar10": "delta_rule-t1-lr0.03-v0"}
 
@@ -48,17 +47,16 @@ class Net(NamedTuple):
         """The network learned by ``rule``."""
         if self.preset != CIFAR_NET or rule not in UNBOUNDED:
             return {**self.run, "rule": rule}
-        *body, head = with_rule(
-            get_preset(self.preset, neuron_factor=self.neuron_factor), rule
-        ).layers
+        net = get_preset(self.preset, neuron_factor=self.neuron_factor)
+        *body, head = with_rule(net, rule).layers
         layers = (replace(layer, lr=DEEP_FACTOR * layer.lr) for layer in body)
-        return {"preset": format_network(Preset("slower", (*layers, head)))}
+        return {"preset": written(*layers, head)}
 
     def backpropagated(self) -> str:
         """The same shapes as layer strings, rectified, all learned from the loss."""
         *body, head = get_preset(self.preset, neuron_factor=self.neuron_factor).layers
         layers = (replace(layer, rule="bp", activation=RELU) for layer in body)
-        return format_network(Preset("backpropagated", (*layers, head)))
+        return written(*layers, head)
 
 
 NETS = {
