@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from softhebb_fast.backends import why_not
+
 settings.register_profile(
     "fixed", derandomize=True, deadline=None, max_examples=200, database=None, print_blob=True
 )
@@ -43,3 +45,12 @@ def _denormals() -> Iterator[None]:
     """A command flushes denormals, for the whole process."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(params=["reference", "cpp"])
+def backend(request):
+    """A backend of the CPU by name."""
+    reason = why_not(request.param, "cpu")
+    if reason is not None:
+        pytest.skip(f"needs backend {request.param}: {reason}")
+    return request.param

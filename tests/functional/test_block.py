@@ -23,14 +23,6 @@ POOLS = {
 OPTIONS = {"padding": 2, "t_invert": 1.0}
 
 
-@pytest.fixture(params=["reference", "cpp"])
-def backend(request):
-    reason = why_not(request.param, "cpu")
-    if reason is not None:
-        pytest.skip(f"needs backend {request.param}: {reason}")
-    return request.param
-
-
 @pytest.fixture
 def tensors():
     return torch.randn(3, 2, 11, 9), torch.randn(7, 2, 5, 5), torch.randn(7)

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from softhebb_fast import HebbianConv2d, RePU, SoftHebbConv2d, SoftHebbLinear, TopShare, Triangle
-from softhebb_fast.backends import why_not
 from softhebb_fast.models import SideBySide, build
 from softhebb_fast.nn import Block, side_by_side, take_apart_
 from softhebb_fast.presets import get_preset
@@ -29,14 +28,6 @@ LAYERS = {
     "kmeans": {"rule": "kmeans"},
     "similarity": {"rule": "similarity", "lr": 0.01},
 }
-
-
-@pytest.fixture(params=["reference", "cpp"])
-def backend(request):
-    reason = why_not(request.param, "cpu")
-    if reason is not None:
-        pytest.skip(f"needs backend {request.param}: {reason}")
-    return request.param
 
 
 def block(seed, backend, pool=POOLS["max"], activation=None, **options):
