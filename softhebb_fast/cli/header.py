@@ -54,10 +54,10 @@ def _classifier(config: RunConfig) -> str:
     sees = "" if config.features is None else f" of features {_written(config.features)}"
     if config.classifier == "published":
         return f"classifier {config.probe_epochs} x {config.probe_batch}{sees}"
-    ridge, named = config.ridge, ("penalty", "holdout", "standardise", "products", "form")
-    settings = _written({name: ridge[name] for name in named})
+    given = config.solver.to_dict()
+    settings = _written({name: value for name, value in given.items() if name != "factors"})
     passes = f" {config.probe_epochs} passes" * (config.probe_epochs > 1)
-    return f"classifier ridge{passes}{sees} ({settings})"
+    return f"classifier {config.classifier}{passes}{sees} ({settings})"
 
 
 def _written(settings: dict[str, Any]) -> str:

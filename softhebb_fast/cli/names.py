@@ -7,7 +7,7 @@ from softhebb_fast.environment import VARIABLES
 BACKENDS = ("auto", "reference", "cpp", "triton")
 PRECISIONS = VARIABLES["SOFTHEBB_FAST_PRECISION"].values
 MODES = ("successive", "consecutive", "simultaneous")
-CLASSIFIERS = ("published", "ridge")
+CLASSIFIERS = ("published", "ridge", "softmax")
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
 DATA_SETS = ("mnist", "fashionmnist", "cifar10", "cifar100", "stl10", "imagenette", "imagenet")
 LAYOUTS = ("CHW", "HWC")

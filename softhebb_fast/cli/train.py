@@ -36,7 +36,7 @@ def train(options: argparse.Namespace) -> int:
     given, options.dataset = options.dataset, _dataset(options)
     options.device = options.device or default_device()
     options.reading = reading(options)
-    for name in ("ridge", "features"):
+    for name in ("ridge", "softmax", "features"):
         if (texts := getattr(options, name)) is not None:
             setattr(options, name, _settings(name, texts))
     with users_mistakes():
@@ -236,7 +236,7 @@ def _print_summary(trainer: Loop, summary: dict[str, Any], paths: list[Path]) ->
         print(f"test accuracy by the winner's label: {accuracy:.2f} % {images}")
     error = trainer.config.error
     if "penalty" in summary:
-        print(f"ridge classifier with penalty {summary['penalty']:.4g}")
+        print(f"{trainer.config.classifier} classifier with penalty {summary['penalty']:.4g}")
     found = f"{ERRORS[error]} {summary[f'test_{error}']:.4f}"
     print(
         f"test accuracy {summary['test_accuracy']:.2f} % {images}, {found}, "

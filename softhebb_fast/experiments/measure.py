@@ -14,7 +14,7 @@ from softhebb_fast.init.diversity import distinct_filters
 from softhebb_fast.models import Selection, SoftHebbNet, build
 from softhebb_fast.presets import PRESETS
 from softhebb_fast.training import checkpoint
-from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.config import SOLVERS, RunConfig
 from softhebb_fast.training.metrics import (
     LAYER_FIGURES,
     SAMPLE,
@@ -22,7 +22,6 @@ from softhebb_fast.training.metrics import (
     classifier_rows,
     layer_rows,
 )
-from softhebb_fast.training.ridge import RidgeSettings
 from softhebb_fast.training.run_folder import Run, is_finished, load_run, read_provenance
 
 LOG_EVERY = {"mnist": 5}  # epochs between two lines of the published logs
@@ -135,7 +134,7 @@ def _sample(run: Run, root: str | Path | None) -> ImageSet:
 
 def _classifier(run: Run) -> dict[str, Any]:
     config, last = run.config, run.rows[-1]
-    if config.classifier == "ridge":
+    if config.solver is not None:
         return {"test_accuracy": last["test_accuracy"]}
     every = LOG_EVERY.get(config.dataset, LOG_EVERY_ELSEWHERE)
     logged = [row for row in classifier_rows(run.rows) if "train_loss" in row][-every:]
@@ -157,9 +156,9 @@ def _mean(rows: list[MetricsRow], column: str) -> float:
 def _protocol(config: RunConfig) -> str:
     hebbian = f"{config.unsup_epochs} x {config.unsup_batch}" if config.unsup_epochs else "none"
     probe = f"{config.probe_epochs} x {config.probe_batch}"
-    parts = [hebbian, f"ridge {probe}" if config.classifier == "ridge" else probe]
-    for name, usual in (("ridge", RidgeSettings()), ("features", Selection())):
-        settings, usual = getattr(config, name) or {}, usual.to_dict()
+    parts = [hebbian, f"{config.classifier} {probe}" if config.solver else probe]
+    for name, kind in {**SOLVERS, "features": Selection}.items():
+        settings, usual = getattr(config, name) or {}, kind().to_dict()
         parts += [f"{name} {k}={v}" for k, v in settings.items() if v != usual[k]]
     return ", ".join(parts + ["flips"] * config.flips)
 

@@ -25,6 +25,7 @@ from softhebb_fast.nn import (
     Softmax,
     TopShare,
     Triangle,
+    UnitLength,
 )
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.presets import TAUGHT, Layer, Pool, Preset, as_preset
@@ -193,7 +194,7 @@ def _block(
         )
         block = Block(
             product,
-            norm=_sequence(nn.Flatten(), _dropout(layer)),
+            norm=_sequence(nn.Flatten(), _unit_length(layer), _dropout(layer)),
             activation=_activation(layer),
         )
         return block, (layer.out, 1, 1)
@@ -218,6 +219,10 @@ def _block(
         pool=_pool(layer.pool),
     )
     return block, (layer.out, *size)
+
+
+def _unit_length(layer: Layer) -> UnitLength | None:
+    return UnitLength() if layer.unit_length else None
 
 
 def _geometry(layer: Layer, channels: int) -> tuple[nn.Module | None, tuple[int, ...]]:

@@ -15,6 +15,7 @@ from softhebb_fast.nn.dropout import Dropout
 from softhebb_fast.nn.hebbian import HebbianConv1d, HebbianConv2d, HebbianLinear
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.linear import SoftHebbLinear
+from softhebb_fast.nn.normalise import UnitLength
 from softhebb_fast.nn.starts import initialise_from
 from softhebb_fast.nn.whitening import PatchWhitening
 
@@ -35,6 +36,7 @@ __all__ = [
     "Softmax",
     "TopShare",
     "Triangle",
+    "UnitLength",
     "convert",
     "initialise_from",
     "reseed_",

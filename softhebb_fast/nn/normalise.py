@@ -1,8 +1,9 @@
-"""The normalisation of a block: the module itself, or the operator that does the same."""
+"""Normalisations of a block's input, and the operator that does the same as a batch norm."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from softhebb_fast import ops
@@ -11,6 +12,13 @@ from softhebb_fast.nn.plain import plain
 from softhebb_fast.ops.batch_norm import batch_norm
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class UnitLength(nn.Module):
+    """``x / |x|`` of every sample ``[B, F]``, shape kept; a sample of zeros stays zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=1)
 
 
 def normalised(norm: nn.Module, x: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ ones ("softhebb" is another word for softkrotov) and the other rules by their na
     ls  learning rate of backpropagation
 
 What surrounds the layer follows in any order, each after a colon: an input operation
-("batchnorm2d" or "none" for a conv layer, where batchnorm2d is the default; "flatten" for a
-linear one), an activation ("triangle_0.7"), a pool ("max_4_2_1": kernel, stride, padding) and a
-"dropout_0.5". "whiten-e0.1-n0.00015" takes the place of the batch norm; its keys are
+("batchnorm2d" or "none" for a conv layer, where batchnorm2d is the default; "flatten" or
+"unitlength" for a linear one), an activation ("triangle_0.7"), a pool ("max_4_2_1": kernel,
+stride, padding) and a "dropout_0.5". "whiten-e0.1-n0.00015" takes the place of the batch norm;
+its keys are
 
     e   epsilon, added to the variances
     n   contrast normalisation: what is added to the variance of a patch
@@ -67,7 +68,10 @@ WHITENING_KEYS = {
     "m": ("components", int),
     "i": ("images", int),
 }
-OPERATIONS = {"conv": {"batchnorm2d": True, "none": False}, "linear": {"flatten": False}}
+OPERATIONS = {
+    "conv": {"batchnorm2d": ("batch_norm", True), "none": ("batch_norm", False)},
+    "linear": {"flatten": ("batch_norm", False), "unitlength": ("unit_length", True)},
+}
 _WRITTEN = {"padding_mode": ("reflect",), "schedule": ("norm", "linear")}
 _NAMES = {rule: rule for rule in RULES} | {rule: method for method, rule in METHODS.items()}
 _RULES = {name.lower(): rule for rule in RULES for name in (rule, _NAMES[rule])}
@@ -234,7 +238,7 @@ def _surrounding(piece: str, kind: str) -> tuple[str, Any]:
     if re.match("[a-z]*", piece).group() == "whiten":
         return "whiten", parse_whitening(piece)
     if piece in OPERATIONS[kind]:
-        return "batch_norm", OPERATIONS[kind][piece]
+        return OPERATIONS[kind][piece]
     if name in ("max", "avg"):
         return "pool", parse_pool(piece)
     if name in ACTIVATIONS:
@@ -281,6 +285,8 @@ def _format_block(layer: Layer, tail: str = "") -> str:
         around.append(_format_whitening(layer.whiten))
     elif layer.batch_norm != usual["batch_norm"]:
         around.append("none")
+    if layer.unit_length:
+        around.append("unitlength")
     if layer.activation:
         around.append(f"{layer.activation[0]}_{_text(layer.activation[1])}")
     if layer.pool:

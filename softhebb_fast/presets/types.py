@@ -101,16 +101,16 @@ class Pool:
 
 @dataclass(frozen=True)
 class Layer:
-    """One block of a network: [batch norm] -> [dropout] -> layer -> [activation] -> [pool].
+    """One block of a network: [normalisation] -> [dropout] -> layer -> [activation] -> [pool].
 
     `out` counts filters (conv) or neurons (linear); None stands for the number of classes and is
-    kept for a linear layer that learns from labels. A linear layer flattens its input. Fields
-    left at BY_KIND take the published defaults of convolutional or fully connected layers
-    (DEFAULTS), or those of the rule (STARTS). Rules read only the fields they need: `t_invert`
-    (1/temperature) is for the soft rules, instar and delta_rule, `delta` and `rank` are for
-    hard_anti and krotov, and "bp" (backpropagation) reads none of the learning fields: its rate is
-    `Preset.lr_supervised`. The rules of TAUGHT learn from labels, one neuron a class; the neurons
-    of "instar" compete by a softmax.
+    kept for a linear layer that learns from labels. A linear layer flattens its input, and with
+    `unit_length` divides every sample by its length. Fields left at BY_KIND take the published
+    defaults of convolutional or fully connected layers (DEFAULTS), or those of the rule (STARTS).
+    Rules read only the fields they need: `t_invert` (1/temperature) is for the soft rules, instar
+    and delta_rule, `delta` and `rank` are for hard_anti and krotov, and "bp" (backpropagation)
+    reads none of the learning fields: its rate is `Preset.lr_supervised`. The rules of TAUGHT
+    learn from labels, one neuron a class; the neurons of "instar" compete by a softmax.
 
     `lr` and `lr_power` are eta and q of eta * (| ||W|| - 1 | + 1e-10)^q under the schedule
     "norm"; under the other schedules `lr` is where the decay starts. `radius` is the filter norm
@@ -152,6 +152,7 @@ class Layer:
     pool: Pool | None = None
     dropout: float = 0.0
     whiten: Whitening | None = None
+    unit_length: bool = False
 
     def __post_init__(self) -> None:
         _one_of(self, "kind", get_args(Kind))
@@ -168,7 +169,7 @@ class Layer:
             _number(self, name, least=0.0)
         for name in ("t_invert", "lebesgue_p", "radius"):
             _number(self, name, above=0.0)
-        for name in ("bias", "pre_triangle", "batch_norm"):
+        for name in ("bias", "pre_triangle", "batch_norm", "unit_length"):
             object.__setattr__(self, name, plain(getattr(self, name)))
             _one_of(self, name, (False, True))
         if self.dropout >= 1:
@@ -208,6 +209,8 @@ class Layer:
         _whole(self, "padding", 0)
         if self.kind == "conv":
             _whole(self, "kernel", 1)
+            if self.unit_length:
+                raise ValueError("Layer: unit_length is for linear layers, got True for a conv")
             if self.rule in ("supervised", *TAUGHT):
                 raise ValueError(
                     f"Layer: rule {self.rule!r} exists for linear layers, which have a label to "
@@ -281,6 +284,7 @@ class Layer:
     def _around(self) -> str:
         parts = [
             "bn" if self.batch_norm else "",
+            "unit length" if self.unit_length else "",
             str(self.whiten or ""),
             f"dropout {self.dropout:g}" if self.dropout else "",
             "bias" if self.bias else "",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from softhebb_fast.training.run_folder import load_run as load_run
     from softhebb_fast.training.runs import begin as begin
     from softhebb_fast.training.runs import resume as resume
+    from softhebb_fast.training.softmax import SoftmaxClassifier as SoftmaxClassifier
     from softhebb_fast.training.together import learn_together as learn_together
     from softhebb_fast.training.trainer import Trainer as Trainer
 
@@ -23,6 +24,7 @@ PLACES = {
     "BackpropConfig": "backprop_config",
     "Run": "run_folder",
     "RidgeClassifier": "ridge",
+    "SoftmaxClassifier": "softmax",
     "RunConfig": "config",
     "Trainer": "trainer",
     "begin": "runs",

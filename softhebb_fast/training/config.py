@@ -28,9 +28,11 @@ from softhebb_fast.presets import (
 )
 from softhebb_fast.scalars import plain
 from softhebb_fast.training.ridge import RidgeSettings
+from softhebb_fast.training.softmax import SoftmaxSettings
 
-CLASSIFIERS = ("published", "ridge")
-RIDGE_CHUNK = 1000  # images whose products are taken together
+SOLVERS = {"ridge": RidgeSettings, "softmax": SoftmaxSettings}
+CLASSIFIERS = ("published", *SOLVERS)
+CHUNK = 1000  # images whose products are taken together
 MODES = ("successive", "consecutive", "simultaneous")
 CACHE_DTYPES = ("float32", "bfloat16", "float16")
 LEAST = {
@@ -112,10 +114,11 @@ class RunConfig(Config):
             ``{"image_size": 32, "holdout": 0.2}``; None for none.
         cache_dtype: dtype in which frozen features are kept.
         cache_gib: features that need more memory are recomputed for every batch.
-        classifier: ``"published"``, what the last layer of the preset says; or ``"ridge"``, which
-            is solved. Then ``probe_epochs`` are passes over augmented images, of others 1, and
-            ``probe_batch`` images are taken in at a time.
-        ridge: settings of the ridge classifier, see ``ridge.RidgeSettings``; None for its defaults.
+        classifier: ``"published"``, what the last layer of the preset says; or ``"ridge"`` or
+            ``"softmax"``, which are solved. Then ``probe_epochs`` are passes over augmented images,
+            of others 1, and ``probe_batch`` images are taken in at a time.
+        ridge, softmax: settings of that classifier, see ``ridge.RidgeSettings`` and
+            ``softmax.SoftmaxSettings``; None for its defaults.
         features: what the classifier sees, see ``models.Selection``: a dict such as
             ``{"layers": [1, 2], "grid": 4}``; None for the whole output of the last layer.
         flips: let the classifier learn from every image and its mirror image, and take the mean of
@@ -153,6 +156,7 @@ class RunConfig(Config):
     reading: dict[str, Any] | None = None
     classifier: str = "published"
     ridge: dict[str, Any] | None = None
+    softmax: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
     flips: bool = False
     rule: str | None = None
@@ -195,21 +199,30 @@ class RunConfig(Config):
         object.__setattr__(self, "symmetry_steps", checked_steps(self.symmetry_steps))
 
     def _check_classifier(self) -> None:
-        for name, kind in (("ridge", RidgeSettings), ("features", Selection)):
+        for name, kind in {**SOLVERS, "features": Selection}.items():
             if (value := getattr(self, name)) is not None:
                 checked = kind(**checked_keys(name, value, kind)).to_dict()
                 object.__setattr__(self, name, checked)
+        for name in SOLVERS:
+            if name != self.classifier and getattr(self, name) is not None:
+                raise ValueError(f"{name} must be None for classifier={self.classifier!r}")
         if self.classifier == "published":
-            if self.ridge is not None:
-                raise ValueError("ridge must be None for classifier='published', which is trained")
             return
+        solved = f"classifier={self.classifier!r}"
         if self.autocast:
-            raise ValueError("autocast must be False for classifier='ridge', which is solved")
+            raise ValueError(f"autocast must be False for {solved}, which is solved")
         if (self.probe_epochs or 1) > 1 and not self.augment:
             raise ValueError(
-                "probe_epochs must be 1 for classifier='ridge' on images that are not augmented: "
+                f"probe_epochs must be 1 for {solved} on images that are not augmented: "
                 f"other passes would be the same; got {self.probe_epochs}"
             )
+
+    @property
+    def solver(self) -> RidgeSettings | SoftmaxSettings | None:
+        """How the classifier is solved; None if it is trained."""
+        if self.classifier not in SOLVERS:
+            return None
+        return SOLVERS[self.classifier](**(getattr(self, self.classifier) or {}))
 
     @property
     def error(self) -> str:
@@ -218,14 +231,14 @@ class RunConfig(Config):
     def resolved(self) -> RunConfig:
         """The same run with the published protocol written into the fields left None.
 
-        A ridge classifier takes each image once and as it is, and gets all of its settings.
+        A classifier that is solved takes each image once and as it is, and gets all its settings.
         """
         published = protocol(self.dataset)
         names = ("unsup_epochs", "unsup_batch", "probe_epochs", "probe_batch", "test_batch")
         chosen = {name: getattr(published, name) for name in (*names, "augment")}
-        if self.classifier == "ridge":
-            chosen |= {"probe_epochs": 1, "probe_batch": RIDGE_CHUNK, "augment": False}
-            chosen["ridge"] = RidgeSettings().to_dict()
+        if self.solver is not None:
+            chosen |= {"probe_epochs": 1, "probe_batch": CHUNK, "augment": False}
+            chosen[self.classifier] = self.solver.to_dict()
         return replace(self, **{k: v for k, v in chosen.items() if getattr(self, k) is None})
 
     def network(self) -> Preset:

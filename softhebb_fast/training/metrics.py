@@ -43,7 +43,7 @@ COLUMNS = (
     "holdout_squared_error",
     "test_squared_error",
 )
-RIDGE_FIGURES = ("test_squared_error", "penalty")
+SOLVED_FIGURES = ("test_squared_error", "penalty")
 # of these, what tells whether a layer's filters have come apart
 LAYER_FIGURES = ("distinct_filters", "norm_mean", "winner_entropy", "winner_probability")
 
@@ -57,17 +57,17 @@ LINEAR_SAMPLE = 1000  # where a layer is linear, and has one position an image
 
 def classifier_rows(rows: list[MetricsRow]) -> list[MetricsRow]:
     """Those of ``rows`` that tell of the classifier, one an epoch."""
-    phases = ("probe", "ridge", "simultaneous", "backprop")
+    phases = ("probe", "ridge", "softmax", "simultaneous", "backprop")
     return [row for row in rows if row["phase"] in phases and "layer" not in row]
 
 
 def last_figures(rows: list[MetricsRow]) -> dict[str, Any]:
     """The last test accuracy and loss, None without a test, and each layer's last figures; of a
-    ridge classifier its test error and penalty as well."""
+    classifier that is solved its test error and penalty as well."""
     last = next((row for row in reversed(rows) if "test_accuracy" in row), {})
     layers = {row["layer"]: row for row in rows if "layer" in row}
     tested = {name: last.get(name) for name in ("test_accuracy", "test_loss")}
-    tested |= {name: last[name] for name in RIDGE_FIGURES if name in last}
+    tested |= {name: last[name] for name in SOLVED_FIGURES if name in last}
     return {**tested, "layers": list(layers.values())}
 
 

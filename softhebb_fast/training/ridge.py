@@ -11,17 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast.data import permutation
-from softhebb_fast.scalars import at_least_zero, between, plain, positive, whole
+from softhebb_fast.scalars import at_least_zero, between, plain, whole
 from softhebb_fast.training import memory
 from softhebb_fast.training.cholesky import solved
+from softhebb_fast.training.labelled import checked_held, checked_rows, drawn, rising, scores
 from softhebb_fast.training.ranks import Ranks
 from softhebb_fast.training.ridge_forms import Dual, Primal
 
 CHOSEN = ("holdout", "gcv")
 PRODUCTS = {"float32": torch.float32, "float64": torch.float64}
 FORMS = {"primal": Primal, "dual": Dual}
-SCORED = 1000  # rows in float64 at a time
 FACTORS = tuple(10.0 ** (k / 2) for k in range(-10, 3))  # 1e-5 to 10
 
 
@@ -62,12 +61,7 @@ class RidgeSettings:
         object.__setattr__(self, "standardise", plain(self.standardise))
         if not isinstance(self.standardise, bool):
             raise TypeError(f"standardise must be a bool; got {self.standardise!r}")
-        if not isinstance(self.factors, Sequence) or isinstance(self.factors, str):
-            raise TypeError(f"factors must be a list of numbers; got {self.factors!r}")
-        factors = tuple(positive("factors", factor) for factor in self.factors)
-        if not factors or list(factors) != sorted(set(factors)):
-            raise ValueError(f"factors must rise, one at least; got {self.factors!r}")
-        object.__setattr__(self, "factors", factors)
+        object.__setattr__(self, "factors", rising("factors", self.factors))
         for name, known in (("products", PRODUCTS), ("form", ("auto", *FORMS))):
             if getattr(self, name) not in known:
                 allowed = ", ".join(known)
@@ -131,7 +125,7 @@ class RidgeClassifier:
 
         Raises as ``begin``, ``add`` and ``solve`` do. ``seed`` draws what is held out.
         """
-        chunk, rows = whole("chunk", chunk, 1), self._checked(x, labels)
+        chunk, rows = whole("chunk", chunk, 1), checked_rows(x, labels, self.classes)
         held = self.drawn(len(rows), seed)
         self.begin(len(rows), rows.shape[1], x.device)
         for start in range(0, len(rows), chunk):
@@ -146,15 +140,7 @@ class RidgeClassifier:
         """
         if self.settings.penalty != "holdout":
             return None
-        count = round(self.settings.holdout * samples)
-        if not 0 < count < samples:
-            raise ValueError(
-                f"holdout must hold out one of {samples} images at least, and not all; got "
-                f"{self.settings.holdout}"
-            )
-        held = torch.zeros(samples, dtype=torch.bool)
-        held[permutation(samples, seed)[:count]] = True
-        return held
+        return drawn(samples, self.settings.holdout, seed)
 
     def begin(
         self, samples: int, features: int, device: torch.device | str = "cpu"
@@ -222,7 +208,7 @@ class RidgeClassifier:
         """
         if self._equations is None:
             raise ValueError("begin(samples, features) must come before add")
-        rows = self._checked(x, labels)
+        rows = checked_rows(x, labels, self.classes)
         if rows.shape[1] != self._features:
             raise ValueError(f"x must have {self._features} features; got {tuple(x.shape)}")
         if self._seen + len(rows) > self._samples:
@@ -233,11 +219,7 @@ class RidgeClassifier:
         if held is not None:
             if self.settings.penalty != "holdout":
                 raise ValueError(f"held is for penalty='holdout'; got {self.settings.penalty!r}")
-            if held.dtype != torch.bool or held.shape != labels.shape:
-                raise ValueError(
-                    f"held must be bool {tuple(labels.shape)}; got {held.dtype} {tuple(held.shape)}"
-                )
-            held = held.to(rows.device)
+            held = checked_held(held, labels)
             self._held += int(held.sum())
         self._equations.add(rows, labels, held)
         self._seen += len(rows)
@@ -280,13 +262,7 @@ class RidgeClassifier:
 
     def scores(self, x: Tensor) -> Tensor:
         """The scores ``[N, classes]`` of features ``x [N, ...]``, float64."""
-        if self.weight is None:
-            raise ValueError("the classifier must be fitted before it gives scores")
-        rows = x.flatten(1)
-        if rows.shape[1] != self.weight.shape[1]:
-            raise ValueError(f"x must have {self.weight.shape[1]} features; got {tuple(x.shape)}")
-        parts = [part.double() @ self.weight.t() for part in rows.split(SCORED)]
-        return torch.cat(parts) + self.bias
+        return scores(x, self.weight, self.bias)
 
     def predict(self, x: Tensor) -> Tensor:
         """The class ``[N]`` with the largest score, of features ``x [N, ...]``."""
@@ -326,26 +302,6 @@ class RidgeClassifier:
         best = min(self.trials, key=lambda trial: trial["gcv"])
         self.penalty = best["penalty"]
         return vectors @ (along / (values + self.penalty)[:, None])
-
-    def _checked(self, x: Tensor, labels: Tensor) -> Tensor:
-        """``x`` as ``[M, F]``. Raises unless both are what a fit takes."""
-        for name, tensor in (("x", x), ("labels", labels)):
-            if not isinstance(tensor, Tensor):
-                raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
-        if not x.is_floating_point() or x.dim() < 2:
-            raise ValueError(f"x must be floating point [N, ...]; got {x.dtype} {tuple(x.shape)}")
-        if labels.dtype != torch.int64 or labels.shape != x.shape[:1]:
-            raise ValueError(
-                f"labels must be int64 [{len(x)}]; got {labels.dtype} {tuple(labels.shape)}"
-            )
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise ValueError(
-                f"labels must lie in 0 .. {self.classes - 1}; got {int(labels.min())} .. "
-                f"{int(labels.max())}"
-            )
-        if not x.isfinite().all():
-            raise ValueError("x must be finite; it holds NaN or infinity")
-        return x.flatten(1)
 
 
 def squared_error(scores: Tensor, labels: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from softhebb_fast.ops.gather import gather
 from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
 from softhebb_fast.training.features import Samples
 from softhebb_fast.training.fused_classifier import ClassifierStage, ClassifierSteps
-from softhebb_fast.training.ridge_stage import RidgeStage, RidgeSteps
+from softhebb_fast.training.solved_stage import SolvedStage, SolvedSteps
 from softhebb_fast.training.stages import Stage
 
 VARIABLE = "SOFTHEBB_FAST_GRAPHS"
@@ -34,7 +34,7 @@ def runner(
     *,
     eager: type[EagerSteps] | None = None,
     graph: type[GraphSteps] | None = None,
-) -> EagerSteps | ClassifierSteps | RidgeSteps:
+) -> EagerSteps | ClassifierSteps | SolvedSteps:
     """How to walk ``stage``: from a graph where its images are on a CUDA device.
 
     ``eager`` and ``graph`` are the kinds of steps, if they are not those of one run.
@@ -46,8 +46,8 @@ def runner(
     wanted = os.environ.get(VARIABLE, "1")
     if wanted not in ("0", "1"):
         raise ValueError(f"{VARIABLE} must be 0 or 1; got {wanted!r}")
-    if isinstance(stage, RidgeStage):
-        return RidgeSteps(stage, say)
+    if isinstance(stage, SolvedStage):
+        return SolvedSteps(stage, say)
     device = stage.inputs.source.device
     captures = wanted == "1" and device.type == "cuda" and stage.captured
     if isinstance(stage, ClassifierStage):

@@ -23,8 +23,7 @@ from softhebb_fast.training.inputs import Caching, StageInputs
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.plan import PlannedStage, is_perceptron, plan
 from softhebb_fast.training.preparation import PREPARATIONS
-from softhebb_fast.training.ridge import RidgeSettings
-from softhebb_fast.training.ridge_stage import RidgeStage
+from softhebb_fast.training.solved_stage import SolvedStage
 from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
 
 
@@ -67,6 +66,11 @@ class Trainer(Loop):
     def _check(self, device: torch.device) -> None:
         config = self.config
         _check_classifier(config)
+        if self.ranks.several and config.classifier == "softmax":
+            raise ValueError(
+                f"classifier='softmax' learns in one process; got {self.ranks.size}: take "
+                "classifier='ridge'"
+            )
         self.augment = published_augmentation(config.dataset) if config.augment else None
         resolve(config.backend, device)
         precision.require(config.precision, device.type)
@@ -102,13 +106,13 @@ class Trainer(Loop):
             return HebbianStage(self.net, inputs, self.unsup_set, blocks, epochs, batch)
         frozen, top = planned.frozen, planned.frozen == len(self.net.blocks)
         images = self.train_set.mirrored() if config.flips else self.train_set
-        if config.classifier == "ridge":
+        if (settings := config.solver) is not None:
             self._inputs.forget()
-            return RidgeStage(
+            return SolvedStage(
                 self.net,
                 BatchSource(images, self.net.below_head, self.augment, self.ranks),
                 BatchSource(self.test_set, [], ranks=self.ranks),
-                RidgeSettings(**config.ridge),
+                settings,
                 config.probe_epochs,
                 config.probe_batch,
                 config.test_batch,
@@ -147,7 +151,7 @@ def _check_classifier(config: RunConfig) -> None:
     """Raise ValueError unless the network has what the run's classifier needs."""
     *body, last = config.network().layers
     given = {
-        "classifier": config.classifier == "ridge",
+        "classifier": config.solver is not None,
         "features": config.features is not None,
         "flips": config.flips,
     }
@@ -159,8 +163,8 @@ def _check_classifier(config: RunConfig) -> None:
             f"{name} is for a classifier of layers that are trained before it, without labels; got "
             f"{config.preset} in mode={config.mode!r}"
         )
-    if config.classifier == "ridge" and last.rule != "bp":
+    if config.solver is not None and last.rule != "bp":
         raise ValueError(
-            f"classifier='ridge' takes the place of a last layer that learns by 'bp'; that of "
-            f"{config.preset} learns by {last.rule!r}"
+            f"classifier={config.classifier!r} takes the place of a last layer that learns by "
+            f"'bp'; that of {config.preset} learns by {last.rule!r}"
         )

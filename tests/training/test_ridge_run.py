@@ -180,7 +180,7 @@ def test_too_little_memory_is_said_before_features_are_computed(tmp_path, root, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classifier": "svm"}, "classifier must be one of published, ridge; got 'svm'"),
+        ({"classifier": "svm"}, "classifier must be one of published, ridge, softmax; got 'svm'"),
         ({"ridge": {}}, "ridge must be None for classifier='published'"),
         ({**RIDGE, "ridge": {"alpha": 1}}, "ridge must hold .*penalty.*; got alpha"),
         ({**RIDGE, "ridge": {"form": "x"}}, "form must be one of"),

@@ -104,13 +104,20 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
 
 def _add_classifier_options(sub: argparse.ArgumentParser) -> None:
     group = sub.add_argument_group("what the classifier is and sees")
-    text = "ridge: solved, not trained; default published, as the preset's last layer says"
+    text = (
+        "ridge, softmax: solved, not trained; default published, as the preset's last layer says"
+    )
     group.add_argument("--classifier", choices=CLASSIFIERS, default="published", help=text)
     text = (
         "of the ridge classifier: penalty=holdout, gcv or a number, holdout=0.1, standardise=true, "
         "factors=0.01,0.1, products=float64, form=dual"
     )
     group.add_argument("--ridge", nargs="+", default=None, metavar="NAME=VALUE", help=text)
+    text = (
+        "of the softmax classifier: penalty=holdout or a number, holdout=0.1, standardise=true, "
+        "factors=0.0001,0.001, smoothing=0.1, iterations=100"
+    )
+    group.add_argument("--softmax", nargs="+", default=None, metavar="NAME=VALUE", help=text)
     text = "what it sees: layers=1,2 grid=4 (a side for all, or one each) pool=avg or max"
     group.add_argument("--features", nargs="+", default=None, metavar="NAME=VALUE", help=text)
     text = "learn from mirror images too, and take the mean of both scores in tests"

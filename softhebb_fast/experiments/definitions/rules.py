@@ -105,9 +105,9 @@ KROTOV = Cell(
     "rules-mnist-krotov-2000",
     "MNIST, 2,000 neurons by the protocol of Krotov and Hopfield",
     {
-        **{"preset": "krotov-c2000-lr0.02-r28-v0:repu_4.5 BP", "dataset": "mnist"},
-        **{"unsup_epochs": 200, "unsup_batch": 100},
-        **{"classifier": "ridge", "ridge": {"standardise": True}},
+        **{"preset": "krotov-c2000-lr0.02-r28-v0:unitlength:repu_4.5 BP", "dataset": "mnist"},
+        **{"init": "normal", "unsup_epochs": 200, "unsup_batch": 100},
+        **{"classifier": "softmax", "softmax": {"standardise": True}},
     },
     target=98.0,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +14,30 @@ from softhebb_fast.training.classifier import evaluate
 from softhebb_fast.training.features import images_at_once
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.ridge import RidgeClassifier, RidgeSettings
+from softhebb_fast.training.softmax import SoftmaxClassifier, SoftmaxSettings
 from softhebb_fast.training.stages import BatchSource, Stage
 
 
-class RidgeStage(Stage):
-    """The head becomes the ridge classifier of what it sees of ``inputs``.
+class Kind(NamedTuple):
+    """A classifier that is solved, the phase of its rows, and the error that tests measure."""
 
-    Nothing of the sums is kept in a checkpoint: a stage that goes on makes them again, in the same
-    order and so with the same bits. Several processes take the chunks in turn and add their sums up
-    before each of them solves the equations.
+    phase: str
+    classifier: type[RidgeClassifier] | type[SoftmaxClassifier]
+    error: str
+
+
+KINDS = {
+    RidgeSettings: Kind("ridge", RidgeClassifier, "squared_error"),
+    SoftmaxSettings: Kind("softmax", SoftmaxClassifier, "loss"),
+}
+
+
+class SolvedStage(Stage):
+    """The head becomes the classifier of what it sees of ``inputs``, as ``settings`` say.
+
+    Nothing of what is taken in is kept in a checkpoint: a stage that goes on takes it in again, in
+    the same order and so with the same bits. Several processes take the chunks in turn and add
+    their sums up before each of them solves the equations.
 
     Args:
         inputs: images and what they pass; ``copies`` of as many images, one set behind the other.
@@ -31,14 +47,13 @@ class RidgeStage(Stage):
         seed: of the augmentation and of what is held out.
     """
 
-    phase = "ridge"
     title = "classifier"
     slow = True
     test: BatchSource
     test_batch: int
     seed: int
     linear: nn.Linear
-    classifier: RidgeClassifier
+    classifier: RidgeClassifier | SoftmaxClassifier
     summed: int
 
     def __init__(
@@ -46,7 +61,7 @@ class RidgeStage(Stage):
         net: SoftHebbNet,
         inputs: BatchSource,
         test: BatchSource,
-        settings: RidgeSettings,
+        settings: RidgeSettings | SoftmaxSettings,
         passes: int,
         chunk: int,
         test_batch: int,
@@ -57,7 +72,9 @@ class RidgeStage(Stage):
         self.test, self.test_batch, self.seed = test, test_batch, seed
         net.eval()
         self.linear = net.head[-1]
-        self.classifier = RidgeClassifier(self.linear.out_features, **settings.to_dict())
+        kind = KINDS[type(settings)]
+        self.phase, self.error = kind.phase, kind.error
+        self.classifier = kind.classifier(self.linear.out_features, **settings.to_dict())
         images = len(inputs.source)
         self.held = self.classifier.drawn(images // copies, seed)
         if self.held is not None:
@@ -149,27 +166,26 @@ class RidgeStage(Stage):
         which = "least" if chosen == tried[0] else "largest"
         return (
             f"the penalty chosen, {chosen:.3g}, is the {which} of the {len(tried)} tried: others "
-            "may be better (factors of the ridge classifier)"
+            "may be better (factors of the {self.phase} classifier)"
         )
 
     def end_epoch(self, epoch: int) -> list[MetricsRow]:
         if epoch < self.epochs:
             return []
         trials = [{"phase": "penalty", "epoch": epoch, **t} for t in self.classifier.trials]
-        error = "squared_error"
-        given = self.test.source, self.test_batch, error, self.test.ranks
+        given = self.test.source, self.test_batch, self.error, self.test.ranks
         found, accuracy = evaluate(self.net, *given)
         row = {"phase": self.phase, "epoch": epoch, "penalty": self.classifier.penalty}
-        return [*trials, row | {f"test_{error}": found, "test_accuracy": accuracy}]
+        return [*trials, row | {f"test_{self.error}": found, "test_accuracy": accuracy}]
 
 
-class RidgeSteps:
-    """Walks the images of a ``RidgeStage`` in the order of the set."""
+class SolvedSteps:
+    """Walks the images of a ``SolvedStage`` in the order of the set."""
 
-    stage: RidgeStage
+    stage: SolvedStage
     say: Callable[[str], None]
 
-    def __init__(self, stage: RidgeStage, say: Callable[[str], None]) -> None:
+    def __init__(self, stage: SolvedStage, say: Callable[[str], None]) -> None:
         self.stage, self.say = stage, say
 
     def walk(
