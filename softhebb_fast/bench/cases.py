@@ -129,6 +129,7 @@ class Case:
         min_calls: calls in a sample at least.
         trained: of a phase: the block that learns, or up to which features are computed.
         classes, dropout: of the classifier, where there is one.
+        turn: cases that share this are compared: their samples are taken by turns.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Case:
     trained: int = 0
     classes: int = 10
     dropout: float = 0.5
+    turn: str = ""
 
     @property
     def network(self) -> str:
@@ -280,4 +282,6 @@ def _rules() -> Iterator[Case]:
             for number, part in enumerate(stack, start=1):
                 layer = part.layer if rule == "softhebb" else replace(part.layer, **CALM)
                 own = replace(part, layer=layer, rule=rule)
-                yield Case(f"rules/{rule}/layer{number}/b{batch}", "layer", (own,), batch)
+                what = f"layer{number}/b{batch}"
+                turn = f"rules/*/{what}"
+                yield Case(f"rules/{rule}/{what}", "layer", (own,), batch, turn=turn)

@@ -1,11 +1,12 @@
-"""Runs cases: a process for every provider, and samples by turns."""
+"""Runs cases: a process for every provider of each, and samples by turns."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -31,26 +32,35 @@ class Failure:
     wrong: bool
 
 
+def by_turns(cases: Iterable[Case]) -> list[list[Case]]:
+    """The cases in their order, those that are to be compared together."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.turn or case.name, []).append(case)
+    return list(groups.values())
+
+
 def run(
-    case: Case, providers: Iterable[Provider], plan: Plan, say: Callable[[str], None]
+    cases: Sequence[Case], providers: Sequence[Provider], plan: Plan, say: Callable[[str], None]
 ) -> tuple[list[Row], list[Failure]]:
-    """Time the providers on the case; ``say`` hears of what is going on."""
+    """Time the providers on the cases by turns; ``say`` hears of what is going on."""
     failures: list[Failure] = []
-    workers: dict[Provider, _Worker] = {}
+    workers: dict[tuple[Case, Provider], _Worker] = {}
     took: list[float] = []
     with ExitStack() as stack:
-        started: dict[Provider, _Worker] = {}
-        for provider in providers:
+        started: dict[tuple[Case, Provider], _Worker] = {}
+        for case, provider in product(cases, providers):
             reason = provider.why_not(case, torch.device(plan.device))
             if reason is not None:
                 failures.append(Failure(case.name, provider.name, reason, wrong=False))
             else:
-                started[provider] = stack.enter_context(_Worker(case, provider.name, plan))
+                worker = stack.enter_context(_Worker(case, provider.name, plan))
+                started[case, provider] = worker
         if torch.device(plan.device).type == "cuda":  # they compile side by side
             for worker in started.values():
                 worker.approach()
-        for provider, worker in started.items():
-            held = sum(p.memory(case) for p in workers)
+        for (case, provider), worker in started.items():
+            held = sum(p.memory(c) for c, p in workers)
             reason = _too_large(held + provider.memory(case), plan.device)
             if reason is not None:
                 failures.append(Failure(case.name, provider.name, reason, wrong=False))
@@ -58,20 +68,17 @@ def run(
             say(f"{case.name}: {provider.name} at the gate")
             match worker.admit():
                 case Ready(seconds):
-                    workers[provider] = worker
+                    workers[case, provider] = worker
                     took.append(case.min_calls * seconds)
                 case Refused(reason, wrong):
                     failures.append(Failure(case.name, provider.name, reason, wrong))
         rounds = _rounds(took, plan)
-        say(f"{case.name}: {rounds} rounds")
-        samples = {provider: [] for provider in workers}
+        say(f"{cases[0].turn or cases[0].name}: {rounds} rounds")
+        samples: dict[tuple[Case, Provider], list[float]] = {own: [] for own in workers}
         for _ in range(rounds):
-            for provider, worker in workers.items():
-                samples[provider].append(worker.sample())
-        rows = [
-            _row(case, provider, plan, samples[provider], worker.finish())
-            for provider, worker in workers.items()
-        ]
+            for own, worker in workers.items():
+                samples[own].append(worker.sample())
+        rows = [_row(*own, plan, samples[own], worker.finish()) for own, worker in workers.items()]
     return rows, failures
 
 

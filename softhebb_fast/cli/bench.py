@@ -55,8 +55,8 @@ def command(options: argparse.Namespace) -> int:
     print(header.versions(), flush=True)
     found: list[Row] = []
     wrong = missed = 0
-    for case in cases:
-        new, failures = runner.run(case, providers, plan, _note)
+    for together in runner.by_turns(cases):
+        new, failures = runner.run(together, providers, plan, _note)
         if new:
             print(table(new), flush=True)
         for failure in failures:

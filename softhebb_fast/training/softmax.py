@@ -168,7 +168,9 @@ class SoftmaxClassifier:
         """
         if self._rows is None:
             raise ValueError("begin(samples, features) must come before add")
-        rows = checked_rows(x, labels, self.classes)
+        rows = checked_rows(x, labels, self.classes).float()
+        if not rows.isfinite().all():
+            raise ValueError("x must be finite in float32, in which it is kept")
         if rows.shape[1] != self._rows.shape[1]:
             raise ValueError(f"x must have {self._rows.shape[1]} features; got {tuple(x.shape)}")
         if len(rows) > self._held - self._learned:
@@ -191,8 +193,8 @@ class SoftmaxClassifier:
     def solve(self) -> SoftmaxClassifier:
         """Choose the penalty and solve, from all that was taken in.
 
-        Raises ValueError for fewer samples than announced, and for ``penalty="holdout"`` with no
-        row or all rows held out.
+        Raises ValueError for fewer samples than announced, for ``penalty="holdout"`` with no row or
+        all rows held out, and for a smoothing that rounding leaves without effect.
         """
         if self._rows is None or self._learned < self._held:
             seen = 0 if self._rows is None else len(self._rows) - self._held + self._learned
@@ -252,7 +254,12 @@ class SoftmaxClassifier:
             matrix.div_(scale[:, None]).div_(scale)
         unit = float(matrix.diagonal().mean())
         matrix.diagonal().add_(self.settings.smoothing * (unit if unit > 0 else 1.0))
-        factor = torch.linalg.cholesky(matrix)
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if failed:
+            raise ValueError(
+                f"smoothing must be larger for these features; {self.settings.smoothing:g} leaves "
+                "a matrix that has no factor in float64"
+            )
         upper, scale32 = factor.t().float(), scale.float()
         for part in rows.split(BLOCK):
             given = part / scale32

@@ -118,7 +118,7 @@ class Stub:
 
     def __init__(self, case, provider, plan):
         assert not Stub.admitted  # all have started before the first is admitted
-        self.provider = provider
+        self.case, self.provider = case, provider
         self.times = iter([3.0, 1.0, 2.0, 4.0, 5.0])
 
     def __enter__(self):
@@ -144,7 +144,7 @@ def test_turns_and_quantiles(monkeypatch):
     monkeypatch.setattr(Stub, "admitted", [])
     providers = choose(["published", "tuned", "compiled", "products", "triton"])
     found, failures = runner.run(
-        registry()[CASE], providers, Plan(rounds=5, seconds=10.0), lambda text: None
+        [registry()[CASE]], providers, Plan(rounds=5, seconds=10.0), lambda text: None
     )
     assert [(r.provider, r.median, r.samples) for r in found] == [
         ("compiled", 3.0, 5),
@@ -157,6 +157,22 @@ def test_turns_and_quantiles(monkeypatch):
         Failure(CASE, "published", "wrong", True),
         Failure(CASE, "tuned", "too long", False),
     ]
+
+
+def test_cases_that_are_compared_are_timed_by_turns(monkeypatch):
+    cases = registry()
+    hebb, oja = (cases[f"rules/{rule}/layer2/b10"] for rule in ("hebb", "oja"))
+    alone, other = cases["rules/oja/layer2/b100"], cases[CASE]
+    groups = runner.by_turns([hebb, other, alone, oja])
+    assert groups == [[hebb, oja], [other], [alone]]
+    order = []
+    monkeypatch.setattr(runner, "_Worker", Stub)
+    monkeypatch.setattr(Stub, "admitted", [])
+    monkeypatch.setattr(Stub, "sample", lambda self: order.append(self.case.name) or 1.0)
+    found, failures = runner.run(groups[0], choose(["fasthebb"]), Plan(rounds=5), lambda _: None)
+    assert order == [hebb.name, oja.name] * 5
+    assert [row.case for row in found] == [hebb.name, oja.name]
+    assert failures == []
 
 
 def test_what_a_process_said_before_it_ended_is_heard(monkeypatch):
@@ -175,7 +191,7 @@ def test_as_many_rounds_as_there_is_time_for():
 def test_what_does_not_fit_into_memory_is_left_out(monkeypatch):
     monkeypatch.setattr(runner.memory, "free_bytes", lambda device: 1 << 30)
     found, failures = runner.run(
-        registry()["cifar10/step/b1000"], choose(["cpp"]), Plan(), lambda text: None
+        [registry()["cifar10/step/b1000"]], choose(["cpp"]), Plan(), lambda text: None
     )
     assert found == []
     assert failures[0].reason.startswith("would need about 6.4 GiB in all, and 1.0 GiB are free")

@@ -238,6 +238,15 @@ def test_groups():
         build(parse_network("soft-c8-k3-g2 BP"), CIFAR, 10)
 
 
+def test_inputs_of_unit_length():
+    net = build(parse_network("soft-c20:unitlength BP"), (1, 4, 4), 10).eval()
+    x = torch.randn(3, 1, 4, 4)
+    x[1] = 0
+    lengths = net.blocks[0].norm(x).norm(dim=1)
+    assert_close(lengths, torch.tensor([1.0, 0.0, 1.0]), TOLERANCES["float32_u"])
+    assert_close(net(7 * x), net(x), TOLERANCES["float32_u"])
+
+
 def test_linear_blocks_flatten_and_drop_out():
     net = build(parse_network("BP-c20-k3:relu soft-c8:dropout_0.3:softmax_5 BP"), MNIST, 10)
     flatten, dropout = net.blocks[1].norm

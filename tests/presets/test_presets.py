@@ -411,6 +411,10 @@ def test_protocol_keeps_the_name_of_unknown_data():
         ("hard-c8-k3-r2-lb3-v1", Layer("conv", "hard", 8, 3, radius=2.0, lebesgue_p=3.0)),
         ("soft-c2000-lr1e-05-t12", Layer("linear", "soft", 2000, lr=1e-5, t_invert=12.0)),
         ("soft-c20:softmax_5:flatten", Layer("linear", "soft", 20, activation=("softmax", 5.0))),
+        (
+            "soft-c20:unitlength:relu",
+            Layer("linear", "soft", 20, activation=RELU, unit_length=True),
+        ),
         ("supervisedsoftkrotov-c10", Layer("linear", "supervised", 10)),
         ("BP-c10:dropout_0.5", Layer("linear", "bp", 10, dropout=0.5)),
         ("BP", Layer("linear", "bp")),
@@ -441,6 +445,7 @@ def test_parse_layer(text, expected):
         ("soft-c96-g5-k3", "out=96, groups=5"),
         ("supervisedsoftkrotov-c10-k3", "rule 'supervised' exists for linear layers"),
         ("soft-c96-k3:flatten", "unknown piece 'flatten'; a conv layer takes batchnorm2d"),
+        ("soft-c96-k3:unitlength", "unknown piece 'unitlength'; a conv layer takes batchnorm2d"),
         ("soft-c96:batchnorm2d", "unknown piece 'batchnorm2d'; a linear layer takes flatten"),
         ("soft-c96-k3:gelu_1", "unknown piece 'gelu_1'"),
         ("soft-c96-k3:relu:triangle", "'triangle' gives activation a second time"),

@@ -21,6 +21,7 @@ from tests.tolerances import TOLERANCES, assert_close
 from tests.training.test_resume import ending, is_same, run_with_stops
 
 RIDGE = {"classifier": "ridge", "probe_epochs": None, "probe_batch": 30}
+SOFTMAX = RIDGE | {"classifier": "softmax"}
 BOTH = {"features": {"layers": [1, 2], "grid": [3, 2]}}
 
 
@@ -117,10 +118,15 @@ STOPS = {
 
 
 @pytest.mark.parametrize("stops", STOPS.values(), ids=STOPS)
-@pytest.mark.parametrize("changes", [{}, {"flips": True} | BOTH], ids=["", "two layers, flips"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"flips": True} | BOTH, {"classifier": "softmax"}],
+    ids=["", "two layers, flips", "softmax"],
+)
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, root, stops, changes):
-    trainer(tmp_path / "whole", root, **RIDGE, **changes).run()
-    assert run_with_stops(tmp_path / "run", root, stops, **RIDGE, **changes) == len(stops)
+    changes = RIDGE | changes
+    trainer(tmp_path / "whole", root, **changes).run()
+    assert run_with_stops(tmp_path / "run", root, stops, **changes) == len(stops)
     assert is_same(ending(tmp_path / "run"), ending(tmp_path / "whole"))
 
 
@@ -182,6 +188,11 @@ def test_too_little_memory_is_said_before_features_are_computed(tmp_path, root, 
     [
         ({"classifier": "svm"}, "classifier must be one of published, ridge, softmax; got 'svm'"),
         ({"ridge": {}}, "ridge must be None for classifier='published'"),
+        ({"softmax": {}}, "softmax must be None for classifier='published'"),
+        ({**RIDGE, "softmax": {}}, "softmax must be None for classifier='ridge'"),
+        ({**SOFTMAX, "ridge": {}}, "ridge must be None for classifier='softmax'"),
+        ({**SOFTMAX, "softmax": {"smoothing": 0}}, "smoothing must be positive and finite; got 0"),
+        ({**SOFTMAX, "autocast": True}, "autocast must be False for classifier='softmax'"),
         ({**RIDGE, "ridge": {"alpha": 1}}, "ridge must hold .*penalty.*; got alpha"),
         ({**RIDGE, "ridge": {"form": "x"}}, "form must be one of"),
         ({**RIDGE, "autocast": True}, "autocast must be False for classifier='ridge'"),

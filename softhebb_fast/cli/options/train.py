@@ -104,9 +104,7 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
 
 def _add_classifier_options(sub: argparse.ArgumentParser) -> None:
     group = sub.add_argument_group("what the classifier is and sees")
-    text = (
-        "ridge, softmax: solved, not trained; default published, as the preset's last layer says"
-    )
+    text = "ridge, softmax: solved, not trained; default published, as the preset's last layer says"
     group.add_argument("--classifier", choices=CLASSIFIERS, default="published", help=text)
     text = (
         "of the ridge classifier: penalty=holdout, gcv or a number, holdout=0.1, standardise=true, "
