@@ -106,7 +106,7 @@ def claims_table(claims: Iterable[Claim], evidence: Evidence) -> str:
     lines = ["| claim | | wanted | measured | met |", "|---|---|---|---|---|"]
     for claim in claims:
         value = claim.measure(evidence)
-        told = "not run" if math.isnan(value) else f"{value:.5g}"
+        told = "no figure" if math.isnan(value) else f"{value:.5g}"
         parts = (claim.name, claim.text, claim.wanted, told, claim.verdict(evidence))
         lines.append("| " + " | ".join(parts) + " |")
     return "\n".join(lines)

@@ -105,9 +105,8 @@ def epochs_to_half(found: Evidence, cell: str) -> float:
 
 
 def later(found: Evidence, slower: str, faster: str) -> float:
-    """How much later one cell is at 50 per cent than another; 0 if neither gets there."""
-    a, b = epochs_to_half(found, slower), epochs_to_half(found, faster)
-    return 0.0 if a == b else a - b
+    """How much later one cell is at 50 per cent than another; NaN if neither gets there."""
+    return epochs_to_half(found, slower) - epochs_to_half(found, faster)
 
 
 def _claims() -> Iterator[Claim]:
