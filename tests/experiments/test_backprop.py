@@ -70,7 +70,7 @@ def test_the_command(plain, tmp_path, root, capsys):
     assert "| X1 | a check | 1.5 to 2.5 | 2 | yes |" in text
     assert "| X2 | accuracy | ≥ 99.9 |" in text
     assert "| **no** |" in text
-    assert "| X3 | a run on a GPU | ≤ 1 | not run |  |" in text
+    assert "| X3 | a run on a GPU | ≤ 1 | no figure |  |" in text
     names = [f"plain{part}" for part in (".csv", ".png", "_checks.csv", "_curves.csv")]
     names += ["plain_symmetry.csv", "plain_symmetry.png"]
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == names
