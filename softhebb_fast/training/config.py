@@ -29,6 +29,7 @@ from softhebb_fast.presets import (
 from softhebb_fast.scalars import plain
 from softhebb_fast.training.ridge import RidgeSettings
 from softhebb_fast.training.softmax import SoftmaxSettings
+from softhebb_fast.training.solved import SolverSettings
 
 SOLVERS = {"ridge": RidgeSettings, "softmax": SoftmaxSettings}
 CLASSIFIERS = ("published", *SOLVERS)
@@ -218,7 +219,7 @@ class RunConfig(Config):
             )
 
     @property
-    def solver(self) -> RidgeSettings | SoftmaxSettings | None:
+    def solver(self) -> SolverSettings | None:
         """How the classifier is solved; None if it is trained."""
         if self.classifier not in SOLVERS:
             return None

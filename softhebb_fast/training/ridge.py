@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast.scalars import at_least_zero, between, plain, whole
-from softhebb_fast.training import memory
+from softhebb_fast.scalars import at_least_zero
 from softhebb_fast.training.cholesky import solved
-from softhebb_fast.training.labelled import checked_held, checked_rows, drawn, rising, scores
 from softhebb_fast.training.ranks import Ranks
 from softhebb_fast.training.ridge_forms import Dual, Primal
+from softhebb_fast.training.solved import SolvedClassifier, check_settings
 
 CHOSEN = ("holdout", "gcv")
 PRODUCTS = {"float32": torch.float32, "float64": torch.float64}
@@ -51,17 +50,7 @@ class RidgeSettings:
     form: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.penalty not in CHOSEN:
-            if isinstance(self.penalty, str):
-                raise ValueError(
-                    f"penalty must be a number or one of {', '.join(CHOSEN)}; got {self.penalty!r}"
-                )
-            object.__setattr__(self, "penalty", at_least_zero("penalty", self.penalty))
-        object.__setattr__(self, "holdout", between("holdout", self.holdout, 0, 1))
-        object.__setattr__(self, "standardise", plain(self.standardise))
-        if not isinstance(self.standardise, bool):
-            raise TypeError(f"standardise must be a bool; got {self.standardise!r}")
-        object.__setattr__(self, "factors", rising("factors", self.factors))
+        check_settings(self, CHOSEN, at_least_zero)
         for name, known in (("products", PRODUCTS), ("form", ("auto", *FORMS))):
             if getattr(self, name) not in known:
                 allowed = ", ".join(known)
@@ -70,8 +59,11 @@ class RidgeSettings:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"factors": list(self.factors)}
 
+    def classifier(self, classes: int) -> RidgeClassifier:
+        return RidgeClassifier(classes, **self.to_dict())
 
-class RidgeClassifier:
+
+class RidgeClassifier(SolvedClassifier):
     """A linear classifier of features, solved instead of trained.
 
         classifier = RidgeClassifier(10, penalty="gcv").fit(features, labels)
@@ -95,7 +87,8 @@ class RidgeClassifier:
             without these where the equations could not be solved.
     """
 
-    classes: int
+    name: str = "ridge"
+    error: str = "squared_error"
     settings: RidgeSettings
 
     def __init__(
@@ -109,61 +102,17 @@ class RidgeClassifier:
         products: str = "float32",
         form: str = "auto",
     ) -> None:
-        self.classes = whole("classes", classes, 2)
-        self.settings = RidgeSettings(penalty, holdout, standardise, factors, products, form)
-        self.weight: Tensor | None = None
-        self.bias: Tensor | None = None
-        self.penalty: float | None = None
+        super().__init__(
+            classes, RidgeSettings(penalty, holdout, standardise, factors, products, form)
+        )
         self.form: str | None = None
-        self.trials: list[dict[str, float]] = []
         self._equations: Primal | Dual | None = None
 
-    def fit(
-        self, x: Tensor, labels: Tensor, *, chunk: int = 1000, seed: int = 0
-    ) -> RidgeClassifier:
-        """Fit to features ``x [N, ...]`` and ``labels [N]``, ``chunk`` rows at a time.
-
-        Raises as ``begin``, ``add`` and ``solve`` do. ``seed`` draws what is held out.
-        """
-        chunk, rows = whole("chunk", chunk, 1), checked_rows(x, labels, self.classes)
-        held = self.drawn(len(rows), seed)
-        self.begin(len(rows), rows.shape[1], x.device)
-        for start in range(0, len(rows), chunk):
-            part = slice(start, start + chunk)
-            self.add(rows[part], labels[part], None if held is None else held[part])
-        return self.solve()
-
-    def drawn(self, samples: int, seed: int) -> Tensor | None:
-        """Which of so many ``samples`` are held out, bool ``[samples]``; None if none need be.
-
-        ``seed`` draws them. Raises ValueError where none or all would be.
-        """
-        if self.settings.penalty != "holdout":
-            return None
-        return drawn(samples, self.settings.holdout, seed)
-
-    def begin(
-        self, samples: int, features: int, device: torch.device | str = "cpu"
-    ) -> RidgeClassifier:
-        """Make ready for so many ``samples`` and ``features``, on ``device``.
-
-        Raises ValueError, with the memory needed and the memory free, where it does not suffice.
-        """
-        samples, features = whole("samples", samples, 2), whole("features", features, 1)
-        self._equations, form = None, self._form(samples, features)
-        needed = self.bytes_needed(samples, features)
-        remedy = "take fewer layers, a smaller grid or fewer filters"
-        if self.settings.penalty == "gcv":
-            remedy += ", or penalty=holdout, which needs less"
-        what = f"the ridge classifier of {features} features from {samples} images"
-        memory.require(needed, device, what, remedy)
-        dtype = PRODUCTS[self.settings.products]
-        self._equations = FORMS[form](samples, features, self.classes, dtype, torch.device(device))
-        self.form, self._samples, self._features = form, samples, features
-        self._seen = self._held = 0
-        self.weight = self.bias = self.penalty = None
-        self.trials = []
-        return self
+    @property
+    def remedy(self) -> str:
+        if self.settings.penalty != "gcv":
+            return super().remedy
+        return f"{super().remedy}, or penalty=holdout, which needs less"
 
     def bytes_needed(self, samples: int, features: int) -> int:
         """The most memory that a fit to so many ``samples`` and ``features`` takes at a time."""
@@ -197,50 +146,18 @@ class RidgeClassifier:
             return self.settings.form
         return "dual" if samples < features else "primal"
 
-    @torch.no_grad()
-    def add(self, x: Tensor, labels: Tensor, held: Tensor | None = None) -> None:
-        """Take in a chunk of features ``x [M, ...]`` with its ``labels`` int64 ``[M]``.
+    def _begin(self, samples: int, features: int, device: torch.device) -> None:
+        self.form, dtype = self._form(samples, features), PRODUCTS[self.settings.products]
+        self._equations = FORMS[self.form](samples, features, self.classes, dtype, device)
 
-        ``held`` (bool ``[M]``) tells which rows are held out, for ``penalty="holdout"``.
-
-        Raises TypeError or ValueError for other shapes, dtypes, labels or features that are not
-        finite, and for more samples than were announced; nothing of the chunk is then taken in.
-        """
-        if self._equations is None:
-            raise ValueError("begin(samples, features) must come before add")
-        rows = checked_rows(x, labels, self.classes)
-        if rows.shape[1] != self._features:
-            raise ValueError(f"x must have {self._features} features; got {tuple(x.shape)}")
-        if self._seen + len(rows) > self._samples:
-            raise ValueError(
-                f"x must bring the samples to {self._samples} at most, as announced; got "
-                f"{self._seen + len(rows)}"
-            )
-        if held is not None:
-            if self.settings.penalty != "holdout":
-                raise ValueError(f"held is for penalty='holdout'; got {self.settings.penalty!r}")
-            held = checked_held(held, labels)
-            self._held += int(held.sum())
+    def _take(self, rows: Tensor, labels: Tensor, held: Tensor | None) -> None:
         self._equations.add(rows, labels, held)
-        self._seen += len(rows)
 
-    @torch.no_grad()
-    def solve(self) -> RidgeClassifier:
-        """Choose the penalty and solve, from all that was taken in.
+    def _forget(self) -> None:
+        self._equations = None
 
-        Raises ValueError for fewer samples than announced, for ``penalty="holdout"`` with no row or
-        all rows held out, and where the equations cannot be solved in float64.
-        """
-        if self._equations is None or self._seen < self._samples:
-            seen = 0 if self._equations is None else self._seen
-            raise ValueError(f"solve needs the samples that were announced; got {seen} of them")
-        equations, self._equations = self._equations, None
-        chosen = self.settings.penalty
-        if chosen == "holdout" and not 0 < self._held < self._samples:
-            raise ValueError(
-                f"held must hold out some of {self._samples} rows for penalty='holdout', and not "
-                f"all; got {self._held}"
-            )
+    def _solve(self) -> tuple[Tensor, Tensor]:
+        equations, chosen = self._equations, self.settings.penalty
         equations.prepare(self.settings.standardise)
         if chosen == "gcv":
             solution = self._by_cross_validation(equations)
@@ -256,17 +173,7 @@ class RidgeClassifier:
                     "that cannot be solved in float64; products='float64' may help as well"
                 )
         weight, bias = equations.weight(solution)
-        self.bias = bias - equations.shift.double() @ weight
-        self.weight = weight.t().contiguous()
-        return self
-
-    def scores(self, x: Tensor) -> Tensor:
-        """The scores ``[N, classes]`` of features ``x [N, ...]``, float64."""
-        return scores(x, self.weight, self.bias)
-
-    def predict(self, x: Tensor) -> Tensor:
-        """The class ``[N]`` with the largest score, of features ``x [N, ...]``."""
-        return self.scores(x).argmax(1)
+        return weight.t().contiguous(), bias - equations.shift.double() @ weight
 
     def _penalties(self, equations: Primal | Dual) -> list[float]:
         unit = float(equations.matrix.diagonal().sum()) / self._features

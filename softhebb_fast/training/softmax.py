@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast.scalars import between, plain, positive, whole
-from softhebb_fast.training import memory
-from softhebb_fast.training.labelled import checked_held, checked_rows, drawn, rising, scores
+from softhebb_fast.scalars import positive, whole
+from softhebb_fast.training.solved import SolvedClassifier, check_settings
 
 FACTORS = tuple(10.0 ** (k / 2) for k in range(-10, -3))  # 1e-5 to 1e-2
 HISTORY = 20  # of L-BFGS
@@ -49,23 +48,18 @@ class SoftmaxSettings:
     iterations: int = 100
 
     def __post_init__(self) -> None:
-        if self.penalty != "holdout":
-            if isinstance(self.penalty, str):
-                raise ValueError(f"penalty must be a number or holdout; got {self.penalty!r}")
-            object.__setattr__(self, "penalty", positive("penalty", self.penalty))
-        object.__setattr__(self, "holdout", between("holdout", self.holdout, 0, 1))
-        object.__setattr__(self, "standardise", plain(self.standardise))
-        if not isinstance(self.standardise, bool):
-            raise TypeError(f"standardise must be a bool; got {self.standardise!r}")
-        object.__setattr__(self, "factors", rising("factors", self.factors))
+        check_settings(self, ("holdout",), positive)
         object.__setattr__(self, "smoothing", positive("smoothing", self.smoothing))
         object.__setattr__(self, "iterations", whole("iterations", self.iterations, 1))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"factors": list(self.factors)}
 
+    def classifier(self, classes: int) -> SoftmaxClassifier:
+        return SoftmaxClassifier(classes, **self.to_dict())
 
-class SoftmaxClassifier:
+
+class SoftmaxClassifier(SolvedClassifier):
     """A linear classifier of features, by softmax regression with a penalty.
 
         classifier = SoftmaxClassifier(10, standardise=True).fit(features, labels)
@@ -85,7 +79,9 @@ class SoftmaxClassifier:
             per cent.
     """
 
-    classes: int
+    name: str = "softmax"
+    error: str = "loss"
+    remedy: str = f"{SolvedClassifier.remedy}, or the ridge classifier"
     settings: SoftmaxSettings
 
     def __init__(
@@ -99,57 +95,9 @@ class SoftmaxClassifier:
         smoothing: float = 0.1,
         iterations: int = 100,
     ) -> None:
-        self.classes = whole("classes", classes, 2)
         options = standardise, factors, smoothing, iterations
-        self.settings = SoftmaxSettings(penalty, holdout, *options)
-        self.weight: Tensor | None = None
-        self.bias: Tensor | None = None
-        self.penalty: float | None = None
-        self.trials: list[dict[str, float]] = []
+        super().__init__(classes, SoftmaxSettings(penalty, holdout, *options))
         self._rows: Tensor | None = None
-
-    def fit(
-        self, x: Tensor, labels: Tensor, *, chunk: int = 1000, seed: int = 0
-    ) -> SoftmaxClassifier:
-        """Fit to features ``x [N, ...]`` and ``labels [N]``, ``chunk`` rows at a time.
-
-        Raises as ``begin``, ``add`` and ``solve`` do. ``seed`` draws what is held out.
-        """
-        chunk, rows = whole("chunk", chunk, 1), checked_rows(x, labels, self.classes)
-        held = self.drawn(len(rows), seed)
-        self.begin(len(rows), rows.shape[1], x.device)
-        for start in range(0, len(rows), chunk):
-            part = slice(start, start + chunk)
-            self.add(rows[part], labels[part], None if held is None else held[part])
-        return self.solve()
-
-    def drawn(self, samples: int, seed: int) -> Tensor | None:
-        """Which of so many ``samples`` are held out, bool ``[samples]``; None if none need be.
-
-        ``seed`` draws them. Raises ValueError where none or all would be.
-        """
-        if self.settings.penalty != "holdout":
-            return None
-        return drawn(samples, self.settings.holdout, seed)
-
-    def begin(
-        self, samples: int, features: int, device: torch.device | str = "cpu"
-    ) -> SoftmaxClassifier:
-        """Make ready for so many ``samples`` and ``features``, on ``device``.
-
-        Raises ValueError, with the memory needed and the memory free, where it does not suffice.
-        """
-        samples, features = whole("samples", samples, 2), whole("features", features, 1)
-        self._rows = None
-        what = f"the softmax classifier of {features} features from {samples} images"
-        remedy = "take fewer layers, a smaller grid or fewer filters, or the ridge classifier"
-        memory.require(self.bytes_needed(samples, features), device, what, remedy)
-        self._rows = torch.empty(samples, features, device=device)
-        self._labels = torch.empty(samples, dtype=torch.int64, device=device)
-        self._learned, self._held = 0, samples
-        self.weight = self.bias = self.penalty = None
-        self.trials = []
-        return self
 
     def bytes_needed(self, samples: int, features: int) -> int:
         """The most memory that a fit to so many ``samples`` and ``features`` takes at a time."""
@@ -157,58 +105,26 @@ class SoftmaxClassifier:
         steps = (2 * HISTORY + 8) * features * self.classes
         return 4 * (samples * features + scores + steps + BLOCK * features) + 28 * features**2
 
-    @torch.no_grad()
-    def add(self, x: Tensor, labels: Tensor, held: Tensor | None = None) -> None:
-        """Take in a chunk of features ``x [M, ...]`` with its ``labels`` int64 ``[M]``.
+    def _begin(self, samples: int, features: int, device: torch.device) -> None:
+        self._rows = torch.empty(samples, features, device=device)
+        self._labels = torch.empty(samples, dtype=torch.int64, device=device)
 
-        ``held`` (bool ``[M]``) tells which rows are held out, for ``penalty="holdout"``.
-
-        Raises TypeError or ValueError for other shapes, dtypes, labels or features that are not
-        finite, and for more samples than were announced; nothing of the chunk is then taken in.
-        """
-        if self._rows is None:
-            raise ValueError("begin(samples, features) must come before add")
-        rows = checked_rows(x, labels, self.classes).float()
-        if not rows.isfinite().all():
-            raise ValueError("x must be finite in float32, in which it is kept")
-        if rows.shape[1] != self._rows.shape[1]:
-            raise ValueError(f"x must have {self._rows.shape[1]} features; got {tuple(x.shape)}")
-        if len(rows) > self._held - self._learned:
-            raise ValueError(
-                f"x must bring the samples to {len(self._rows)} at most, as announced; got "
-                f"{len(self._rows) - self._held + self._learned + len(rows)}"
-            )
-        if held is None:
-            held = torch.zeros_like(labels, dtype=torch.bool)
-        elif self.settings.penalty != "holdout":
-            raise ValueError(f"held is for penalty='holdout'; got {self.settings.penalty!r}")
-        held = checked_held(held, labels)
-        kept, more = int(held.sum()), len(rows) - int(held.sum())
-        for start, own in ((self._learned, ~held), (self._held - kept, held)):
+    def _take(self, rows: Tensor, labels: Tensor, held: Tensor | None) -> None:
+        """Those to learn from lie at the front, those held out at the back."""
+        held = torch.zeros_like(labels, dtype=torch.bool) if held is None else held
+        begin, end = self._seen - self._held, self._samples - self._held
+        for start, own in ((begin, ~held), (end - int(held.sum()), held)):
             part = slice(start, start + int(own.sum()))
             self._rows[part], self._labels[part] = rows[own], labels[own]
-        self._learned, self._held = self._learned + more, self._held - kept
 
-    @torch.no_grad()
-    def solve(self) -> SoftmaxClassifier:
-        """Choose the penalty and solve, from all that was taken in.
+    def _forget(self) -> None:
+        self._rows = self._labels = None
 
-        Raises ValueError for fewer samples than announced, for ``penalty="holdout"`` with no row or
-        all rows held out, and for a smoothing that rounding leaves without effect.
-        """
-        if self._rows is None or self._learned < self._held:
-            seen = 0 if self._rows is None else len(self._rows) - self._held + self._learned
-            raise ValueError(f"solve needs the samples that were announced; got {seen} of them")
-        chosen, learned = self.settings.penalty, self._learned
-        samples, features = self._rows.shape
-        if chosen == "holdout" and not 0 < learned < samples:
-            raise ValueError(
-                f"held must hold out some of {samples} rows for penalty='holdout', and not all; "
-                f"got {samples - learned}"
-            )
-        rows, labels, self._rows = self._rows, self._labels, None
+    def _solve(self) -> tuple[Tensor, Tensor]:
+        chosen, rows, labels = self.settings.penalty, self._rows, self._labels
+        learned = self._samples - self._held
         mean, scale, factor = self._coordinates(rows, learned)
-        solution = rows.new_zeros(self.classes, features + 1)
+        solution = rows.new_zeros(self.classes, self._features + 1)
         if chosen == "holdout":
             best = -1.0
             for penalty in reversed(self.settings.factors):
@@ -222,17 +138,14 @@ class SoftmaxClassifier:
         self.penalty = chosen
         solution = self._solution(rows, labels, chosen, solution).double()
         weight = torch.linalg.solve_triangular(factor, solution[:, 1:], upper=False, left=False)
-        self.weight = weight / scale
-        self.bias = solution[:, 0] - self.weight @ mean
-        return self
+        weight = weight / scale
+        return weight, solution[:, 0] - weight @ mean
 
-    def scores(self, x: Tensor) -> Tensor:
-        """The scores ``[N, classes]`` of features ``x [N, ...]``, float64."""
-        return scores(x, self.weight, self.bias)
-
-    def predict(self, x: Tensor) -> Tensor:
-        """The class ``[N]`` with the largest score, of features ``x [N, ...]``."""
-        return self.scores(x).argmax(1)
+    def _checked(self, x: Tensor, labels: Tensor) -> Tensor:
+        rows = super()._checked(x, labels).float()
+        if not rows.isfinite().all():
+            raise ValueError("x must be finite in float32, in which it is kept")
+        return rows
 
     def _coordinates(self, rows: Tensor, learned: int) -> tuple[Tensor, Tensor, Tensor]:
         """Give ``rows [N, F]`` coordinates in which the penalty is λ times the squared weights.

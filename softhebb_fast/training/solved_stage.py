@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,23 +12,8 @@ from softhebb_fast.models import SoftHebbNet, features
 from softhebb_fast.training.classifier import evaluate
 from softhebb_fast.training.features import images_at_once
 from softhebb_fast.training.metrics import MetricsRow
-from softhebb_fast.training.ridge import RidgeClassifier, RidgeSettings
-from softhebb_fast.training.softmax import SoftmaxClassifier, SoftmaxSettings
+from softhebb_fast.training.solved import SolvedClassifier, SolverSettings
 from softhebb_fast.training.stages import BatchSource, Stage
-
-
-class Kind(NamedTuple):
-    """A classifier that is solved, the phase of its rows, and the error that tests measure."""
-
-    phase: str
-    classifier: type[RidgeClassifier] | type[SoftmaxClassifier]
-    error: str
-
-
-KINDS = {
-    RidgeSettings: Kind("ridge", RidgeClassifier, "squared_error"),
-    SoftmaxSettings: Kind("softmax", SoftmaxClassifier, "loss"),
-}
 
 
 class SolvedStage(Stage):
@@ -48,12 +32,13 @@ class SolvedStage(Stage):
     """
 
     title = "classifier"
+    phase: str
     slow = True
     test: BatchSource
     test_batch: int
     seed: int
     linear: nn.Linear
-    classifier: RidgeClassifier | SoftmaxClassifier
+    classifier: SolvedClassifier
     summed: int
 
     def __init__(
@@ -61,7 +46,7 @@ class SolvedStage(Stage):
         net: SoftHebbNet,
         inputs: BatchSource,
         test: BatchSource,
-        settings: RidgeSettings | SoftmaxSettings,
+        settings: SolverSettings,
         passes: int,
         chunk: int,
         test_batch: int,
@@ -72,9 +57,8 @@ class SolvedStage(Stage):
         self.test, self.test_batch, self.seed = test, test_batch, seed
         net.eval()
         self.linear = net.head[-1]
-        kind = KINDS[type(settings)]
-        self.phase, self.error = kind.phase, kind.error
-        self.classifier = kind.classifier(self.linear.out_features, **settings.to_dict())
+        self.classifier = settings.classifier(self.linear.out_features)
+        self.phase = self.classifier.name
         images = len(inputs.source)
         self.held = self.classifier.drawn(images // copies, seed)
         if self.held is not None:
@@ -173,10 +157,11 @@ class SolvedStage(Stage):
         if epoch < self.epochs:
             return []
         trials = [{"phase": "penalty", "epoch": epoch, **t} for t in self.classifier.trials]
-        given = self.test.source, self.test_batch, self.error, self.test.ranks
+        error = self.classifier.error
+        given = self.test.source, self.test_batch, error, self.test.ranks
         found, accuracy = evaluate(self.net, *given)
         row = {"phase": self.phase, "epoch": epoch, "penalty": self.classifier.penalty}
-        return [*trials, row | {f"test_{self.error}": found, "test_accuracy": accuracy}]
+        return [*trials, row | {f"test_{error}": found, "test_accuracy": accuracy}]
 
 
 class SolvedSteps:
