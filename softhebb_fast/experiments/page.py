@@ -11,7 +11,7 @@ from softhebb_fast.experiments import EXPERIMENTS, results
 from softhebb_fast.experiments.cell import Experiment
 from softhebb_fast.experiments.claims import Evidence, claims_table
 from softhebb_fast.experiments.figures import PARTS
-from softhebb_fast.experiments.results import Result, numbers, of_cell
+from softhebb_fast.experiments.results import Result, diverged, numbers, of_cell
 from softhebb_fast.experiments.table import table
 from softhebb_fast.experiments.verdict import BETTER, NO, RULE, YES, outcome
 from softhebb_fast.files import write_text
@@ -109,7 +109,7 @@ def _summary(rows: dict[str, list[Result]], evidence: dict[str, Evidence]) -> st
             *(outcomes.count(each) for each in (YES, BETTER, NO)),
             claims.count("yes"),
             sum("no" in claim for claim in claims),
-            sum(not own for _, own in found),
+            sum(not own and not diverged(rows[name], cell.name) for cell, own in found),
         )
         lines.append(f"| [{name}](#{_anchor(experiment)}) | " + " | ".join(map(str, counts)) + " |")
     return "\n".join(lines) + "\n"
@@ -135,7 +135,11 @@ def _section(
         lines += [f"![{experiment.title}]({figure})", ""]
     for text in found:
         lines += [text, ""]
-    missing = [cell for cell in experiment.cells if not of_cell(rows, cell.name)]
+    missing = [
+        cell
+        for cell in experiment.cells
+        if not of_cell(rows, cell.name) and not diverged(rows, cell.name)
+    ]
     for why, own in (
         ("yet", [cell for cell in missing if not cell.gpu]),
         ("where there is no GPU", [cell for cell in missing if cell.gpu]),

@@ -272,7 +272,7 @@ def claimed(folder: Path) -> Iterator[str]:
 def _note(error: DataMissing | NotFinite, config: Config) -> str:
     if isinstance(error, DataMissing):
         return f"{DATA_SETS[config.dataset].folder} is not in the data folder"
-    return f"diverged: {error}"
+    return f"{results.DIVERGED}{error}"
 
 
 def _has_row(cell: Cell, config: Config, folder: Path) -> bool:

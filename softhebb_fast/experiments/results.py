@@ -14,6 +14,7 @@ from softhebb_fast.training import symmetry
 from softhebb_fast.training.metrics import LAYER_FIGURES
 
 FOLDER = Path("results")
+DIVERGED = "diverged: "  # how the note of a run begins that came to infinity or NaN
 _CELL = ("experiment", "cell", "dataset")
 _RUN = ("seed", "protocol", "limit", "backend", "precision", "threads")
 _FIGURES = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
@@ -120,6 +121,12 @@ def put(
 def of_cell(rows: list[Result], cell: str) -> list[Result]:
     """The finished rows of a cell on all images."""
     return [r for r in rows if r["cell"] == cell and not r["limit"] and r["test_accuracy"]]
+
+
+def diverged(rows: list[Result], cell: str) -> str:
+    """What became infinite or NaN in a run of a cell, empty where none diverged."""
+    notes = [row["note"] for row in rows if row["cell"] == cell and not row["limit"]]
+    return next((note for note in notes if note.startswith(DIVERGED)), "")
 
 
 def numbers(rows: list[Result], column: str) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from softhebb_fast.experiments.cell import Cell, Experiment
-from softhebb_fast.experiments.results import Result, mean_and_deviation, numbers, of_cell
+from softhebb_fast.experiments.results import Result, diverged, mean_and_deviation, numbers, of_cell
 from softhebb_fast.experiments.verdict import verdict
 
 NOT_RUN = "not run"
@@ -73,6 +73,8 @@ def _line(experiment: Experiment, cell: Cell, rows: list[Result], published: set
 
 
 def _why_not(cell: Cell, rows: list[Result]) -> str:
+    if note := diverged(rows, cell.name):
+        return note
     notes = [row["note"] for row in rows if row["cell"] == cell.name and row["note"]]
     notes += [f"needs a GPU, {cell.gpu}"] if cell.gpu else []
     return f"{NOT_RUN}: {notes[0]}" if notes else NOT_RUN

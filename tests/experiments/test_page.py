@@ -39,3 +39,13 @@ def test_a_page_counts_what_came_out(tmp_path):
     assert "| [table2](#table2-non-zero-weights) | 7 | 2 | 1 | 0 | 1 | 0 | 0 | 5 |" in text
     assert "![Non-zero weights](../table2.png)" in text
     assert "\nFound: it holds.\n\nNot run yet: `mnist-3-normal-halvings`" in text
+
+
+def test_a_run_that_diverged_has_been_run(tmp_path):
+    rows = [{"cell": "mnist-3-normal", "seed": 0, "note": "diverged: layer 1 became infinite"}]
+    results.put(results.path("table2", tmp_path), rows, [])
+    text = page.page(tmp_path, tmp_path / "docs" / "page.md")
+    assert "| [table2](#table2-non-zero-weights) | 7 | 0 | 0 | 0 | 0 | 0 | 0 | 6 |" in text
+    assert "| diverged: layer 1 became infinite |" in text
+    missing = text.split("## table2")[1].split("Not run yet: ")[1].split(". `softhebb-fast")[0]
+    assert "`mnist-3-normal`," not in missing

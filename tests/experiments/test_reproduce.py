@@ -254,7 +254,7 @@ def test_a_run_that_diverges_leaves_its_reason_and_the_rest_goes_on(tiny, tmp_pa
     noted = results.read(path)[0]
     assert noted["test_accuracy"] == ""
     assert noted["note"] == "diverged: layer 1 became infinite at batch 2"
-    assert "not run: diverged: layer 1 became infinite" in table(tiny, results.read(path))
+    assert "| diverged: layer 1 became infinite" in table(tiny, results.read(path))
     first, _ = make(tiny, tmp_path, root)
     assert first.row is not None
     assert results.read(path)[0]["note"] == ""

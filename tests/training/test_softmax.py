@@ -96,7 +96,11 @@ def test_features_that_are_all_equal_leave_the_shares_of_the_classes():
 
 BAD = {
     "classes": (lambda: SoftmaxClassifier(1), ValueError, "classes must be at least 2; got 1"),
-    "penalty": (lambda: SoftmaxClassifier(3, penalty="gcv"), ValueError, "number or one of holdout"),
+    "penalty": (
+        lambda: SoftmaxClassifier(3, penalty="gcv"),
+        ValueError,
+        "number or one of holdout",
+    ),
     "no penalty": (lambda: SoftmaxClassifier(3, penalty=0), ValueError, "penalty must be positive"),
     "holdout": (lambda: SoftmaxClassifier(3, holdout=1), ValueError, "holdout must lie between 0"),
     "standardise": (lambda: SoftmaxClassifier(3, standardise=2), TypeError, "must be a bool"),
