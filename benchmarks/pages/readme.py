@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from benchmarks.pages import rules
 from softhebb_fast.bench import rows, scaling
 from softhebb_fast.bench.providers import PROVIDERS
 from softhebb_fast.bench.rows import Row
@@ -21,6 +22,7 @@ from softhebb_fast.files import write_text
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parents[1] / "results" / "cpu.csv"
+RULES = RESULTS.with_name("rules_cpu.csv")
 GPU = RESULTS.with_name("gpu_nvidia_h100_80gb_hbm3.csv")
 DAY = RESULTS.with_name("h100") / "steps.csv"  # whole steps, of kernels that are later than GPU's
 NAMES = {
@@ -115,6 +117,11 @@ def growth(found: Sequence[Row]) -> str:
     return table + link if picture.exists() else table
 
 
+def by_rule(found: Sequence[Row]) -> str:
+    """Steps by other rules."""
+    return rules.table(rows_of("rules", found))
+
+
 NOT_RUN = "*Not run yet.*"
 BLOCKS: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
     "steps": ("README.md", steps),
@@ -123,6 +130,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
     "gpu-layers": ("docs/benchmarks.md", gpu_layers),
     "run": ("docs/benchmarks.md", run),
     "scaling": ("docs/benchmarks.md", growth),
+    "rules": ("docs/benchmarks.md", by_rule),
 }
 
 
@@ -133,6 +141,7 @@ CASES = {
     "gpu-layers": r"cuda [\w-]+/(layer\d|probe)/b\d+",
     "run": r"cpu cifar10/run/[\w-]+",
     "scaling": r"cpu scaling/\w+/\d+",
+    "rules": r"cpu rules/\w+/layer\d/b\d+",
 }
 
 
@@ -144,7 +153,7 @@ def rows_of(name: str, found: Sequence[Row]) -> list[Row]:
 def results() -> list[Row]:
     """All that was measured; of whole steps on a GPU the last time."""
     layers = (row for row in rows.read(GPU) if "/step/" not in row.case)
-    return [*rows.read(RESULTS), *layers, *rows.read(DAY)]
+    return [*rows.read(RESULTS), *rows.read(RULES), *layers, *rows.read(DAY)]
 
 
 def replaced(text: str, name: str, table: str) -> str:

@@ -60,6 +60,26 @@ def test_layers_by_provider():
     ]
 
 
+def test_steps_by_other_rules():
+    found = [
+        row(case="rules/softhebb/layer2/b10", median=0.01),
+        row(case="rules/hebb/layer2/b10", median=0.0104),
+        row(case="rules/bcm/layer2/b10", median=0.012),
+        row(case="rules/sanger/layer2/b10", median=0.014),
+        row(case="rules/hebb/layer2/b10", provider="fasthebb", median=0.026),
+        row(case="rules/softhebb/layer2/b10", provider="fasthebb", median=0.02),
+    ]
+    lines = readme.by_rule(found).splitlines()
+    assert "| softhebb |  | 10.0 ms |  |  |  |  | 2.0 |  |" in lines
+    assert "| hebb |  | 1.04 |  |  |  |  | 2.5 |  |" in lines
+    assert lines[-4:] == [
+        "- Rules with a diagonal gain, at most 1.05 times SoftHebb's step: 1 of 2 cases.",
+        "- Rules of pairs of neurons, at most 1.4 times SoftHebb's step: 1 of 1 cases.",
+        "- `fasthebb`, at least 2.5 times ours: 1 of 2 cases.",
+        "- `naive`, at least 6 times ours: 0 of 0 cases.",
+    ]
+
+
 def test_a_table_takes_the_place_of_the_old_one():
     mark = "<!-- a: python -m benchmarks.pages.readme --write -->\n"
     assert readme.replaced(f"x\n{mark}old\n<!-- end a -->\ny", "a", "new") == (
