@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from softhebb_fast.experiments.cell import Cell, Experiment, Trace
-from softhebb_fast.experiments.claims import Claim, Evidence
+from softhebb_fast.experiments.claims import Claim, Evidence, near
 from softhebb_fast.experiments.definitions.nets import pixels
 from softhebb_fast.experiments.definitions.zero_checks import CHECKS
 from softhebb_fast.training.backprop_config import BackpropConfig
@@ -154,7 +154,10 @@ def _claims() -> Iterator[Claim]:
     for n in (1024, 2048):
         rank = partial(largest_rank, cell=f"mlp-zero-{n}", until=1500)
         yield Claim("B3", f"`mlp-zero-{n}`, that rank up to step 1,500", rank, 785)
-    for cell in ("mlp-partial-1024", "mlp-zero-1024"):
+    for start, n in PUBLISHED_MLP:
+        accuracy = lambda f, c=f"mlp-{start}-{n}": f.mean(c)  # noqa: E731
+        yield Claim("B4", f"`mlp-{start}-{n}`, test %", accuracy, **near(98.3, 0.2))
+    for cell in (*(f"mlp-partial-{n}" for n in (256, 512, 1024)), "mlp-zero-1024"):
         start = partial(largest_rank, cell=cell, until=0)
         yield Claim("B5", f"`{cell}`, rank of the change at the start", start, 0, 0)
         fall = partial(largest_fall, cell=cell)
