@@ -227,7 +227,7 @@ class RunConfig(Config):
 
     @property
     def error(self) -> str:
-        return "squared_error" if self.classifier == "ridge" else "loss"
+        return "loss" if self.solver is None else self.solver.error
 
     def resolved(self) -> RunConfig:
         """The same run with the published protocol written into the fields left None.

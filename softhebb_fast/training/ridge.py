@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,7 @@ class RidgeSettings:
     factors: Sequence[float] = FACTORS
     products: str = "float32"
     form: str = "auto"
+    error: ClassVar[str] = "squared_error"
 
     def __post_init__(self) -> None:
         check_settings(self, CHOSEN, at_least_zero)
@@ -88,7 +89,6 @@ class RidgeClassifier(SolvedClassifier):
     """
 
     name: str = "ridge"
-    error: str = "squared_error"
     settings: RidgeSettings
 
     def __init__(

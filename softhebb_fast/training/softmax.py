@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,7 @@ class SoftmaxSettings:
     factors: Sequence[float] = FACTORS
     smoothing: float = 0.1
     iterations: int = 100
+    error: ClassVar[str] = "loss"
 
     def __post_init__(self) -> None:
         check_settings(self, ("holdout",), positive)
@@ -80,7 +81,6 @@ class SoftmaxClassifier(SolvedClassifier):
     """
 
     name: str = "softmax"
-    error: str = "loss"
     remedy: str = f"{SolvedClassifier.remedy}, or the ridge classifier"
     settings: SoftmaxSettings
 

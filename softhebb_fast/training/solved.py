@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -17,12 +17,16 @@ SCORED = 1000  # rows in float64 at a time
 
 
 class SolverSettings(Protocol):
-    """What the settings of every such classifier say."""
+    """What the settings of every such classifier say.
+
+    ``error`` is what tests measure beside the accuracy, one of ``training.classifier.ERRORS``.
+    """
 
     penalty: str | float
     holdout: float
     standardise: bool
     factors: Sequence[float]
+    error: ClassVar[str]
 
     def classifier(self, classes: int) -> SolvedClassifier:
         """The classifier of so many ``classes``."""
@@ -39,7 +43,6 @@ class SolvedClassifier(ABC):
 
     Attributes:
         name: of this kind.
-        error: what tests measure beside the accuracy, one of ``training.classifier.ERRORS``.
         remedy: what to do where memory does not suffice.
         classes: how many there are.
         settings: how it is fitted.
@@ -49,7 +52,6 @@ class SolvedClassifier(ABC):
     """
 
     name: str
-    error: str
     remedy: str = "take fewer layers, a smaller grid or fewer filters"
     classes: int
     settings: SolverSettings

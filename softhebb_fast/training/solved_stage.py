@@ -157,7 +157,7 @@ class SolvedStage(Stage):
         if epoch < self.epochs:
             return []
         trials = [{"phase": "penalty", "epoch": epoch, **t} for t in self.classifier.trials]
-        error = self.classifier.error
+        error = self.classifier.settings.error
         given = self.test.source, self.test_batch, error, self.test.ranks
         found, accuracy = evaluate(self.net, *given)
         row = {"phase": self.phase, "epoch": epoch, "penalty": self.classifier.penalty}

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from softhebb_fast.training import RidgeClassifier, cholesky, memory, ridge_forms
+from softhebb_fast.training import RidgeClassifier, SoftmaxClassifier, cholesky, memory, ridge_forms
 from softhebb_fast.training.ridge import FACTORS, RidgeSettings, squared_error
 from tests.tolerances import TOLERANCES, assert_close
 
@@ -240,9 +242,12 @@ def test_bad_settings_are_named(make, kind, message):
         make()
 
 
-def test_bad_chunks_are_named_and_nothing_of_them_is_taken_in():
+@pytest.mark.parametrize(
+    "make", [partial(RidgeClassifier, CLASSES, **EXACT), partial(SoftmaxClassifier, CLASSES)]
+)
+def test_bad_chunks_are_named_and_nothing_of_them_is_taken_in(make):
     x, labels = data(30, 10)
-    found = RidgeClassifier(CLASSES, penalty=1.0, **EXACT)
+    found = make(penalty=1.0)
     with pytest.raises(ValueError, match="begin"):
         found.add(x, labels)
     with pytest.raises(ValueError, match="fitted before"):
@@ -264,18 +269,18 @@ def test_bad_chunks_are_named_and_nothing_of_them_is_taken_in():
     with pytest.raises(ValueError, match="got 0 of them"):
         found.solve()
     found.add(x, labels)
-    whole = RidgeClassifier(CLASSES, penalty=1.0, **EXACT).fit(x, labels)
+    whole = make(penalty=1.0).fit(x, labels)
     assert torch.equal(found.solve().weight, whole.weight)
     for held in (None, torch.ones(30, dtype=torch.bool)):
-        other = RidgeClassifier(CLASSES).begin(30, 10)
+        other = make().begin(30, 10)
         other.add(x, labels, held)
         with pytest.raises(ValueError, match="held must hold out some of 30 rows"):
             other.solve()
     with pytest.raises(ValueError, match="holdout must hold out one of 4 images"):
-        RidgeClassifier(CLASSES).fit(x[:4], labels[:4])
+        make().fit(x[:4], labels[:4])
     for held in (torch.ones(30), torch.ones(29, dtype=torch.bool)):
         with pytest.raises(ValueError, match=r"held must be bool \(30,\); got torch"):
-            RidgeClassifier(CLASSES).begin(30, 10).add(x, labels, held)
+            make().begin(30, 10).add(x, labels, held)
 
 
 def test_settings_survive_json():

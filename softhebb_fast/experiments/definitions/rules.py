@@ -132,9 +132,8 @@ same shapes with ReLU for ten epochs and with its own classifier. The formulas a
 ten epochs at a rate that falls to 0, the best of three on held-out training images; it is softmax
 regression. The last row is the perceptron of Krotov and Hopfield: 200 epochs in batches of 100, a
 rate that falls from 0.02 to 0, filters that start from N(0, 1), and a power of 4.5. Images are
-divided by their length, and its classifier is softmax regression (`--classifier softmax`) instead
-of the published tanh and sixth power of the error. A run on images as they are, from positive
-filters and with ridge, ended at 96.51 %: powers of bright images outweigh all others.""",
+divided by their length, since powers of bright ones outweigh all others. Its classifier is softmax
+regression (`--classifier softmax`) instead of the published tanh and sixth power of the error.""",
     (
         *(
             cell
