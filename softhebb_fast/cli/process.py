@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from typing import Any
 
@@ -30,6 +32,9 @@ def join(device: str) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", 1)) < 2 or "RANK" not in os.environ:
         return
+    import torch.distributed.nn.functional  # later, its defaults would hold the group for ever
+
+    atexit.register(leave)
     if device != "cuda":
         dist.init_process_group("gloo", **_met())
         return
@@ -60,9 +65,14 @@ def _met() -> dict[str, Any]:
 
 
 def leave() -> None:
-    """Leave the other processes again."""
+    """Leave the other processes again.
+
+    The threads that reach them end with the last reference to the group. One that outlives the
+    interpreter aborts the process when it frees a tensor.
+    """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+    gc.collect()  # runs, which refer to the group and to themselves
 
 
 def restarted() -> bool:

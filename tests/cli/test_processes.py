@@ -23,6 +23,17 @@ from tests.tolerances import TOLERANCES, assert_close
 SECONDS = 400
 TRAIN = ["train", "DemoMNIST", "--device", "cpu", "--neuron-factor", "0.05"]
 LONG = [*TRAIN, "--unsup-epochs", "40", "--probe-epochs", "20"]
+COUNTS_THREADS = """
+import atexit, os, sys
+from softhebb_fast.cli import main
+
+def tell():
+    threads = os.listdir("/proc/self/task")
+    print("threads", sorted(open(f"/proc/self/task/{t}/comm").read().strip() for t in threads))
+
+atexit.register(tell)  # before the command registers anything, and so called after it
+sys.exit(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +44,17 @@ def root(tmp_path_factory) -> Path:
 class Torchrun:
     """A command in several processes."""
 
-    def __init__(self, *arguments: object, processes: int = 2, restarts: int = 0) -> None:
+    def __init__(
+        self,
+        *arguments: object,
+        processes: int = 2,
+        restarts: int = 0,
+        program: tuple[object, ...] = ("-m", "softhebb_fast"),
+    ) -> None:
         here = {"PYTHONPATH": str(Path(softhebb_fast.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
         call = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         call += ["--nproc-per-node", processes, "--max-restarts", restarts]
-        call += ["-m", "softhebb_fast", *arguments, "--quiet", "--no-plots"]
+        call += [*program, *arguments, "--quiet", "--no-plots"]
         self.agent = subprocess.Popen(
             [str(word) for word in call],
             stdout=subprocess.PIPE,
@@ -82,6 +99,19 @@ def test_two_processes_train_what_one_does(tmp_path, root):
     assert Torchrun(*few, "--out", one, processes=1).end()[0] == 0
     for name, expected in weights(one).items():
         assert_close(weights(two)[name], expected, TOLERANCES["float32_run"])
+
+
+@pytest.mark.slow
+def test_no_thread_of_a_group_is_left_at_the_end(tmp_path, root):
+    program = tmp_path / "program.py"
+    program.write_text(COUNTS_THREADS)
+    few = [*TRAIN, "--data", root, "--limit", 64, "--out", tmp_path / "run"]
+    for expected in (0, 1):  # the second time the folder holds a run already
+        status, output, errors = Torchrun(*few, program=(program,)).end()
+        assert status == expected, errors
+        counted = [line for line in output.splitlines() if line.startswith("threads")]
+        assert len(counted) == 2
+        assert "gloo" not in output
 
 
 @pytest.fixture(scope="module")
