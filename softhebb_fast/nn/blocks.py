@@ -101,16 +101,24 @@ class Block(nn.Module):
         """The block on images, its whitening inside the layer's filters or done part by part."""
         norm, layer, epilogue = self.norm, self.layer, self._epilogue()
         if epilogue is None or not _fuses(layer, x):
-            u = folding.product(norm, layer, x)
-            for part in self._tail():
-                u = u if part is None else part(u)
-            return _keep_layout(u)
+            return self._multiplied(x)
         if norm.contrast is None:
             weight, bias = (t.detach() for t in folding.folded(norm, layer))
             options = folding.options(norm, layer)
             return functional.softhebb_block(x, weight, epilogue, bias, **options).out
-        parts = [_fused(layer, norm(part), epilogue, {}) for part in folding.portions(norm, x)]
+        if folding.pays(norm, layer):
+            parts = [self._multiplied(part) for part in folding.portions(norm, layer, x)]
+        else:
+            portions = folding.portions(norm, layer, x)
+            parts = [_fused(layer, norm(part), epilogue, {}) for part in portions]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _multiplied(self, x: Tensor) -> Tensor:
+        """The folded product of ``x`` and what follows it, part by part."""
+        u = folding.product(self.norm, self.layer, x)
+        for part in self._tail():
+            u = u if part is None else part(u)
+        return _keep_layout(u)
 
     def step_(
         self, x: Tensor, *, target: Tensor | None = None, modulator: Tensor | None = None

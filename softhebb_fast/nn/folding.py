@@ -14,7 +14,8 @@ from softhebb_fast.nn.plain import plain
 from softhebb_fast.nn.whitening import PatchWhitening
 from softhebb_fast.reference import lebesgue_weight
 
-NUMBERS = 1 << 24  # of whitened patches in memory at once, where they are needed
+NUMBERS = 1 << 24  # of whitened patches or of u in memory at once, where they are needed
+PASSES = 256  # multiplications that take as long as activation and pool of a number on their own
 
 
 def folds(norm: nn.Module | None, layer: nn.Module, x: Tensor) -> bool:
@@ -50,9 +51,15 @@ def options(norm: PatchWhitening, layer: SoftHebbConv2d) -> dict[str, Any]:
     return {**layer.options(), **geometry, "lebesgue_p": 2.0}
 
 
-def portions(norm: PatchWhitening, x: Tensor) -> tuple[Tensor, ...]:
-    """``x`` in parts whose whitened patches take little memory."""
+def pays(norm: PatchWhitening, layer: SoftHebbConv2d) -> bool:
+    """Whether, where patches have their contrast normalised, the product that is spared takes
+    longer than what one pass would do beside it."""
+    return norm.out_channels * norm.weight[0].numel() > PASSES * layer.out_channels
+
+
+def portions(norm: PatchWhitening, layer: SoftHebbConv2d, x: Tensor) -> tuple[Tensor, ...]:
+    """``x`` in parts whose whitened patches, or whose u, take little memory."""
     _, _, height, width = x.shape
     strides = norm.stride[0] * norm.stride[1]
-    a_map = max(1, norm.out_channels * height * width // strides)
+    a_map = max(1, max(norm.out_channels, layer.out_channels) * height * width // strides)
     return torch.split(x, max(1, NUMBERS // a_map)) if len(x) else (x,)

@@ -141,16 +141,18 @@ def layer_behind(whitening, filters=40, **options):
     return layer
 
 
-@pytest.mark.parametrize("epilogue", ["fused", "apart", "none"])
+@pytest.mark.parametrize("epilogue", ["fused", "product", "apart", "none"])
 @pytest.mark.parametrize("contrast", CONTRASTS)
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("options", [{}, {"bias": True, "lebesgue_p": 3.0, "pre_triangle": True}])
-def test_folding_is_rounding(geometry, contrast, epilogue, options):
+def test_folding_is_rounding(geometry, contrast, epilogue, options, monkeypatch):
     dtype = torch.float32
+    if epilogue == "product":
+        monkeypatch.setattr(folding, "PASSES", 0)
     whitening = PatchWhitening(3, **GEOMETRIES[geometry], contrast=contrast, dtype=dtype)
     whitening.fit(images(dtype=dtype))
     layer = layer_behind(whitening, **options)
-    activation = {"fused": Triangle(0.7), "apart": nn.Tanh(), "none": None}[epilogue]
+    activation = {"apart": nn.Tanh(), "none": None}.get(epilogue, Triangle(0.7))
     pool = None if epilogue == "none" else nn.AvgPool2d(2, 2)
     block = Block(layer, norm=whitening, activation=activation, pool=pool).eval()
     x = images(dtype=dtype, seed=1)
@@ -194,14 +196,22 @@ def test_a_block_is_folded_where_that_is_cheaper(monkeypatch):
         assert not calls
 
 
-def test_parts_of_a_large_batch(monkeypatch):
+def test_where_normalised_contrast_leaves_the_whitening_apart():
+    small, large = PatchWhitening(3, 5, contrast=0.01), PatchWhitening(128, 3, contrast=0.01)
+    assert not folding.pays(small, layer_behind(small, 128))
+    assert folding.pays(large, layer_behind(large, 1024))
+
+
+@pytest.mark.parametrize("passes", [0, 1 << 20])
+def test_parts_of_a_large_batch(passes, monkeypatch):
+    monkeypatch.setattr(folding, "PASSES", passes)
     x = images(9, dtype=torch.float32)
     whitening = PatchWhitening(3, 3, contrast=0.01).fit(x)
     block = Block(layer_behind(whitening), norm=whitening, activation=Triangle()).eval()
     with torch.no_grad():
         whole = block(x)
-        monkeypatch.setattr(folding, "NUMBERS", 27 * 11 * 8 * 2)
-        assert [len(part) for part in folding.portions(whitening, x)] == [2, 2, 2, 2, 1]
+        monkeypatch.setattr(folding, "NUMBERS", 40 * 11 * 8 * 2)
+        assert [len(p) for p in folding.portions(whitening, block.layer, x)] == [2, 2, 2, 2, 1]
         assert_close(block(x), whole, TOLERANCES["float32_u"])
         assert block(x[:0]).shape == (0, *whole.shape[1:])
 
