@@ -99,7 +99,7 @@ class Part:
         if pool is not None:
             pairs = (pool.kernel, pool.stride, pool.padding)
             size = output_size(size, *((n, n) for n in pairs))
-        return self.layer.out, *size
+        return self.layer.channels, *size
 
     @property
     def patch(self) -> int:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from softhebb_fast.scalars import whole
+from softhebb_fast.scalars import positive, whole
 
 POOLS = {"avg": F.adaptive_avg_pool2d, "max": F.adaptive_max_pool2d}
 
@@ -24,6 +24,8 @@ class Selection:
         grid: sides of the square grids that their maps are pooled to, one of all or one a layer; 0
             leaves a map as it is.
         pool: ``"avg"`` or ``"max"``, adaptive as torch's ``adaptive_avg_pool2d``.
+        power: what pooled features f become, sign(f) |f|^power; below 1 it evens out features that
+            are large in a few images (Perronnin, Sánchez, Mensink 2010).
 
     Raises TypeError or ValueError for other values, naming them.
     """
@@ -31,6 +33,7 @@ class Selection:
     layers: tuple[int, ...] = ()
     grid: tuple[int, ...] = (0,)
     pool: str = "avg"
+    power: float = 1.0
 
     def __post_init__(self) -> None:
         for name, least in (("layers", 1), ("grid", 0)):
@@ -46,13 +49,14 @@ class Selection:
             )
         if self.pool not in POOLS:
             raise ValueError(f"pool must be one of {', '.join(POOLS)}; got {self.pool!r}")
+        object.__setattr__(self, "power", positive("power", self.power))
 
     def to_dict(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 class Readout(nn.Module):
-    """The outputs of ``blocks`` that ``selection`` names, pooled, flattened and side by side.
+    """The outputs of ``blocks`` that ``selection`` names: pooled, flattened, side by side.
 
     ``[B, C, H, W]`` gives ``[B, F]``, layer after layer, each in the order of its ``[K, rows,
     columns]``. The blocks stay the caller's: they are no part of this module's state.
@@ -103,7 +107,9 @@ class Readout(nn.Module):
             if (grid := self.grids.get(layer)) is not None:
                 pooled = POOLS[self.selection.pool](x, grid) if grid and x.dim() == 4 else x
                 found.append(pooled.flatten(1))
-        return torch.cat(found, 1) if len(found) > 1 else found[0]
+        together = torch.cat(found, 1) if len(found) > 1 else found[0]
+        power = self.selection.power
+        return together if power == 1 else together.sign() * together.abs() ** power
 
     @property
     def blocks(self) -> tuple[nn.Module, ...]:

@@ -23,6 +23,7 @@ from softhebb_fast.nn import (
     SoftHebbConv2d,
     SoftHebbLinear,
     Softmax,
+    SplitTriangle,
     TopShare,
     Triangle,
     UnitLength,
@@ -36,6 +37,7 @@ ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "repu": RePU,
     "softmax": Softmax,
     "topshare": TopShare,
+    "split": SplitTriangle,
     "relu": lambda _: nn.ReLU(),
     "tanh": lambda _: nn.Tanh(),
 }
@@ -197,7 +199,7 @@ def _block(
             norm=_sequence(nn.Flatten(), _unit_length(layer), _dropout(layer)),
             activation=_activation(layer),
         )
-        return block, (layer.out, 1, 1)
+        return block, (layer.channels, 1, 1)
     if layer.padding_mode == "reflect" and layer.padding >= min(size):
         raise ValueError(
             f"image_shape is too small: at {where} the map is {size[0]}x{size[1]} and cannot be "
@@ -218,7 +220,7 @@ def _block(
         activation=_activation(layer),
         pool=_pool(layer.pool),
     )
-    return block, (layer.out, *size)
+    return block, (layer.channels, *size)
 
 
 def _unit_length(layer: Layer) -> UnitLength | None:

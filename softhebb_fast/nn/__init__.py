@@ -4,7 +4,7 @@ In training mode a layer's forward computes its pre-activations u and learns fro
 labels; in evaluation mode it is a plain convolution or matrix product.
 """
 
-from softhebb_fast.nn.activations import RePU, Softmax, TopShare, Triangle
+from softhebb_fast.nn.activations import RePU, Softmax, SplitTriangle, TopShare, Triangle
 from softhebb_fast.nn.beside import side_by_side, take_apart_
 from softhebb_fast.nn.blocks import Block, SoftHebbBlock
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
@@ -34,6 +34,7 @@ __all__ = [
     "SoftHebbConv2d",
     "SoftHebbLinear",
     "Softmax",
+    "SplitTriangle",
     "TopShare",
     "Triangle",
     "UnitLength",

@@ -46,6 +46,31 @@ class Triangle(nn.Module):
         return f"power={self.power}" + (f", groups={self.groups}" if self.groups > 1 else "")
 
 
+class SplitTriangle(nn.Module):
+    """Both sides of the mean: ``relu(c) ** power`` and behind it ``relu(-c) ** power``.
+
+    Here c is u less its mean over channels, of which there are twice as many afterwards. Channels
+    lie in dimension 1, or are all that ``[K]`` has; an image needs its batch dimension. The mean is
+    taken as a constant by autograd.
+
+    Raises ValueError or TypeError for a ``power`` that is not positive.
+
+    Source: Coates, Ng 2011 (The importance of encoding versus training), polarity splitting.
+    """
+
+    def __init__(self, power: float = 1.0) -> None:
+        super().__init__()
+        self.power: float = positive("power", power)
+
+    def forward(self, u: Tensor) -> Tensor:
+        channels = _channels(u)
+        centred = u - u.detach().mean(dim=channels, keepdim=True)
+        return _power(F.relu(torch.cat((centred, -centred), dim=channels)), self.power)
+
+    def extra_repr(self) -> str:
+        return f"power={self.power}"
+
+
 class RePU(nn.Module):
     """The rectified power unit ``relu(u) ** power``, shape kept."""
 

@@ -8,10 +8,9 @@ from .whitening import Whitening
 
 LEARNING = {
     "t_invert": 4.0,
-    "lr": 0.08,
+    "lr": 0.04,
     "lr_power": 0.5,
     "radius": 3.0,
-    "activation": triangle(1),
 }
 OWN = (
     Preset(
@@ -40,8 +39,9 @@ OWN = (
                 5,
                 2,
                 **LEARNING,
+                activation=triangle(1),
                 batch_norm=False,
-                whiten=Whitening(contrast=0.00015),
+                whiten=Whitening(epsilon=0.02, contrast=0.00015, images=10_000),
                 pool=Pool("avg", 3, 2, 1),
             ),
             Layer(
@@ -50,8 +50,9 @@ OWN = (
                 1024,
                 3,
                 **LEARNING,
+                activation=("split", 1.0),
                 batch_norm=False,
-                whiten=Whitening(epsilon=1.0, contrast=0.001),
+                whiten=Whitening(epsilon=1.0, contrast=0.001, images=10_000),
             ),
             head(0),
         ),

@@ -22,7 +22,7 @@ OTHERS = tuple(name for name in RULE_KINDS if name != "softhebb")  # which is ea
 TAUGHT = ("teacher", "delta_rule")  # by labels, one neuron a class
 RULES = (*WTA, *OTHERS, "bp", "supervised")
 ACTIVATIONS = (
-    *("triangle", "relu", "repu", "softmax", "topshare"),
+    *("triangle", "relu", "repu", "softmax", "topshare", "split"),
     *("exp", "tanh", "sigmoid", "hard"),
 )
 
@@ -240,6 +240,12 @@ class Layer:
             raise ValueError(
                 f"Layer: out must be divisible by groups, got out={self.out}, groups={self.groups}"
             )
+
+    @property
+    def channels(self) -> int | None:
+        """How many channels the layer passes on: twice `out` behind the activation "split"."""
+        doubled = self.out is not None and self.activation and self.activation[0] == "split"
+        return 2 * self.out if doubled else self.out
 
     @property
     def hebbian(self) -> bool:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from softhebb_fast.models import Selection, build
+from tests.tolerances import TOLERANCES, assert_close
 
 NET = "softkrotov-c6-k3-p1-t1:triangle_1:max_2_2_0 soft-c8-k3-p1-t1:topshare_0.4 soft-c10-t1 bp"
 SHAPE = (3, 14, 10)  # 7 x 5 behind the first layer and the second
@@ -55,6 +56,33 @@ def test_features_are_torchs_adaptive_pools_side_by_side(layers, grid, sides, po
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("power", [0.5, 2])
+def test_a_power_of_features_keeps_their_signs(power):
+    torch.manual_seed(0)
+    nets = [
+        build("soft-c6-k3-p1-t1:tanh bp", SHAPE, 4, features=Selection(grid=2, power=p)).eval()
+        for p in (1, power)
+    ]
+    nets[1].load_state_dict(nets[0].state_dict())
+    plain, found = (net.readout(images()) for net in nets)
+    assert (plain < 0).any()
+    assert (plain > 0).any()
+    assert_close(found, plain.sign() * plain.abs().pow(power), TOLERANCES["float32_u"])
+
+
+@torch.no_grad()
+def test_channels_behind_a_split_triangle_are_twice_the_neurons():
+    torch.manual_seed(0)
+    layers = "soft-c6-k3-p1-t1:split_1:avg_2_2_0 soft-c8-k3-p1-t1:split_0.7 soft-c5-t1:split_1 bp"
+    model = build(layers, SHAPE, 4, features=Selection((1, 2, 3), (2, 3, 0))).eval()
+    assert model.blocks[1].layer.in_channels == 12
+    assert model.blocks[2].layer.in_features == 16 * 7 * 5
+    assert [x.shape[1] for x in outputs(model)] == [12, 16, 10]
+    assert model.readout(images()).shape == (5, 12 * 4 + 16 * 9 + 10)
+    assert build(layers, SHAPE, 4).head[-1].in_features == 10
+
+
+@torch.no_grad()
 def test_the_last_layer_alone_is_what_a_head_sees_without_a_selection():
     torch.manual_seed(0)
     plain = build(NET, SHAPE, 4).eval()
@@ -98,6 +126,7 @@ def test_a_copy_sees_its_own_layers():
         ({"layers": (1,), "grid": 6}, "grid must be at most the map of layer 1, 7x5; got 6"),
         ({"grid": 2}, "grid must be at most the map of layer 3, 1x1; got 2"),
         ({"pool": "sum"}, "pool must be one of avg, max; got 'sum'"),
+        ({"power": 0}, "power must be positive and finite; got 0"),
     ],
     ids=str,
 )
@@ -107,6 +136,6 @@ def test_what_cannot_be_selected_is_named(selection, message):
 
 
 def test_a_selection_survives_json():
-    selection = Selection(layers=[1, 2], grid=[4, 0], pool="max")
+    selection = Selection(layers=[1, 2], grid=[4, 0], pool="max", power=0.5)
     assert Selection(**selection.to_dict()) == selection
-    assert selection.to_dict() == {"layers": [1, 2], "grid": [4, 0], "pool": "max"}
+    assert selection.to_dict() == {"layers": [1, 2], "grid": [4, 0], "pool": "max", "power": 0.5}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from softhebb_fast import RePU, TopShare, Triangle
+from softhebb_fast import RePU, SplitTriangle, TopShare, Triangle
 from softhebb_fast.nn import Softmax
 from tests.tolerances import TOLERANCES, assert_close
 
@@ -47,6 +47,21 @@ def test_groups_that_do_not_fit_are_refused():
         Triangle(groups=4)(randn(2, 6, 3, 3))
 
 
+def test_split_triangle_by_hand():
+    u = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0]])
+    assert SplitTriangle()(u).tolist() == [[0, 0, 3, 2, 1, 0], [0, 0, 0, 0, 0, 0]]
+    assert SplitTriangle(2.0)(u[0]).tolist() == [0, 0, 9, 4, 1, 0]
+
+
+@pytest.mark.parametrize("power", POWERS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_sides_of_a_split_triangle_are_triangles(shape, power):
+    u = randn(*shape)
+    above, below = SplitTriangle(power)(u).chunk(2, dim=1)
+    assert_close(above, Triangle(power)(u), TOLERANCES["float64"])
+    assert_close(below, Triangle(power)(-u), TOLERANCES["float64"])
+
+
 def test_repu_by_hand():
     u = torch.tensor([[-1.0, 0.0, 4.0]])
     assert RePU()(u).tolist() == [[0, 0, 4]]
@@ -69,11 +84,13 @@ def test_powers_follow_the_formulas_in_every_shape(shape, power):
 
 
 @pytest.mark.parametrize("power", POWERS)
-def test_the_mean_is_a_constant_to_autograd(power):
+@pytest.mark.parametrize("split", [False, True], ids=["", "split"])
+def test_the_mean_is_a_constant_to_autograd(power, split):
     u = randn(3, 6, 2, 2).requires_grad_()
-    Triangle(power)(u).sum().backward()
+    (SplitTriangle if split else Triangle)(power)(u).sum().backward()
     above = (u - u.mean(dim=1, keepdim=True)).detach()
-    expected = torch.where(above > 0, power * above.abs() ** (power - 1), 0.0)
+    slope = power * above.abs() ** (power - 1)
+    expected = torch.where(above > 0, slope, -slope if split else 0.0)
     assert_close(u.grad, expected, TOLERANCES["float64"])
 
 
@@ -94,7 +111,7 @@ def test_softmax_is_over_the_channels(shape):
 def test_the_input_stays_as_it_is_and_nothing_is_learned():
     u = randn(2, 6)
     before = u.clone()
-    for activation in (Triangle(1.4), Triangle(), RePU(2.0), RePU(), Softmax()):
+    for activation in (Triangle(1.4), Triangle(), SplitTriangle(), RePU(2.0), RePU(), Softmax()):
         activation(u)
         assert list(activation.state_dict()) == []
     assert torch.equal(u, before)
@@ -165,7 +182,9 @@ def test_bad_shares():
         TopShare()(torch.zeros(3, 1))
 
 
-@pytest.mark.parametrize("module", [Triangle(0.7), RePU(1.4), Softmax(2.0), TopShare(0.4)])
+@pytest.mark.parametrize(
+    "module", [Triangle(0.7), SplitTriangle(0.7), RePU(1.4), Softmax(2.0), TopShare(0.4)]
+)
 def test_activations_are_traced_symbolically(module):
     u = randn(2, 6, 3, 4)
     traced = torch.fx.symbolic_trace(module)

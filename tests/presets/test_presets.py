@@ -96,8 +96,8 @@ TABLES = {
         ("soft_anti", 128, 3, 2, 1, True, tri(0.7), AVG, 1, 0.07, 0.4, 25),
     ],
     "3WhitenedSoftHebbCnnCIFAR": [
-        ("soft_anti", 128, 5, 2, 1, False, tri(1), Pool("avg", 3, 2, 1), 4, 0.08, 0.5, 3),
-        ("soft_anti", 1024, 3, 0, 1, False, tri(1), None, 4, 0.08, 0.5, 3),
+        ("soft_anti", 128, 5, 2, 1, False, tri(1), Pool("avg", 3, 2, 1), 4, 0.04, 0.5, 3),
+        ("soft_anti", 1024, 3, 0, 1, False, ("split", 1), None, 4, 0.04, 0.5, 3),
     ],
     "DemoMNIST": [
         ("soft_anti", 1000, 0, 0, 1, False, tri(1), None, 12, 0.1, 0.5, 5),

@@ -18,7 +18,7 @@ MODULES = (
     *("SoftHebbConv2d", "SoftHebbConv1d", "SoftHebbLinear", "SoftHebbBlock"),
     *("HebbianConv2d", "HebbianConv1d", "HebbianLinear"),
 )
-ACTIVATIONS = ("Triangle", "RePU", "Softmax", "TopShare")
+ACTIVATIONS = ("Triangle", "SplitTriangle", "RePU", "Softmax", "TopShare")
 PARTS = (
     *("soft_wta", "hebbian_update", "norm_dependent_rate", "hebbian_step_"),
     "competition_statistics",

@@ -109,10 +109,13 @@ def judge_activation(call: Call, t: Tensors) -> Bounds:
         flat = flat._replace(sums=sums._replace(eps=max(eps, sums.eps)))
         out = softmax(flat, competition, Backend()).map(lambda v: v.view(given.mid.shape))
     else:
-        if call.name == "Triangle":
+        if call.name in ("Triangle", "SplitTriangle"):
             n = number(given.mid.shape[-1], sums)
             mean = given.sum(-1).over(n).rounded(u.dtype)
             given = given.minus(mean.map(lambda v: v.unsqueeze(-1))).rounded(u.dtype)
+        if call.name == "SplitTriangle":
+            mid, rad = torch.cat((given.mid, -given.mid), -1), torch.cat((given.rad, given.rad), -1)
+            given = given._replace(mid=mid, rad=rad)
         power = call.options["power"]
         out = after.rectified(given)
         if power != 1:

@@ -116,7 +116,9 @@ def _add_classifier_options(sub: argparse.ArgumentParser) -> None:
         "factors=0.0001,0.001, smoothing=0.1, iterations=100"
     )
     group.add_argument("--softmax", nargs="+", default=None, metavar="NAME=VALUE", help=text)
-    text = "what it sees: layers=1,2 grid=4 (a side for all, or one each) pool=avg or max"
+    text = (
+        "what it sees: layers=1,2 grid=4 (a side for all, or one each) pool=avg or max, power=0.5"
+    )
     group.add_argument("--features", nargs="+", default=None, metavar="NAME=VALUE", help=text)
     text = "learn from mirror images too, and take the mean of both scores in tests"
     group.add_argument("--flips", action="store_true", help=text)
