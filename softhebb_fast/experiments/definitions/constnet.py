@@ -49,7 +49,7 @@ CODES = (  # stem and three groups of four
 )
 LEAKY = {
     **{"network": "leakynet", "dataset": "mnist", "lr": 0.03, **SGD, "augment": None},
-    **{"images": 10_000, "epochs": 2, "test_every": 2, "records": 39, "weight_noise": NOISE},
+    **{"images": 10_000, "epochs": 20, "test_every": 20, "records": 39, "weight_noise": NOISE},
 }
 LEAKY_FULL = {"network": "leakynet", "deterministic": False}
 LAST = "12.conv.weight"
