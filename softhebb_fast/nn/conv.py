@@ -14,7 +14,7 @@ from softhebb_fast.checks import fitted_conv2d, put_around
 from softhebb_fast.functional import SoftHebbOutput, Step
 from softhebb_fast.init import Init
 from softhebb_fast.nn.layer import HebbianLayer, check_sizes
-from softhebb_fast.nn.recording import check_input, recorded
+from softhebb_fast.nn.recording import check_input, convolution_of, recorded
 from softhebb_fast.options import (
     COMPETITION,
     CONVOLUTION,
@@ -24,7 +24,7 @@ from softhebb_fast.options import (
     pair,
     single,
 )
-from softhebb_fast.reference import convolve, lebesgue_weight
+from softhebb_fast.reference import lebesgue_weight
 
 
 class SoftHebbConv2d(HebbianLayer):
@@ -179,8 +179,7 @@ class SoftHebbConv2d(HebbianLayer):
             sides = padded_sides(c.padding, self.kernel_size, c.stride, c.dilation)
             batch = put_around(batch, *sides, c.padding_mode)
         weight = lebesgue_weight(weight, self.lebesgue_p)
-        product = F.conv2d if recorded(x) else convolve
-        u = product(batch, weight, bias, c.stride, padding, c.dilation, c.groups)
+        u = convolution_of(x)(batch, weight, bias, c.stride, padding, c.dilation, c.groups)
         if self.pre_triangle:
             u = F.relu(u - u.mean(dim=-3, keepdim=True))
         return u if recorded(x) or x.dim() == 4 else u.squeeze(0)

@@ -10,6 +10,7 @@ from softhebb_fast.checks import put_around
 from softhebb_fast.nn.conv import SoftHebbConv1d, SoftHebbConv2d
 from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.nn.plasticity import Plastic
+from softhebb_fast.nn.windows import windows
 from softhebb_fast.options import padded_sides
 from softhebb_fast.reference import accumulated, winners
 from softhebb_fast.reference.rules import rivals
@@ -132,9 +133,8 @@ def _patches(layer: HebbianLayer, x: Tensor) -> list[Tensor]:
     x = x.unsqueeze(0) if x.dim() == 3 else x
     sides = padded_sides(layer.padding, layer.kernel_size, layer.stride, layer.dilation)
     x = put_around(x, *sides, layer.padding_mode)
-    columns = F.unfold(x, layer.kernel_size, layer.dilation, 0, layer.stride)  # [B, C R S, P]
-    per_group = columns.chunk(layer.groups, dim=1)
-    return [part.transpose(1, 2).flatten(0, 1) for part in per_group]
+    seen = windows(x, layer.kernel_size, layer.stride, dilation=layer.dilation)
+    return [part.flatten(3).flatten(0, 2) for part in seen.chunk(layer.groups, dim=3)]
 
 
 def _where(generator: torch.Generator | None) -> torch.device | str:

@@ -16,10 +16,9 @@ from softhebb_fast.functional.autocast import autocast_disabled, autocasts
 from softhebb_fast.kinds import PADDING_MODES
 from softhebb_fast.nn.layer import check_sizes
 from softhebb_fast.nn.moments import Moments
-from softhebb_fast.nn.recording import check_input, recorded
+from softhebb_fast.nn.recording import check_input, convolution_of, recorded
 from softhebb_fast.nn.windows import windows
 from softhebb_fast.options import Convolution, check_among, pair
-from softhebb_fast.reference import convolve
 from softhebb_fast.scalars import positive, whole
 
 METHODS = ("zca", "pca")
@@ -137,7 +136,7 @@ class PatchWhitening(nn.Module):
             x, _ = fitted_conv2d(x, weight, bias, self.convolution)
         if any(self.padding):
             x = put_around(x, self.padding, self.padding, self.padding_mode)
-        product = F.conv2d if recorded(x) else convolve
+        product = convolution_of(x)
         with _float32_products(x):
             if self.contrast is None:
                 return product(x, weight, bias, self.stride)
