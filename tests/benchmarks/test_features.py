@@ -1,0 +1,40 @@
+"""The trials of what a classifier is shown."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+
+from benchmarks.features import trials
+from tests.tiny import write_mnist_subset
+
+
+def test_every_way_is_judged_by_images_that_nothing_has_learned_from(tmp_path):
+    out, root = tmp_path / "trials.csv", write_mnist_subset(tmp_path / "data", 300)
+    options = {"dataset": "mnist", "data": root, "images": 200, "validation": 100, "out": out}
+    options |= {"neuron-factor": 0.05}
+    assert trials.main([f"--{name}={value}" for name, value in options.items()]) == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["features"] for row in rows[: len(trials.VARIANTS)]] == list(trials.VARIANTS)
+    assert {row["images"] for row in rows} == {"as they are", "of local contrast"}
+    assert all(20 < float(row["accuracy"]) <= 100 for row in rows)
+    sizes = {row["features"]: int(row["size"]) for row in rows}
+    first, second = 16 * 6, 9 * 51  # 6 and 51 neurons on grids of 4x4 and 3x3
+    assert sizes["one side"] == first + second
+    assert sizes["both sides"] == first + 2 * second
+
+
+def test_local_contrast_knows_no_brightness_and_hardly_any_scale():
+    torch.manual_seed(0)
+    x = torch.rand(2, 1, 20, 20)
+    found = trials.local_contrast(x)
+    assert found.shape == x.shape
+    assert torch.allclose(trials.local_contrast(x + 3), found, atol=1e-5)
+    assert not trials.local_contrast(torch.full((1, 3, 12, 12), 0.4)).abs().max() > 1e-5
+    larger = trials.local_contrast(100 * x)
+    assert float((larger * found).sum() / larger.norm() / found.norm()) == pytest.approx(
+        1, abs=0.02
+    )
