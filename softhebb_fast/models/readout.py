@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from softhebb_fast.nn import RePU
 from softhebb_fast.scalars import positive, whole
 
 POOLS = {"avg": F.adaptive_avg_pool2d, "max": F.adaptive_max_pool2d}
@@ -108,8 +109,10 @@ class Readout(nn.Module):
                 pooled = POOLS[self.selection.pool](x, grid) if grid and x.dim() == 4 else x
                 found.append(pooled.flatten(1))
         together = torch.cat(found, 1) if len(found) > 1 else found[0]
-        power = self.selection.power
-        return together if power == 1 else together.sign() * together.abs() ** power
+        if self.selection.power == 1:
+            return together
+        side = RePU(self.selection.power)
+        return side(together) - side(-together)
 
     @property
     def blocks(self) -> tuple[nn.Module, ...]:

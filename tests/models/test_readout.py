@@ -70,6 +70,17 @@ def test_a_power_of_features_keeps_their_signs(power):
     assert_close(found, plain.sign() * plain.abs().pow(power), TOLERANCES["float32_u"])
 
 
+def test_a_root_of_features_that_are_zero_has_a_gradient():
+    torch.manual_seed(0)
+    model = build("soft-c6-k3-p1-t1:triangle bp", SHAPE, 4, features=Selection(power=0.5)).eval()
+    x = images().requires_grad_()
+    found = model.readout(x)
+    assert (found == 0).any()
+    found.sum().backward()
+    assert x.grad.isfinite().all()
+    assert x.grad.any()
+
+
 @torch.no_grad()
 def test_channels_behind_a_split_triangle_are_twice_the_neurons():
     torch.manual_seed(0)
