@@ -32,8 +32,6 @@ def join(device: str) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", 1)) < 2 or "RANK" not in os.environ:
         return
-    import torch.distributed.nn.functional  # later, its defaults would hold the group for ever
-
     atexit.register(leave)
     if device != "cuda":
         dist.init_process_group("gloo", **_met())

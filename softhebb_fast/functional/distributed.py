@@ -10,6 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+if dist.is_available():
+    # Torch's optimizers import it later, and its defaults then hold the group that is there for
+    # ever: threads of gloo outlive the interpreter, which may abort the process.
+    import torch.distributed.nn.functional
+
 Total = Callable[[Tensor], Tensor]
 
 

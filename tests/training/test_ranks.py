@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -121,6 +122,7 @@ class Process:
         found = work(*arguments)
         if len(members) > 1:
             dist.destroy_process_group()
+            gc.collect()
         return found
 
     def learn(self, out: str, name: str) -> dict:

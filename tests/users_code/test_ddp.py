@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import time
 from collections.abc import Callable
@@ -285,6 +286,7 @@ def process(rank: int, folder: str) -> None:
     found = {name: learn() for name, learn in {**SAME, **ALONE}.items()}
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+    os._exit(0)  # sharded models leave references to the group, whose threads may abort an exit
 
 
 @pytest.fixture(scope="module")
