@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softhebb_fast.data import ImageSet
+from softhebb_fast.data import ImageSet, batches
 from softhebb_fast.experiments.definitions.record import NET, QUARTER, RIDGE
 from softhebb_fast.files import write_csv
 from softhebb_fast.models import SoftHebbNet
@@ -98,25 +98,19 @@ class Trial(HeldOut):
 
 
 def changed(images: ImageSet, change: Callable[[Tensor], Tensor]) -> ImageSet:
-    parts = [change(as_float(part)) for part in images.images.split(CHUNK)]
+    parts = [change(x) for x, _ in batches(images, CHUNK)]
     return replace(images, images=torch.cat(parts))
 
 
-def as_float(x: Tensor) -> Tensor:
-    return x if x.is_floating_point() else x.float() / 255
-
-
 @torch.no_grad()
-def maps_of(net: SoftHebbNet, images: Tensor) -> Iterator[Maps]:
-    first, second = net.blocks
-    for part in images.split(CHUNK):
-        below = first(as_float(part))
-        yield below, second.layer(second.norm(below))
-
-
-def features(net: SoftHebbNet, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+def features(
+    net: SoftHebbNet, images: ImageSet, names: Sequence[str], mirrored: bool
+) -> dict[str, Tensor]:
     found: dict[str, list[Tensor]] = {name: [] for name in names}
-    for maps in maps_of(net, images):
+    first, second = net.blocks
+    for x, _ in batches(images, CHUNK):
+        below = first(x.flip(-1) if mirrored else x)
+        maps = below, second.layer(second.norm(below))
         for name in names:
             found[name].append(VARIANTS[name](maps))
     return {name: torch.cat(parts) for name, parts in found.items()}
@@ -126,7 +120,7 @@ def judged(run: Trial, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A row for each of the ``VARIANTS`` named, all of the layers of ``run``."""
     net, learned, other = run.net.eval(), run.train_set, run.test_set
     sides = [
-        [features(net, x, names) for x in (images.images, images.images.flip(-1))]
+        [features(net, images, names, mirrored) for mirrored in (False, True)]
         for images in (learned, other)
     ]
     for name in names:

@@ -106,11 +106,11 @@ class Block(nn.Module):
             weight, bias = (t.detach() for t in folding.folded(norm, layer))
             options = folding.options(norm, layer)
             return functional.softhebb_block(x, weight, epilogue, bias, **options).out
-        if folding.pays(norm, layer):
-            parts = [self._multiplied(part) for part in folding.portions(norm, layer, x)]
-        else:
-            portions = folding.portions(norm, layer, x)
-            parts = [_fused(layer, norm(part), epilogue, {}) for part in portions]
+        pays = folding.pays(norm, layer)
+        parts = [
+            self._multiplied(part) if pays else _fused(layer, norm(part), epilogue, {})
+            for part in folding.portions(norm, layer, x)
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _multiplied(self, x: Tensor) -> Tensor:

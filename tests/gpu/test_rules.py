@@ -11,7 +11,7 @@ from softhebb_fast.options import Rule
 from tests.by_keyword import ops, reference
 from tests.gpu import DEVICE, MARKS, needs_cuda, on_device
 from tests.kernels.cases import Case
-from tests.kernels.rules import LAYERS, RULES, exact, named
+from tests.kernels.rules import LAYERS, RULES, assert_as_defined, exact, named
 from tests.tolerances import TOLERANCES, assert_close, tolerance
 
 pytestmark = MARKS
@@ -35,13 +35,7 @@ def compare(name: str, case: Case, dtype: torch.dtype = torch.float32) -> None:
     wide = [None if t is None else t.double() for t in given]
     want = reference.conv2d(*wide, exact(rule), **case.conv)
     got = ops.conv2d(*on_device(given), moved(rule), **case.conv)
-    loose = tolerance(dtype, "delta_w") * (1 if dtype == torch.float32 else 2)
-    assert_close(got.u, want.u, tolerance(dtype, "u"))
-    assert_close(got.delta_w, want.delta_w, loose)
-    for own, other in ((got.delta_b, want.delta_b), (got.statistic, want.statistic)):
-        assert (own is None) == (other is None)
-        if other is not None:
-            assert_close(own, other, loose)
+    assert_as_defined(got, want, dtype)
 
 
 @pytest.mark.parametrize("path", ["apart", "one pass"])

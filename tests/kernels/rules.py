@@ -9,7 +9,9 @@ from torch import Tensor
 
 from softhebb_fast.checks import conv2d_size
 from softhebb_fast.options import Convolution, Rule
+from softhebb_fast.reference import HebbianOutput
 from tests.kernels.cases import CASES, WIDE, Case
+from tests.tolerances import assert_close, tolerance
 
 MEAN = {"normalise": "mean"}
 # fields of a rule; of its tensors "map" is one value a position, "image" one for all of an image
@@ -79,6 +81,17 @@ def exact(rule: Rule) -> Rule:
     return rule._replace(
         **{f: t.double() for f, t in rule._asdict().items() if isinstance(t, Tensor)}
     )
+
+
+def assert_as_defined(got: HebbianOutput, want: HebbianOutput, dtype: torch.dtype) -> None:
+    """What a kernel gives in ``dtype``, as the definition has it in float64."""
+    loose = tolerance(dtype, "delta_w") * (1 if dtype == torch.float32 else 2)
+    assert_close(got.u, want.u, tolerance(dtype, "u"))
+    assert_close(got.delta_w, want.delta_w, loose)
+    for own, other in ((got.delta_b, want.delta_b), (got.statistic, want.statistic)):
+        assert (own is None) == (other is None)
+        if other is not None:
+            assert_close(own, other, loose)
 
 
 def _signal(kind: str, batch: int, channels: int, size: tuple[int, int]) -> Tensor:
