@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from softhebb_fast.nn import RePU
-from softhebb_fast.scalars import positive, whole
+from softhebb_fast.scalars import at_least_zero, positive, whole
 
-POOLS = {"avg": F.adaptive_avg_pool2d, "max": F.adaptive_max_pool2d}
+ADAPTIVE = {"avg": F.adaptive_avg_pool2d, "max": F.adaptive_max_pool2d}
+STRIDED = {"avg": F.avg_pool2d, "max": F.max_pool2d}
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,10 @@ class Selection:
         layers: the layers whose outputs are taken, counted from 1; () for the last alone.
         grid: sides of the square grids that their maps are pooled to, one of all or one a layer; 0
             leaves a map as it is.
-        pool: ``"avg"`` or ``"max"``, adaptive as torch's ``adaptive_avg_pool2d``.
+        pool: ``"avg"`` or ``"max"``.
+        window: the least side of a pooled window, as a share of the map's; windows overlap, lie
+            evenly and cover the map. 0 for windows that meet, as of torch's
+            ``adaptive_avg_pool2d``.
         power: what pooled features f become, sign(f) |f|^power; below 1 it evens out features that
             are large in a few images (Perronnin, Sánchez, Mensink 2010).
 
@@ -34,6 +39,7 @@ class Selection:
     layers: tuple[int, ...] = ()
     grid: tuple[int, ...] = (0,)
     pool: str = "avg"
+    window: float = 0.0
     power: float = 1.0
 
     def __post_init__(self) -> None:
@@ -48,12 +54,33 @@ class Selection:
                 f"grid must be one side, or one for each of the {max(1, len(self.layers))} layers; "
                 f"got {self.grid}"
             )
-        if self.pool not in POOLS:
-            raise ValueError(f"pool must be one of {', '.join(POOLS)}; got {self.pool!r}")
+        if self.pool not in ADAPTIVE:
+            raise ValueError(f"pool must be one of {', '.join(ADAPTIVE)}; got {self.pool!r}")
+        object.__setattr__(self, "window", at_least_zero("window", self.window))
+        if self.window > 1:
+            raise ValueError(f"window must be at most 1, the whole map; got {self.window}")
         object.__setattr__(self, "power", positive("power", self.power))
 
     def to_dict(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def windows(side: int, count: int, share: float) -> tuple[int, int]:
+    """The size and the step of ``count`` windows that lie evenly on ``side`` pixels and cover them,
+    each of ``share`` of them at least.
+
+    Raises ValueError where no two of them would differ.
+    """
+    if count == 1:
+        return side, side
+    least = math.ceil(share * side)
+    step = min(side // count, (side - least) // (count - 1))
+    if not step:
+        raise ValueError(
+            f"window must be at most {(side - count + 1) / side:.3g} for {count} windows on "
+            f"{side} pixels; got {share}"
+        )
+    return side - step * (count - 1), step
 
 
 class Readout(nn.Module):
@@ -70,7 +97,8 @@ class Readout(nn.Module):
     Attributes:
         features: F.
 
-    Raises ValueError for a layer that there is not, and for a grid that its map is too small for.
+    Raises ValueError for a layer that there is not, and for a grid or windows that its map is too
+    small for.
     """
 
     selection: Selection
@@ -98,6 +126,9 @@ class Readout(nn.Module):
                 raise ValueError(
                     f"grid must be at most the map of layer {layer}, {height}x{width}; got {grid}"
                 )
+            if grid and selection.window:
+                for side in (height, width):
+                    windows(side, grid, selection.window)  # says what is too large
             self.features += channels * (grid * grid if grid else height * width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,13 +137,19 @@ class Readout(nn.Module):
         for layer, block in enumerate(self._blocks, 1):
             x = block(x)
             if (grid := self.grids.get(layer)) is not None:
-                pooled = POOLS[self.selection.pool](x, grid) if grid and x.dim() == 4 else x
-                found.append(pooled.flatten(1))
+                found.append((self._pooled(x, grid) if grid and x.dim() == 4 else x).flatten(1))
         together = torch.cat(found, 1) if len(found) > 1 else found[0]
         if self.selection.power == 1:
             return together
         side = RePU(self.selection.power)
         return side(together) - side(-together)
+
+    def _pooled(self, x: Tensor, grid: int) -> Tensor:
+        pool, window = self.selection.pool, self.selection.window
+        if not window:
+            return ADAPTIVE[pool](x, grid)
+        sizes, steps = zip(*(windows(side, grid, window) for side in x.shape[2:]), strict=True)
+        return STRIDED[pool](x, sizes, steps)
 
     @property
     def blocks(self) -> tuple[nn.Module, ...]:

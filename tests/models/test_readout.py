@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from softhebb_fast.models import Selection, build
+from softhebb_fast.models.readout import windows
 from tests.tolerances import TOLERANCES, assert_close
 
 NET = "softkrotov-c6-k3-p1-t1:triangle_1:max_2_2_0 soft-c8-k3-p1-t1:topshare_0.4 soft-c10-t1 bp"
@@ -53,6 +57,43 @@ def test_features_are_torchs_adaptive_pools_side_by_side(layers, grid, sides, po
     assert model.head[-1].in_features == expected.shape[1] == model.readout.features
     assert torch.equal(model(images()), model.head(expected))
     assert torch.equal(model(images()[0]), model(images()[:1])[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pool", ["avg", "max"])
+@pytest.mark.parametrize(
+    ("share", "rows", "columns"),
+    [
+        (0.5, [(0, 5), (1, 6), (2, 7)], [(0, 3), (1, 4), (2, 5)]),
+        (0.01, [(0, 3), (2, 5), (4, 7)], [(0, 3), (1, 4), (2, 5)]),
+    ],
+    ids=str,
+)
+def test_windows_overlap_and_cover_the_map(share, rows, columns, pool):
+    model = net(layers=(2,), grid=3, window=share, pool=pool)
+    found = outputs(model)[1]
+    reduce = {"avg": torch.mean, "max": torch.amax}[pool]
+    expected = [
+        reduce(found[:, :, top:bottom, left:right], dim=(2, 3))
+        for top, bottom in rows
+        for left, right in columns
+    ]
+    assert_close(
+        model.readout(images()), torch.stack(expected, 2).flatten(1), TOLERANCES["float32_u"]
+    )
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0.01, 1.0))
+def test_windows_are_as_wide_as_asked(side, count, share):
+    assume(count <= side)
+    if count > 1 and math.ceil(share * side) > side - count + 1:
+        with pytest.raises(ValueError, match=f"for {count} windows on {side} pixels"):
+            windows(side, count, share)
+        return
+    size, step = windows(side, count, share)
+    assert size >= max(step, share * side)
+    assert size + step * (count - 1) == side
+    assert F.avg_pool1d(torch.zeros(1, 1, side), size, step).shape[-1] == count
 
 
 @torch.no_grad()
@@ -137,6 +178,12 @@ def test_a_copy_sees_its_own_layers():
         ({"layers": (1,), "grid": 6}, "grid must be at most the map of layer 1, 7x5; got 6"),
         ({"grid": 2}, "grid must be at most the map of layer 3, 1x1; got 2"),
         ({"pool": "sum"}, "pool must be one of avg, max; got 'sum'"),
+        ({"window": -0.1}, "window must be finite and not negative; got -0.1"),
+        ({"window": 1.1}, "window must be at most 1, the whole map; got 1.1"),
+        (
+            {"layers": (1,), "grid": 4, "window": 0.9},
+            "window must be at most 0.571 for 4 windows on 7 pixels; got 0.9",
+        ),
         ({"power": 0}, "power must be positive and finite; got 0"),
     ],
     ids=str,
@@ -147,6 +194,9 @@ def test_what_cannot_be_selected_is_named(selection, message):
 
 
 def test_a_selection_survives_json():
-    selection = Selection(layers=[1, 2], grid=[4, 0], pool="max", power=0.5)
+    selection = Selection(layers=[1, 2], grid=[4, 0], pool="max", window=0.5, power=0.5)
     assert Selection(**selection.to_dict()) == selection
-    assert selection.to_dict() == {"layers": [1, 2], "grid": [4, 0], "pool": "max", "power": 0.5}
+    assert selection.to_dict() == {
+        **{"layers": [1, 2], "grid": [4, 0], "pool": "max"},
+        **{"window": 0.5, "power": 0.5},
+    }

@@ -100,7 +100,10 @@ def test_all_settings_are_written_down(tmp_path, root):
         "products": "float32",
         "form": "auto",
     }
-    assert kept["features"] == {"layers": [1, 2], "grid": [3, 2], "pool": "avg", "power": 1.0}
+    assert kept["features"] == {
+        **{"layers": [1, 2], "grid": [3, 2], "pool": "avg"},
+        **{"window": 0.0, "power": 1.0},
+    }
     assert (kept["probe_epochs"], kept["probe_batch"], kept["augment"]) == (1, 30, False)
     assert RunConfig.from_dict(kept) == run.config
     assert metrics.read_csv(tmp_path)[-1]["penalty"] == 2
@@ -218,7 +221,7 @@ def test_flips_must_be_a_bool():
     with pytest.raises(TypeError, match="flips must be a bool; got 1"):
         RunConfig("DemoMNIST", "mnist", flips=1)
     with pytest.raises(
-        TypeError, match="features must be a dict of grid, layers, pool, power; got 3"
+        TypeError, match="features must be a dict of grid, layers, pool, power, window; got 3"
     ):
         RunConfig("DemoMNIST", "mnist", features=3)
 
