@@ -18,10 +18,14 @@ def test_every_way_is_judged_by_images_that_nothing_has_learned_from(tmp_path):
     assert trials.main([f"--{name}={value}" for name, value in options.items()]) == 0
     with out.open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["features"] for row in rows[: len(trials.VARIANTS)]] == list(trials.VARIANTS)
+    assert list(dict.fromkeys(row["features"] for row in rows)) == list(trials.VARIANTS)
     assert {row["images"] for row in rows} == {"as they are", "of local contrast"}
+    judged = trials.cases(0.25)
+    assert len(rows) == sum(len(kinds) for case in judged for kinds in case.shown.values())
+    assert {row["network"] for row in rows} == {case.network for case in judged}
+    assert [row["features"] for row in rows if row["classifier"] == "softmax"] == [trials.BEST]
     assert all(20 < float(row["accuracy"]) <= 100 for row in rows)
-    sizes = {row["features"]: int(row["size"]) for row in rows}
+    sizes = {row["features"]: int(row["size"]) for row in rows if row["network"] == trials.WHOLE}
     first, second = 16 * 6, 9 * 51  # 6 and 51 neurons on grids of 4x4 and 3x3
     assert sizes["one side"] == first + second
     assert sizes["both sides"] == first + 2 * second
