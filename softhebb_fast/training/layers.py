@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,11 +17,13 @@ from softhebb_fast.scalars import at_least_zero, whole
 from softhebb_fast.training import metrics, steps
 from softhebb_fast.training.config import CACHE_DTYPES
 from softhebb_fast.training.features import FeatureSet, Samples
+from softhebb_fast.training.figures import Figures
 from softhebb_fast.training.finite import Guard
 from softhebb_fast.training.inputs import Caching, StageInputs
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.stages import BatchSource, Stage
+from softhebb_fast.training.walk import walk
 
 # What computes otherwise while it is trained.
 MOVING = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd, Dropout)
@@ -98,16 +99,20 @@ def train_layers(
     inputs = StageInputs(
         stack, Caching(cache_dtype, at_least_zero("cache_gib", cache_gib)), reporter
     )
-    figures, began = LayerFigures([], {}), time.monotonic()
+    figures = Figures()
+    figures.start_clock()
     for part in parts:
         below = inputs.below(part.first, source, reporter.advance)
         stage = LayerStage(stack, part, below, source, epochs, batch_size, optimizer)
-        for row in _recorded(stage, seed, reporter):
-            row = metrics.keep_neurons(figures.neurons, row)
-            figures.rows.append(row | {"seconds": time.monotonic() - began})
-            reporter.record(figures.rows[-1])
+        reporter.begin(stage.title, epochs * len(source))
+        guard = Guard(stage.net, stage, partial(permutation, len(source), seed), seed)
+        record = partial(figures.record, reporter=reporter)
+        for place in walk(stage, steps.runner(stage, reporter.say), guard, record, reporter):
+            if not (place.images or place.end):
+                reporter.status(f"epoch {place.epoch + 1}/{epochs}")
+        reporter.end()
     net.eval()
-    return figures
+    return LayerFigures(figures.rows, figures.neurons)
 
 
 class Stack(nn.Module):
@@ -203,30 +208,6 @@ class LayerStage(Stage):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state["optimizer"])
-
-
-def _recorded(stage: LayerStage, seed: int, reporter: Reporter) -> Iterator[MetricsRow]:
-    """Run ``stage``; its records as they are made."""
-    samples, per_epoch = len(stage.inputs.source), stage.per_epoch
-    reporter.begin(stage.title, stage.epochs * samples)
-    runner = steps.runner(stage, reporter.say)
-    guard = Guard(stage.net, stage, partial(permutation, samples, seed), seed)
-    guard.keep(0, 0)
-    yield from stage.begin()
-    for epoch in range(stage.epochs):
-        reporter.status(f"epoch {epoch + 1}/{stage.epochs}")
-        order, batch = permutation(samples, seed, epoch), 0
-        for count in runner.walk(order, 0, epoch * per_epoch, (seed, epoch)):
-            batch += -(-count // stage.batch_size)
-            reporter.advance(count)
-            if batch in stage.marks:
-                guard.check(epoch, batch)
-                yield from stage.record(epoch + batch / per_epoch)
-                guard.keep(epoch, batch)
-        guard.check(epoch + 1, 0)
-        yield from stage.end_epoch(epoch + 1)
-        guard.keep(epoch + 1, 0)
-    reporter.end()
 
 
 def _apart(net: nn.Sequential) -> Iterator[nn.Module]:

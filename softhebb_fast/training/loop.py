@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,8 +18,10 @@ from softhebb_fast.functional.distributed import Processes, ProcessLost
 from softhebb_fast.nn.distributed import put_together
 from softhebb_fast.nn.dropout import Dropout
 from softhebb_fast.training import checkpoint, metrics, steps
+from softhebb_fast.training.figures import Figures
 from softhebb_fast.training.finite import Guard
 from softhebb_fast.training.images import fingerprint, given_images, load_images, named, source
+from softhebb_fast.training.pace import Pace
 from softhebb_fast.training.ranks import Ranks
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import (
@@ -32,10 +33,9 @@ from softhebb_fast.training.run_folder import (
 )
 from softhebb_fast.training.stages import Stage
 from softhebb_fast.training.symmetry import SymmetryRecorder
+from softhebb_fast.training.walk import walk
 
 CHECKPOINT_SECONDS = 30.0
-SHARE = 20  # times what writing a checkpoint takes, before the end of an epoch gets another
-AGREE = 10  # steps after which several processes ask each other whether to stop
 
 
 class Interrupted(Exception):
@@ -78,6 +78,8 @@ class Loop:
 
     config: Config
     ranks: Ranks
+    pace: Pace
+    figures: Figures
     reporter: Reporter
     root: str | None
     out: Path
@@ -87,7 +89,6 @@ class Loop:
     epoch: int
     batch: int
     step: int
-    elapsed: float
     symmetry: SymmetryRecorder
     lead: Loop | None = None
     own_rng: dict[str, Any] | None = None
@@ -112,7 +113,7 @@ class Loop:
         self.config = config = config if _resume else named(config, train is not None)
         self.ranks = ranks = Ranks.here()
         self.reporter = (reporter if ranks.first else None) or Reporter()
-        self.checkpoint_seconds = checkpoint_seconds
+        self.pace = Pace(ranks, checkpoint_seconds)
         self.stop_requested = False
         device = usable_device(config.device)
         self._check(device)
@@ -145,9 +146,7 @@ class Loop:
         if device.type == "cuda" or config.autocast:
             self.net.to(memory_format=torch.channels_last)
         self.stage_number = self.epoch = self.batch = self.step = 0
-        self.rows: list[metrics.MetricsRow] = []
-        self.neurons: dict[int, dict[str, Any]] = {}
-        self.elapsed = 0.0
+        self.figures = Figures()
         self._stage_state: dict[str, Any] | None = None
         self._decided = False, False
         self.symmetry = SymmetryRecorder(self.net, config.symmetry_steps)
@@ -161,7 +160,6 @@ class Loop:
             check_data(self.out, self.data, source)
             self._restore(saved)
         ranks.spread_state(self.net)
-        self._asked = 0
 
     @classmethod
     def resume(cls, out: str | Path, **options: Any) -> Loop:
@@ -214,9 +212,19 @@ class Loop:
         """Whether the run has come to its end."""
         return self.stage_number == len(self._plan)
 
+    @property
+    def rows(self) -> list[metrics.MetricsRow]:
+        """What was measured, in order."""
+        return self.figures.rows
+
+    @property
+    def neurons(self) -> dict[int, dict[str, Any]]:
+        """The last figures of each layer's neurons."""
+        return self.figures.neurons
+
     def summary(self) -> dict[str, Any]:
         """The last test accuracy and loss, each layer's last figures, and the seconds taken."""
-        return {**metrics.last_figures(self.rows), "seconds": self.elapsed}
+        return {**metrics.last_figures(self.rows), "seconds": self.figures.elapsed}
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -248,8 +256,8 @@ class Loop:
 
     def start_clock(self) -> None:
         """Begin to count the time that the run takes, before its first step or after a stop."""
-        self._started = self._saved = time.monotonic()
-        self._saving = 0.0
+        self.figures.start_clock()
+        self.pace.start()
         if self.step == 0 and not self.finished:
             self.symmetry.record(-1, 0)
 
@@ -339,59 +347,38 @@ class Loop:
     def stage_steps(self, stage: Stage, runner: steps.Walker) -> Iterator[None]:
         """Walk ``stage`` to its end by ``runner``: a pause before every epoch and after every walk
         of steps, when figures are recorded and checkpoints written as far as they are due."""
-        seed, samples, per_epoch = self.config.seed, stage.samples, stage.per_epoch
-        done = self.epoch * samples + self.batch * stage.batch_size
-        self.reporter.begin(stage.title, stage.epochs * samples, done)
-        order_of = self.order_of(stage)
-        guard = Guard(self.net, stage, order_of, seed)
-        guard.keep(self.epoch, self.batch)
-        if done == 0:
-            self._record(stage.begin())
-        while self.epoch < stage.epochs:
-            self.reporter.status(self._status(stage))
-            order = order_of(self.epoch)
-            first, seeds = self.epoch * per_epoch, (seed, self.epoch)
-            yield
-            for count in runner.walk(order, self.batch, first, seeds):
-                steps_made = -(-count // stage.batch_size)
-                self.batch, self.step = self.batch + steps_made, self.step + steps_made
-                self.symmetry.record(self.step - steps_made, self.step)
-                self.reporter.advance(count)
-                if self.batch in stage.marks:
-                    guard.check(self.epoch, self.batch)
-                    self._record(stage.record(self.epoch + self.batch / per_epoch))
-                    guard.keep(self.epoch, self.batch)
-                if self.batch < per_epoch:
+        done = self.epoch * stage.samples + self.batch * stage.batch_size
+        self.reporter.begin(stage.title, stage.epochs * stage.samples, done)
+        guard = Guard(self.net, stage, self.order_of(stage), self.config.seed)
+        walked = walk(stage, runner, guard, self._record, self.reporter, self.epoch, self.batch)
+        for place in walked:
+            self.epoch, self.batch = place.epoch, place.batch
+            if place.end:
+                self._save_if_due(stage, guard, end_of_epoch=True)
+                continue
+            if place.images:
+                before, self.step = self.step, self.step + -(-place.images // stage.batch_size)
+                self.symmetry.record(before, self.step)
+                if self.batch < stage.per_epoch:
                     self._save_if_due(stage, guard)
-                yield
-            guard.check(self.epoch, self.batch)
-            self.epoch, self.batch = self.epoch + 1, 0
-            self._record(stage.end_epoch(self.epoch))
-            guard.keep(self.epoch, 0)
-            self._save_if_due(stage, guard, end_of_epoch=True)
+            else:
+                self.reporter.status(self._status(stage))
+            yield
         self.reporter.status(self._status(stage))
         self.reporter.end()
 
     def _record(self, rows: list[metrics.MetricsRow]) -> None:
-        seconds = self._elapsed()
-        for row in rows:
-            row = metrics.keep_neurons(self.neurons, row)
-            self.rows.append(row | {"seconds": seconds})
-            self.reporter.record(self.rows[-1])
+        self.figures.record(rows, self.reporter)
 
     def _status(self, stage: Stage) -> str:
-        text = f"epoch {min(self.epoch + 1, stage.epochs)}/{stage.epochs}"
-        last = self.rows[-1] if self.rows else {}
-        return f"{text}, test {last['test_accuracy']:.2f} %" if "test_accuracy" in last else text
+        return self.figures.status(min(self.epoch + 1, stage.epochs), stage.epochs)
 
     def _advance(self, count: int) -> None:
         self.reporter.advance(count)
         self._stop_if(self._agreed(False, at_once=True)[1])
 
     def _save_if_due(self, stage: Stage, guard: Guard, end_of_epoch: bool = False) -> None:
-        since = time.monotonic() - self._saved
-        cheap = end_of_epoch and (self.epoch == stage.epochs or since >= SHARE * self._saving)
-        due = cheap or since >= self.checkpoint_seconds
+        due = self.pace.due(end_of_epoch, self.epoch == stage.epochs)
         due, stop = self._decided = self._agreed(due, at_once=end_of_epoch or stage.slow)
         if due or stop:
             guard.check(self.epoch, self.batch)
@@ -399,40 +386,22 @@ class Loop:
         self._stop_if(stop)
 
     def _agreed(self, due: bool, at_once: bool) -> tuple[bool, bool]:
-        """Whether a checkpoint is due, and whether to stop.
-
-        Several processes ask each other, ``at_once`` or every so many calls: the first knows what
-        is due, and any may have been asked to stop. A run that is led does as its leader.
-        """
+        """As ``Pace.agreed``; a run that is led does as its leader."""
         if self.lead is not None:
             return self.lead._decided
-        if not self.ranks.several:
-            return due, self.stop_requested
-        self._asked += 1
-        if not at_once and self._asked % AGREE:
-            return False, False
-        due, stop = self.ranks.agree(due and self.ranks.first, self.stop_requested)
-        return due, stop
+        return self.pace.agreed(due, self.stop_requested, at_once)
 
     def _stop_if(self, asked: bool) -> None:
         if asked:
             self.reporter.end()
             raise Interrupted(f"stopped; the run goes on with: softhebb-fast resume {self.out}")
 
-    def _elapsed(self) -> float:
-        now = time.monotonic()
-        self.elapsed += now - self._started
-        self._started = now
-        return self.elapsed
-
     def _save(self, stage_state: dict[str, Any]) -> None:
-        self._elapsed()
-        began = time.monotonic()
-        self.ranks.check_same(self.net)
-        if self.ranks.first:
-            self._write(stage_state)
-        self._saved = time.monotonic()
-        self._saving = self._saved - began
+        self.figures.seconds()
+        with self.pace.saving():
+            self.ranks.check_same(self.net)
+            if self.ranks.first:
+                self._write(stage_state)
 
     def _write(self, stage_state: dict[str, Any]) -> None:
         state = {
@@ -445,10 +414,8 @@ class Loop:
             "batch": self.batch,
             "stage_state": stage_state,
             "step": self.step,
-            "rows": self.rows,
-            "neurons": self.neurons,
             "symmetry": self.symmetry.rows,
-            "elapsed": self.elapsed,
+            **self.figures.state_dict(),
         }
         if self.own_rng is not None:
             state["rng"] = self.own_rng
@@ -456,15 +423,14 @@ class Loop:
         self._write_figures()
 
     def _write_figures(self) -> None:
-        metrics.write_csv(self.out, self.rows)
-        metrics.write_neurons(self.out, self.neurons)
+        self.figures.write(self.out)
         self.symmetry.write(self.out)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.net.load_state_dict(saved["model"])
         self.stage_number, self.epoch = saved["stage"], saved["epoch"]
-        self.batch, self.rows, self.elapsed = saved["batch"], saved["rows"], saved["elapsed"]
-        self._stage_state, self._rng = saved["stage_state"], saved["rng"]
+        self.batch, self._rng = saved["batch"], saved["rng"]
+        self._stage_state = saved["stage_state"]
+        self.figures.load_state_dict(saved)
         # Older checkpoints have none of these.
-        self.neurons = saved.get("neurons", {})
         self.step, self.symmetry.rows = saved.get("step", 0), saved.get("symmetry", [])

@@ -93,7 +93,7 @@ def test_a_checkpoint_in_mid_epoch_is_sound(tmp_path, root, monkeypatch):
     harm(monkeypatch, HebbianStage, 2, float("nan"), weight)
     monkeypatch.setattr(HebbianStage, "records", 1)
     run = trainer(tmp_path, root)
-    run.checkpoint_seconds = 0.0
+    run.pace.seconds = 0.0
     with pytest.raises(NotFinite, match="at batch 3 of 10"):
         run.run()
     assert first_not_finite(checkpoint.load(tmp_path)["model"]) is None

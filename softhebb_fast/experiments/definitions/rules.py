@@ -130,12 +130,13 @@ BCM and both similarity rules learn at a tenth of them in three layers, where so
 bounds their steps. Hebb and Oja keep a rate at which they converge, all neurons to one direction.
 A smaller rate scores more, since it leaves more of the random start. Backpropagation learns the
 same shapes with ReLU for ten epochs and with its own classifier. The formulas are in
-[rules.md](rules.md). Figures of layers are in the order of the layers. The delta rule learns for
-as many epochs as the classifier of the pixels, at a rate that falls to 0, the best of three on
-held-out training images; it is softmax regression. The last row is the perceptron of Krotov and Hopfield: 200 epochs in batches of 100, a
-rate that falls from 0.02 to 0, filters that start from N(0, 1), and a power of 4.5. Images are
-divided by their length, since powers of bright ones outweigh all others. Its classifier is softmax
-regression (`--classifier softmax`) instead of the published tanh and sixth power of the error.""",
+[rules.md](rules.md). Figures of layers are in the order of the layers. The delta rule learns for as
+many epochs as the classifier of the pixels, at a rate that falls to 0, the best of three on
+held-out training images; it is softmax regression. The last row is the perceptron of Krotov and
+Hopfield: 200 epochs in batches of 100, a rate that falls from 0.02 to 0, filters that start from
+N(0, 1), and a power of 4.5. Images are divided by their length, since powers of bright ones
+outweigh all others. Its classifier is softmax regression (`--classifier softmax`) instead of the
+published tanh and sixth power of the error.""",
     (
         *(
             cell
