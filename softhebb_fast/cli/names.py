@@ -14,8 +14,8 @@ LAYOUTS = ("CHW", "HWC")
 NORMALISATIONS = ("off", "train", "imagenet")
 INITS = (
     *("normal", "positive", "negative", "zerO", "hadamard_patches", "hadamard_taps"),
-    *("identity_taps", "walsh_binary", "random_binary", "identity", "partial_identity"),
-    *("constant", "averaging", "zeros", "random_bias"),
+    *("identity_taps", "walsh_binary", "residue_binary", "random_binary", "identity"),
+    *("partial_identity", "constant", "averaging", "zeros", "random_bias"),
 )
 FROM_DATA = ("patches", "kmeans")
 NETWORKS = (

@@ -36,6 +36,7 @@ from softhebb_fast.init.registry import (
     needs_data,
     per_layer,
 )
+from softhebb_fast.init.residues import residue_binary_
 from softhebb_fast.init.symmetry import Symmetry, feature_diversity, symmetry
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import ZERO_SCALES, identity_, partial_identity_, zerO_
@@ -73,6 +74,7 @@ __all__ = [
     "positive_",
     "random_bias_",
     "random_binary_",
+    "residue_binary_",
     "symmetry",
     "walsh_binary_",
     "weight_noise_",

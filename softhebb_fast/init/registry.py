@@ -22,6 +22,7 @@ from softhebb_fast.init.random import (
     random_binary_,
     zeros_,
 )
+from softhebb_fast.init.residues import residue_binary_
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import identity_, partial_identity_, zerO_
 from softhebb_fast.naming import did_you_mean, parse_init
@@ -37,6 +38,7 @@ INITS: dict[str, Callable[..., Tensor]] = {
     "hadamard_taps": hadamard_taps_,
     "identity_taps": identity_taps_,
     "walsh_binary": walsh_binary_,
+    "residue_binary": residue_binary_,
     "random_binary": random_binary_,
     "identity": identity_,
     "partial_identity": partial_identity_,

@@ -135,7 +135,8 @@ def test_meta_tensors_cost_no_random_numbers(name):
 
 @pytest.mark.parametrize("name", list(init.INITS))
 def test_parameters_are_filled_in_place_and_returned(name):
-    weight, bias = nn.Parameter(torch.full((4, 4), 9.0)), nn.Parameter(torch.full((4,), 9.0))
+    shape = (4, 64) if name == "residue_binary" else (4, 4)  # which has few ones
+    weight, bias = nn.Parameter(torch.full(shape, 9.0)), nn.Parameter(torch.full((4,), 9.0))
     arguments = (weight, bias) if name == "random_bias" else (weight,)
     assert init.INITS[name](*arguments) is weight
     assert weight.is_leaf
@@ -288,6 +289,45 @@ def test_rudin_shapiro_signs_stand_before_the_rows():
     assert torch.equal(weight, walsh * torch.tensor(shapiro))
     binary = init.walsh_binary_(torch.empty(12, 16), radius=8**0.5, signs="rudin_shapiro")
     assert torch.equal(binary, (weight > 0).float())
+
+
+@pytest.mark.parametrize(("shape", "every"), [((4, 5), 2), ((7, 3, 2, 2), 3), ((9, 40), 8)])
+def test_residue_binary_has_its_ones_where_numbers_are_powers(shape, every):
+    weight = init.residue_binary_(torch.empty(shape), radius=2.0, every=every)
+    elements = weight[0].numel()
+    prime = weight.numel() + 1
+    while prime % every != 1 or any(prime % d == 0 for d in range(2, prime)):
+        prime += 1
+    powers = {pow(x, every, prime) for x in range(1, prime)}
+    assert len(powers) == (prime - 1) // every
+    expected = [float(x in powers) for x in range(1, weight.numel() + 1)]
+    entries = weight.flatten() / (2.0 / (elements / every) ** 0.5)
+    assert entries.tolist() == close(expected)
+
+
+@pytest.mark.parametrize("every", [2, 4, 16, 64])
+def test_residue_binary_scatters_its_ones(every):
+    weight = init.residue_binary_(torch.empty(384, 96, 3, 3), every=every)
+    ones = (weight.flatten(1) > 0).float()
+    assert init.distinct_filters(weight) == 384
+    assert float(ones.mean()) == pytest.approx(1 / every, rel=0.01)
+    assert float(weight.flatten(1).norm(dim=1).mean()) == pytest.approx(25, rel=0.02)
+    expected = 864 / every**2  # ones that two filters share, were they drawn
+    shared = (ones @ ones.t()).fill_diagonal_(0).sum() / (384 * 383)
+    assert float(shared) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("shape", "every", "message"),
+    [
+        ((96, 25), 8, "every must be smaller for 96 filters of 25 elements: .* got 8"),
+        ((4, 5), 1, "every must be at least 2; got 1"),
+        ((1 << 16, 1 << 15), 16, r"fewer than 2\^31 entries; got \(65536, 32768\)"),
+    ],
+)
+def test_residues_that_cannot_be_are_named(shape, every, message):
+    with pytest.raises(ValueError, match=message):
+        init.residue_binary_(torch.empty(shape, device="meta"), every=every)
 
 
 def test_with_rudin_shapiro_signs_no_row_is_confined_to_a_band_of_frequencies():
@@ -563,7 +603,7 @@ def test_per_layer_errors():
 
 # The table of the documentation
 
-TABLE_STARTS = ("zerO:radius=25", *DISTINCT)
+TABLE_STARTS = ("zerO:radius=25", *DISTINCT, "residue_binary:every=4")
 
 
 def table_row(start: str, shape: tuple[int, ...]) -> str:

@@ -16,6 +16,7 @@ OPTIONS: dict[str, dict[str, tuple]] = {
     "zerO": {"scale": ZERO_SCALES, "radius": (None, *RADII)},
     "hadamard_patches": {"radius": RADII, "signs": ("walsh", "rudin_shapiro")},
     "walsh_binary": {"radius": RADII, "signs": ("walsh", "rudin_shapiro")},
+    "residue_binary": {"radius": RADII, "every": (16, 2, 3)},
     "hadamard_taps": {"radius": RADII},
     "identity_taps": {"radius": RADII},
     "random_binary": {"probability": (0.5, 0.0, 1.0, 0.3)},
@@ -47,17 +48,21 @@ def inits(draw: st.DrawFn) -> Call:
     if name in FROM_DATA:
         size = 40, math.prod(shape[1:])
         tensors["patches"] = draw(drawn(size, draw(st.sampled_from(DTYPES)), shared=False))
-    refused = unfit(name, shape, tensors)
+    refused = unfit(name, shape, tensors, options)
     if name == "constant" and dtype == "float16" and options["value"] == 1e30:
         refused = ("value",)
     return Call(name, "torch", tensors, options, refused)
 
 
-def unfit(name: str, shape: tuple[int, ...], tensors: dict[str, Any]) -> tuple[str, ...]:
+def unfit(
+    name: str, shape: tuple[int, ...], tensors: dict[str, Any], options: dict[str, Any]
+) -> tuple[str, ...]:
     """The argument that an initialisation refuses, as its docstring says."""
     filters, channels, size = shape[0], shape[1], math.prod(shape[1:])
     if name in ("hadamard_patches", "walsh_binary"):
         refused = filters.bit_length() >= size
+    elif name == "residue_binary":
+        return () if distinct(residues(filters, size, options["every"])) else ("every",)
     elif name == "hadamard_taps":
         refused = -(-filters // (1 << (channels - 1).bit_length())) >= 1 << (size // channels)
     elif name == "identity_taps":
@@ -71,3 +76,16 @@ def unfit(name: str, shape: tuple[int, ...], tensors: dict[str, Any]) -> tuple[s
         rows = rows[rows.any(dim=1)].unique(dim=0) if rows.isfinite().all() else rows[:0]
         return ("patches",) if len(rows) < filters else ()
     return ("weight",) if refused else ()
+
+
+def residues(filters: int, size: int, every: int) -> list[list[bool]]:
+    """Which numbers of each filter are powers with the exponent ``every``, one by one."""
+    prime = filters * size + 1
+    while prime % every != 1 or any(prime % d == 0 for d in range(2, prime)):
+        prime += 1
+    powers = {pow(x, every, prime) for x in range(1, prime)}
+    return [[k * size + n + 1 in powers for n in range(size)] for k in range(filters)]
+
+
+def distinct(rows: list[list[bool]]) -> bool:
+    return len({tuple(row) for row in rows}) == len(rows) and all(map(any, rows))

@@ -29,7 +29,6 @@ UNBOUNDED = ("oja", "sanger", "bcm", "similarity", "nonnegative_similarity")
 DEEP_FACTOR = 0.1  # of their searched rates, where layers see the outputs of others
 TEACHER = "teacher-lr0.01"
 DELTA_RULE = {"mnist": "delta_rule-t1-lr0.3-v0", "cifar10": "delta_rule-t1-lr0.03-v0"}
-DELTA_EPOCHS = {"mnist": 10, "cifar10": 50}  # those of the published classifier
 
 
 class Net(NamedTuple):
@@ -90,8 +89,7 @@ def _cells(dataset: str, layers: str, net: Net) -> list[Cell]:
 
 def _on_pixels(dataset: str) -> list[Cell]:
     title = TITLES[dataset]
-    epochs = DELTA_EPOCHS[dataset]
-    delta = {"preset": DELTA_RULE[dataset], "dataset": dataset, "unsup_epochs": epochs}
+    delta = {"preset": DELTA_RULE[dataset], "dataset": dataset}
     taught = {
         "delta_rule": ("delta rule", delta),
         "teacher": ("teacher", {"preset": TEACHER, "dataset": dataset}),
@@ -130,8 +128,8 @@ BCM and both similarity rules learn at a tenth of them in three layers, where so
 bounds their steps. Hebb and Oja keep a rate at which they converge, all neurons to one direction.
 A smaller rate scores more, since it leaves more of the random start. Backpropagation learns the
 same shapes with ReLU for ten epochs and with its own classifier. The formulas are in
-[rules.md](rules.md). Figures of layers are in the order of the layers. The delta rule learns for as
-many epochs as the classifier of the pixels, at a rate that falls to 0, the best of three on
+[rules.md](rules.md). Figures of layers are in the order of the layers. The delta rule learns in
+the place of the classifier, for as many epochs, at a rate that falls to 0, the best of three on
 held-out training images; it is softmax regression. The last row is the perceptron of Krotov and
 Hopfield: 200 epochs in batches of 100, a rate that falls from 0.02 to 0, filters that start from
 N(0, 1), and a power of 4.5. Images are divided by their length, since powers of bright ones
