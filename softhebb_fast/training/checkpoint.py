@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +87,10 @@ def _damaged(path: Path, how: str) -> ValueError:
 
 
 def _check_config(path: Path, saved: dict[str, Any], config: Config) -> None:
-    # A checkpoint older than an option was made with the option's default.
-    defaults = {f.name: f.default for f in fields(config) if f.default is not MISSING}
-    saved, wanted = json.loads(json.dumps(defaults)) | saved, config.to_dict()
+    # A checkpoint older than an option, or than a setting in one, was made with its default.
+    known = {f.name for f in fields(config)}
+    older = type(config).from_dict({key: saved[key] for key in saved if key in known})
+    saved, wanted = saved | older.to_dict(), config.to_dict()
     different = [
         f"{key}: {saved.get(key)!r} there, {wanted.get(key)!r} here"
         for key in sorted(saved.keys() | wanted.keys())

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,26 @@ def test_an_older_checkpoint_has_check_sums_alone(saved):
     torch.load(saved / checkpoint.FILE, weights_only=True)  # notices nothing
     with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged \(.*check sum.*remove it"):
         checkpoint.load(saved)
+
+
+SOLVED = RunConfig(
+    "DemoMNIST", "mnist", classifier="ridge", ridge={"penalty": 1.0}, features={"power": 0.5}
+)
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "other"), [("features", "window", 0.5), ("ridge", "standardise", True)]
+)
+def test_a_checkpoint_older_than_a_setting_was_made_with_its_default(
+    tmp_path, part, setting, other
+):
+    older = SOLVED.to_dict()
+    del older[part][setting]
+    torch.save({"format": checkpoint.UNSEALED, "config": older}, tmp_path / checkpoint.FILE)
+    checkpoint.load(tmp_path, SOLVED)
+    changed = replace(SOLVED, **{part: getattr(SOLVED, part) | {setting: other}})
+    with pytest.raises(ValueError, match=f"another configuration .*'{setting}': {other} .*here"):
+        checkpoint.load(tmp_path, changed)
 
 
 def test_a_checkpoint_that_lost_its_digest_is_no_older_one(saved):
