@@ -66,7 +66,7 @@ def test_a_checkpoint_older_than_a_setting_was_made_with_its_default(
     torch.save({"format": checkpoint.UNSEALED, "config": older}, tmp_path / checkpoint.FILE)
     checkpoint.load(tmp_path, SOLVED)
     changed = replace(SOLVED, **{part: getattr(SOLVED, part) | {setting: other}})
-    with pytest.raises(ValueError, match=f"another configuration .*'{setting}': {other} .*here"):
+    with pytest.raises(ValueError, match=f"another configuration .*'{setting}': {other}, .*here"):
         checkpoint.load(tmp_path, changed)
 
 
