@@ -30,6 +30,7 @@ class Selection:
         window: the least side of a pooled window, as a share of the map's; windows overlap, lie
             evenly and cover the map. 0 for windows that meet, as of torch's
             ``adaptive_avg_pool2d``.
+        mirrored: whether pooled features are the mean of an image's and its mirror image's.
         power: what pooled features f become, sign(f) |f|^power; below 1 it evens out features that
             are large in a few images (Perronnin, Sánchez, Mensink 2010).
 
@@ -40,6 +41,7 @@ class Selection:
     grid: tuple[int, ...] = (0,)
     pool: str = "avg"
     window: float = 0.0
+    mirrored: bool = False
     power: float = 1.0
 
     def __post_init__(self) -> None:
@@ -59,6 +61,8 @@ class Selection:
         object.__setattr__(self, "window", at_least_zero("window", self.window))
         if self.window > 1:
             raise ValueError(f"window must be at most 1, the whole map; got {self.window}")
+        if not isinstance(self.mirrored, bool):
+            raise TypeError(f"mirrored must be a bool; got {self.mirrored!r}")
         object.__setattr__(self, "power", positive("power", self.power))
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,16 +137,21 @@ class Readout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The features ``[B, F]`` of images ``x [B, C, H, W]``."""
+        together = self._seen(x)
+        if self.selection.mirrored:
+            together = (together + self._seen(x.flip(-1))) / 2
+        if self.selection.power == 1:
+            return together
+        side = RePU(self.selection.power)
+        return side(together) - side(-together)
+
+    def _seen(self, x: Tensor) -> Tensor:
         found = []
         for layer, block in enumerate(self._blocks, 1):
             x = block(x)
             if (grid := self.grids.get(layer)) is not None:
                 found.append((self._pooled(x, grid) if grid and x.dim() == 4 else x).flatten(1))
-        together = torch.cat(found, 1) if len(found) > 1 else found[0]
-        if self.selection.power == 1:
-            return together
-        side = RePU(self.selection.power)
-        return side(together) - side(-together)
+        return torch.cat(found, 1) if len(found) > 1 else found[0]
 
     def _pooled(self, x: Tensor, grid: int) -> Tensor:
         pool, window = self.selection.pool, self.selection.window

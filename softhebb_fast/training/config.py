@@ -204,6 +204,8 @@ class RunConfig(Config):
             if (value := getattr(self, name)) is not None:
                 checked = kind(**checked_keys(name, value, kind)).to_dict()
                 object.__setattr__(self, name, checked)
+        if self.flips and (self.features or {}).get("mirrored"):
+            raise ValueError("flips must be False for features mirrored=true: both sides are equal")
         for name in SOLVERS:
             if name != self.classifier and getattr(self, name) is not None:
                 raise ValueError(f"{name} must be None for classifier={self.classifier!r}")

@@ -129,12 +129,12 @@ def test_a_classifier_that_is_solved(capsys, tmp_path, root):
     config, _ = read_config(tmp_path / "run")
     assert config.features == {
         **{"layers": [1, 2], "grid": [3, 2], "pool": "max"},
-        **{"window": 0.4, "power": 0.5},
+        **{"window": 0.4, "mirrored": False, "power": 0.5},
     }
     assert config.ridge["factors"] == [0.01, 0.1, 1.0]
     assert (config.ridge["penalty"], config.ridge["standardise"]) == ("gcv", True)
     settings = "penalty=gcv holdout=0.1 standardise=True products=float32 form=auto"
-    sees = "of features layers=1,2 grid=3,2 pool=max window=0.4 power=0.5"
+    sees = "of features layers=1,2 grid=3,2 pool=max window=0.4 mirrored=False power=0.5"
     assert f"classifier ridge {sees} ({settings}), with mirror images, successive" in out
     assert "ridge classifier with penalty " in out
     told = next(line for line in out.splitlines() if line.startswith("test accuracy"))

@@ -97,6 +97,17 @@ def test_windows_are_as_wide_as_asked(side, count, share):
 
 
 @torch.no_grad()
+def test_mirrored_features_are_those_of_the_mirror_image():
+    plain = net(layers=(1, 2), grid=(4, 3))
+    model = net(layers=(1, 2), grid=(4, 3), mirrored=True, power=0.7)
+    found, mirror = plain.readout(images()), plain.readout(images().flip(-1))
+    assert not torch.equal(found, mirror)
+    expected = ((found + mirror) / 2) ** 0.7
+    assert_close(model.readout(images()), expected, TOLERANCES["float32_u"])
+    assert torch.equal(model.readout(images().flip(-1)), model.readout(images()))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("power", [0.5, 2])
 def test_a_power_of_features_keeps_their_signs(power):
     torch.manual_seed(0)
@@ -193,10 +204,15 @@ def test_what_cannot_be_selected_is_named(selection, message):
         net(**selection)
 
 
+def test_mirrored_must_be_a_bool():
+    with pytest.raises(TypeError, match="mirrored must be a bool; got 1"):
+        Selection(mirrored=1)
+
+
 def test_a_selection_survives_json():
-    selection = Selection(layers=[1, 2], grid=[4, 0], pool="max", window=0.5, power=0.5)
+    selection = Selection([1, 2], [4, 0], "max", window=0.5, mirrored=True, power=0.5)
     assert Selection(**selection.to_dict()) == selection
     assert selection.to_dict() == {
         **{"layers": [1, 2], "grid": [4, 0], "pool": "max"},
-        **{"window": 0.5, "power": 0.5},
+        **{"window": 0.5, "mirrored": True, "power": 0.5},
     }

@@ -102,7 +102,7 @@ def test_all_settings_are_written_down(tmp_path, root):
     }
     assert kept["features"] == {
         **{"layers": [1, 2], "grid": [3, 2], "pool": "avg"},
-        **{"window": 0.0, "power": 1.0},
+        **{"window": 0.0, "mirrored": False, "power": 1.0},
     }
     assert (kept["probe_epochs"], kept["probe_batch"], kept["augment"]) == (1, 30, False)
     assert RunConfig.from_dict(kept) == run.config
@@ -209,6 +209,7 @@ def test_too_little_memory_is_said_before_features_are_computed(tmp_path, root, 
             "learns by 'bp'; that of 4SoftHebbCnnCIFAR_HebbClassifier learns by 'supervised'",
         ),
         ({"features": {"layers": [3]}}, "layers must be among the 2 below the classifier"),
+        ({"features": {"mirrored": True}, "flips": True}, "flips must be False for features mirr"),
     ],
     ids=str,
 )
@@ -221,7 +222,7 @@ def test_flips_must_be_a_bool():
     with pytest.raises(TypeError, match="flips must be a bool; got 1"):
         RunConfig("DemoMNIST", "mnist", flips=1)
     with pytest.raises(
-        TypeError, match="features must be a dict of grid, layers, pool, power, window; got 3"
+        TypeError, match=r"features must be a dict of grid, layers, mirrored, pool, .*; got 3"
     ):
         RunConfig("DemoMNIST", "mnist", features=3)
 

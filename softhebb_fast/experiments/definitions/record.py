@@ -95,6 +95,12 @@ def _ablation() -> list[Cell]:
             features=LAST,
         ),
         _quarter("overlap", "windows that overlap", features=OVERLAP),
+        _quarter(
+            "mirrored",
+            "features averaged with the mirror image's",
+            flips=False,
+            features={**OVERLAP, "mirrored": True},
+        ),
         _quarter("power", "no power of the features", features={**BOTH, "power": 1.0}),
         _quarter("standardised", "features standardised", ridge={**RIDGE, "standardise": True}),
         _quarter("published", "the published classifier", classifier="published", ridge=None),
