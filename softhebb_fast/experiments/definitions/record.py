@@ -116,9 +116,11 @@ EXPERIMENT = Experiment(
     """\
 Two layers that see whitened patches, start from sampled patches and learn by SoftHebb in one epoch:
 [`3WhitenedSoftHebbCnnCIFAR`](presets.md). The second gives both sides of the mean. A ridge
-classifier sees both layers, pooled to 4x4 and 3x3, to the power of 0.7, of every image and its
-mirror image. No label and no backpropagation takes part in the features. The first rows are the
-whole network. The others have a quarter of its neurons and one thing changed, and say what each
+classifier sees both layers, pooled in 3x3 windows that overlap, averaged with those of the mirror
+image, to the power of 0.7. No label and no backpropagation takes part in the features. The first
+rows are the whole network; *wide* has 2,048 filters in the second layer instead of 1,024, and
+*flips* shows the classifier an image and its mirror image apart, pooled to 4x4 and 3x3. The rows
+of a quarter have a quarter of the neurons, flips, and one thing changed: they say what each
 ingredient gives.
 
 The best figures without feedback that are known on CIFAR-10 are 80.8 % (SCFF, 2025), 84.0
@@ -127,7 +129,7 @@ run is
 
     softhebb-fast train 3WhitenedSoftHebbCnnCIFAR --init patches --classifier ridge \\
         --ridge factors=0.0001,0.0003,0.001,0.003,0.01,0.03 \\
-        --features layers=1,2 grid=4,3 power=0.7 --flips""",
+        --features layers=1,2 grid=3 window=0.5 mirrored=true power=0.7""",
     (
         _whole("cifar10", 84.0),
         _whole("cifar10", 84.0, "wide", **WIDE),
