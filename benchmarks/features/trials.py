@@ -218,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--data", default=None, help="folder of the data sets")
     parser.add_argument("--images", type=int, default=16_000, help="that are learned from")
-    parser.add_argument("--validation", type=int, default=10_000, help="others, which judge")
+    parser.add_argument("--validation", type=int, default=5_000, help="others, which judge")
     parser.add_argument("--neuron-factor", type=float, default=QUARTER)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)

@@ -21,7 +21,7 @@ FLIPS = {"features": BOTH, "flips": True}
 MIRRORED = {"features": {**OVERLAP, "mirrored": True}}
 RUN = {"preset": NET, "init": "patches", **SOLVED, "ridge": RIDGE, **MIRRORED}
 # Each penalty takes minutes where features are tens of thousands.
-WIDE = {"width_factor": 16, "ridge": {"factors": [1e-2, 3e-2]}}
+WIDE = {"width_factor": 16, "ridge": {"factors": [3e-3, 1e-2]}}
 CROPS = {"augment": True, "probe_epochs": 4}
 ONE_LAYER = "softkrotov-c{filters}-k6-t4-lr0.04-lp0.5-r3:whiten-e0.02-n0.00015-i10000:triangle_1 bp"
 DETERMINISTIC = {"name": "hadamard_patches", "signs": "rudin_shapiro"}
