@@ -350,7 +350,8 @@ class Loop:
         done = self.epoch * stage.samples + self.batch * stage.batch_size
         self.reporter.begin(stage.title, stage.epochs * stage.samples, done)
         guard = Guard(self.net, stage, self.order_of(stage), self.config.seed)
-        walked = walk(stage, runner, guard, self._record, self.reporter, self.epoch, self.batch)
+        record = partial(self.figures.record, reporter=self.reporter)
+        walked = walk(stage, runner, guard, record, self.reporter, self.epoch, self.batch)
         for place in walked:
             self.epoch, self.batch = place.epoch, place.batch
             if place.end:
@@ -366,9 +367,6 @@ class Loop:
             yield
         self.reporter.status(self._status(stage))
         self.reporter.end()
-
-    def _record(self, rows: list[metrics.MetricsRow]) -> None:
-        self.figures.record(rows, self.reporter)
 
     def _status(self, stage: Stage) -> str:
         return self.figures.status(min(self.epoch + 1, stage.epochs), stage.epochs)

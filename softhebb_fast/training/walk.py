@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from torch import Tensor
-
 from softhebb_fast.training.finite import Guard
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
@@ -51,7 +49,7 @@ def walk(
     if not (epoch or batch):
         record(stage.begin())
     while epoch < stage.epochs:
-        order: Tensor = guard.order(epoch)
+        order = guard.order(epoch)
         yield Place(epoch, batch, 0, False)
         for images in runner.walk(order, batch, epoch * per_epoch, (guard.seed, epoch)):
             batch += -(-images // stage.batch_size)

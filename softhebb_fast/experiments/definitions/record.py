@@ -118,10 +118,10 @@ Two layers that see whitened patches, start from sampled patches and learn by So
 [`3WhitenedSoftHebbCnnCIFAR`](presets.md). The second gives both sides of the mean. A ridge
 classifier sees both layers, pooled in 3x3 windows that overlap, averaged with those of the mirror
 image, to the power of 0.7. No label and no backpropagation takes part in the features. The first
-rows are the whole network; *wide* has 2,048 filters in the second layer instead of 1,024, and
-*flips* shows the classifier an image and its mirror image apart, pooled to 4x4 and 3x3. The rows
-of a quarter have a quarter of the neurons, flips, and one thing changed: they say what each
-ingredient gives.
+rows are the whole network. *Wide* has 2,048 filters in the second layer instead of 1,024. *Flips*
+shows the classifier an image and its mirror image apart, pooled to 4x4 and 3x3. The rows of a
+quarter have a quarter of the neurons, flips, and one thing changed: they say what each ingredient
+gives.
 
 The best figures without feedback that are known on CIFAR-10 are 80.8 % (SCFF, 2025), 84.0
 (convolutional kernel networks, no augmentation) and 86.9 (65,536 sampled patches, with crops). One

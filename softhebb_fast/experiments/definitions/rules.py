@@ -129,8 +129,8 @@ bounds their steps. Hebb and Oja keep a rate at which they converge, all neurons
 A smaller rate scores more, since it leaves more of the random start. Backpropagation learns the
 same shapes with ReLU for ten epochs and with its own classifier. The formulas are in
 [rules.md](rules.md). Figures of layers are in the order of the layers. The delta rule learns in
-the place of the classifier, for as many epochs, at a rate that falls to 0, the best of three on
-held-out training images; it is softmax regression. The last row is the perceptron of Krotov and
+the place of the classifier, for as many epochs; it is softmax regression. Its rate falls to 0 and
+is the best of three on held-out training images. The last row is the perceptron of Krotov and
 Hopfield: 200 epochs in batches of 100, a rate that falls from 0.02 to 0, filters that start from
 N(0, 1), and a power of 4.5. Images are divided by their length, since powers of bright ones
 outweigh all others. Its classifier is softmax regression (`--classifier softmax`) instead of the
