@@ -90,7 +90,7 @@ def classify(case: Case, given: Inputs, network: Network) -> Callable[[], object
     """One step of the trainer's classifier, on features that are kept."""
     net = network(case, given)
     kept, depth = BatchSource(_kept(case, given), []), len(net.blocks)
-    if fused_classifier.fits(net, kept, kept, "auto"):
+    if fused_classifier.fits(net.head, kept.source.device, "auto"):
         return _stepper(fused_classifier.ClassifierStage(net, kept, kept, 50, case.batch, 0))
     stage = SupervisedStage(net, kept, kept, kept.source, depth, 50, case.batch, 1000)
     return _stepper(stage)

@@ -7,6 +7,7 @@ graph: ``clock`` holds the steps done and the row of ``order`` where the next on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from softhebb_fast.kernels.cross_entropy import classify_kernel, judge_kernel
 LEVELS = 1 << 16  # of the probability of dropout
 BETAS, EPS = (0.9, 0.999), 1e-8  # of Adam
 MOST_CLASSES = 128
+SHARED = {"rate", "corrections", "clock"}  # by all members
 # by the classes that a tile holds: of a step's two kernels and of the test
 CONFIGS = {
     16: (Config(16, 16, 64, 4, 1), Config(32, 16, 128, 4, 2), Config(32, 16, 64, 4, 3)),
@@ -87,6 +89,24 @@ def new_state(
         gradient=new(members, batch, forward.BN),
         split_counters=new(members, groups, dtype=torch.int32),
     )
+
+
+def joined(states: Sequence[State]) -> State:
+    """The members of several states as those of one, after equally many steps."""
+
+    def beside(name: str, parts: tuple[Tensor | None, ...]) -> Tensor | None:
+        return parts[0] if name in SHARED or parts[0] is None else torch.cat(parts)
+
+    return State(*map(beside, State._fields, zip(*states, strict=True)))
+
+
+def member(state: State, i: int) -> State:
+    """The part of the ``i``-th member: views of ``state``."""
+
+    def own(name: str, whole: Tensor | None) -> Tensor | None:
+        return whole if name in SHARED or whole is None else whole[i : i + 1]
+
+    return State(*map(own, State._fields, state))
 
 
 def step(

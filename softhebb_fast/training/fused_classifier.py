@@ -21,7 +21,6 @@ from softhebb_fast.nn import Dropout
 from softhebb_fast.nn.plain import heard, plain
 from softhebb_fast.optim import halving_epochs
 from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
-from softhebb_fast.training.features import FeatureSet
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.stages import BatchSource, Stage
 
@@ -33,19 +32,13 @@ MOST_CLASSES = 128
 KEPT = ("weight", "weight_mean", "weight_square", "bias", "bias_mean", "bias_square", "totals")
 
 
-def fits(net: SoftHebbNet, inputs: BatchSource, test: BatchSource, backend: str) -> bool:
-    """Whether the head on ``inputs`` is a linear classifier of features that lie on a CUDA device
-    as its kernels take them."""
-    sources = (inputs.source, test.source)
-    if not all(isinstance(s, FeatureSet) and s.device.type == "cuda" for s in sources):
+def fits(head: nn.Sequential, device: torch.device, backend: str) -> bool:
+    """Whether ``head`` is a linear classifier as the kernels of a CUDA ``device`` take it."""
+    if device.type != "cuda" or not serves("triton", backend, device):
         return False
-    if inputs.below or inputs.augment or test.below:
+    if not is_linear_classifier(head):
         return False
-    if not serves("triton", backend, sources[0].device):
-        return False
-    if not is_linear_classifier(net.head):
-        return False
-    return net.head[-1].out_features <= MOST_CLASSES and net.head[-1].bias is not None
+    return head[-1].out_features <= MOST_CLASSES and head[-1].bias is not None
 
 
 def is_linear_classifier(head: nn.Sequential) -> bool:
@@ -57,7 +50,7 @@ def is_linear_classifier(head: nn.Sequential) -> bool:
 
 
 class ClassifierStage(Stage):
-    """The head learns from cached features; ``fits`` says which. ``seed`` draws its masks.
+    """A head that ``fits`` learns from cached features. ``seed`` draws its masks.
 
     Of several processes each learns from all of every batch, with the same bits: the message of a
     step's gradients would take longer than the step.
@@ -91,7 +84,7 @@ class ClassifierStage(Stage):
         self.kernels, self.lr = classifier, net.preset.lr_supervised
         _, self.dropout, self.linear = net.head
         net.eval()
-        self.x, self.test_x = (_rows(s.source.images) for s in (inputs, test))
+        self.x, self.test_x = (_rows(s.source.images)[None] for s in (inputs, test))
         self.labels, self.test_labels = inputs.source.labels, test.source.labels
         self.halvings = halving_epochs(epochs)
         self.state = classifier.new_state(
@@ -108,11 +101,9 @@ class ClassifierStage(Stage):
         self.state.rate.fill_(self.lr * 0.5**halved)
 
     def learn_rows(self, order: Tensor, number: int, first: int, rows: int) -> None:
-        """The ``number``-th step from the state's clock on, from ``rows`` rows of the order."""
-        self.kernels.step(
-            *(self.state, self.x[None], order[None], self.labels),
-            *(number, first, rows, self.dropout.p),
-        )
+        """The ``number``-th step from the state's clock on: ``rows`` rows of ``order [E, N]``."""
+        given = self.state, self.x, order, self.labels
+        self.kernels.step(*given, number, first, rows, self.dropout.p)
 
     def begin(self) -> list[MetricsRow]:
         return [{"phase": self.phase, "epoch": 0, **self._tested()}]
@@ -125,7 +116,7 @@ class ClassifierStage(Stage):
         return [row | {"train_accuracy": 100 * correct / seen, **self._tested()}]
 
     def _tested(self) -> MetricsRow:
-        given = (self.state.weight, self.state.bias, self.test_x[None], self.test_labels)
+        given = (self.state.weight, self.state.bias, self.test_x, self.test_labels)
         loss, correct = self.kernels.judge(*given)[0].tolist()
         tested = len(self.test_labels)
         return {"test_loss": loss / tested, "test_accuracy": 100 * correct / tested}
@@ -136,11 +127,21 @@ class ClassifierStage(Stage):
             weight = self._as_the_features_lie(self.linear.weight)
             weight.copy_(self.state.weight[0].view(weight.shape))
             self.linear.bias.copy_(self.state.bias[0])
-        return {name: getattr(self.state, name) for name in KEPT}
+        return {name: getattr(self.state, name).clone() for name in KEPT}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in KEPT:
             getattr(self.state, name).copy_(state[name])
+
+    def move(self, x: Tensor, test_x: Tensor) -> None:
+        """Let the features lie in ``x [1, N, F]`` and ``test_x`` from now on."""
+        x.copy_(self.x)
+        test_x.copy_(self.test_x)
+        images = self.inputs.source.images
+        lying = _as_they_lie(images, images)
+        moved = x[0].view(lying.shape)
+        self.inputs.source.images = moved if lying is images else moved.movedim(-1, 1)
+        self.x, self.test_x = x, test_x
 
     def _as_the_features_lie(self, weight: Tensor) -> Tensor:
         """A view of the weight, as features: ``[K, ...]`` in the order of their memory."""
@@ -165,7 +166,8 @@ class ClassifierSteps:
         self, stage: ClassifierStage, capture: GraphCapture | None, say: Callable[[str], None]
     ) -> None:
         self.stage, self.capture, self.say = stage, capture, say
-        self.order = torch.empty(len(stage.labels), dtype=torch.int64, device=stage.x.device)
+        members, samples, _ = stage.x.shape
+        self.order = torch.empty(members, samples, dtype=torch.int64, device=stage.x.device)
         full = len(stage.labels) // stage.batch_size
         self.graph_steps = min(
             range(1 + MOST_STEPS // 4, 1 + MOST_STEPS), key=lambda n: (full % n, -n)
@@ -176,9 +178,10 @@ class ClassifierSteps:
     def walk(
         self, order: Tensor, start: int = 0, first: int = 0, seeds: tuple[int, int] | None = None
     ) -> Iterator[int]:
-        """As ``EagerSteps.walk``, several batches at a time."""
+        """As ``EagerSteps.walk``, several batches at a time. ``order`` is ``[N]``, or ``[N, E]``: a
+        column a member."""
         stage, size = self.stage, self.stage.batch_size
-        self.order.copy_(order)
+        self.order.copy_(order.reshape(len(order), -1).t())
         stage.prepare(first + start)
         stage.state.clock[0].fill_(first + start)
         stage.state.clock[1].fill_(start * size)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from softhebb_fast.data import ImageSet
 from softhebb_fast.models import SoftHebbNet
@@ -60,17 +61,14 @@ class StageInputs:
         go on from there. ``on_batch`` hears of the size of
         each batch of features.
         """
-        top = depth == len(self.net.blocks)
-        below = self.net.below_head if top else list(self.net.blocks[:depth])
+        below = self._blocks(depth)
         keep = keep and self.net.readout is None
         if not below:
             return BatchSource(images, [], ranks=self.ranks)
         kept = self._kept
         if keep and kept is not None and kept.images is images and kept.depth == depth:
             return BatchSource(kept.features, [], ranks=self.ranks)
-        self.net.eval()
-        dtype = getattr(torch, self.config.cache_dtype)
-        gib = feature_bytes(images, below, dtype) / 2**30
+        gib = self._gib(images, below)
         if gib > self.config.cache_gib:
             self._kept = None
             self.reporter.say(
@@ -78,6 +76,7 @@ class StageInputs:
                 f"cache_gib={self.config.cache_gib:g}: they are computed again for every batch"
             )
             return BatchSource(images, below, ranks=self.ranks)
+        dtype = getattr(torch, self.config.cache_dtype)
         self.reporter.begin(f"features of the {images.split} images", len(images))
         cache = self._kept_features if keep else cache_features
         try:
@@ -92,9 +91,22 @@ class StageInputs:
         self.reporter.end()
         return BatchSource(cached, [], ranks=self.ranks)
 
+    def caches(self, depth: int, images: ImageSet) -> bool:
+        """Whether ``below`` caches the features of ``images``."""
+        below = self._blocks(depth)
+        return bool(below) and self._gib(images, below) <= self.config.cache_gib
+
     def forget(self) -> None:
         """Give the features of earlier stages back."""
         self._kept = None
+
+    def _blocks(self, depth: int) -> list[nn.Module]:
+        top = depth == len(self.net.blocks)
+        return self.net.below_head if top else list(self.net.blocks[:depth])
+
+    def _gib(self, images: ImageSet, below: list[nn.Module]) -> float:
+        self.net.eval()
+        return feature_bytes(images, below, getattr(torch, self.config.cache_dtype)) / 2**30
 
     def _kept_features(
         self,

@@ -193,7 +193,6 @@ class Loop:
                 self.start_clock()
                 if not self.finished:
                     self._run_stages()
-                    self._save({})
                 elif self.ranks.first:
                     self._write_figures()
                 self.net.eval()
@@ -337,8 +336,10 @@ class Loop:
         return stage
 
     def end_stage(self) -> None:
-        """Go on to the next stage of the plan."""
+        """Go on to the next stage of the plan; after the last the run is written as it ended."""
         self.stage_number, self.epoch = self.stage_number + 1, 0
+        if self.finished:
+            self._save({})
 
     def order_of(self, stage: Stage) -> Callable[[int], torch.Tensor]:
         """The samples of a stage in the order of an epoch, which is given."""

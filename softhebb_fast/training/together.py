@@ -1,4 +1,4 @@
-"""Runs that differ in their seeds alone, whose Hebbian layers learn in the same steps."""
+"""Runs that differ in their seeds alone, whose layers learn in the same steps."""
 
 from __future__ import annotations
 
@@ -12,22 +12,30 @@ from torch import Tensor
 from softhebb_fast.models import SideBySide
 from softhebb_fast.training import steps
 from softhebb_fast.training.joined import JoinedGraphSteps, JoinedStage, JoinedSteps
+from softhebb_fast.training.joined_classifier import JoinedClassifierStage
 from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.plan import PlannedStage
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.stages import Stage
 from softhebb_fast.training.trainer import Trainer
 
+CACHED = 0.6  # of a device's memory, for features; the rest is for images, maps and weights
+Joint = tuple[list[Stage], Stage]
+
 
 def learn_together(runs: Sequence[Trainer]) -> None:
-    """Bring the Hebbian layers of ``runs`` forward, as far as they can learn in the same steps.
+    """Bring ``runs`` forward, as far as they can learn in the same steps.
 
-    Each run keeps its own order of the images, its own figures and its own folder, and learns what
-    it learns alone, up to rounding. All write their checkpoints after the same steps, and go on
-    from there together, or alone by ``run``, which also makes what is left. The ``cache_gib`` of
-    one is that of all, and each counts the time of all as its own. Where a stage cannot be
-    made together, the reporter of the first run says why, and the runs stop before it. Runs that
-    are at different places of their plans stay where they are.
+    Those are the Hebbian layers, and on a CUDA device whose memory holds the features of all runs
+    the classifiers too. Each run keeps its own order of the images, its own figures and its own
+    folder, and learns what it learns alone, up to rounding. All write their checkpoints after the
+    same steps, and go on from there together, or alone by ``run``, which also makes what is left.
+    Each counts the time of all as its own. Where a stage cannot be made together, the reporter of
+    the first run says why, and the runs stop before it. Runs that are at different places of their
+    plans stay where they are.
+
+    Each keeps features in its share of ``cache_gib``; on a CUDA device in all of its ``cache_gib``,
+    as far as three fifths of the device's memory go round.
 
     Raises:
         ValueError: fewer than two runs, runs that differ in more than the seed or in data, or
@@ -38,20 +46,21 @@ def learn_together(runs: Sequence[Trainer]) -> None:
     _check_alike(runs)
     for run in runs:
         run.keep_random_state()
-        run.share_cache(len(runs))
+        run.share_cache(_cache_of_each(runs))
         run.start_clock()
     seeds = ", ".join(str(run.config.seed) for run in runs)
-    runs[0].reporter.say(f"the Hebbian layers of seeds {seeds} learn in the same steps")
+    runs[0].reporter.say(f"seeds {seeds} learn in the same steps")
     try:
         with runs[0].settings():
             while (planned := _next(runs)) is not None:
-                joint = _side_by_side(runs, planned)
+                together = _layers if planned.hebbian else _classifiers
+                joint = together(runs, planned)
                 if joint is None:
                     return
-                _learn(runs, joint)
+                _learn(runs, *joint)
     finally:
         for run in runs:
-            run.share_cache(1)
+            run.share_cache(run.config.cache_gib)
             run.give_back()
 
 
@@ -75,32 +84,62 @@ def _check_alike(runs: list[Trainer]) -> None:
             raise ValueError("runs must have equally many images to learn together")
 
 
+def _cache_of_each(runs: list[Trainer]) -> float:
+    """The GiB in which each of ``runs`` may keep features."""
+    own, device = runs[0].config.cache_gib, runs[0].train_set.device
+    if device.type != "cuda":
+        return own / len(runs)
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return min(own, CACHED * memory / 2**30 / len(runs))
+
+
 def _next(runs: list[Trainer]) -> PlannedStage | None:
-    """The Hebbian stage in which all runs are, at the same batch."""
+    """The stage in which all runs are, at the same batch, if they can learn it together."""
     first = runs[0]
     if len({run.place for run in runs}) > 1 or first.finished:
         return None
     planned = first.planned
-    return planned if planned.hebbian else None
+    return planned if planned.hebbian or _classify_alike(runs, planned) else None
 
 
-def _side_by_side(runs: list[Trainer], planned: PlannedStage) -> SideBySide | None:
+def _classify_alike(runs: list[Trainer], planned: PlannedStage) -> bool:
+    """Whether the classifiers of ``runs`` learn by one kernel, from the same images."""
+    if not all(run.fuses(planned) for run in runs):
+        return False
+    return all(
+        torch.equal(own.labels, given.labels)
+        for run in runs[1:]
+        for own, given in ((run.train_set, runs[0].train_set), (run.test_set, runs[0].test_set))
+    )
+
+
+def _layers(runs: list[Trainer], planned: PlannedStage) -> Joint | None:
+    """A Hebbian stage of all runs; None where they cannot stand side by side, and why is said."""
     try:
-        return SideBySide(
+        joint = SideBySide(
             [run.net for run in runs], first=planned.hebbian[0], last=planned.hebbian[-1]
         )
     except (TypeError, ValueError) as reason:
         runs[0].reporter.say(f"these runs learn one after the other: {reason}")
         return None
-
-
-def _learn(runs: list[Trainer], joint: SideBySide) -> None:
-    """One stage of all runs, from where they are to its end."""
     stages = [run.begin_stage() for run in runs]
-    stage = JoinedStage(joint, stages)
+    return stages, JoinedStage(joint, stages)
+
+
+def _classifiers(runs: list[Trainer], planned: PlannedStage) -> Joint:
+    """The stage of all classifiers. What is kept of earlier features goes first: there is no room
+    for both."""
+    for run in runs:
+        run.share_cache(_cache_of_each(runs))
+    joint = JoinedClassifierStage([run.begin_stage for run in runs])
+    return joint.members, joint
+
+
+def _learn(runs: list[Trainer], stages: list[Stage], joint: Stage) -> None:
+    """One stage of all runs, from where they are to its end."""
     lead, say = runs[0], runs[0].reporter.say
     kinds = {"eager": JoinedSteps, "graph": JoinedGraphSteps}
-    runner = _Shared(steps.runner(stage, say, **kinds), runs, stages)
+    runner = _Shared(steps.runner(joint, say, **kinds), runs, stages)
     walks = [lead.stage_steps(stages[0], runner)]
     with _led(runs):
         walks += [

@@ -48,10 +48,21 @@ class Trainer(Loop):
                 "fall otherwise than in one process"
             )
 
-    def share_cache(self, runs: int) -> None:
-        """Keep features in ``cache_gib`` divided by ``runs``; give back what is kept now."""
+    def share_cache(self, gib: float) -> None:
+        """Keep features in ``gib`` instead of ``cache_gib``; give back what is kept now."""
         self._inputs.forget()
-        self._inputs.config = Caching(self.config.cache_dtype, self.config.cache_gib / runs)
+        self._inputs.config = Caching(self.config.cache_dtype, gib)
+
+    def fuses(self, planned: PlannedStage) -> bool:
+        """Whether a stage is that of the classifier, made by a CUDA device's own kernels."""
+        config, depth = self.config, len(self.net.blocks)
+        if planned.hebbian or planned.prepares or planned.frozen < depth:
+            return False
+        if config.solver is not None or config.augment or config.flips or config.autocast:
+            return False
+        if not fused_classifier.fits(self.net.head, self.train_set.device, config.backend):
+            return False
+        return all(self._inputs.caches(depth, s) for s in (self.train_set, self.test_set))
 
     def summary(self) -> dict[str, Any]:
         """That of ``Loop``; of a perceptron also its accuracy by the winner's label."""
@@ -128,8 +139,7 @@ class Trainer(Loop):
             test = BatchSource(self.test_set, self.net.below_head, ranks=self.ranks)
         else:
             test = self._inputs.below(frozen, self.test_set, self._advance, keep=False)
-        alone_on_top = top and not config.autocast
-        if alone_on_top and fused_classifier.fits(self.net, inputs, test, config.backend):
+        if self.fuses(planned):
             epochs, batch = config.probe_epochs, config.probe_batch
             return ClassifierStage(self.net, inputs, test, epochs, batch, config.seed)
         return SupervisedStage(

@@ -42,5 +42,7 @@ def test_joint_steps_are_replayed(root, tmp_path, monkeypatch):
         return record(self, work)
 
     monkeypatch.setattr(steps.GraphCapture, "record", counted)
-    learn_together(runs(tmp_path, root, **ON))
+    together = runs(tmp_path, root, **ON)
+    learn_together(together)
     assert made
+    assert all(run.finished for run in together)  # their classifiers too

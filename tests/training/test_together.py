@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from softhebb_fast.data import permutation
 from softhebb_fast.models import SideBySide, build
 from softhebb_fast.training import metrics
+from softhebb_fast.training import together as learning
 from softhebb_fast.training.joined import JoinedGraphSteps, JoinedStage, JoinedSteps
 from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.reporter import Reporter
@@ -65,7 +67,7 @@ def test_runs_together_are_runs_alone(mode, root, tmp_path):
     together = runs(tmp_path / "a", root, said, mode=mode)
     learn_together(together)
     assert {run.place for run in together} == {(3 if mode == "successive" else 1, 0, 0)}
-    assert said.lines == ["the Hebbian layers of seeds 0, 1, 4 learn in the same steps"]
+    assert said.lines == ["seeds 0, 1, 4 learn in the same steps"]
     assert said.titles.count("layer 1") == (mode == "successive")  # not once a run
     for run in together:
         run.run()
@@ -136,6 +138,17 @@ def test_runs_at_different_places_stay_there(root, tmp_path):
     together[0].run()
     learn_together(together)
     assert [run.place for run in together[1:]] == [(0, 0, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "gib"), [("cpu", 8.0, 2.0), ("cuda", 8.0, 6.0), ("cuda", 3.0, 3.0)]
+)
+def test_features_have_the_room_that_goes_round(device, wanted, gib, monkeypatch):
+    memory = SimpleNamespace(total_memory=40 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    on = SimpleNamespace(device=torch.device(device))
+    run = SimpleNamespace(config=SimpleNamespace(cache_gib=wanted), train_set=on)
+    assert learning._cache_of_each([run] * 4) == pytest.approx(gib)
 
 
 def test_runs_that_differ_are_refused(root, tmp_path):
