@@ -150,7 +150,7 @@ class SolvedStage(Stage):
         which = "least" if chosen == tried[0] else "largest"
         return (
             f"the penalty chosen, {chosen:.3g}, is the {which} of the {len(tried)} tried: others "
-            "may be better (factors of the {self.phase} classifier)"
+            f"may be better (factors of the {self.phase} classifier)"
         )
 
     def end_epoch(self, epoch: int) -> list[MetricsRow]:
