@@ -41,8 +41,8 @@ def _quarter(name: str, label: str, **changes: Any) -> Cell:
 
 
 def _one_layer(filters: int, name: str, label: str, **changes: Any) -> Cell:
-    run = {"preset": ONE_LAYER.format(filters=filters), "dataset": "cifar10", "flips": True}
-    run |= {**SOLVED, "ridge": RIDGE, "features": LAST, "init": "patches", **changes}
+    run = {**RUN, "preset": ONE_LAYER.format(filters=filters), "dataset": "cifar10", **changes}
+    run["features"] = {**run["features"], "layers": [1]}
     label = f"one layer of {filters}: {label}"
     return Cell(f"record-one-{filters}-{name}", label, run)
 
