@@ -7,8 +7,9 @@ once, which a program needs that only loads an exported graph.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from softhebb_fast.lazy import lazily
 
 if TYPE_CHECKING:
     from softhebb_fast import backends as backends
@@ -83,18 +84,5 @@ ROOMS = (
     "training",
 )
 
-
 if not TYPE_CHECKING:  # which would take any name for one that there is
-
-    def __getattr__(name: str) -> Any:
-        if name in ROOMS:
-            return import_module(f"softhebb_fast.{name}")
-        if name in __all__:
-            value = getattr(import_module("softhebb_fast.nn"), name)
-            globals()[name] = value
-            return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *ROOMS})
+    __getattr__, __dir__ = lazily(__name__, dict.fromkeys(__all__, "nn") | dict.fromkeys(ROOMS))

@@ -17,6 +17,7 @@ NAME = PACKAGE.name
 
 # The rooms from the bottom to the top: each may know of those before it alone.
 ORDER = (
+    "lazy",
     "environment",
     "naming",
     "files",

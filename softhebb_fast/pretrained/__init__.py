@@ -7,8 +7,9 @@
 Nothing of such a file is executed: it holds tensors and JSON, and a digest of both.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from softhebb_fast.lazy import lazily
 
 if TYPE_CHECKING:
     from softhebb_fast.pretrained.folder import bundled as bundled
@@ -19,14 +20,5 @@ PLACES = {"bundled": "folder", "from_pretrained": "folder", "save_pretrained": "
 
 __all__ = list(PLACES)
 
-
 if not TYPE_CHECKING:  # which would take any name for one that there is
-
-    def __getattr__(name: str) -> Any:
-        if name not in PLACES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *PLACES})
+    __getattr__, __dir__ = lazily(__name__, PLACES)

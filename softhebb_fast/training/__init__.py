@@ -4,8 +4,9 @@ from softhebb_fast.training import RunConfig, begin
 begin(RunConfig("4SoftHebbCnnCIFAR", "cifar10"), "runs/cifar").run()
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from softhebb_fast.lazy import lazily
 
 if TYPE_CHECKING:
     from softhebb_fast.training.backprop_config import BackpropConfig as BackpropConfig
@@ -36,14 +37,5 @@ PLACES = {
 
 __all__ = list(PLACES)
 
-
 if not TYPE_CHECKING:  # which would take any name for one that there is
-
-    def __getattr__(name: str) -> Any:
-        if name not in PLACES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *PLACES})
+    __getattr__, __dir__ = lazily(__name__, PLACES)

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from softhebb_fast.nn import Dropout
 from softhebb_fast.training.fused_classifier import ClassifierStage
+
+if TYPE_CHECKING:
+    from softhebb_fast.kernels.classifier import State
 
 
 class JoinedClassifierStage(ClassifierStage):
@@ -17,6 +25,14 @@ class JoinedClassifierStage(ClassifierStage):
     """
 
     members: list[ClassifierStage]
+    kernels: ModuleType
+    lr: float
+    dropout: Dropout
+    x: Tensor
+    test_x: Tensor
+    labels: Tensor
+    halvings: list[int]
+    state: State
 
     def __init__(self, begin: Iterable[Callable[[], ClassifierStage]]) -> None:
         begin, self.members = list(begin), []

@@ -54,7 +54,7 @@ class Trainer(Loop):
         self._inputs.config = Caching(self.config.cache_dtype, gib)
 
     def fuses(self, planned: PlannedStage) -> bool:
-        """Whether a stage is that of the classifier, made by a CUDA device's own kernels."""
+        """Whether the stage ``planned`` is a classifier's, made by a CUDA device's own kernels."""
         config, depth = self.config, len(self.net.blocks)
         if planned.hebbian or planned.prepares or planned.frozen < depth:
             return False
