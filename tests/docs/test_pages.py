@@ -26,7 +26,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 PACKAGE = ROOT / "softhebb_fast"
 # What programs of others have no use for.
 PRIVATE = {"checks", "cli", "environment", "extension", "files", "kernels", "naming"}
-PRIVATE |= {"ops", "scalars", "sealed"}
+PRIVATE |= {"lazy", "ops", "scalars", "sealed"}
 
 
 def text(page: str) -> str:
