@@ -176,12 +176,12 @@ def fuse_activity(
     G: Geometry, w: Tensor, config: Config, device: torch.device, competes: bool = True
 ) -> bool:
     """Whether forward makes y as well. Where neurons of several tiles compete, its programs of the
-    same positions run concurrently then, and what weights it reads anew for other positions lie in
-    the L2."""
+    same positions run concurrently then, and what weights of a group it reads anew for other
+    positions lie in the L2: groups take turns."""
     if "activity" in _CHOSEN.get():
         return False
     tiles = -(-G.K // config.BN) if competes else 1
-    near = tiles <= most_tiles(device) and w.nbytes <= KEPT
+    near = tiles <= most_tiles(device) and w.nbytes <= KEPT * G.GROUPS
     return tiles == 1 or (near and why_not_wait(device) is None)
 
 

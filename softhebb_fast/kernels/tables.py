@@ -115,7 +115,7 @@ SUMMED = {  # the last of the key: whether the layer learns
 }
 SUMMED_WIDE = {(90, "tf32", True): Config(128, 128, 32, 8, 3)}  # and for a tile that is wider
 PROCESSORS = 132  # multiprocessors of a large GPU
-KEPT = 25e6  # bytes of weights that its L2 still holds when the next positions want them
+KEPT = 25e6  # bytes of a group's weights that its L2 still holds when the next positions want them
 WASTE = 1.2
 # (architecture, precision). What is missing would spill registers, or, without matrix units, is
 # faster in two kernels.

@@ -33,25 +33,30 @@ def test_what_has_no_table_of_its_own_has_the_memory_for_that_of_sm_80():
     assert max(int(r["shared"]) for r in rows) <= SMALLEST
 
 
-def geometry(filters=1536, channels=384):
-    x = torch.empty(10, channels, 8, 8, device="meta")
-    w = torch.empty(filters, channels, 3, 3, device="meta")
-    return conv2d_geometry(x, w, Convolution(padding=(1, 1)))
+def geometry(filters=1536, channels=384, groups=1):
+    x = torch.empty(10, groups * channels, 8, 8, device="meta")
+    w = torch.empty(groups * filters, channels, 3, 3, device="meta")
+    return conv2d_geometry(x, w, Convolution(padding=(1, 1), groups=groups))
 
 
-def fuses(processors=132, arch=90, filters=1536):
+def fuses(processors=132, arch=90, filters=1536, groups=1):
     """With tiles of 128 neurons."""
-    w = torch.empty(filters, 384, 3, 3, device="meta")
+    w = torch.empty(groups * filters, 384, 3, 3, device="meta")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(configs, "processors", lambda device: processors)
         patch.setattr(configs, "architecture", lambda device: arch)
         config = configs.Config(64, 128, 64, 4, 3)
-        return configs.fuse_activity(geometry(filters), w, config, w.device)
+        return configs.fuse_activity(geometry(filters, groups=groups), w, config, w.device)
 
 
 @pytest.mark.parametrize(("processors", "waits"), [(47, False), (48, True), (132, True)])
 def test_programs_wait_where_four_streams_of_them_run_concurrently(processors, waits):
     assert fuses(processors) == waits
+
+
+def test_weights_of_a_group_must_lie_in_the_l2():
+    assert not fuses(filters=2 * 1536)
+    assert fuses(groups=8)
 
 
 def test_programs_never_wait_on_amd_but_a_lone_tile_needs_no_other():

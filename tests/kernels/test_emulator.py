@@ -135,12 +135,14 @@ def test_linear(emulated, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("wta", ["soft", "hard"])
-def test_programs_wait_for_the_statistics_of_others(emulated, target, wta, monkeypatch):
+@pytest.mark.parametrize(("wta", "groups"), [("soft", 1), ("hard", 1), ("soft", 2)])
+def test_programs_wait_for_the_statistics_of_others(emulated, target, wta, groups, monkeypatch):
     """All at a time; y would be that of a tile alone."""
     tile = configs.Config(16, 32, 16, 4, 1)
     monkeypatch.setattr(configs, "forward", lambda *_: tile)
-    case = Case((1, 16, 5, 7), (150, 16, 3, 3), {"wta": wta}, layout="channels_last")
+    monkeypatch.setattr(configs, "one_pass", lambda *_: None)
+    size, options = (150, 16 // groups, 3, 3), {"wta": wta, "groups": groups}
+    case = Case((1, 16, 5, 7), size, options, layout="channels_last")
     x, w, _ = case.tensors(torch.bfloat16)
     call = partial(kernels.conv2d, x, w, None, **case.conv)
     got, reports = emulated(target, "ieee", call, at_a_time=True)
