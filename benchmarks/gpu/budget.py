@@ -6,7 +6,8 @@
 Nothing runs and nothing is measured: every launch is compiled for the target and its machine code
 is read: of a layer that learns ("step"), of one whose largest x is not known ("unbounded") and of a
 block that learns ("block"), as far as these differ from it, and of one that does not ("features");
-and of layers that learn by another rule, of the rule's name, what differs most from SoftHebb.
+of the blocks of eight networks side by side ("together"); and of layers that learn by another rule,
+of the rule's name, what differs most from SoftHebb.
 Then follow the other launches of a run ("run"): batch norm, the next batch and the classifier.
 ``tests/benchmarks/test_budget.py`` holds the kernels to the table.
 """
@@ -54,7 +55,9 @@ CALLS = {
     "unbounded": ("prepare", "forward", "activity"),
     "block": ("one_pass", "forward", "apply"),
     "features": ("forward", "pool"),
+    "together": ("one_pass", "prepare", "forward", "plasticity", "reduce_splits", "apply"),
 }
+NETWORKS = 8  # of "together"
 BY_RULE = ("oja", "instar", "bcm", "teacher", "kmeans")
 CALLS |= dict.fromkeys(BY_RULE, ("one_pass", "forward", "plasticity"))
 BOUND = 100.0  # of |x| behind a batch norm, as it is in a network
@@ -69,7 +72,12 @@ COMPETITION = Competition(t_invert=1.0)
 
 def step(layer: str, precision: str, call: str = "step", last: bool = False) -> partial:
     """One call of a layer on meta tensors, channels last but for images unless ``last``."""
-    return on_meta(*LAYERS[layer], precision, call, POOLS.get(layer, MAX), last)
+    x, w, padding = LAYERS[layer]
+    pool, groups = POOLS.get(layer, MAX), 1
+    if call == "together":
+        groups, pool = NETWORKS, pool._replace(groups=NETWORKS)
+        x, w = (x[0], groups * x[1], *x[2:]), (groups * w[0], *w[1:])
+    return on_meta(x, w, padding, precision, call, pool, last, groups)
 
 
 def on_meta(
@@ -80,6 +88,7 @@ def on_meta(
     call: str,
     pool: Epilogue,
     last: bool,
+    groups: int = 1,
 ) -> partial:
     narrow = precision == "bfloat16"
     dtype = torch.bfloat16 if narrow else torch.float32
@@ -89,14 +98,14 @@ def on_meta(
     if last or x_shape[1] > 3:
         x, w = (t.to(memory_format=torch.channels_last) for t in (x, w))
     bound = None if call == "unbounded" else BOUND
-    convolution = Convolution(padding=(padding, padding), x_bound=bound)
+    convolution = Convolution(padding=(padding, padding), groups=groups, x_bound=bound)
     options, rate, rule = (convolution, COMPETITION), Rate(0.1), RULE
     if call in BY_RULE:
         rule = of_rule(call, x, w)
         options = convolution, COMPETITION._replace(wta=RULES[call].wta or COMPETITION.wta)
     if call == "features":
         return partial(kernels.block_forward, x, w, None, *options, pool)
-    if call == "block":
+    if call in ("block", "together"):
         return partial(kernels.block_step_, x, w, None, rate, *options, pool)
     return partial(kernels.conv2d_step_, x, w, None, rate, *options, rule)
 
@@ -138,11 +147,11 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
     """Layer, call, precision and target: every precision of a step, two of a block."""
     for (what, dtype), target in product(training_calls.CALLS, TARGETS):
         yield what, "run", dtype, target
-    others = [call for call in CALLS if call not in BY_RULE]
+    others = [call for call in CALLS if call not in BY_RULE and call != "together"]
     for layer, call, precision, target in product(LAYERS, others, PRECISIONS, TARGETS):
         if precision == "tf32x3" and target == "gfx942":
             continue  # products in three tf32 terms are for NVIDIA
-        if target == "sm_120a" and (call != "step" or "x" in precision):
+        if target == "sm_120a" and (call == "unbounded" or "x" in precision):
             continue  # it has the configurations of sm_80
         if call == "unbounded":  # where x is scaled and forward is a kernel of its own
             if precision in ("tf32", "tf32x3") and layer.startswith(("cifar10-2", "cifar10-3")):
@@ -151,7 +160,7 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
             continue  # which pools nothing
         elif call == "step" or layer == "cifar10-1" or precision in ("tf32", "bfloat16"):
             yield layer, call, precision, target
-    for layer, call, target in product(list(LAYERS)[:3], BY_RULE, ("sm_80", "sm_90a", "gfx942")):
+    for layer, call, target in product(list(LAYERS)[:3], (*BY_RULE, "together"), TARGETS):
         yield layer, call, "tf32", target
 
 

@@ -64,7 +64,7 @@ Which tables of configurations a card takes (`FAMILIES` in `softhebb_fast/kernel
 | 8.6, 8.9 | RTX 30, RTX 40, L4, L40 | sm_80 | fit its 99 KB of shared memory |
 | 9.0 | H100, H200 | sm_90 | compiled, emulated, run on an H100 |
 | 10.0, 10.3 | B200, B300 | sm_100 | compiled |
-| 12.0, 12.1 | RTX 50, DGX Spark | sm_80 | compiled for sm_120 |
+| 12.0, 12.1 | RTX 50, DGX Spark | sm_80; few channels have their own | compiled for sm_120 |
 | other, later | | sm_80 | |
 | ROCm | MI300 | gfx942 | compiled |
 """

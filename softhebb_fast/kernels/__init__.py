@@ -270,7 +270,7 @@ def _learn(
             step_(weight, torch.zeros_like(weight), rate, c.scalars.lebesgue_p)
         size = (G.OH, G.OW) if E is None else (E.OY, E.OX)
         return new_map(x, G, *size), delta_b, statistic
-    config, rated = one_pass.fits(x, G, c), delta_w is None
+    config, rated = one_pass.fits(x, G, c, E), delta_w is None
     summed = delta_b is not None or c.counted
     if config is not None:
         out, update, rest = one_pass.one_pass(

@@ -17,8 +17,10 @@ from softhebb_fast.kernels.tables import (
     FAMILIES,
     IN_TILE,
     KEPT,
+    NARROW,
     OLDEST,
     ONE_PASS,
+    ONE_PASS_OF_BLOCKS,
     ONE_PASS_OF_RULES,
     ONE_TAP,
     PROCESSORS,
@@ -216,6 +218,11 @@ def one_pass(G: Geometry, dtype: torch.dtype, arch: int) -> Config | None:
     return config._replace(BN=_cover(G.K, 128), BP=_cover(G.P, 64))
 
 
+def one_pass_of_blocks(G: Geometry, config: Config, arch: int) -> bool:
+    """Whether the registers of the one-pass kernel hold what pooling needs, and spill nothing."""
+    return arch in ONE_PASS_OF_BLOCKS or rest(G, config) == 0
+
+
 def one_pass_of_rules(arch: int) -> bool:
     """Whether the registers of the one-pass kernel hold what any rule needs, and spill nothing.
 
@@ -283,6 +290,9 @@ def _choose(
     measured = _CHOSEN.get().get(kernel)
     if measured is not None:
         return measured
+    narrow = NARROW.get((arch, kernel, _numbers(dtype)))
+    if narrow is not None and not (G.CHANNELS_LAST and G.C % 16 == 0):
+        return _covering(narrow, G)
     suited = _suited(kernel, dtype, arch)
     smallest, *filling = [c for c, least in suited if programs(c) >= least]
     waste = WASTE * _padded(filling[0], G) if filling else 0

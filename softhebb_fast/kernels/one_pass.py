@@ -162,8 +162,9 @@ def squares(b_w):
     return tl.sum(b_w * b_w, axis=1)
 
 
-def fits(x: Tensor, G: Geometry, c: RuleArgs) -> Config | None:
-    """The configuration in which one kernel does forward, activity and plasticity, or None."""
+def fits(x: Tensor, G: Geometry, c: RuleArgs, E: Pooling | None = None) -> Config | None:
+    """The configuration in which one kernel does forward, activity and plasticity, and pools a tile
+    if ``E`` can be in it; or None."""
     if c.flags.LEBESGUE or (c.flags.PRE_TRIANGLE and G.GROUPS > 1):
         return None
     if c.unbounded and x.dtype == torch.float16:  # y is a factor of that dtype, and has no scale
@@ -171,7 +172,10 @@ def fits(x: Tensor, G: Geometry, c: RuleArgs) -> Config | None:
     arch = configs.architecture(x.device)
     if not (c.of_softhebb or configs.one_pass_of_rules(arch)):
         return None
-    return configs.one_pass(G, x.dtype, arch)
+    config = configs.one_pass(G, x.dtype, arch)
+    if config is None or E is None or not E.in_tile(G):
+        return config
+    return config if configs.one_pass_of_blocks(G, config, arch) else None
 
 
 def one_pass(

@@ -95,6 +95,14 @@ CONTIGUOUS = {  # and where a patch has no run of channels
     (90, "bf16x6"): Config(64, 64, 64, 8, 3),
     (100, "bf16x6"): Config(64, 64, 64, 8, 3),
 }
+NARROW = {  # of 120 and 121, which spill with 80's where runs of channels are short, or none
+    (arch, kernel, "tf32"): config
+    for arch in (120, 121)
+    for kernel, config in (
+        ("forward", Config(64, 128, 32, 8, 2)),
+        ("plasticity", Config(64, 64, 64, 4, 3)),
+    )
+}
 # where registers are scarce, by the terms of a factor: y is float32 and scaled as it is loaded, or
 # the patches of a first layer are of few channels
 SCARCE = {1: Config(64, 64, 64, 4, 3), 2: Config(32, 64, 64, 4, 3)}
@@ -133,3 +141,5 @@ ONE_PASS = {
     (0, "ieee"): Config(16, 128, 64, 4, 1),
 }
 ONE_PASS_OF_RULES = (0, 90)  # architectures that take any rule so, not SoftHebb alone
+# and those that take a block so whose patches are larger than BP
+ONE_PASS_OF_BLOCKS = (0, 80, 90, 100, 103)

@@ -10,7 +10,7 @@ pytest.importorskip("triton")
 from benchmarks.gpu.budget import committed
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.geometry import conv2d_geometry
-from softhebb_fast.kernels.tables import ONE_PASS, TABLE
+from softhebb_fast.kernels.tables import NARROW, ONE_PASS, TABLE
 from softhebb_fast.options import Convolution
 
 FAMILY = {0: 0, 80: 80, 86: 80, 89: 80, 90: 90, 100: 100, 103: 100, 110: 80, 120: 80, 121: 80}
@@ -27,8 +27,37 @@ def test_an_architecture_takes_the_tables_of_one_that_was_compiled(arch, family)
         assert (one_pass is None) == ((family, configs._numbers(dtype)) not in ONE_PASS)
 
 
+@pytest.mark.parametrize(("arch", "large"), [(80, True), (89, False), (90, True), (120, False)])
+def test_blocks_of_large_patches_take_one_pass_where_nothing_spills(arch, large, monkeypatch):
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32")
+    for channels, wanted in ((3, large), (2, True)):
+        G = conv2d_geometry(
+            torch.empty(10, channels, 32, 32, device="meta"),
+            torch.empty(96, channels, 5, 5, device="meta"),
+            Convolution(padding=(2, 2)),
+        )
+        config = configs.one_pass(G, torch.float32, arch)
+        assert configs.one_pass_of_blocks(G, config, arch) == wanted
+
+
+@pytest.mark.parametrize("kernel", ["forward", "plasticity"])
+@pytest.mark.parametrize("channels", [3, 24])
+def test_short_runs_of_channels_have_their_own_on_120(kernel, channels, monkeypatch):
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32")
+    image = torch.empty(10, channels, 32, 32, device="meta")
+    G = conv2d_geometry(
+        image.to(memory_format=torch.channels_last),
+        torch.empty(256, channels, 5, 5, device="meta"),
+        Convolution(padding=(2, 2)),
+    )
+    choose = getattr(configs, kernel)
+    of_80, *narrow = (choose(G, 10240, torch.float32, arch) for arch in (80, 120, 121))
+    assert narrow == [NARROW[120, kernel, "tf32"]] * 2
+    assert of_80 not in narrow
+
+
 def test_what_has_no_table_of_its_own_has_the_memory_for_that_of_sm_80():
-    rows = [r for r in committed().values() if r["target"] == "sm_80"]
+    rows = [r for r in committed().values() if r["target"] in ("sm_80", "sm_120a")]
     assert rows
     assert max(int(r["shared"]) for r in rows) <= SMALLEST
 
