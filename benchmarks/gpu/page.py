@@ -57,7 +57,9 @@ def committed() -> str:
     """The page of the committed tables and of the kernels as they are."""
     from benchmarks.gpu import ran
 
-    day = (read(DAY / f"{name}.csv") for name in ("steps", "run", "phases", "stress"))
+    day = [read(DAY / f"{name}.csv") for name in ("steps", "run", "phases", "stress")]
+    seeds = DAY / "seeds.csv"  # of no day before there was this part
+    day.append(read(seeds) if seeds.exists() else [])
     digests = {name: ran.digest(kernel) for name, kernel in ran.all_kernels().items()}
     measured = page_measured.ran(ran.table(read(ran.TABLE), digests)), page_measured.day(*day)
     return page(*map(read, TABLES), measured)

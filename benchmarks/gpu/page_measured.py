@@ -31,6 +31,10 @@ A whole CIFAR-10 run by the published protocol, from the start of the process to
 The first run compiled kernels; the second found them in the cache.
 """
 
+SEEDS_TEXT = """\
+Seeds of that run that learn in the same steps, beside one alone, kernels compiled before.
+"""
+
 PHASES_TEXT = """\
 A step of each phase of that run, and the kernels that take most of it.
 """
@@ -98,8 +102,9 @@ def day(
     run: Sequence[dict[str, str]],
     phases: Sequence[dict[str, str]],
     stress: Sequence[dict[str, str]],
+    seeds: Sequence[dict[str, str]],
 ) -> str:
-    """What ``make gpu`` brought home."""
+    """What ``make gpu`` brought home; of ``seeds`` maybe nothing."""
     first = steps[0]
     text = DAY_TEXT.format(
         machine=first["machine"], versions=first["versions"], commit=first["commit"]
@@ -120,6 +125,10 @@ def day(
     names = ("seed", "kernels", "accuracy", "process_s", "training_s", "phases")
     head = ("seed", "kernels", "test %", "process s", "training s", "phases, s since its start")
     parts += [RUN_TEXT, markdown(head, [[r[n] for n in names] for r in run]), ""]
+    if seeds:
+        names = ("seeds", "accuracy", "alone_s", "together_s", "ratio")
+        head = ("seeds", "mean test %", "one alone, s", "together, s", "ratio")
+        parts += [SEEDS_TEXT, markdown(head, [[r[n] for n in names] for r in seeds]), ""]
     parts += [PHASES_TEXT, _phases(phases), ""]
     names = ("situation", "streams", "tiles", "calls", "other_bits", "outcome")
     head = (*names[:4], "other bits", "outcome")

@@ -87,6 +87,9 @@ def parts(python: str, out: Path, data: Path | None, xdist: bool) -> list[Part]:
     if data is not None:
         run = (*module, "benchmarks.gpu.run", "--data", str(data), "--csv", str(out / "run.csv"))
         found.insert(3, Part("run", run, 150, table="run.csv"))
+        seeds = (*module, "benchmarks.gpu.seeds", "--data", str(data))
+        seeds = (*seeds, "--csv", str(out / "seeds.csv"))
+        found.insert(5, Part("seeds", seeds, 120, table="seeds.csv"))
     return found
 
 
@@ -118,6 +121,9 @@ def rehearsal(part: Part) -> Part:
         case "run":
             few = ("--device", "cpu", "--precision", "ieee", "--", "--limit", "500")
             command = (*part.command, *few, "--probe-epochs", "1")
+        case "seeds":
+            few = ("--device", "cpu", "--precision", "ieee", "--seeds", "2", "--few")
+            command = (*part.command, *few)
         case _:
             command = part.command
     return replace(part, command=command, seconds=600)

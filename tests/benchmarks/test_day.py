@@ -144,7 +144,8 @@ def test_the_parts_are_there():
     """Every script, test, case and provider that the day names exists."""
     cuda = torch.device("cuda")
     plan = parts(sys.executable, Path("out"), Path("data"), True)
-    assert [part.name for part in plan[:4]] == ["device", "stress", "changed tests", "run"]
+    first = ["device", "stress", "changed tests", "run", "steps", "seeds"]
+    assert [part.name for part in plan[:6]] == first
     for part in plan:
         module = part.command[part.command.index("-m") + 1]
         if module.startswith("benchmarks."):

@@ -115,7 +115,10 @@ def test_steps_stand_beside_the_library_and_phases_beside_their_kernels():
         {"phase": "cifar10/run/layer1", "kernel": "void at::copy_kernel<4>(x)", "kernel_us": "9"},
         {"phase": "cifar10/run/layer1", "kernel": "little_kernel", "kernel_us": "1"},
     ]
-    text = page_measured.day(steps, [], phases, [])
+    cells = {"seeds": "8", "accuracy": "80.3", "alone_s": "9", "together_s": "18", "ratio": "2.00"}
+    text = page_measured.day(steps, [], phases, [], [cells])
+    assert "| 8 | 80.3 | 9 | 18 | 2.00 |" in text
+    assert "Seeds of that run" not in page_measured.day(steps, [], phases, [], [])
     assert "| step | tf32 | 3 | 4 | 0.75 |" in text
     assert "bfloat16" not in text
     assert "| layer1 | 5000 | 100 | copy_kernel 9 |" in text
