@@ -135,7 +135,8 @@ run, wide with `--width-factor 16`, is
         _whole("cifar10", 84.0),
         _whole("cifar10", 84.0, "wide", **WIDE),
         _whole("cifar10", 86.0, "crops", **CROPS),
-        _whole("cifar10", 84.0, "deterministic", init=DETERMINISTIC),
+        # 0.3 below the same from sampled patches.
+        _whole("cifar10", 83.13, "deterministic", init=DETERMINISTIC),
         _whole("cifar10", None, "flips", **FLIPS),
         _whole("cifar100", 60.0, **WIDE_100),
         _whole("mnist", 99.5, features=OVERLAP),
