@@ -284,7 +284,8 @@ def check_dtype(x: Tensor) -> None:
 
 def tiling(x: Tensor, G: Geometry, c: RuleArgs) -> Tiling:
     positions, arch = x.shape[0] * G.pixels, configs.architecture(x.device)
-    scarce = scales_y(x, c) or not (c.of_softhebb or G.C >= 16)
+    one_term = x.dtype != torch.float32 or configs.float16_terms(x.dtype) == 1
+    scarce = scales_y(x, c) or (G.C < 16 and (one_term or not c.of_softhebb))
     config = configs.plasticity(G, positions, x.dtype, arch, scarce)
     splits = configs.splits(G, positions, config)
     return Tiling(config, splits, -(-G.K // config.BN), -(-G.P // config.BP))

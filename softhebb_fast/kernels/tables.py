@@ -95,14 +95,8 @@ CONTIGUOUS = {  # and where a patch has no run of channels
     (90, "bf16x6"): Config(64, 64, 64, 8, 3),
     (100, "bf16x6"): Config(64, 64, 64, 8, 3),
 }
-NARROW = {  # of 120 and 121, which spill with 80's where runs of channels are short, or none
-    (arch, kernel, "tf32"): config
-    for arch in (120, 121)
-    for kernel, config in (
-        ("forward", Config(64, 128, 32, 8, 2)),
-        ("plasticity", Config(64, 64, 64, 4, 3)),
-    )
-}
+# of 120 and 121, which spill with 80's where runs of channels are short, or none
+NARROW = {(arch, "forward", "tf32"): Config(64, 128, 32, 8, 2) for arch in (120, 121)}
 # where registers are scarce, by the terms of a factor: y is float32 and scaled as it is loaded, or
 # the patches of a first layer are of few channels
 SCARCE = {1: Config(64, 64, 64, 4, 3), 2: Config(32, 64, 64, 4, 3)}

@@ -10,8 +10,9 @@ pytest.importorskip("triton")
 from benchmarks.gpu.budget import committed
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.geometry import conv2d_geometry
-from softhebb_fast.kernels.tables import NARROW, ONE_PASS, TABLE
-from softhebb_fast.options import Convolution
+from softhebb_fast.kernels.operands import rule_args, tiling
+from softhebb_fast.kernels.tables import NARROW, ONE_PASS, TABLE, Config
+from softhebb_fast.options import Competition, Convolution
 
 FAMILY = {0: 0, 80: 80, 86: 80, 89: 80, 90: 90, 100: 100, 103: 100, 110: 80, 120: 80, 121: 80}
 SMALLEST = 101376  # bytes of shared memory that a program may have on sm_86, sm_89 and sm_120
@@ -40,9 +41,8 @@ def test_blocks_of_large_patches_take_one_pass_where_nothing_spills(arch, large,
         assert configs.one_pass_of_blocks(G, config, arch) == wanted
 
 
-@pytest.mark.parametrize("kernel", ["forward", "plasticity"])
 @pytest.mark.parametrize("channels", [3, 24])
-def test_short_runs_of_channels_have_their_own_on_120(kernel, channels, monkeypatch):
+def test_short_runs_of_channels_have_their_own_on_120(channels, monkeypatch):
     monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32")
     image = torch.empty(10, channels, 32, 32, device="meta")
     G = conv2d_geometry(
@@ -50,10 +50,31 @@ def test_short_runs_of_channels_have_their_own_on_120(kernel, channels, monkeypa
         torch.empty(256, channels, 5, 5, device="meta"),
         Convolution(padding=(2, 2)),
     )
-    choose = getattr(configs, kernel)
-    of_80, *narrow = (choose(G, 10240, torch.float32, arch) for arch in (80, 120, 121))
-    assert narrow == [NARROW[120, kernel, "tf32"]] * 2
+    of_80, *narrow = (configs.forward(G, 10240, torch.float32, arch) for arch in (80, 120, 121))
+    assert narrow == [NARROW[120, "forward", "tf32"]] * 2
     assert of_80 not in narrow
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "channels", "scarce"),
+    [
+        ("tf32", torch.float32, 3, True),
+        ("ieee", torch.bfloat16, 15, True),
+        ("tf32", torch.float32, 16, False),
+        ("ieee", torch.float32, 3, False),
+        ("tf32x3", torch.float32, 3, False),
+    ],
+)
+def test_plasticity_of_few_channels_takes_a_small_tile(
+    precision, dtype, channels, scarce, monkeypatch
+):
+    """Others spill on every GPU of NVIDIA's where a patch is too large for one pass."""
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
+    x = torch.empty(10, channels, 32, 32, dtype=dtype, device="meta")
+    w = torch.empty(96, channels, 7, 7, dtype=dtype, device="meta")
+    G = conv2d_geometry(x, w, Convolution(padding=(3, 3)))
+    config = tiling(x, G, rule_args(Competition(), x_bound=1.0)).config
+    assert (config == Config(64, 64, 64, 4, 3)) == scarce
 
 
 def test_what_has_no_table_of_its_own_has_the_memory_for_that_of_sm_80():
