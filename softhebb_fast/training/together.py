@@ -53,8 +53,7 @@ def learn_together(runs: Sequence[Trainer]) -> None:
     try:
         with runs[0].settings():
             while (planned := _next(runs)) is not None:
-                together = _layers if planned.hebbian else _classifiers
-                joint = together(runs, planned)
+                joint = _layers(runs, planned) if planned.hebbian else _classifiers(runs)
                 if joint is None:
                     return
                 _learn(runs, *joint)
@@ -126,7 +125,7 @@ def _layers(runs: list[Trainer], planned: PlannedStage) -> Joint | None:
     return stages, JoinedStage(joint, stages)
 
 
-def _classifiers(runs: list[Trainer], planned: PlannedStage) -> Joint:
+def _classifiers(runs: list[Trainer]) -> Joint:
     """The stage of all classifiers. What is kept of earlier features goes first: there is no room
     for both."""
     for run in runs:
