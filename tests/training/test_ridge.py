@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
@@ -165,6 +166,54 @@ def test_a_solution_leaves_the_lower_triangle_as_it_was(monkeypatch):
     assert torch.equal(lower.tril(), a.tril())
     assert cholesky.solved(-a, right, 0.0) is None
     assert torch.equal(cholesky.solved(lower, right, 0.5), found)
+
+
+def equations(rows: int, spread: float, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """A matrix of ``rows`` random samples of 40 features whose deviations span ``spread``, and what
+    it shall equal, the last column zero."""
+    generator = torch.Generator().manual_seed(0)
+    options = {"dtype": torch.float64, "generator": generator}
+    x = torch.randn(rows, 40, **options) * torch.logspace(0, -math.log10(spread), 40).double()
+    right = x.t() @ torch.randn(rows, 3, **options)
+    right[:, 2] = 0
+    return scale * x.t() @ x, scale * right
+
+
+@pytest.mark.parametrize("block", [7, 1024])
+@pytest.mark.parametrize(
+    ("given", "penalty", "factors"),
+    [
+        (equations(90, 1.0), 0.0, 1),
+        (equations(90, 30.0), 0.0, 1),
+        (equations(11, 1.0), 1e-3, 1),
+        (equations(11, 1.0), 1e-9, 2),  # what float32 does not tell from singular
+        (equations(90, 1e4), 0.0, 2),
+        (equations(90, 1.0, 1e38), 0.0, 2),  # beyond the largest number of float32
+    ],
+    ids=["round", "long", "few-rows", "fewer-rows-no-penalty", "very-long", "huge"],
+)
+def test_factors_in_float32_are_corrected_or_replaced(given, penalty, factors, block, monkeypatch):
+    monkeypatch.setattr(cholesky, "BLOCK", block)
+    made = []
+
+    class Counted(cholesky.Factor):
+        def __init__(self, *args):
+            made.append(args)
+            super().__init__(*args)
+
+    monkeypatch.setattr(cholesky, "Factor", Counted)
+    matrix, right = given
+    found = cholesky.solved(matrix.clone(), right, penalty)
+    whole = matrix + penalty * torch.eye(40, dtype=torch.float64)
+    left = (whole @ found - right).norm(dim=0)
+    assert (left <= TOLERANCES["ridge"] * right.norm(dim=0)).all()
+    assert found[:, 2].eq(0).all()
+    assert len(made) == factors
+
+
+def test_equations_that_are_singular_up_to_rounding_are_not_solved():
+    matrix, right = equations(11, 1.0)
+    assert cholesky.solved(matrix, right, 0.0) is None
 
 
 def test_equations_that_cannot_be_solved():
