@@ -129,14 +129,13 @@ def launches(layer: str, call: str, precision: str, target: str) -> list[Launch]
 
 def row(layer: str, call: str, precision: str, target: str, launch: Launch) -> dict[str, str]:
     found = resources(launch.compile(target), target)
-    tile = [launch.constants[k] for k in ("BM", "BN", "BP") if k in launch.constants]
     return {
         "layer": layer,
         "call": call,
         "precision": precision,
         "target": target,
         "kernel": launch.name,
-        "tile": "x".join(map(str, tile)),
+        "tile": launch.tile,
         "warps": str(launch.config.warps),
         "stages": str(launch.config.stages),
         **{name: str(found[name]) for name in FOUND},

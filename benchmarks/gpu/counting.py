@@ -105,16 +105,16 @@ def count(launch: Launch, hbm_bytes: float = 0, programs: int = 1) -> dict:
                 ran_of = done if grid == launch.grid else 1
                 found[name] = found.get(name, 0) + value * share * total / ran_of
     l2 = {**found, "global_ld_sectors": found.get("l2_ld_sectors", 0)}
-    narrow = tensors[0].element_size() == 2  # what is multiplied, where anything is
+    # what is multiplied, where anything is
+    narrow = tensors[0].element_size() == 2 or launch.constants.get("PRECISION") == "bf16x6"
     floors = emulator.bounds(l2, hbm_bytes, "f16" if narrow else "tf32", "H100")
     wavefronts, ideal = (
         sum(found.get(f"shared_{way}_{what}", 0) for way in ("ld", "st"))
         for what in ("wavefronts", "ideal")
     )
-    tile = [launch.constants[k] for k in ("BM", "BN", "BP") if k in launch.constants]
     return {
         "kernel": launch.name,
-        "tile": "x".join(map(str, tile)),
+        "tile": launch.tile,
         "counted": f"{done} of {total}",
         "floor_us": max(floors[unit] for unit in BOUNDING),
         **{f"{unit}_us": floors[unit] for unit in UNITS},

@@ -38,6 +38,7 @@ SM = {  # bytes of shared memory and warps of a multiprocessor
     "sm_100a": (233472, 64),
     "sm_120a": (102400, 48),
 }
+SIDES = ("BM", "BN", "BP", "BB", "BC", "BF")
 POINTERS = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
@@ -61,6 +62,12 @@ class Launch(NamedTuple):
     @property
     def name(self) -> str:
         return self.kernel.__name__.removesuffix("_kernel")
+
+    @property
+    def tile(self) -> str:
+        """The sides of its tile, of a layer's kernel or of the classifier's."""
+        constants = self.constants
+        return "x".join(str(constants[side]) for side in SIDES if side in constants)
 
     @property
     def fixed(self) -> set[str]:

@@ -115,9 +115,8 @@ def launches(step: Step, target: str) -> list[Launch]:
 
 def key(step: Step, launch: Launch) -> tuple:
     """What stands in the columns KEY."""
-    tile = "x".join(str(launch.constants[k]) for k in ("BM", "BN", "BP") if k in launch.constants)
     splits = launch.constants.get("SPLITS", "")
-    return (*step[:2], launch.name, tile, launch.config.warps, launch.config.stages, splits)
+    return (*step[:2], launch.name, launch.tile, launch.config.warps, launch.config.stages, splits)
 
 
 def compiled(step: Step, target: str, runs: bool = True) -> list[dict] | None:

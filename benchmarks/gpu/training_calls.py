@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -10,7 +11,8 @@ from softhebb_fast.kernels import classifier
 from softhebb_fast.kernels.batch_norm import batch_norm
 from softhebb_fast.kernels.gather import gather
 
-IMAGES, BATCH, CLASSES, FEATURES, ROWS = 50000, 10, 10, 24576, 64
+IMAGES, BATCH, FEATURES, ROWS = 50000, 10, 24576, 64
+CLASSES = (10, 20, 50, 100)  # one of each configuration of the classifier
 
 
 def _new(*shape: int, dtype: torch.dtype = torch.float32, last: bool = False) -> torch.Tensor:
@@ -18,7 +20,7 @@ def _new(*shape: int, dtype: torch.dtype = torch.float32, last: bool = False) ->
     return torch.empty(shape, dtype=dtype, device="meta", memory_format=layout)
 
 
-def norm(dtype: torch.dtype) -> None:
+def norm(dtype: torch.dtype = torch.float32) -> None:
     """Of the second layer's batch."""
     batches = _new(dtype=torch.int64)
     batch_norm(
@@ -32,20 +34,26 @@ def batch(images: torch.Tensor, constants: torch.Tensor | None) -> None:
     gather(images, labels, order, _new(dtype=torch.int64), constants, constants, 0, BATCH)
 
 
-def probe() -> None:
-    """A step of the classifier, and its test."""
-    weight, bias, x = _new(1, CLASSES, FEATURES), _new(1, CLASSES), _new(1, IMAGES, FEATURES)
-    labels, order = _new(IMAGES, dtype=torch.int64), _new(1, IMAGES, dtype=torch.int64)
-    state = classifier.new_state(weight, bias, _new(1, dtype=torch.int64), ROWS, 9, 0.5)
+def batch_of_features() -> None:
+    """The next one of the second layer."""
+    batch(_new(IMAGES, 96, 16, 16, last=True), None)
+
+
+def probe(classes: int = 10, members: int = 1, images: int = IMAGES) -> None:
+    """A step of so many classifiers, and their test."""
+    weight, bias = _new(members, classes, FEATURES), _new(members, classes)
+    x, order = _new(members, images, FEATURES), _new(members, images, dtype=torch.int64)
+    labels, seeds = _new(images, dtype=torch.int64), _new(members, dtype=torch.int64)
+    state = classifier.new_state(weight, bias, seeds, ROWS, 9, 0.5)
     classifier.step(state, x, order, labels, 0, 0, ROWS, 0.5)
     classifier.judge(weight, bias, x, labels)
 
 
 CALLS: dict[tuple[str, str], Callable[[], None]] = {
-    ("batch_norm", "float32"): lambda: norm(torch.float32),
+    ("batch_norm", "float32"): norm,
     ("batch_norm", "bfloat16"): lambda: norm(torch.bfloat16),
     ("batch", "uint8"): lambda: batch(_new(IMAGES, 3, 32, 32, dtype=torch.uint8), None),
     ("batch", "normalised"): lambda: batch(_new(IMAGES, 3, 32, 32, dtype=torch.uint8), _new(3)),
-    ("batch", "float32"): lambda: batch(_new(IMAGES, 96, 16, 16, last=True), None),
-    ("classifier", "float32"): probe,
+    ("batch", "float32"): batch_of_features,
+    **{(f"classifier-{n}", "float32"): partial(probe, n) for n in CLASSES},
 }

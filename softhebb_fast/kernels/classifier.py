@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softhebb_fast.kernels import launch
+from softhebb_fast.kernels import configs, launch
 from softhebb_fast.kernels.adam import descend_kernel
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.cross_entropy import classify_kernel, judge_kernel
@@ -22,12 +22,30 @@ LEVELS = 1 << 16  # of the probability of dropout
 BETAS, EPS = (0.9, 0.999), 1e-8  # of Adam
 MOST_CLASSES = 128
 SHARED = {"rate", "corrections", "clock"}  # by all members
-# by the classes that a tile holds: of a step's two kernels and of the test
-CONFIGS = {
-    16: (Config(16, 16, 64, 4, 1), Config(32, 16, 128, 4, 2), Config(32, 16, 64, 4, 3)),
-    32: (Config(16, 32, 32, 4, 1), Config(32, 32, 64, 4, 2), Config(32, 32, 32, 4, 3)),
-    64: (Config(16, 64, 32, 8, 1), Config(32, 64, 64, 8, 2), Config(32, 64, 32, 8, 3)),
-    128: (Config(16, 128, 16, 8, 1), Config(32, 128, 64, 8, 2), Config(32, 128, 32, 8, 3)),
+
+
+class Kernels(NamedTuple):
+    """Configurations of a step's two kernels and of the test, and the precision of the second.
+
+    Products of the others are ``tf32x3``. Without matrix units a tile of few classes waits for
+    shared memory, but for the sum over rows that ``descend`` makes.
+    """
+
+    classify: Config
+    descend: Config
+    judge: Config
+    descent: str = "tf32x3"
+
+
+CONFIGS = {  # by the classes that a tile holds
+    16: Kernels(
+        Config(32, 16, 32, 2, 1), Config(64, 16, 128, 4, 1), Config(32, 16, 64, 2, 3), "ieee"
+    ),
+    32: Kernels(
+        Config(16, 32, 32, 2, 1), Config(64, 32, 64, 4, 1), Config(32, 32, 32, 4, 3), "ieee"
+    ),
+    64: Kernels(Config(16, 64, 32, 4, 1), Config(64, 64, 64, 4, 1), Config(32, 64, 32, 4, 3)),
+    128: Kernels(Config(16, 128, 32, 4, 1), Config(64, 128, 64, 8, 1), Config(32, 128, 32, 4, 3)),
 }
 
 
@@ -64,7 +82,7 @@ def new_state(
     ``weight [E, CLASSES, F]`` and ``bias [E, CLASSES]`` float32 are changed in place.
     """
     members, classes, features = weight.shape
-    forward, *_ = _configs(classes)
+    forward = _kernels(classes).classify
     t = torch.arange(1, steps + 1, dtype=torch.float64)
     corrections = torch.stack([1 / (1 - BETAS[0] ** t), (1 - BETAS[1] ** t) ** -0.5], dim=1)
     groups = -(-batch // forward.BM)
@@ -126,7 +144,8 @@ def step(
     """
     members, classes, features = state.weight.shape
     n, dropped = x.shape[1], round(p * LEVELS)
-    forward, update, _ = _configs(classes)
+    chosen = _kernels(classes)
+    forward, update = chosen.classify, chosen.descend
     chunks = _chunks(features, forward)
     common = {"x": x, "order": order, "kept": state.kept, "clock": state.clock, "N": n}
     common |= {"MEMBER": x.stride(0), "LINE": x.stride(1), "ROWS": rows, "STEP": number}
@@ -146,7 +165,7 @@ def step(
         split_counters=state.split_counters,
         CHUNKS=chunks,
         GROUPS=state.totals.shape[1],
-        **_constants(classes, features, forward),
+        **_constants(state.weight, forward),
     )
     launch.launch(
         descend_kernel,
@@ -165,14 +184,14 @@ def step(
         beta1=BETAS[0],
         beta2=BETAS[1],
         eps=EPS,
-        **_constants(classes, features, update),
+        **_constants(state.weight, update, chosen.descent),
     )
 
 
 def judge(weight: Tensor, bias: Tensor, x: Tensor, labels: Tensor) -> Tensor:
     """Summed loss and correct answers on ``x [E, N, F]``, float64 ``[E, 2]``."""
-    members, classes, features = weight.shape
-    *_, config = _configs(classes)
+    members, classes, _ = weight.shape
+    config = _kernels(classes).judge
     groups = -(-x.shape[1] // config.BM)
     found = torch.empty((members, groups, 2), dtype=torch.float64, device=x.device)
     launch.launch(
@@ -187,18 +206,19 @@ def judge(weight: Tensor, bias: Tensor, x: Tensor, labels: Tensor) -> Tensor:
         MEMBER=x.stride(0),
         LINE=x.stride(1),
         N=x.shape[1],
-        **_constants(classes, features, config),
+        **_constants(weight, config),
     )
     return found.sum(dim=1)
 
 
-def _configs(classes: int) -> tuple[Config, Config, Config]:
+def _kernels(classes: int) -> Kernels:
     return next(found for wide, found in CONFIGS.items() if classes <= wide)
 
 
-def _constants(classes: int, features: int, c: Config) -> dict[str, object]:
-    # Sixteen classes fit the registers of a product without matrix units.
-    precision = "ieee" if c.BN == 16 else "tf32x3"
+def _constants(weight: Tensor, c: Config, precision: str = "tf32x3") -> dict[str, object]:
+    _, classes, features = weight.shape
+    if not configs.architecture(weight.device):
+        precision = "ieee"  # AMD's matrix units take float32
     tile = {"BB": c.BM, "BC": c.BN, "BF": c.BP}
     return {"F": features, "CLASSES": classes, "PRECISION": precision, **tile}
 

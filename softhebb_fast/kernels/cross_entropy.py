@@ -10,6 +10,8 @@ import triton.language as tl
 
 from softhebb_fast.kernels.sync import is_last
 
+PARTS = tl.constexpr(8)  # whose loads do not wait for each other
+
 
 @triton.jit(do_not_specialize=["STEP", "FIRST", "ROWS", "dropped"])
 def classify_kernel(
@@ -82,9 +84,11 @@ def classify_kernel(
     if is_last(split_counters + i_t, CHUNKS):
         tl.store(split_counters + i_t, 0)
         b_l = tl.zeros((BB, BC), tl.float32)
-        for i in range(CHUNKS):
-            o = i * ROWS * BC + o_l
-            b_l += tl.load(parts + o, mask=m_b[:, None], other=0.0, cache_modifier=".cg")
+        for i in range(0, CHUNKS, PARTS):
+            o_p = (i + tl.arange(0, PARTS))[:, None, None]
+            m_p = (o_p < CHUNKS) & m_b[None, :, None]
+            o = o_p * ROWS * BC + o_l[None, :, :]
+            b_l += tl.sum(tl.load(parts + o, mask=m_p, other=0.0, cache_modifier=".cg"), axis=0)
         b_label = tl.load(labels + b_row, mask=m_b, other=0).to(tl.int32)
         b_p, b_loss, b_correct = softmax_loss(b_l, bias, b_label, i_e, o_c, CLASSES)
         b_g = (b_p - tl.where(o_c[None, :] == b_label[:, None], 1.0, 0.0)) / ROWS

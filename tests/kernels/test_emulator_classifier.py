@@ -20,7 +20,7 @@ TARGETS = ("sm_80", "sm_90a")
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("classes", [10, 20, 50, 100])
 def test_a_step_and_a_test(emulated, target, classes):
     generator = torch.Generator().manual_seed(0)
     members, images, features, batch = 2, 40, 520, 20
@@ -62,7 +62,7 @@ def test_a_step_and_a_test(emulated, target, classes):
 
 def dropped_by_philox(seeds, batch, features, classes):
     """Which features the first step keeps of a half: eight a counter, half a word each."""
-    size = classifier._configs(classes)[0].BP
+    size = classifier._kernels(classes).classify.BP
     places = np.arange(-(-features // (8 * size)) * size)
     masks = []
     for seed in seeds.tolist():
