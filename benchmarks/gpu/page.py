@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.gpu import page_measured
+from benchmarks.gpu import page_measured, page_predicted
 from benchmarks.gpu.page_text import ARCHITECTURES_TEXT, HEAD, NETWORK_TEXT, WAITING_TEXT
 from benchmarks.gpu.tables import grouped, markdown, number, read, total
 from softhebb_fast.files import write_text
@@ -16,7 +16,7 @@ from softhebb_fast.files import write_text
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "gpu.md"
 COUNTERS, BUDGET = HERE / "counters.csv", HERE / "budget.csv"
-TRAFFIC, TILINGS = HERE / "traffic.csv", HERE / "tilings.csv"
+TRAFFIC, TILINGS, PREDICTED = (HERE / f"{name}.csv" for name in ("traffic", "tilings", "predicted"))
 MEASURED = HERE.parent / "results" / "gpu_measured.csv"
 TABLES = (COUNTERS, BUDGET, TRAFFIC, TILINGS, MEASURED)
 DAY = HERE.parent / "results" / "h100"
@@ -33,7 +33,8 @@ def page(
     swept: Sequence[dict[str, str]] = (),
     measured: Sequence[str] = (),
 ) -> str:
-    """The page as Markdown; ``measured`` are the sections about a day on a GPU."""
+    """The page as Markdown; ``measured`` are the sections about a day on a GPU
+    and what follows from it."""
     launches = {(r["layer"], r["precision"]): r["launches"] for r in traffic if r["call"] == "step"}
     return "\n".join(
         (
@@ -61,7 +62,11 @@ def committed() -> str:
     seeds = DAY / "seeds.csv"  # of no day before there was this part
     day.append(read(seeds) if seeds.exists() else [])
     digests = {name: ran.digest(kernel) for name, kernel in ran.all_kernels().items()}
-    measured = page_measured.ran(ran.table(read(ran.TABLE), digests)), page_measured.day(*day)
+    measured = (
+        page_measured.ran(ran.table(read(ran.TABLE), digests)),
+        page_measured.day(*day),
+        page_predicted.section(read(PREDICTED), day[0]),
+    )
     return page(*map(read, TABLES), measured)
 
 

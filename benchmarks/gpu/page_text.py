@@ -9,10 +9,12 @@ Written by `python -m benchmarks.gpu.page` from the tables in
 [results/h100](../benchmarks/results/h100),
 [gpu_measured.csv](../benchmarks/results/gpu_measured.csv),
 [counters.csv](../benchmarks/gpu/counters.csv), [traffic.csv](../benchmarks/gpu/traffic.csv),
-[tilings.csv](../benchmarks/gpu/tilings.csv) and [budget.csv](../benchmarks/gpu/budget.csv).
+[tilings.csv](../benchmarks/gpu/tilings.csv), [budget.csv](../benchmarks/gpu/budget.csv) and
+[predicted.csv](../benchmarks/gpu/predicted.csv).
 
 **Times that a GPU took are in two sections, "Measured on an H100" and "An earlier sweep". All other
-times here are computed.** What stands in the other sections:
+times here are computed**, but for the library's beside what is predicted. What stands in the other
+sections:
 
 - Launches, programs and tiles: read from the launch code.
 - Sectors, instructions and products: counted while an emulator executed the PTX that Triton emits
