@@ -42,11 +42,17 @@ class Factor:
         exists: whether the matrix is positive definite in ``dtype``, beyond the rounding of sums.
     """
 
+    above: Tensor
+    diagonal: list[Tensor]
+    blocks: list[tuple[int, int]]
+    least: float
+    exists: bool
+
     def __init__(self, matrix: Tensor, penalty: float, dtype: torch.dtype) -> None:
         size = len(matrix)
         # The last M columns of 2M in float32 lie above the diagonal where R does.
         self.above = matrix if dtype == torch.float64 else matrix.view(dtype)[:, size:]
-        self.diagonal: list[Tensor] = []
+        self.diagonal = []
         self.blocks = _blocks(size)
         largest = float(matrix.diagonal().max()) + penalty
         self.least = size**0.5 * torch.finfo(dtype).eps * largest
