@@ -27,7 +27,7 @@ RUN_S, TIMES = 5, 3  # s of a run's training, and how much longer 8 at once may 
 TEXT = """\
 ## Predicted
 
-Computed, not measured: what the kernels of today should take on that card. A step takes {factor}
+Computed, not measured: what the kernels as they are should take on that card. A step takes {factor}
 times the floors of its kernels, {launch} µs a launch and {product} µs more for each that
 multiplies. These three numbers are fitted to seven steps that the H100 ran at 6c571be, with the
 floors that the kernels had then ([calibration.csv](../benchmarks/gpu/calibration.csv)). They give
@@ -36,7 +36,7 @@ they put at {others} of what was measured. The library's times are the measured 
 RUN_TEXT = """\
 A CIFAR-10 run has {hebbian} steps of its layers and {classifier} of its classifier: {alone:.1f} s,
 where at most {run} s are aimed at. Features, tests and captures come on top. {networks} networks at
-once should take {ratio:.1f} times as long, {times} are aimed at. HBM keeps them: the L2 holds the
+once should take {ratio:.1f} times as long, {times} are aimed at. HBM limits them: the L2 holds the
 weights and changes of one third layer, not of {networks}."""
 
 
