@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.gpu import page_measured, page_predicted
 from benchmarks.gpu.page_text import ARCHITECTURES_TEXT, HEAD, NETWORK_TEXT, WAITING_TEXT
+from benchmarks.gpu.predicted import DAY, HEBBIAN_STEPS
 from benchmarks.gpu.tables import grouped, markdown, number, read, total
 from softhebb_fast.files import write_text
 
@@ -19,9 +20,7 @@ COUNTERS, BUDGET = HERE / "counters.csv", HERE / "budget.csv"
 TRAFFIC, TILINGS, PREDICTED = (HERE / f"{name}.csv" for name in ("traffic", "tilings", "predicted"))
 MEASURED = HERE.parent / "results" / "gpu_measured.csv"
 TABLES = (COUNTERS, BUDGET, TRAFFIC, TILINGS, MEASURED)
-DAY = HERE.parent / "results" / "h100"
 SECTOR = 32  # bytes
-STEPS = 5000  # of a CIFAR-10 epoch in batches of 10
 LAUNCH_US = 2.5  # assumed for a launch that nothing hides
 
 
@@ -102,14 +101,14 @@ def _epoch(rows: Sequence[dict[str, str]], launches: dict[tuple[str, str], str])
         row for row in rows if row["layer"].startswith("cifar10-") and row["layer"].endswith("@10")
     ]
     for (precision,), own in grouped(layers, "precision"):
-        kernels = STEPS * total(own, "floor_us") / 1e6
+        kernels = HEBBIAN_STEPS * total(own, "floor_us") / 1e6
         number = sum(int(launches.get(k, 0)) for k in {(r["layer"], precision) for r in own})
-        launching = STEPS * number * LAUNCH_US / 1e6
+        launching = HEBBIAN_STEPS * number * LAUNCH_US / 1e6
         both = f"{kernels + launching:.2f}"
         cells.append((precision, f"{kernels:.2f}", f"{launching:.2f}", both))
     text = (
         "## The floor of an epoch\n\n"
-        f"One epoch of CIFAR-10 is {STEPS} steps of three layers in batches of 10. The\n"
+        f"One epoch of CIFAR-10 is {HEBBIAN_STEPS} steps of three layers in batches of 10. The\n"
         "table has the sum of the floors of their kernels, computed as above. Beside it stands\n"
         f"the cost of the launches if none were hidden, at an assumed {LAUNCH_US:g} µs each. A\n"
         "CUDA graph hides most of it. Batch norm, activations, pooling and images are not counted."

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.gpu.page_measured import LIBRARY
 from benchmarks.gpu.predicted import (
     CLASSIFIER_STEPS,
     HEBBIAN_STEPS,
     NETWORKS,
+    PROVIDERS,
     calibration,
     model,
     time_of,
 )
 from benchmarks.gpu.tables import markdown
 
-LIBRARY = {"tf32": "tf32", "bfloat16": "bf16", "bf16x6": ""}
 AIMS = {  # of the library's time
     ("cifar10/step/b10", "tf32"): 0.8,
     ("cifar10/step/b100", "tf32"): 0.75,
@@ -42,12 +43,12 @@ weights and changes of one third layer, not of {networks}."""
 
 def section(rows: Sequence[dict[str, str]], steps: Sequence[dict[str, str]]) -> str:
     """Every predicted step, what is aimed at, and what follows for a run."""
-    library = {(r["case"], r["provider"]): 1e6 * float(r["median"]) for r in steps}
+    measured = {(r["case"], r["provider"]): 1e6 * float(r["median"]) for r in steps}
     ours = {(r["what"], r["precision"]): float(r["predicted_us"]) for r in rows}
     cells = []
     for (what, precision), aim in AIMS.items():
-        provider = "-".join(filter(None, ("library-graph", LIBRARY[precision])))
-        against, predicted = library[what, provider], ours[what, precision]
+        against = measured[what, LIBRARY[PROVIDERS[precision]]]
+        predicted = ours[what, precision]
         figures = f"{predicted:.0f}", f"{against:.0f}", f"{predicted / against:.2f}", f"{aim:g}"
         cells.append((what, precision, *figures))
     head = ("step", "precision", "predicted µs", "library µs", "ratio", "aimed at")
@@ -65,13 +66,13 @@ def section(rows: Sequence[dict[str, str]], steps: Sequence[dict[str, str]]) -> 
         ratio=together / alone,
         times=TIMES,
     )
-    return "\n\n".join((_text(ours, library), markdown(head, cells), run)) + "\n"
+    return "\n\n".join((_text(ours, measured), markdown(head, cells), run)) + "\n"
 
 
 def _text(ours: dict[tuple[str, str], float], measured: dict[tuple[str, str], float]) -> str:
     found = [100 * (time_of(work) / us - 1) for _, work, us in calibration()]
     cases = ("cifar10/step/b10", "cifar10/step/b100")
-    others = [ours[case, "bf16x6"] / measured[case, "triton-graph-bf16x6"] for case in cases]
+    others = [ours[case, "bf16x6"] / measured[case, PROVIDERS["bf16x6"]] for case in cases]
     factor, launch, product = model()
     return TEXT.format(
         factor=factor,

@@ -11,31 +11,37 @@ that have not run since is a prediction and no measurement.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.gpu import budget
+from benchmarks.gpu import budget, counters
 from benchmarks.gpu.counting import count
 from benchmarks.gpu.layers import CIFAR, call
-from benchmarks.gpu.offline import Launch, record
+from benchmarks.gpu.offline import record
 from benchmarks.gpu.tables import read, total
 from benchmarks.gpu.traffic import hbm_bytes
-from benchmarks.gpu.training_calls import IMAGES, ROWS, batch_of_features, norm, probe
+from benchmarks.gpu.training_calls import BATCH, IMAGES, ROWS, batch_of_features, norm, probe
 from softhebb_fast.files import write_csv
 
 HERE = Path(__file__).parent
 TABLE, CALIBRATION = HERE / "predicted.csv", HERE / "calibration.csv"
 DAY = HERE.parent / "results" / "h100"
 FIELDS = ("what", "precision", "floor_us", "launches", "products", "predicted_us")
-PRODUCTS = ("one_pass", "forward", "plasticity", "classify", "descend")
-MEASURED = {"tf32": "triton-graph-tf32", "bfloat16": "triton-graph-bf16"}
+PRODUCTS = (*counters.PRODUCTS, "classify", "descend")
+PROVIDERS = {
+    "tf32": "triton-graph-tf32",
+    "bfloat16": "triton-graph-bf16",
+    "bf16x6": "triton-graph-bf16x6",
+}
+FITTED = ("tf32", "bfloat16")  # whose floors were counted at that commit
 NETWORKS = budget.NETWORKS
-COUNTED_IMAGES = 640  # which a step of the classifier draws from: more move no more
+COUNTED_IMAGES = 640  # which a batch is drawn from: more move no more, but take memory
 CLASSIFIER_STEPS = 50 * -(-IMAGES // ROWS)
-HEBBIAN_STEPS = 5000
+HEBBIAN_STEPS = IMAGES // BATCH
 
 
 class Work(NamedTuple):
@@ -55,11 +61,11 @@ def calibration() -> list[tuple[str, Work, float]]:
     steps = {(r["case"], r["provider"]): float(r["median"]) * 1e6 for r in read(DAY / "steps.csv")}
     found = []
     for batch in (10, 100):
-        for precision, provider in MEASURED.items():
+        for precision in FITTED:
             own = [table[f"{layer}@{batch}", precision] for layer in CIFAR]
             work = Work(*(total(own, name) for name in Work._fields))
             case = f"cifar10/step/b{batch}"
-            found.append((f"{case} {precision}", work, steps[case, provider]))
+            found.append((f"{case} {precision}", work, steps[case, PROVIDERS[precision]]))
     phases = read(DAY / "phases.csv")
     for i, layer in enumerate(CIFAR, 1):
         own = [r for r in phases if r["phase"] == f"cifar10/run/layer{i}"]
@@ -69,6 +75,7 @@ def calibration() -> list[tuple[str, Work, float]]:
     return found
 
 
+@cache
 def model() -> tuple[float, float, float]:
     """Of a step: the factor of its floors, us a launch, and us more a product; least relative
     squares."""
@@ -83,55 +90,45 @@ def time_of(work: Work) -> float:
     return sum(a * b for a, b in zip(model(), work, strict=True))
 
 
-def work(launches: Iterable[Launch]) -> Work:
-    """That of launches, counted in the emulator."""
-    launches = list(launches)
-    layer = any(launch.name in PRODUCTS[:3] for launch in launches)
-    moved = hbm_bytes(launches) if layer else [0.0] * len(launches)
-    floors = [count(launch, b)["floor_us"] for launch, b in zip(launches, moved, strict=True)]
-    products = sum(launch.name in PRODUCTS for launch in launches)
-    return Work(sum(floors), len(launches), products)
-
-
-def layers(batch: int, precision: str) -> Work:
-    """That of a learning step of the CIFAR-10 net's three layers."""
+def work(*calls: Callable[[], object]) -> Work:
+    """That of ``calls``, counted in the emulator, without the classifier's test."""
     found = Work(0, 0, 0)
-    for layer in CIFAR:
-        found = found.plus(work(record(call(f"{layer}@{batch}", precision), "sm_90a")))
+    for one in calls:
+        launches = [launch for launch in record(one, "sm_90a") if launch.name != "judge"]
+        layer = any(launch.name in counters.PRODUCTS for launch in launches)
+        moved = hbm_bytes(launches) if layer else [0.0] * len(launches)
+        floors = [count(launch, b)["floor_us"] for launch, b in zip(launches, moved, strict=True)]
+        products = sum(launch.name in PRODUCTS for launch in launches)
+        found = found.plus(Work(sum(floors), len(launches), products))
     return found
 
 
-def together() -> Work:
-    """That of ``NETWORKS`` nets side by side, a block in the place of each layer."""
-    found = Work(0, 0, 0)
-    for layer in CIFAR:
-        found = found.plus(work(record(budget.step(layer, "tf32", "together"), "sm_90a")))
-    return found
+def layers(batch: int, precision: str) -> list[Callable[[], object]]:
+    """A learning step of the CIFAR-10 net's three layers."""
+    return [call(f"{layer}@{batch}", precision) for layer in CIFAR]
 
 
-def classifier(members: int) -> Work:
-    """That of a step of so many classifiers, without their test."""
-    found = record(lambda: probe(members=members, images=COUNTED_IMAGES), "sm_90a")
-    return work(launch for launch in found if launch.name != "judge")
+def classifier(members: int) -> Callable[[], object]:
+    """A step of so many classifiers."""
+    return partial(probe, members=members, images=COUNTED_IMAGES)
 
 
 def rows() -> Iterator[dict[str, str]]:
-    def row(what: str, precision: str, own: Work) -> dict[str, str]:
-        own = Work(*(round(value, 2) for value in own))
+    def row(what: str, precision: str, *calls: Callable[[], object]) -> dict[str, str]:
+        own = Work(*(round(value, 2) for value in work(*calls)))
         values = dict(zip(Work._fields, own, strict=True))
         predicted = f"{time_of(own):.1f}"
         return {"what": what, "precision": precision, **values, "predicted_us": predicted}
 
     for batch in (10, 100):
-        for precision in ("tf32", "bfloat16", "bf16x6"):
-            yield row(f"cifar10/step/b{batch}", precision, layers(batch, precision))
-    images = work(record(batch_of_features, "sm_90a"))
-    norms = work(record(norm, "sm_90a"))
-    beside = Work(*(len(CIFAR) * (a + b) for a, b in zip(images, norms, strict=True)))
-    yield row("hebbian", "tf32", layers(10, "tf32").plus(beside))
-    yield row("hebbian, 8 networks", "tf32", together().plus(beside))
+        for precision in PROVIDERS:
+            yield row(f"cifar10/step/b{batch}", precision, *layers(batch, precision))
+    beside = (partial(batch_of_features, COUNTED_IMAGES), norm) * len(CIFAR)
+    together = [budget.step(layer, "tf32", "together") for layer in CIFAR]
+    yield row("hebbian", "tf32", *layers(10, "tf32"), *beside)
+    yield row(f"hebbian, {NETWORKS} networks", "tf32", *together, *beside)
     yield row("classifier", "float32", classifier(1))
-    yield row("classifier, 8 networks", "float32", classifier(NETWORKS))
+    yield row(f"classifier, {NETWORKS} networks", "float32", classifier(NETWORKS))
 
 
 def main() -> int:

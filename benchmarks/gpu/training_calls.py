@@ -30,13 +30,13 @@ def norm(dtype: torch.dtype = torch.float32) -> None:
 
 def batch(images: torch.Tensor, constants: torch.Tensor | None) -> None:
     """The next one, of bytes or of features."""
-    labels, order = _new(IMAGES, dtype=torch.int64), _new(IMAGES, dtype=torch.int64)
+    labels, order = (_new(len(images), dtype=torch.int64) for _ in range(2))
     gather(images, labels, order, _new(dtype=torch.int64), constants, constants, 0, BATCH)
 
 
-def batch_of_features() -> None:
+def batch_of_features(images: int = IMAGES) -> None:
     """The next one of the second layer."""
-    batch(_new(IMAGES, 96, 16, 16, last=True), None)
+    batch(_new(images, 96, 16, 16, last=True), None)
 
 
 def probe(classes: int = 10, members: int = 1, images: int = IMAGES) -> None:

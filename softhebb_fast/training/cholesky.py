@@ -75,8 +75,7 @@ class Factor:
     def _row(self, matrix: Tensor, penalty: float, start: int, end: int) -> bool:
         """Compute the rows ``start`` to ``end`` of R; False where there is none."""
         above, dtype = self.above[:start, start:end], self.above.dtype
-        own = matrix[start:end, start:end].tril()
-        own = own + own.tril(-1).t()
+        own = _whole(matrix[start:end, start:end])
         own.diagonal().add_(penalty)
         factor, failed = torch.linalg.cholesky_ex(own.to(dtype) - above.t() @ above, upper=True)
         if failed or not factor.diagonal().square().min() > self.least:
@@ -115,10 +114,15 @@ def _product(matrix: Tensor, x: Tensor, penalty: float) -> Tensor:
     """``matrix + penalty I`` times every row of ``x`` ``[K, M]``, from the lower triangle."""
     y = penalty * x
     for start, end in _blocks(len(matrix)):
-        left, own = matrix[start:end, :start], matrix[start:end, start:end].tril()
-        y[:, start:end] += x[:, :start] @ left.t() + x[:, start:end] @ (own + own.tril(-1).t())
+        left, own = matrix[start:end, :start], _whole(matrix[start:end, start:end])
+        y[:, start:end] += x[:, :start] @ left.t() + x[:, start:end] @ own
         y[:, :start] += x[:, start:end] @ left
     return y
+
+
+def _whole(block: Tensor) -> Tensor:
+    """The symmetric matrix whose lower triangle is that of ``block``."""
+    return block.tril() + block.tril(-1).t()
 
 
 def _blocks(size: int) -> list[tuple[int, int]]:

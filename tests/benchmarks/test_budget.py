@@ -13,7 +13,7 @@ from benchmarks.gpu.budget import KEY, TRITON, cases, committed, excess, launche
 BUDGET = committed()
 OF_ANOTHER = pytest.mark.skipif(
     not triton.__version__.startswith(f"{TRITON}."),
-    reason=f"the budget waits for Triton {TRITON}; this is {triton.__version__}",
+    reason=f"the table waits for Triton {TRITON}; this is {triton.__version__}",
 )
 QUICK = {
     ("cifar10-1", "step", "tf32", "sm_90a"),

@@ -6,11 +6,9 @@ import pytest
 
 pytest.importorskip("triton")
 
-import triton
-
 from benchmarks.gpu import counters, predicted
-from benchmarks.gpu.budget import TRITON
 from benchmarks.gpu.tables import read, total
+from tests.benchmarks.test_budget import OF_ANOTHER
 from tests.kernels.conftest import emulator  # noqa: F401
 
 
@@ -57,13 +55,10 @@ def test_floors_of_steps_are_those_of_the_table_of_counters(batch, precision):
     assert int(row["launches"]) == len(own)
 
 
-@pytest.mark.skipif(
-    not triton.__version__.startswith(f"{TRITON}."),
-    reason=f"the counts wait for Triton {TRITON}; this is {triton.__version__}",
-)
+@OF_ANOTHER
 @pytest.mark.usefixtures("emulator")
 def test_a_step_of_the_classifier_counts_what_the_table_says():
     row = table()["classifier", "float32"]
-    work = predicted.classifier(1)
+    work = predicted.work(predicted.classifier(1))
     assert work.floor_us == pytest.approx(float(row["floor_us"]), abs=0.01)
     assert (work.launches, work.products) == (int(row["launches"]), int(row["products"]))

@@ -190,7 +190,7 @@ def equations(rows: int, spread: float, scale: float = 1.0) -> tuple[Tensor, Ten
         (equations(90, 1e4), 0.0, 2),
         (equations(90, 1.0, 1e38), 0.0, 2),  # beyond the largest number of float32
     ],
-    ids=["round", "long", "few-rows", "fewer-rows-no-penalty", "very-long", "huge"],
+    ids=["round", "long", "few-rows", "few-rows-little-penalty", "very-long", "huge"],
 )
 def test_factors_in_float32_are_corrected_or_replaced(given, penalty, factors, block, monkeypatch):
     monkeypatch.setattr(cholesky, "BLOCK", block)
