@@ -64,8 +64,8 @@ class SplitTriangle(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         channels = _channels(u)
-        centred = u - u.detach().mean(dim=channels, keepdim=True)
-        return _power(F.relu(torch.cat((centred, -centred), dim=channels)), self.power)
+        mean = u.detach().mean(dim=channels, keepdim=True)
+        return _power(torch.cat((u - mean, mean - u), dim=channels).relu_(), self.power)
 
     def extra_repr(self) -> str:
         return f"power={self.power}"

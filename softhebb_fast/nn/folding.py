@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -16,6 +19,21 @@ from softhebb_fast.reference import lebesgue_weight
 
 NUMBERS = 1 << 24  # of whitened patches or of u in memory at once, where they are needed
 PASSES = 256  # multiplications that take as long as activation and pool of a number on their own
+
+Folded = tuple[Tensor, Tensor]
+Kept = dict[tuple[nn.Module, nn.Module], Folded]
+
+_KEPT: ContextVar[Kept | None] = ContextVar("folded_filters", default=None)
+
+
+@contextmanager
+def folded_once() -> Iterator[None]:
+    """Fold filters at their first use alone until the context ends; nothing in it may set them."""
+    token = _KEPT.set(_kept())
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 def folds(norm: nn.Module | None, layer: nn.Module, x: Tensor) -> bool:
@@ -34,9 +52,13 @@ def folds(norm: nn.Module | None, layer: nn.Module, x: Tensor) -> bool:
     return layer.padding == (0, 0) and filters * size <= components * (size + filters)
 
 
-def folded(norm: PatchWhitening, layer: SoftHebbConv2d) -> tuple[Tensor, Tensor]:
+def folded(norm: PatchWhitening, layer: SoftHebbConv2d) -> Folded:
     """Filters and biases of that convolution."""
-    return norm.folded(lebesgue_weight(layer.weight, layer.lebesgue_p), layer.bias)
+    kept = _kept()
+    if (norm, layer) not in kept:
+        weight = lebesgue_weight(layer.weight, layer.lebesgue_p)
+        kept[norm, layer] = norm.folded(weight, layer.bias)
+    return kept[norm, layer]
 
 
 def product(norm: PatchWhitening, layer: SoftHebbConv2d, x: Tensor) -> Tensor:
@@ -63,3 +85,8 @@ def portions(norm: PatchWhitening, layer: SoftHebbConv2d, x: Tensor) -> tuple[Te
     strides = norm.stride[0] * norm.stride[1]
     a_map = max(1, max(norm.out_channels, layer.out_channels) * height * width // strides)
     return torch.split(x, max(1, NUMBERS // a_map)) if len(x) else (x,)
+
+
+def _kept() -> Kept:
+    kept = None if torch.compiler.is_compiling() else _KEPT.get()
+    return {} if kept is None else kept

@@ -22,7 +22,7 @@ from softhebb_fast.options import Convolution, check_among, pair
 from softhebb_fast.scalars import positive, whole
 
 METHODS = ("zca", "pca")
-CHUNK = 1 << 23  # numbers of the patches that are looked at together
+CHUNK = 1 << 21  # numbers of the patches that are looked at together
 
 
 class PatchWhitening(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from softhebb_fast.models import build, features
 from softhebb_fast.models.softhebb import checked_shape
+from softhebb_fast.nn.folding import folded_once
 from softhebb_fast.presets import Layer, Pool, Preset, as_preset
 from softhebb_fast.scalars import whole
 from softhebb_fast.training.features import images_at_once
@@ -148,7 +149,8 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             copy.deepcopy(self.network_).to(x.dtype) if x.dtype == torch.float64 else self.network_
         )
         chunk = images_at_once(net, x[:1], CHUNK)
-        return torch.cat([features(list(net), part).flatten(1) for part in x.split(chunk)])
+        with folded_once():
+            return torch.cat([features(list(net), part).flatten(1) for part in x.split(chunk)])
 
 
 VECTORS: dict[str, Any] = {

@@ -13,6 +13,7 @@ from softhebb_fast import functional
 from softhebb_fast.data import batches
 from softhebb_fast.models import evaluation_mode, features
 from softhebb_fast.nn import HebbianLinear, SoftHebbLinear
+from softhebb_fast.nn.folding import folded_once
 from softhebb_fast.training.features import Samples, images_at_once
 from softhebb_fast.training.ranks import ALONE, Ranks
 from softhebb_fast.training.ridge import squared_error
@@ -126,7 +127,7 @@ def evaluate(
     if len(source) == 0 or bool((source.labels < 0).any()):
         raise ValueError("source must hold labelled samples to be evaluated on")
     loss = correct = torch.zeros((), dtype=torch.float64, device=source.device)
-    with evaluation_mode(model):
+    with evaluation_mode(model), folded_once():
         batch_size = images_at_once([model], source.batch(slice(0, 1))[0], batch_size)
         for i in ranks.turns(-(-len(source) // batch_size)):
             x, labels = next(batches(source, batch_size, start_batch=i))

@@ -16,6 +16,9 @@ from softhebb_fast.training.ranks import ALONE, Ranks
 
 CHUNK = 500
 MAPS_BYTES = 2 << 30  # what the maps of images that pass together may take, and their temporaries
+# The same on the CPU: a map beyond 32 MiB gets fresh pages from malloc at every use, and filling
+# these takes longer than computing with them.
+HOST_MAPS_BYTES = 96 << 20
 CACHE_BYTES = 8 << 30  # the same while features are cached: published networks keep their chunks
 TEMPORARIES = 4  # maps of the size of u that a layer has at once
 
@@ -127,9 +130,9 @@ def images_at_once(
 ) -> int:
     """How many images may pass ``modules`` together, ``most`` or fewer.
 
-    As many as their largest maps leave room for in ``most_bytes``, ``MAPS_BYTES`` if left out: of
-    wide layers some dozens. ``x`` has one such image at least; the modules must be in evaluation
-    mode.
+    As many as their largest maps leave room for in ``most_bytes``: if left out, ``HOST_MAPS_BYTES``
+    on the CPU and ``MAPS_BYTES`` elsewhere; of wide layers a few. ``x`` has one such image at
+    least; the modules must be in evaluation mode.
     """
     modules, largest = list(modules), [0]
     watched = [
@@ -151,7 +154,7 @@ def images_at_once(
     finally:
         for handle in handles:
             handle.remove()
-    room = most_bytes or MAPS_BYTES
+    room = most_bytes or (HOST_MAPS_BYTES if x.device.type == "cpu" else MAPS_BYTES)
     return max(1, min(most, room // (TEMPORARIES * max(1, *largest))))
 
 

@@ -151,9 +151,11 @@ class Primal:
         return (targets - explained.sum()).clamp(min=0)
 
     def _add_products(self, x: Tensor, labels: Tensor) -> None:
+        room = x.new_empty(min(BLOCK, x.shape[1]) * x.shape[1])
         for i in range(0, x.shape[1], BLOCK):
             end = min(i + BLOCK, x.shape[1])
-            self.matrix[i:end, :end] += (x[:, i:end].t() @ x[:, :end]).double()
+            products = room[: (end - i) * end].view(end - i, end)
+            self.matrix[i:end, :end] += torch.mm(x[:, i:end].t(), x[:, :end], out=products)
         self.right += (x.t() @ F.one_hot(labels, len(self.counts)).to(x.dtype)).double()
 
     def _add_outer(self, vector: Tensor, factor: float) -> None:

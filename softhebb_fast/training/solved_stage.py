@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from softhebb_fast.data import batches
 from softhebb_fast.models import SoftHebbNet, features
+from softhebb_fast.nn.folding import folded_once
 from softhebb_fast.training.classifier import evaluate
 from softhebb_fast.training.features import images_at_once
 from softhebb_fast.training.metrics import MetricsRow
@@ -119,7 +120,8 @@ class SolvedStage(Stage):
         x, labels = next(batches(inputs.source, size, **options))
         if self.most is None:
             self.most = images_at_once(inputs.below, x, size)
-        parts = [features(inputs.below, part).flatten(1) for part in x.split(self.most)]
+        with folded_once():
+            parts = [features(inputs.below, part).flatten(1) for part in x.split(self.most)]
         return torch.cat(parts), labels
 
     def _add(self, number: int, found: Tensor, labels: Tensor) -> None:

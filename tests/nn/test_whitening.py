@@ -196,6 +196,31 @@ def test_a_block_is_folded_where_that_is_cheaper(monkeypatch):
         assert not calls
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("contrast", [None, 0.01])
+def test_filters_that_are_folded_once(contrast, monkeypatch):
+    x = images(dtype=torch.float32)
+    monkeypatch.setattr(folding, "PASSES", 0)
+    folded, calls = PatchWhitening.folded, []
+    monkeypatch.setattr(
+        PatchWhitening, "folded", lambda norm, *given: calls.append(norm) or folded(norm, *given)
+    )
+    norm = PatchWhitening(3, 3, contrast=contrast).fit(x)
+    blocks = [
+        Block(layer_behind(norm, filters), norm=norm, activation=Triangle()).eval()
+        for filters in (40, 41)
+    ]
+    apart = [block(x) for block in blocks]
+    assert len(calls) == 2
+    with folding.folded_once(), folding.folded_once():
+        for _ in range(3):
+            for block, expected in zip(blocks, apart, strict=True):
+                assert torch.equal(block(x), expected)
+    assert len(calls) == 4
+    blocks[0].layer.weight.mul_(2)
+    assert not torch.equal(blocks[0](x), apart[0])
+
+
 def test_where_normalised_contrast_leaves_the_whitening_apart():
     small, large = PatchWhitening(3, 5, contrast=0.01), PatchWhitening(128, 3, contrast=0.01)
     assert not folding.pays(small, layer_behind(small, 128))

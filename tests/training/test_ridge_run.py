@@ -234,11 +234,11 @@ def test_wide_maps_take_fewer_images_at_once(tmp_path, root, monkeypatch):
     x = load("mnist", "train", root=root, limit=4).batch(slice(None))[0]
     map_bytes = 4 * 5 * 28 * 28  # of the 5 neurons of the first layer
     for images in (1, 3, 50):
-        monkeypatch.setattr(features, "MAPS_BYTES", features.TEMPORARIES * map_bytes * images)
+        monkeypatch.setattr(features, "HOST_MAPS_BYTES", features.TEMPORARIES * map_bytes * images)
         assert images_at_once(run.net.blocks, x, 20) == min(20, images)
         assert images_at_once([run.net.readout], x, 20) == min(20, images)
         assert images_at_once([run.net], x, 20) == min(20, images)
-    monkeypatch.setattr(features, "MAPS_BYTES", 1)
+    monkeypatch.setattr(features, "HOST_MAPS_BYTES", 1)
     assert images_at_once(run.net.blocks, x, 20) == 1
     assert images_at_once(run.net.head, x, 20) == 20
     assert not any(m._forward_hooks for m in run.net.modules())
