@@ -24,6 +24,7 @@ RUN = {"preset": NET, "init": "patches", **SOLVED, "ridge": RIDGE, **MIRRORED}
 WIDE = {"width_factor": 16, "ridge": {"factors": [3e-3, 1e-2]}}
 WIDE_100 = {**WIDE, "ridge": {"factors": [1e-2, 3e-2]}}
 CROPS = {"augment": True, "probe_epochs": 4}
+WIDE_CROPS = {**WIDE, "augment": True, "probe_epochs": 2}
 ONE_LAYER = "softkrotov-c{filters}-k6-t4-lr0.04-lp0.5-r3:whiten-e0.02-n0.00015-i10000:triangle_1 bp"
 DETERMINISTIC = {"name": "hadamard_patches", "signs": "rudin_shapiro"}
 
@@ -135,6 +136,7 @@ run, wide with `--width-factor 16`, is
         _whole("cifar10", 84.0),
         _whole("cifar10", 84.0, "wide", **WIDE),
         _whole("cifar10", 86.0, "crops", **CROPS),
+        _whole("cifar10", 86.0, "wide crops", **WIDE_CROPS),
         # 0.3 below the same from sampled patches.
         _whole("cifar10", 83.13, "deterministic", init=DETERMINISTIC),
         _whole("cifar10", None, "flips", **FLIPS),
