@@ -46,7 +46,10 @@ def protocol(config: Config) -> str:
         return f"{text} at rate {config.lr:g}{_limited(config)}"
     config = config.resolved()
     layers = f"Hebbian layers {config.unsup_epochs} x {config.unsup_batch} (epochs x batch)"
-    augmented = ", augmented" * config.augment + ", with mirror images" * config.flips
+    augmented = ", augmented" * config.augment
+    if config.crops is not None:
+        augmented = f", crops {_written(config.crops)}"
+    augmented += ", with mirror images" * config.flips
     return f"{layers}, {_classifier(config)}{augmented}, {config.mode}{_limited(config)}"
 
 

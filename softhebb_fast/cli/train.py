@@ -36,7 +36,7 @@ def train(options: argparse.Namespace) -> int:
     given, options.dataset = options.dataset, _dataset(options)
     options.device = options.device or default_device()
     options.reading = reading(options)
-    for name in ("ridge", "softmax", "features"):
+    for name in ("ridge", "softmax", "features", "crops"):
         if (texts := getattr(options, name)) is not None:
             setattr(options, name, _settings(name, texts))
     with users_mistakes():

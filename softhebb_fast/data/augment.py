@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from softhebb_fast.scalars import number, whole
+
 ATTEMPTS = 10
 
 
@@ -27,6 +29,8 @@ class RandomCropFlip:
         padding: pixels on every side; smaller than the image for ``"reflect"``.
         mode: as in ``torch.nn.functional.pad``.
         flip: probability of the mirror image.
+
+    Raises ValueError or TypeError for other values, naming them.
     """
 
     padding: int = 4
@@ -34,11 +38,10 @@ class RandomCropFlip:
     flip: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.padding < 0:
-            raise ValueError(f"padding must not be negative; got {self.padding}")
+        object.__setattr__(self, "padding", whole("padding", self.padding, least=0))
         if self.mode not in ("reflect", "replicate", "constant"):
             raise ValueError(f"mode must be reflect, replicate or constant; got {self.mode!r}")
-        _check_probability(self.flip)
+        object.__setattr__(self, "flip", _probability("flip", self.flip))
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """x float [B, C, H, W] -> the same shape."""
@@ -105,7 +108,7 @@ class RandomResizedCropFlip:
             raise ValueError(f"scale must satisfy 0 < least <= largest <= 1; got {self.scale}")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"ratio must satisfy 0 < least <= largest; got {self.ratio}")
-        _check_probability(self.flip)
+        object.__setattr__(self, "flip", _probability("flip", self.flip))
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """x float [B, C, H, W] -> [B, C, size, size]."""
@@ -150,9 +153,11 @@ class RandomResizedCropFlip:
         return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
-def _check_probability(flip: float) -> None:
-    if not 0 <= flip <= 1:
-        raise ValueError(f"flip must be a probability; got {flip}")
+def _probability(name: str, value: float) -> float:
+    found = number(name, value)
+    if not 0 <= found <= 1:
+        raise ValueError(f"{name} must be a probability; got {value!r}")
+    return found
 
 
 def _shape(x: Tensor) -> tuple[int, int, int, int]:

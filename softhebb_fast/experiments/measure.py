@@ -160,7 +160,9 @@ def _protocol(config: RunConfig) -> str:
     for name, kind in {**SOLVERS, "features": Selection}.items():
         settings, usual = getattr(config, name) or {}, kind().to_dict()
         parts += [f"{name} {k}={v}" for k, v in settings.items() if v != usual[k]]
-    return ", ".join(parts + ["flips"] * config.flips)
+    parts += [f"crops {k}={v}" for k, v in (config.crops or {}).items()]
+    augmented = config.augment and config.crops is None
+    return ", ".join(parts + ["augmented"] * augmented + ["flips"] * config.flips)
 
 
 def _json(value: Any) -> str:

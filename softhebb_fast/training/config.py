@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from softhebb_fast.backends import BACKENDS, choose
-from softhebb_fast.data import ImageSet, Reading
+from softhebb_fast.data import ImageSet, RandomCropFlip, Reading, published_augmentation
+from softhebb_fast.data.walk import Augmentation
 from softhebb_fast.kinds import TIE_RULES
 from softhebb_fast.models import Selection, build
 from softhebb_fast.precision import PRECISIONS
@@ -107,6 +108,8 @@ class RunConfig(Config):
         unsup_epochs, unsup_batch, probe_epochs, probe_batch, test_batch: of the Hebbian layers, the
             classifier and tests; None takes the published protocol of the data set.
         augment: train the classifier on augmented images; None takes the published protocol.
+        crops: augment by these crops in the place of the data set's published augmentation:
+            settings of ``data.RandomCropFlip``, ``{"padding": 2, "flip": 0}`` for digits.
         limit: use only so many training (and test) images; for trials.
         precision: how the Hebbian layers take float32 products, see ``precision.use``.
         autocast: train by backpropagation in bfloat16, by ``torch.autocast``; tests are in float32.
@@ -147,6 +150,7 @@ class RunConfig(Config):
     probe_batch: int | None = None
     test_batch: int | None = None
     augment: bool | None = None
+    crops: dict[str, Any] | None = None
     limit: int | None = None
     cache_dtype: str = "float32"
     cache_gib: float = 8.0
@@ -194,6 +198,11 @@ class RunConfig(Config):
         for name in ("autocast", "flips"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be a bool; got {getattr(self, name)!r}")
+        if self.crops is not None:
+            crops = RandomCropFlip(**checked_keys("crops", self.crops, RandomCropFlip))
+            object.__setattr__(self, "crops", asdict(crops))
+            if self.augment is False:
+                raise ValueError(f"augment must not be False with crops; got crops={self.crops}")
         self._check_classifier()
         check_plain("init", self.init)
         check_reading(self.reading)
@@ -214,7 +223,7 @@ class RunConfig(Config):
         solved = f"classifier={self.classifier!r}"
         if self.autocast:
             raise ValueError(f"autocast must be False for {solved}, which is solved")
-        if (self.probe_epochs or 1) > 1 and not self.augment:
+        if (self.probe_epochs or 1) > 1 and not self.augment and self.crops is None:
             raise ValueError(
                 f"probe_epochs must be 1 for {solved} on images that are not augmented: "
                 f"other passes would be the same; got {self.probe_epochs}"
@@ -242,7 +251,15 @@ class RunConfig(Config):
         if self.solver is not None:
             chosen |= {"probe_epochs": 1, "probe_batch": CHUNK, "augment": False}
             chosen[self.classifier] = self.solver.to_dict()
+        if self.crops is not None:
+            chosen["augment"] = True
         return replace(self, **{k: v for k, v in chosen.items() if getattr(self, k) is None})
+
+    def augmentation(self) -> Augmentation | None:
+        """What the images of the classifier pass first."""
+        if self.crops is not None:
+            return RandomCropFlip(**self.crops)
+        return published_augmentation(self.dataset) if self.augment else None
 
     def network(self) -> Preset:
         """The preset, its width and neuron factors and its rule applied.

@@ -10,7 +10,7 @@ from torch import nn
 
 from softhebb_fast import precision
 from softhebb_fast.backends import resolve
-from softhebb_fast.data import ImageSet, load, published_augmentation
+from softhebb_fast.data import ImageSet, load
 from softhebb_fast.data.walk import Augmentation
 from softhebb_fast.models import SoftHebbNet
 from softhebb_fast.presets import protocol
@@ -82,7 +82,7 @@ class Trainer(Loop):
                 f"classifier='softmax' learns in one process; got {self.ranks.size}: take "
                 "classifier='ridge'"
             )
-        self.augment = published_augmentation(config.dataset) if config.augment else None
+        self.augment = config.augmentation()
         resolve(config.backend, device)
         precision.require(config.precision, device.type)
 

@@ -327,6 +327,25 @@ def test_options_reach_the_configuration(capsys, tmp_path, root):
     assert (config.augment, config.autocast, config.neuron_factor) == (False, True, 0.05)
 
 
+def test_crops_of_the_command_line(root, tmp_path, capsys):
+    words = ["DemoMNIST", "--limit", 20, "--unsup-epochs", 0, "--classifier", "ridge"]
+    words += ["--probe-epochs", 2, "--data", root, "--quiet", "--no-plots"]
+    out = tmp_path / "run"
+    code, printed, err = call(
+        capsys, "train", *words, "--out", out, "--crops", "padding=2", "flip=0"
+    )
+    assert code == 0, err
+    assert "2 passes" in printed
+    assert "crops padding=2 mode=reflect flip=0.0" in printed
+    assert read_config(out)[0].crops == {"padding": 2, "mode": "reflect", "flip": 0.0}
+    code, printed, _ = call(capsys, "train", *words, "--out", tmp_path / "whole", "--crops")
+    assert "crops padding=4 mode=reflect flip=0.5" in printed
+    code, _, err = call(capsys, "train", *words, "--out", tmp_path / "no", "--crops", "padding=x")
+    assert code != 0
+    assert "padding must be an int; got 'x'" in err
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "init"),
     [

@@ -91,9 +91,11 @@ def test_whole_window_at_full_size_is_the_image_or_its_mirror():
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda: RandomCropFlip(-1), "padding must not be negative"),
+        (lambda: RandomCropFlip(-1), "padding must be at least 0; got -1"),
         (lambda: RandomCropFlip(mode="zeros"), "mode must be"),
         (lambda: RandomCropFlip(flip=2), "flip must be a probability; got 2"),
+        (lambda: RandomCropFlip(flip=float("nan")), "flip must be a probability; got nan"),
+        (lambda: RandomResizedCropFlip(flip=-1), "flip must be a probability; got -1"),
         (lambda: GaussianNoise(-0.1), "std must not be negative"),
         (lambda: GaussianNoise(float("nan")), "std must not be negative"),
         (lambda: RandomResizedCropFlip(0), "size must be at least 1"),
@@ -105,4 +107,18 @@ def test_whole_window_at_full_size_is_the_image_or_its_mirror():
 )
 def test_augmentations_check(make, expected):
     with pytest.raises(ValueError, match=expected):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: RandomCropFlip(2.5), "padding must be an int; got 2.5"),
+        (lambda: RandomCropFlip(True), "padding must be an int; got True"),
+        (lambda: RandomCropFlip(flip="half"), "flip must be a number; got 'half'"),
+        (lambda: RandomResizedCropFlip(flip=None), "flip must be a number; got None"),
+    ],
+)
+def test_augmentations_check_types(make, expected):
+    with pytest.raises(TypeError, match=expected):
         make()

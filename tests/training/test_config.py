@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from softhebb_fast.data import RandomCropFlip
 from softhebb_fast.presets import get_preset, parse_network
 from softhebb_fast.training.config import RunConfig
 
@@ -117,6 +118,32 @@ def test_fields_that_are_given_stay():
     done = config(dataset="stl10", **given).resolved()
     assert {name: getattr(done, name) for name in given} == given
     assert done.probe_epochs == 100
+
+
+def test_crops_are_the_augmentation():
+    assert config(dataset="cifar10").augmentation() is None
+    assert config(dataset="cifar10", augment=True).augmentation() == RandomCropFlip()
+    done = config(crops={"padding": 2, "flip": 0}, classifier="ridge", probe_epochs=3).resolved()
+    assert done.augmentation() == RandomCropFlip(2, "reflect", 0.0)
+    assert done.crops == {"padding": 2, "mode": "reflect", "flip": 0.0}
+    assert (done.augment, done.probe_epochs) == (True, 3)
+    assert RunConfig.from_dict(json.loads(json.dumps(done.to_dict()))) == done
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"crops": True}, TypeError, "crops must be a dict of flip, mode, padding; got True"),
+        ({"crops": {"pad": 2}}, ValueError, "crops must hold flip, mode, padding; got pad"),
+        ({"crops": {"padding": -1}}, ValueError, "padding must be at least 0"),
+        ({"crops": {"flip": "no"}}, TypeError, "flip must be a number; got 'no'"),
+        ({"crops": {}, "augment": False}, ValueError, "augment must not be False with crops"),
+    ],
+    ids=str,
+)
+def test_crops_that_cannot_be_are_named(fields, error, message):
+    with pytest.raises(error, match=message):
+        config(**fields)
 
 
 def test_network():

@@ -133,14 +133,15 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, root, stops, c
     assert is_same(ending(tmp_path / "run"), ending(tmp_path / "whole"))
 
 
-def test_passes_over_augmented_images(tmp_path):
+@pytest.mark.parametrize("how", [{"augment": True}, {"crops": {"padding": 3, "flip": 0}}], ids=str)
+def test_passes_over_augmented_images(tmp_path, how):
     folder = write_cifar10(tmp_path)
     for i in range(1, 6):
         images = torch.randint(256, (4, 3072)).numpy()
         (folder / f"data_batch_{i}").write_bytes(python2_batch(images, [0, 2, 1, 1], b"labels"))
     options = {"preset": "softkrotov-c8-k5-p2-t1:triangle:max_4_2_1 bp", "dataset": "cifar10"}
     options |= {"limit": None, "neuron_factor": 1.0, "unsup_batch": 4}
-    options |= RIDGE | {"augment": True, "probe_epochs": 3, "probe_batch": 8, "ridge": {}}
+    options |= RIDGE | how | {"probe_epochs": 3, "probe_batch": 8, "ridge": {}}
     run = trainer(tmp_path / "whole", tmp_path, **options)
     run.run()
     assert run.rows[-1]["epoch"] == 3

@@ -87,7 +87,10 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(f"--{name}", type=int, metavar="N", help=text)
     text = "also train the classifier on the pixels and on the layers as they started"
     sub.add_argument("--baselines", action="store_true", help=text)
-    sub.add_argument("--augment", action=argparse.BooleanOptionalAction, default=None)
+    text = "train the classifier on augmented images, as published for the data set"
+    sub.add_argument("--augment", action=argparse.BooleanOptionalAction, default=None, help=text)
+    text = "augment by crops instead: padding=4 mode=reflect, replicate or constant, flip=0.5"
+    sub.add_argument("--crops", nargs="*", default=None, metavar="NAME=VALUE", help=text)
     sub.add_argument("--cache-dtype", choices=CACHE_DTYPES, default="float32")
     sub.add_argument(
         "--precision",
