@@ -20,7 +20,7 @@ from softhebb_fast.experiments.definitions.nets import (
 from softhebb_fast.experiments.definitions.table1 import TITLES
 
 SHAPIRO = {"signs": "rudin_shapiro"}
-FEW = {0: 4, 1: 32, 2: 64}  # one entry of so many is a one, by layer
+FEW = {0: 8, 1: 16, 2: 32}  # one entry of so many is a one, by layer
 BREAKERS: dict[str, tuple[str, dict[str, Any]]] = {
     "patches": ("Hadamard rows over patches, ±s", {"init": "hadamard_patches"}),
     "shapiro": (
