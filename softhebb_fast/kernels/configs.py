@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from triton import knobs
 
-from softhebb_fast.kernels.geometry import Geometry
+from softhebb_fast.kernels.geometry import SHAPES, Geometry
 from softhebb_fast.kernels.tables import (
     CONTIGUOUS,
     FAMILIES,
@@ -34,6 +35,7 @@ from softhebb_fast.kernels.tables import (
 from softhebb_fast.precision import torch_default
 
 WAIT = "SOFTHEBB_FAST_WAIT"
+TERMS = {"tf32": 1, "tf32x3": 2, "bf16x6": 2}  # of float16, by how products are taken
 Choice = dict[str, Config | None]
 _CHOSEN: ContextVar[Choice] = ContextVar("chosen", default={})  # noqa: B039
 
@@ -49,6 +51,7 @@ def chosen(choice: Choice) -> Iterator[None]:
         _CHOSEN.reset(token)
 
 
+@functools.cache
 def architecture(device: torch.device) -> int:
     """Compute capability times ten; 0 on AMD. Tensors elsewhere stand for an H100."""
     if device.type != "cuda":
@@ -93,20 +96,28 @@ def forward(
     learns: bool = True,
     summed: bool = False,
 ) -> Config:
+    measured = _CHOSEN.get().get("forward")
+    return measured or _forward(G, positions, _numbers(dtype), arch, learns, summed)
+
+
+@functools.lru_cache(SHAPES)
+def _forward(
+    G: Geometry, positions: int, numbers: str, arch: int, learns: bool, summed: bool
+) -> Config:
     def programs(c: Config) -> int:
         return -(-positions // c.BM) * -(-G.K // c.BN) * G.GROUPS
 
-    config = _choose("forward", dtype, arch, G, programs)
-    if not summed or "forward" in _CHOSEN.get():
+    config = _choose("forward", numbers, arch, G, programs)
+    if not summed:
         return config
     scarce = SUMMED | (SUMMED_WIDE if config.BN > 128 else {})
-    key = (_family(arch), _numbers(dtype), learns)
+    key = (_family(arch), numbers, learns)
     return _covering(scarce[key], G) if key in scarce else config
 
 
 def listed(kernel: str, G: Geometry, dtype: torch.dtype, arch: int) -> list[Config]:
     """The configurations of the table that suit the architecture, for a layer."""
-    return [_covering(c, G) for c, _ in _suited(kernel, dtype, arch)]
+    return [_covering(c, G) for c, _ in _suited(kernel, _numbers(dtype), arch)]
 
 
 def in_tile(G: Geometry, dtype: torch.dtype) -> Config | None:
@@ -118,13 +129,19 @@ def in_tile(G: Geometry, dtype: torch.dtype) -> Config | None:
 def plasticity(
     G: Geometry, positions: int, dtype: torch.dtype, arch: int, scarce: bool = False
 ) -> Config:
-    if scarce and "plasticity" not in _CHOSEN.get():
-        return _covering(SCARCE[max(1, float16_terms(dtype))], G)
+    measured = _CHOSEN.get().get("plasticity")
+    return measured or _plasticity(G, positions, _numbers(dtype), arch, scarce)
+
+
+@functools.lru_cache(SHAPES)
+def _plasticity(G: Geometry, positions: int, numbers: str, arch: int, scarce: bool) -> Config:
+    if scarce:
+        return _covering(SCARCE[max(1, TERMS.get(numbers, 0))], G)
     one_tap = G.CHANNELS_LAST and (G.R * G.S == 1 or G.CHUNK % 128 == 0)
-    own = ONE_TAP.get(_numbers(dtype)) if one_tap else None
+    own = ONE_TAP.get(numbers) if one_tap else None
     if not G.CHANNELS_LAST:
-        own = CONTIGUOUS.get((_family(arch), _numbers(dtype)))
-    if own is not None and "plasticity" not in _CHOSEN.get():
+        own = CONTIGUOUS.get((_family(arch), numbers))
+    if own is not None:
         return _covering(own, G)
 
     def programs(c: Config) -> int:
@@ -133,12 +150,12 @@ def plasticity(
         steps = min(-(-positions // c.BM), 256)
         return -(-G.K // c.BN) * -(-G.P // c.BP) * G.GROUPS * steps // 16
 
-    return _choose("plasticity", dtype, arch, G, programs)
+    return _choose("plasticity", numbers, arch, G, programs)
 
 
 def float16_terms(dtype: torch.dtype) -> int:
     """Terms of float16 that make up a factor of plasticity; 0 where it is taken as it is."""
-    return {"tf32": 1, "tf32x3": 2, "bf16x6": 2}.get(_numbers(dtype), 0)
+    return TERMS.get(_numbers(dtype), 0)
 
 
 def absmax_programs(values: int) -> int:
@@ -285,25 +302,21 @@ def compete(G: Geometry) -> Config:
 
 
 def _choose(
-    kernel: str, dtype: torch.dtype, arch: int, G: Geometry, programs: Callable[[Config], int]
+    kernel: str, numbers: str, arch: int, G: Geometry, programs: Callable[[Config], int]
 ) -> Config:
-    measured = _CHOSEN.get().get(kernel)
-    if measured is not None:
-        return measured
-    narrow = NARROW.get((arch, kernel, _numbers(dtype)))
+    narrow = NARROW.get((arch, kernel, numbers))
     if narrow is not None and not (G.CHANNELS_LAST and G.C % 16 == 0):
         return _covering(narrow, G)
-    suited = _suited(kernel, dtype, arch)
+    suited = _suited(kernel, numbers, arch)
     smallest, *filling = [c for c, least in suited if programs(c) >= least]
     waste = WASTE * _padded(filling[0], G) if filling else 0
     chosen = [c for c in filling if _padded(c, G) < waste]
     return _covering(chosen[-1] if chosen else smallest, G)
 
 
-def _suited(kernel: str, dtype: torch.dtype, arch: int) -> list[tuple[Config, int]]:
+def _suited(kernel: str, numbers: str, arch: int) -> list[tuple[Config, int]]:
     """The rows of the table for an architecture: a configuration, the programs it must have."""
-    table = TABLE[kernel, _numbers(dtype)]
-    return [(c, least) for c, least, those in table if _family(arch) in those]
+    return [(c, least) for c, least, those in TABLE[kernel, numbers] if _family(arch) in those]
 
 
 def _covering(config: Config, G: Geometry) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from torch._prims_common import suggest_memory_format
 from softhebb_fast.options import CONVOLUTION, Convolution
 
 CHUNKS = (128, 64, 32, 16)  # channels: a tile of as many or fewer shows one tap
+Sizes = tuple[int, ...]
+Pair = tuple[int, int]
+SHAPES = 1024  # of tensors and layers, whose geometry and configurations are looked up again
 
 
 class Geometry(NamedTuple):
@@ -65,24 +69,45 @@ class Geometry(NamedTuple):
 
 def conv2d_geometry(x: Tensor, weight: Tensor, c: Convolution) -> Geometry:
     """Geometry of ``x [B, C, H, W]`` under ``weight [K, C / groups, R, S]``."""
-    _, _, height, width = x.shape
-    neurons, channels, rows, columns = weight.shape
+    return _geometry(
+        x.shape,
+        x.stride(),
+        weight.shape,
+        weight.stride(),
+        c.groups,
+        (c.stride, c.padding, c.dilation),
+        c.padding_mode,
+    )
+
+
+@functools.lru_cache(SHAPES)
+def _geometry(
+    sizes: Sizes,
+    strides: Sizes,
+    weight_sizes: Sizes,
+    weight_strides: Sizes,
+    groups: int,
+    steps: tuple[Pair, Pair, Pair],
+    padding_mode: str,
+) -> Geometry:
+    samples, _, height, width = sizes
+    neurons, channels, rows, columns = weight_sizes
+    stride, padding, dilation = steps
     out_h, out_w = (
         (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(
-            (height, width), (rows, columns), c.stride, c.padding, c.dilation, strict=True
-        )
+        for n, k, s, p, d in zip((height, width), (rows, columns), *steps, strict=True)
     )
-    last = x.stride(1) == 1
+    last = strides[1] == 1
     taps = rows * columns
     chunk = next((n for n in CHUNKS if taps > 1 and channels % n == 0), channels)
     order = (taps * channels, 1, columns * channels, channels)
     if not last:
         order = (taps * channels, taps, columns, 1)
-    outputs = x.shape[0] * neurons * out_h * out_w
+    spans = (_span(sizes, strides), _span(weight_sizes, weight_strides))
+    layout = suggest_memory_format(torch.empty_strided(sizes, strides, device="meta"))
     return Geometry(
-        c.groups,
-        neurons // c.groups,
+        groups,
+        neurons // groups,
         channels,
         rows,
         columns,
@@ -90,18 +115,18 @@ def conv2d_geometry(x: Tensor, weight: Tensor, c: Convolution) -> Geometry:
         width,
         out_h,
         out_w,
-        *c.stride,
-        *c.padding,
-        *c.dilation,
-        c.padding_mode if any(c.padding) else "none",
-        *x.stride(),
-        *weight.stride(),
+        *stride,
+        *padding,
+        *dilation,
+        padding_mode if any(padding) else "none",
+        *strides,
+        *weight_strides,
         chunk,
-        math.gcd(16, channels, *(n for n in x.stride() if n != 1)),
+        math.gcd(16, channels, *(n for n in strides if n != 1)),
         last,
-        suggest_memory_format(x) == torch.channels_last,
-        _matches(weight, order) and (chunk == channels or not last),
-        max(outputs, span(x), span(weight)) >= 2**31,
+        layout == torch.channels_last,
+        _matches(weight_sizes, weight_strides, order) and (chunk == channels or not last),
+        max(samples * neurons * out_h * out_w, *spans) >= 2**31,
         channels * taps,
     )
 
@@ -112,9 +137,8 @@ def linear_geometry(x: Tensor, weight: Tensor) -> Geometry:
     return conv2d_geometry(x, weight, CONVOLUTION)
 
 
-def _matches(tensor: Tensor, strides: tuple[int, ...]) -> bool:
-    sizes = tensor.shape
-    return all(n == 1 or a == b for n, a, b in zip(sizes, tensor.stride(), strides, strict=True))
+def _matches(sizes: Sizes, strides: Sizes, wanted: Sizes) -> bool:
+    return all(n == 1 or a == b for n, a, b in zip(sizes, strides, wanted, strict=True))
 
 
 def compact(x: Tensor) -> Tensor:
@@ -124,4 +148,9 @@ def compact(x: Tensor) -> Tensor:
 
 def span(tensor: Tensor) -> int:
     """Elements of memory from the first of a tensor to its last."""
-    return 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return _span(tensor.shape, tensor.stride())
+
+
+@functools.lru_cache(SHAPES)
+def _span(sizes: Sizes, strides: Sizes) -> int:
+    return 1 + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))

@@ -32,6 +32,20 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    """Tests change the tables of configurations, which are looked up once a layer and shape."""
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    configs = sys.modules.get("softhebb_fast.kernels.configs")
+    for remembered in () if configs is None else (configs._forward, configs._plasticity):
+        remembered.cache_clear()
+
+
 def load_emulator() -> ModuleType:
     """The PTX emulator; FileNotFoundError says where it was looked for."""
     path = Path(FOLDER, "ptx_emulator.py")

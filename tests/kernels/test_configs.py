@@ -123,3 +123,34 @@ def test_waiting_can_be_forbidden(monkeypatch):
     monkeypatch.setenv(configs.WAIT, "no")
     with pytest.raises(ValueError, match="SOFTHEBB_FAST_WAIT must be 0 or 1; got 'no'"):
         fuses()
+
+
+def test_what_is_looked_up_again_follows_precision_and_choice(monkeypatch):
+    G, found = geometry(), {}
+    for _ in range(2):
+        for precision in ("tf32", "ieee"):
+            monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
+            for choose in (configs.forward, configs.plasticity):
+                config = choose(G, 640, torch.float32, 90)
+                assert found.setdefault((choose, precision), config) == config
+                own = config._replace(warps=1)
+                with configs.chosen({choose.__name__: own}):
+                    assert choose(G, 640, torch.float32, 90) == own
+    assert found[configs.forward, "tf32"] != found[configs.forward, "ieee"]
+
+
+def test_geometry_of_the_same_sizes_and_other_strides():
+    weight = torch.empty(32, 16, 3, 3)
+    maps = torch.empty(2, 16, 8, 8)
+    for _ in range(2):
+        near = conv2d_geometry(maps, weight, Convolution())
+        last = conv2d_geometry(
+            maps.to(memory_format=torch.channels_last), weight, Convolution(padding=(1, 1))
+        )
+        assert not near.CHANNELS_LAST
+        assert not near.U_CHANNELS_LAST
+        assert (near.OH, near.PADDING) == (6, "none")
+        assert last.CHANNELS_LAST
+        assert last.U_CHANNELS_LAST
+        assert (last.OH, last.PADDING) == (8, "reflect")
+        assert (near.XC, last.XC) == (64, 1)
