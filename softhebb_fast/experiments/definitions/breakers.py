@@ -20,7 +20,15 @@ from softhebb_fast.experiments.definitions.nets import (
 from softhebb_fast.experiments.definitions.table1 import TITLES
 
 SHAPIRO = {"signs": "rudin_shapiro"}
-FEW = {0: 8, 1: 16, 2: 32}  # one entry of so many is a one, by layer
+FEW = (8, 16, 32)  # one entry of so many is a one, by layer
+FEW_OF_GREY = (4, 16, 32)  # patches of 25 pixels
+
+
+def _residues(few: tuple[int, ...]) -> dict[str, Any]:
+    starts = ({"name": "residue_binary", "every": every} for every in few)
+    return {"init": dict(enumerate(starts))}
+
+
 BREAKERS: dict[str, tuple[str, dict[str, Any]]] = {
     "patches": ("Hadamard rows over patches, ±s", {"init": "hadamard_patches"}),
     "shapiro": (
@@ -31,10 +39,7 @@ BREAKERS: dict[str, tuple[str, dict[str, Any]]] = {
     "identity": ("identity on all taps, 0 and s", {"init": "identity_taps"}),
     "walsh": ("Walsh rows, 0 and s", {"init": "walsh_binary"}),
     "walsh-shapiro": ("Walsh rows, flat, 0 and s", {"init": {"name": "walsh_binary"} | SHAPIRO}),
-    "residues": (
-        "power residues, few ones, 0 and s",
-        {"init": {i: {"name": "residue_binary", "every": every} for i, every in FEW.items()}},
-    ),
+    "residues": ("power residues, few ones, 0 and s", _residues(FEW)),
     "zero": ("ZerO, norms of 25", {"init": RADIUS_25}),
     "spread": ("ZerO, norms of 25, ties spread", {"init": RADIUS_25, "tie_rule": "spread"}),
     "noise": ("ZerO, norms of 25, 1 % noise", {"init": RADIUS_25 | {"noise": NOISE}}),
@@ -43,6 +48,7 @@ BREAKERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 ALL, STARTS = tuple(BREAKERS), ("patches", "shapiro", "walsh", "walsh-shapiro")
 DEEP = (*STARTS, "residues")
+GREY = {"residues": _residues(FEW_OF_GREY)}
 
 
 class Net(NamedTuple):
@@ -53,14 +59,19 @@ class Net(NamedTuple):
     tried: tuple[str, ...] = ALL
     published: float | None = None  # the best ZerO
     target: float | None = None  # what a deterministic start should reach
+    changes: dict[str, dict[str, Any]] | None = None  # of what is tried, by its name
 
 
 NETS = {
     "mnist-1": Net("MNIST, 1 layer", {"preset": ZERO_NET_2, "dataset": "mnist"}, STARTS, 96.07),
     "mnist-quarter": Net(
-        "MNIST, quarter", {"preset": CIFAR_NET, "dataset": "mnist", "neuron_factor": 0.25}
+        "MNIST, quarter",
+        {"preset": CIFAR_NET, "dataset": "mnist", "neuron_factor": 0.25},
+        changes=GREY,
     ),
-    "mnist-3": Net("MNIST, 3 layers", {"preset": CIFAR_NET, "dataset": "mnist"}, DEEP, 96.07, 98.5),
+    "mnist-3": Net(
+        "MNIST, 3 layers", {"preset": CIFAR_NET, "dataset": "mnist"}, DEEP, 96.07, 98.5, GREY
+    ),
     "cifar10-quarter": Net(
         "CIFAR-10, quarter", {"preset": CIFAR_NET, "dataset": "cifar10", "neuron_factor": 0.25}
     ),
@@ -114,7 +125,7 @@ quarter of the neurons, the starts over whole patches with the published network
             Cell(
                 _name(name, breaker),
                 f"{net.title}: {BREAKERS[breaker][0]}",
-                net.run | BREAKERS[breaker][1],
+                net.run | BREAKERS[breaker][1] | (net.changes or {}).get(breaker, {}),
                 {} if net.published is None else {"test_accuracy": net.published},
                 comparable=False,
                 target=net.target,

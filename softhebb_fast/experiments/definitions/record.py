@@ -25,6 +25,11 @@ WIDE = {"width_factor": 16, "ridge": {"factors": [3e-3, 1e-2]}}
 WIDE_100 = {**WIDE, "ridge": {"factors": [1e-2, 3e-2]}}
 CROPS = {"augment": True, "probe_epochs": 4}
 WIDE_CROPS = {**WIDE, "augment": True, "probe_epochs": 2}
+SHIFTS = {  # digits have no mirror images
+    "crops": {"padding": 2, "flip": 0},
+    "probe_epochs": 3,
+    "ridge": {"factors": [3e-4, 1e-3, 3e-3]},
+}
 ONE_LAYER = "softkrotov-c{filters}-k6-t4-lr0.04-lp0.5-r3:whiten-e0.02-n0.00015-i10000:triangle_1 bp"
 DETERMINISTIC = {"name": "hadamard_patches", "signs": "rudin_shapiro"}
 
@@ -142,6 +147,7 @@ run, wide with `--width-factor 16`, is
         _whole("cifar10", None, "flips", **FLIPS),
         _whole("cifar100", 60.0, **WIDE_100),
         _whole("mnist", 99.5, features=OVERLAP),
+        _whole("mnist", 99.5, "crops", features=OVERLAP, **SHIFTS),
         _whole("fashionmnist", 92.5),
         _one_layer(2048, "patches", "sampled patches", unsup_epochs=0),
         _one_layer(2048, "soft", "SoftHebb"),
