@@ -7,7 +7,7 @@ import csv
 import pytest
 import torch
 
-from benchmarks.features import trials
+from benchmarks.features import few_ones, trials
 from tests.tiny import write_mnist_subset
 
 
@@ -42,3 +42,19 @@ def test_local_contrast_knows_no_brightness_and_hardly_any_scale():
     assert float((larger * found).sum() / larger.norm() / found.norm()) == pytest.approx(
         1, abs=0.02
     )
+
+
+def test_few_ones_are_tried_above_the_best_below(tmp_path, monkeypatch):
+    out, root = tmp_path / "ones.csv", write_mnist_subset(tmp_path / "data", 120)
+    monkeypatch.setattr(few_ones, "TRIED", ((2, 4), (4, 8)))
+    options = {"dataset": "mnist", "data": root, "images": 80, "validation": 40, "out": out}
+    options |= {"neuron-factor": 0.05}
+    assert few_ones.main([f"--{name}={value}" for name, value in options.items()]) == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["every"] for row in rows] == ["2", "4", "random", "4", "8", "random"]
+    best = max(rows[:2], key=lambda row: float(row["accuracy"]))
+    assert [row["below"] for row in rows] == ["", "", "", *[best["every"]] * 3]
+    assert [row["layer"] for row in rows] == ["1"] * 3 + ["2"] * 3
+    assert len({(row["norm_mean"], row["accuracy"]) for row in rows}) == 6
+    assert all(0 < float(row["accuracy"]) <= 100 for row in rows)
