@@ -28,7 +28,7 @@ WIDE_CROPS = {**WIDE, "augment": True, "probe_epochs": 2}
 SHIFTS = {  # digits have no mirror images
     "crops": {"padding": 2, "flip": 0},
     "probe_epochs": 3,
-    "ridge": {"factors": [3e-4, 1e-3, 3e-3]},
+    "ridge": {"factors": [1e-4, 3e-4, 1e-3]},
 }
 ONE_LAYER = "softkrotov-c{filters}-k6-t4-lr0.04-lp0.5-r3:whiten-e0.02-n0.00015-i10000:triangle_1 bp"
 DETERMINISTIC = {"name": "hadamard_patches", "signs": "rudin_shapiro"}
