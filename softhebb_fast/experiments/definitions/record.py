@@ -26,7 +26,7 @@ WIDE_100 = {**WIDE, "ridge": {"factors": [1e-2, 3e-2]}}
 CROPS = {"augment": True, "probe_epochs": 4}
 WIDE_CROPS = {**WIDE, "augment": True, "probe_epochs": 2}
 SHIFTS = {  # digits have no mirror images
-    "crops": {"padding": 2, "flip": 0},
+    "crops": {"padding": 1, "flip": 0},
     "probe_epochs": 3,
     "ridge": {"factors": [1e-4, 3e-4, 1e-3]},
 }
