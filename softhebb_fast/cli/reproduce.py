@@ -19,7 +19,7 @@ from softhebb_fast.experiments.page import write_page
 from softhebb_fast.experiments.reproduce import adopt, check, reproduce, results_of
 from softhebb_fast.experiments.table import overview, table
 from softhebb_fast.experiments.verdict import RULE
-from softhebb_fast.training.config import check_seed, checked_number
+from softhebb_fast.training.config_checks import check_seed, checked_number
 from softhebb_fast.training.loop import Interrupted, Loop
 from softhebb_fast.training.together import learn_together
 from softhebb_fast.training.trainer import Trainer

@@ -15,8 +15,8 @@ from softhebb_fast.data.reading import checked_moments
 from softhebb_fast.init import apply, parse_init, weight_noise_
 from softhebb_fast.models import NETWORKS, network
 from softhebb_fast.naming import did_you_mean
-from softhebb_fast.training.config import (
-    Config,
+from softhebb_fast.training.config import Config
+from softhebb_fast.training.config_checks import (
     check_plain,
     check_reading,
     check_seed,

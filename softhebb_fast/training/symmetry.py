@@ -13,7 +13,7 @@ from torch import nn
 from softhebb_fast.files import write_csv
 from softhebb_fast.init import Symmetry, symmetry
 from softhebb_fast.init.common import check_model
-from softhebb_fast.training.config import checked_steps
+from softhebb_fast.training.config_checks import checked_steps
 
 FILE = "symmetry.csv"
 COLUMNS = ("step", "weight", *(f.name for f in fields(Symmetry)), "gradient")
