@@ -7,12 +7,15 @@ dtype their products have. Rows count from the mean of the first chunk, so that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from softhebb_fast.training.ranks import Ranks
 
+Rows = tuple[Tensor, Tensor]
 BLOCK = 1024  # rows of a matrix, or columns of its factors, at a time
 
 
@@ -43,7 +46,7 @@ class Primal:
         self.right = torch.zeros(features, classes, **options)
         self.sums, self.counts = torch.zeros(features, **options), torch.zeros(classes, **options)
         self.scale = torch.ones(features, **options)
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._kept: list[Rows] = []
 
     @staticmethod
     def bytes_of(samples: int, features: int, held: int, itemsize: int, spectrum: bool) -> int:
@@ -130,7 +133,7 @@ class Primal:
         sums = sum(x.double().sum(0) for x, _ in kept)
         counts = sum(labels.bincount(minlength=len(self.counts)) for _, labels in kept).double()
         centre = sums / more
-        for x, labels in kept:
+        for x, labels in _joined(kept):
             self._add_products(((x.double() - centre) / self.scale).to(self.dtype), labels)
         between = (centre - self.mean) / self.scale
         weight = rows * more / (rows + more)
@@ -264,6 +267,17 @@ class Dual:
         products = self.products[taken][:, taken]
         self.means = products.mean(1)
         self.matrix = products.sub_(self.means).sub_(self.means[:, None]).add_(self.means.mean())
+
+
+def _joined(kept: list[Rows]) -> Iterator[Rows]:
+    """Rows ``[M, F]`` and labels, ``BLOCK`` rows or more together: each time the matrix passes."""
+    parts: list[Rows] = []
+    for i, part in enumerate(kept, 1):
+        parts.append(part)
+        if i == len(kept) or sum(len(x) for x, _ in parts) >= BLOCK:
+            x, labels = (torch.cat(columns) for columns in zip(*parts, strict=True))
+            yield x, labels
+            parts.clear()
 
 
 def _deviation(variance: Tensor) -> Tensor:
