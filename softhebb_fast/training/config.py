@@ -116,7 +116,7 @@ class RunConfig(Config):
             classifier and tests; None takes the published protocol of the data set.
         augment: train the classifier on augmented images; None takes the published protocol.
         crops: augment by these crops in the place of the data set's published augmentation:
-            settings of ``data.RandomCropFlip``, ``{"padding": 2, "flip": 0}`` for digits.
+            settings of ``data.RandomCropFlip``, ``{"padding": 1, "flip": 0}`` for digits.
         limit: use only so many training (and test) images; for trials.
         precision: how the Hebbian layers take float32 products, see ``precision.use``.
         autocast: train by backpropagation in bfloat16, by ``torch.autocast``; tests are in float32.
