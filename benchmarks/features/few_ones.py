@@ -10,16 +10,16 @@ before. A trial learns from some training images, and ridge regression on its la
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.features.options import parser
 from softhebb_fast.experiments.definitions.nets import CIFAR_NET, written
 from softhebb_fast.files import write_csv
-from softhebb_fast.presets import get_preset
+from softhebb_fast.presets import Layer, get_preset
 from softhebb_fast.search.trial import Budget, HeldOut
 from softhebb_fast.training.config import RunConfig
 
@@ -34,13 +34,16 @@ JUDGED = {
 
 
 def trial(
-    every: Sequence[int | None], budget: Budget, data: str | None, **options: Any
+    layers: Sequence[Layer],
+    every: Sequence[int | None],
+    budget: Budget,
+    data: str | None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """What becomes of the lowest layers of which one entry of so many is a one; None for random
-    filters."""
-    *layers, head = get_preset(CIFAR_NET, neuron_factor=options.pop("neuron_factor", 1.0)).layers
+    """What becomes of the lowest of ``layers`` of which one entry of so many is a one; None for
+    random filters. The last of them is the classifier."""
     init = {i: {"name": "residue_binary", "every": n} for i, n in enumerate(every) if n}
-    network = written(*layers[: len(every)], head)
+    network = written(*layers[: len(every)], layers[-1])
     config = RunConfig(network, init=init or None, **JUDGED, **options)
     with tempfile.TemporaryDirectory(prefix="softhebb-trial-") as folder:
         run = HeldOut(budget, config, folder, root=data)
@@ -54,26 +57,17 @@ def trial(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.features.few_ones",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--dataset", default="cifar10")
-    parser.add_argument("--data", default=None, help="folder of the data sets")
-    parser.add_argument("--layers", type=int, default=2, choices=(1, 2, 3), help="that are tried")
-    parser.add_argument("--images", type=int, default=40_000, help="that are learned from")
-    parser.add_argument("--validation", type=int, default=10_000, help="others, which judge")
-    parser.add_argument("--neuron-factor", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=OUT)
-    asked = parser.parse_args(arguments)
+    usual = {"images": 40_000, "validation": 10_000, "neuron_factor": 1.0}
+    options = parser("few_ones", __doc__, OUT, **usual)
+    options.add_argument("--layers", type=int, default=2, choices=(1, 2, 3), help="that are tried")
+    asked = options.parse_args(arguments)
     budget, rows, below = Budget(asked.images, asked.validation), [], ()
-    options = {name: getattr(asked, name) for name in ("dataset", "seed", "neuron_factor")}
+    layers = get_preset(CIFAR_NET, neuron_factor=asked.neuron_factor).layers
+    run = {"dataset": asked.dataset, "seed": asked.seed}
     for tried in TRIED[: asked.layers]:
         found = {}
         for every in (*tried, None):
-            found[every] = trial((*below, every), budget, asked.data, **options)
+            found[every] = trial(layers, (*below, every), budget, asked.data, **run)
             rows.append({**found[every], "images": asked.images, "seed": asked.seed})
             print(", ".join(f"{name} {rows[-1][name]}" for name in COLUMNS), flush=True)
         below = (*below, max(tried, key=lambda every: found[every]["accuracy"]))

@@ -10,7 +10,6 @@ with softmax regression. The test images take no part.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.features.options import parser
 from softhebb_fast.data import ImageSet, batches
 from softhebb_fast.experiments.definitions.nets import written
 from softhebb_fast.experiments.definitions.record import NET, QUARTER, RIDGE
@@ -211,18 +211,8 @@ def judged(run: Trial, wanted: Mapping[str, Sequence[str]]) -> Iterator[dict[str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    prog = "python -m benchmarks.features.trials"
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dataset", default="cifar10")
-    parser.add_argument("--data", default=None, help="folder of the data sets")
-    parser.add_argument("--images", type=int, default=16_000, help="that are learned from")
-    parser.add_argument("--validation", type=int, default=5_000, help="others, which judge")
-    parser.add_argument("--neuron-factor", type=float, default=QUARTER)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=OUT)
-    asked = parser.parse_args(arguments)
+    usual = {"images": 16_000, "validation": 5_000, "neuron_factor": QUARTER}
+    asked = parser("trials", __doc__, OUT, **usual).parse_args(arguments)
     budget, rows = Budget(asked.images, asked.validation), []
     options = {"seed": asked.seed, "classifier": "ridge", "features": {"grid": 1}}
     for case in cases(asked.neuron_factor):

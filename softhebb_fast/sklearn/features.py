@@ -12,12 +12,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from softhebb_fast.models import build, features
+from softhebb_fast.models import build
 from softhebb_fast.models.softhebb import checked_shape
-from softhebb_fast.nn.folding import folded_once
 from softhebb_fast.presets import Layer, Pool, Preset, as_preset
 from softhebb_fast.scalars import whole
-from softhebb_fast.training.features import images_at_once
+from softhebb_fast.training.features import flat_features, images_at_once
 from softhebb_fast.training.layers import LayerFigures, train_layers
 from softhebb_fast.training.run_folder import usable_device
 
@@ -149,8 +148,7 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             copy.deepcopy(self.network_).to(x.dtype) if x.dtype == torch.float64 else self.network_
         )
         chunk = images_at_once(net, x[:1], CHUNK)
-        with folded_once():
-            return torch.cat([features(list(net), part).flatten(1) for part in x.split(chunk)])
+        return flat_features(list(net), x, chunk)
 
 
 VECTORS: dict[str, Any] = {

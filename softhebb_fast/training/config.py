@@ -210,6 +210,7 @@ class RunConfig(Config):
             object.__setattr__(self, "crops", asdict(crops))
             if self.augment is False:
                 raise ValueError(f"augment must not be False with crops; got crops={self.crops}")
+            object.__setattr__(self, "augment", True)
         self._check_classifier()
         check_plain("init", self.init)
         check_reading(self.reading)
@@ -230,7 +231,7 @@ class RunConfig(Config):
         solved = f"classifier={self.classifier!r}"
         if self.autocast:
             raise ValueError(f"autocast must be False for {solved}, which is solved")
-        if (self.probe_epochs or 1) > 1 and not self.augment and self.crops is None:
+        if (self.probe_epochs or 1) > 1 and not self.augment:
             raise ValueError(
                 f"probe_epochs must be 1 for {solved} on images that are not augmented: "
                 f"other passes would be the same; got {self.probe_epochs}"
@@ -258,8 +259,6 @@ class RunConfig(Config):
         if self.solver is not None:
             chosen |= {"probe_epochs": 1, "probe_batch": CHUNK, "augment": False}
             chosen[self.classifier] = self.solver.to_dict()
-        if self.crops is not None:
-            chosen["augment"] = True
         return replace(self, **{k: v for k, v in chosen.items() if getattr(self, k) is None})
 
     def augmentation(self) -> Augmentation | None:

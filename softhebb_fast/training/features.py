@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from torch._prims_common import suggest_memory_format
 from softhebb_fast.data import ImageSet, batches
 from softhebb_fast.models import Readout, features
 from softhebb_fast.nn import HebbianLayer
+from softhebb_fast.nn.folding import folded_once
 from softhebb_fast.training.ranks import ALONE, Ranks
 
 CHUNK = 500
@@ -156,6 +157,13 @@ def images_at_once(
             handle.remove()
     room = most_bytes or (HOST_MAPS_BYTES if x.device.type == "cpu" else MAPS_BYTES)
     return max(1, min(most, room // (TEMPORARIES * max(1, *largest))))
+
+
+@torch.no_grad()
+def flat_features(modules: Sequence[nn.Module], x: Tensor, most: int) -> Tensor:
+    """What ``modules`` in evaluation mode make of images ``x``, ``most`` at a time: ``[B, F]``."""
+    with folded_once():
+        return torch.cat([features(modules, part).flatten(1) for part in x.split(most)])
 
 
 def fits(source: FeatureSet, blocks: list[nn.Module]) -> bool:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from softhebb_fast.data import batches
-from softhebb_fast.models import SoftHebbNet, features
-from softhebb_fast.nn.folding import folded_once
+from softhebb_fast.models import SoftHebbNet
 from softhebb_fast.training.classifier import evaluate
-from softhebb_fast.training.features import images_at_once
+from softhebb_fast.training.features import flat_features, images_at_once
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.solved import SolvedClassifier, SolverSettings
 from softhebb_fast.training.stages import BatchSource, Stage
@@ -120,9 +119,7 @@ class SolvedStage(Stage):
         x, labels = next(batches(inputs.source, size, **options))
         if self.most is None:
             self.most = images_at_once(inputs.below, x, size)
-        with folded_once():
-            parts = [features(inputs.below, part).flatten(1) for part in x.split(self.most)]
-        return torch.cat(parts), labels
+        return flat_features(inputs.below, x, self.most), labels
 
     def _add(self, number: int, found: Tensor, labels: Tensor) -> None:
         first = number % self.per_epoch * self.batch_size
