@@ -32,7 +32,8 @@ from softhebb_fast.data import permutation
 from softhebb_fast.models import features
 from softhebb_fast.training import steps
 from softhebb_fast.training.features import FeatureSet
-from softhebb_fast.training.stages import BatchSource, HebbianStage
+from softhebb_fast.training.hebbian_stage import HebbianStage
+from softhebb_fast.training.stage import BatchSource
 
 Clock = Callable[[], float]
 FIELDS = ("layers", "step_seconds", "outside_seconds", "outside_share")

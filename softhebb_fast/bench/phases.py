@@ -24,7 +24,9 @@ from softhebb_fast.models import SoftHebbNet
 from softhebb_fast.training import fused_classifier, steps
 from softhebb_fast.training.classifier import evaluate
 from softhebb_fast.training.features import FeatureSet, cache_features
-from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
+from softhebb_fast.training.hebbian_stage import HebbianStage
+from softhebb_fast.training.stage import BatchSource, Stage
+from softhebb_fast.training.supervised_stage import SupervisedStage
 
 IMAGES = 4000  # that batches are drawn from: their features exceed any cache
 Network = Callable[[Case, Inputs], SoftHebbNet]

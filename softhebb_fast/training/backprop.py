@@ -16,7 +16,7 @@ from softhebb_fast.training.classifier import evaluate, supervised_step
 from softhebb_fast.training.features import Samples
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.metrics import MetricsRow
-from softhebb_fast.training.stages import BatchSource, Stage
+from softhebb_fast.training.stage import BatchSource, Stage
 
 
 class BackpropStage(Stage):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from softhebb_fast.training.stages import Stage
+from softhebb_fast.training.stage import Stage
 
 WARM_UP = 3  # steps launched before the capture, in which kernels are compiled and states made
 

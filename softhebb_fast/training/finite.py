@@ -18,7 +18,7 @@ from softhebb_fast.data import batches
 from softhebb_fast.models import features
 from softhebb_fast.training import checkpoint, steps
 from softhebb_fast.training.fused_classifier import ClassifierStage, ClassifierSteps
-from softhebb_fast.training.stages import Stage
+from softhebb_fast.training.stage import Stage
 
 
 class NotFinite(ValueError):

@@ -22,7 +22,7 @@ from softhebb_fast.nn.plain import heard, plain
 from softhebb_fast.optim import halving_epochs
 from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
 from softhebb_fast.training.metrics import MetricsRow
-from softhebb_fast.training.stages import BatchSource, Stage
+from softhebb_fast.training.stage import BatchSource, Stage
 
 if TYPE_CHECKING:
     from softhebb_fast.kernels.classifier import State

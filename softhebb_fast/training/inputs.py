@@ -21,7 +21,7 @@ from softhebb_fast.training.features import (
 from softhebb_fast.training.finite import NotFinite
 from softhebb_fast.training.ranks import ALONE, Ranks
 from softhebb_fast.training.reporter import Reporter
-from softhebb_fast.training.stages import BatchSource
+from softhebb_fast.training.stage import BatchSource
 
 
 class Caching(NamedTuple):

@@ -13,7 +13,8 @@ from softhebb_fast.nn.layer import HebbianLayer
 from softhebb_fast.ops.gather import gather
 from softhebb_fast.training.capture import GraphCapture
 from softhebb_fast.training.features import Samples
-from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage
+from softhebb_fast.training.hebbian_stage import HebbianStage
+from softhebb_fast.training.stage import BatchSource, Stage
 from softhebb_fast.training.steps import EagerSteps, GraphSteps, constants, finish
 
 

@@ -22,7 +22,7 @@ from softhebb_fast.training.finite import Guard
 from softhebb_fast.training.inputs import Caching, StageInputs
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
-from softhebb_fast.training.stages import BatchSource, Stage
+from softhebb_fast.training.stage import BatchSource, Stage
 from softhebb_fast.training.walk import walk
 
 # What computes otherwise while it is trained.

@@ -31,7 +31,7 @@ from softhebb_fast.training.run_folder import (
     usable_device,
     write_config,
 )
-from softhebb_fast.training.stages import Stage
+from softhebb_fast.training.stage import Stage
 from softhebb_fast.training.symmetry import SymmetryRecorder
 from softhebb_fast.training.walk import walk
 

@@ -17,7 +17,7 @@ from softhebb_fast.nn.starts import seen, start
 from softhebb_fast.training.features import CHUNK
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.ranks import ALONE
-from softhebb_fast.training.stages import BatchSource, Stage
+from softhebb_fast.training.stage import BatchSource, Stage
 
 PER_IMAGE = 20  # patches of an image to start from, where it has so many
 LEAST = 1000  # images to start from, where there are so many

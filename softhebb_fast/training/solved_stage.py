@@ -13,7 +13,7 @@ from softhebb_fast.training.classifier import evaluate
 from softhebb_fast.training.features import flat_features, images_at_once
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.solved import SolvedClassifier, SolverSettings
-from softhebb_fast.training.stages import BatchSource, Stage
+from softhebb_fast.training.stage import BatchSource, Stage
 
 
 class SolvedStage(Stage):

@@ -22,7 +22,7 @@ from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
 from softhebb_fast.training.features import Samples
 from softhebb_fast.training.fused_classifier import ClassifierStage, ClassifierSteps
 from softhebb_fast.training.solved_stage import SolvedStage, SolvedSteps
-from softhebb_fast.training.stages import Stage
+from softhebb_fast.training.stage import Stage
 
 VARIABLE = "SOFTHEBB_FAST_GRAPHS"
 STEPS = 20  # of a graph

@@ -16,7 +16,7 @@ from softhebb_fast.training.joined_classifier import JoinedClassifierStage
 from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.plan import PlannedStage
 from softhebb_fast.training.reporter import Reporter
-from softhebb_fast.training.stages import Stage
+from softhebb_fast.training.stage import Stage
 from softhebb_fast.training.trainer import Trainer
 
 CACHED = 0.6  # of a device's memory, for features; the rest is for images, maps and weights

@@ -18,13 +18,15 @@ from softhebb_fast.training import fused_classifier
 from softhebb_fast.training.classifier import neuron_accuracy
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.fused_classifier import ClassifierStage
+from softhebb_fast.training.hebbian_stage import HebbianStage
 from softhebb_fast.training.images import reading_options
 from softhebb_fast.training.inputs import Caching, StageInputs
 from softhebb_fast.training.loop import Loop
 from softhebb_fast.training.plan import PlannedStage, is_perceptron, plan
 from softhebb_fast.training.preparation import PREPARATIONS
 from softhebb_fast.training.solved_stage import SolvedStage
-from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
+from softhebb_fast.training.stage import BatchSource, Stage
+from softhebb_fast.training.supervised_stage import SupervisedStage
 
 
 class Trainer(Loop):

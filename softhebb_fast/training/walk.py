@@ -8,7 +8,7 @@ from typing import NamedTuple
 from softhebb_fast.training.finite import Guard
 from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.reporter import Reporter
-from softhebb_fast.training.stages import Stage
+from softhebb_fast.training.stage import Stage
 from softhebb_fast.training.steps import Walker
 
 

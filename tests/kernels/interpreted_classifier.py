@@ -18,8 +18,9 @@ from softhebb_fast.presets import parse_network
 from softhebb_fast.training.capture import GraphCapture
 from softhebb_fast.training.features import FeatureSet
 from softhebb_fast.training.fused_classifier import ClassifierStage, ClassifierSteps
-from softhebb_fast.training.stages import BatchSource, SupervisedStage
+from softhebb_fast.training.stage import BatchSource
 from softhebb_fast.training.steps import EagerSteps
+from softhebb_fast.training.supervised_stage import SupervisedStage
 from tests.kernels import interpreter_fix  # noqa: F401
 from tests.tolerances import TOLERANCES, assert_close
 

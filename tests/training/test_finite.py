@@ -7,7 +7,8 @@ from softhebb_fast.training import checkpoint
 from softhebb_fast.training.backprop import BackpropTrainer
 from softhebb_fast.training.backprop_config import BackpropConfig
 from softhebb_fast.training.finite import NotFinite, first_not_finite
-from softhebb_fast.training.stages import HebbianStage, SupervisedStage
+from softhebb_fast.training.hebbian_stage import HebbianStage
+from softhebb_fast.training.supervised_stage import SupervisedStage
 from tests.tiny import trainer, write_mnist_subset
 
 

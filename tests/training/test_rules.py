@@ -12,8 +12,10 @@ from softhebb_fast.nn import HebbianConv2d, HebbianLinear, SoftHebbConv2d, SoftH
 from softhebb_fast.presets import RULE_NAMES, TAUGHT, parse_network
 from softhebb_fast.training import runs
 from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.hebbian_stage import HebbianStage
 from softhebb_fast.training.run_folder import load_run
-from softhebb_fast.training.stages import BatchSource, HebbianStage, SupervisedStage
+from softhebb_fast.training.stage import BatchSource
+from softhebb_fast.training.supervised_stage import SupervisedStage
 from tests.tiny import CONFIG, changed, snapshot, trainer, write_mnist_subset
 
 UNTAUGHT = [name for name in RULE_NAMES if name not in TAUGHT]

@@ -18,8 +18,10 @@ from softhebb_fast.presets import Preset, get_preset, parse_network
 from softhebb_fast.training import steps
 from softhebb_fast.training.capture import GraphCapture
 from softhebb_fast.training.features import FeatureSet
-from softhebb_fast.training.stages import BatchSource, HebbianStage, Stage, SupervisedStage
+from softhebb_fast.training.hebbian_stage import HebbianStage
+from softhebb_fast.training.stage import BatchSource, Stage
 from softhebb_fast.training.steps import EagerSteps, GraphSteps, runner
+from softhebb_fast.training.supervised_stage import SupervisedStage
 from tests.capture_safety import CUDA, CaptureError, CaptureSafety, fake_cuda, on_fake_cuda
 from tests.data.writers import with_tensors
 

@@ -13,10 +13,11 @@ from softhebb_fast.data import permutation
 from softhebb_fast.models import SideBySide, build
 from softhebb_fast.training import metrics
 from softhebb_fast.training import together as learning
+from softhebb_fast.training.hebbian_stage import HebbianStage
 from softhebb_fast.training.joined import JoinedGraphSteps, JoinedStage, JoinedSteps
 from softhebb_fast.training.loop import Interrupted
 from softhebb_fast.training.reporter import Reporter
-from softhebb_fast.training.stages import BatchSource, HebbianStage
+from softhebb_fast.training.stage import BatchSource
 from softhebb_fast.training.together import learn_together
 from softhebb_fast.training.trainer import Trainer
 from tests.capture_safety import CUDA, CaptureSafety, fake_cuda, on_fake_cuda

@@ -19,9 +19,11 @@ from softhebb_fast.models import build
 from softhebb_fast.presets import Preset, get_preset
 from softhebb_fast.training import checkpoint, inputs, loop, metrics
 from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.hebbian_stage import HebbianStage
 from softhebb_fast.training.reporter import Reporter
 from softhebb_fast.training.run_folder import load_run
-from softhebb_fast.training.stages import BatchSource, HebbianStage, SupervisedStage
+from softhebb_fast.training.stage import BatchSource
+from softhebb_fast.training.supervised_stage import SupervisedStage
 from softhebb_fast.training.trainer import Trainer
 from tests.data.writers import counted, python2_batch, write_cifar10, write_stl10
 from tests.tiny import CONFIG, changed, edit_config, snapshot, trainer, write_mnist_subset

@@ -25,7 +25,7 @@ PYTHON = (
     "softhebb_fast/training/fused_classifier.py",
     "softhebb_fast/training/cholesky.py",
     "softhebb_fast/training/ridge*.py",
-    "softhebb_fast/training/stages.py",
+    "softhebb_fast/training/*stage.py",
 )
 PYTHON_TESTS = (
     "tests/test_reference.py",
