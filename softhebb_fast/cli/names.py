@@ -25,4 +25,4 @@ EXPERIMENTS = (
     *("table1", "table2", "figure1", "table5", "figure2", "softhebb", "collapse", "breakers"),
     *("schicho", "zero", "constnet", "symmetry", "rules", "record", "cifar100"),
 )
-SPACES = ("table3", "table4", "open", "starts", "whitened")
+SPACES = ("table3", "table4", "open", "starts", "whitened", "whitened_layer")

@@ -30,6 +30,22 @@ OWN = (
         ),
     ),
     Preset(
+        "2WhitenedSoftHebbCnnCIFAR",
+        (
+            Layer(
+                "conv",
+                "soft_anti",
+                2048,
+                6,
+                **LEARNING,
+                activation=triangle(1),
+                batch_norm=False,
+                whiten=Whitening(epsilon=0.02, contrast=0.00015, images=10_000),
+            ),
+            head(0),
+        ),
+    ),
+    Preset(
         "3WhitenedSoftHebbCnnCIFAR",
         (
             Layer(

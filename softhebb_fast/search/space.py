@@ -11,7 +11,7 @@ from softhebb_fast.naming import did_you_mean
 from softhebb_fast.presets import Layer, Pool, Preset, format_network
 from softhebb_fast.presets.blocks import head
 from softhebb_fast.search.inits import DETERMINISTIC, InitSpace, check_range, some_inits
-from softhebb_fast.search.whitened import WHITENED, WhitenedSpace
+from softhebb_fast.search.whitened import WHITENED, WHITENED_LAYER, WhitenedSpace
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -171,6 +171,7 @@ SPACES: Mapping[str, AnySpace] = {
         ),
         DETERMINISTIC,
         WHITENED,
+        WHITENED_LAYER,
     )
 }
 

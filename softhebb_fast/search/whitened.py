@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from softhebb_fast.presets import Preset, format_network, get_preset
 from softhebb_fast.search.inits import check_choices, narrowed
@@ -28,7 +27,7 @@ class WhitenedSpace:
             filters start at, on a logarithmic scale.
         epsilon: the same of the factor on the preset's own ε of the whitening.
         neuron_factor: scales every layer.
-        run: how a trial is judged: by the classifier in closed form.
+        features: what the classifier in closed form, which judges a trial, is shown.
 
     Raises ValueError for an impossible range or no choice, naming it.
     """
@@ -42,12 +41,15 @@ class WhitenedSpace:
     radius: tuple[float, float] = (1.5, 10.0)
     epsilon: tuple[float, float] = (0.1, 10.0)
     neuron_factor: float = 1.0
-    run: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"classifier": "ridge", "features": {"grid": 3}}
-    )
+    features: Mapping[str, Any] = field(default_factory=lambda: {"grid": 3})
 
     def __post_init__(self) -> None:
         check_choices(self, RANGES)
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """Fields of every trial's run."""
+        return {"classifier": "ridge", "features": dict(self.features)}
 
     def narrowed(self, changes: Mapping[str, str], neuron_factor: float = 1.0) -> WhitenedSpace:
         """The space with fewer starts or other ranges, written with commas between.
@@ -76,9 +78,17 @@ def _short(value: float) -> float:
     return float(f"{value:.3g}")
 
 
+STARTS = {name: name for name in ("patches", "normal")}
 WHITENED = WhitenedSpace(
     "whitened",
     "this project: how layers of whitened patches learn",
     "3WhitenedSoftHebbCnnCIFAR",
-    {name: name for name in ("patches", "normal")},
+    STARTS,
+)
+WHITENED_LAYER = WhitenedSpace(
+    "whitened_layer",
+    "this project: how one layer of whitened patches learns",
+    "2WhitenedSoftHebbCnnCIFAR",
+    STARTS,
+    features={"grid": 3, "window": 0.5, "power": 0.7, "mirrored": True},
 )

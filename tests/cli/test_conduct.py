@@ -345,7 +345,8 @@ def test_a_full_disk_names_the_file_and_leaves_the_last_state(capsys, root, monk
         (["reproduce", "table1", "--table"], "there are no results of table1 to compare"),
         (
             ["search", "tabel3"],
-            "SPACE must be one of table3, table4, open, starts, whitened; got 'tabel3'",
+            "SPACE must be one of table3, table4, open, starts, whitened, whitened_layer; got "
+            "'tabel3'",
         ),
         (["search", "open", "--trials", "0"], "--trials must be at least 1; got 0"),
         (["bench", "--quick", "--csv", "file/a.csv"], "--csv must be a folder that can be"),

@@ -95,6 +95,9 @@ TABLES = {
     "2SoftHebbCnnCIFAR_zero": [
         ("soft_anti", 128, 3, 2, 1, True, tri(0.7), AVG, 1, 0.07, 0.4, 25),
     ],
+    "2WhitenedSoftHebbCnnCIFAR": [
+        ("soft_anti", 2048, 6, 0, 1, False, tri(1), None, 4, 0.04, 0.5, 3),
+    ],
     "3WhitenedSoftHebbCnnCIFAR": [
         ("soft_anti", 128, 5, 2, 1, False, tri(1), Pool("avg", 3, 2, 1), 4, 0.04, 0.5, 3),
         ("soft_anti", 1024, 3, 0, 1, False, ("split", 1), None, 4, 0.04, 0.5, 3),
@@ -125,6 +128,7 @@ def test_names_and_sources():
         *((name, name, "SoftHebb") for name in SOFTHEBB.split()),
         *((name, name, "ZerO-SoftHebb") for name in ZERO.split()),
         ("DemoMNIST", "DemoMNIST", "softhebb_fast"),
+        ("2WhitenedSoftHebbCnnCIFAR", "2WhitenedSoftHebbCnnCIFAR", "softhebb_fast"),
         ("3WhitenedSoftHebbCnnCIFAR", "3WhitenedSoftHebbCnnCIFAR", "softhebb_fast"),
         ("Linear", "Linear", "softhebb_fast"),
     ]

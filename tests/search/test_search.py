@@ -371,9 +371,16 @@ def test_a_search_of_starts(root, tmp_path):
     assert len((tmp_path / "trials.csv").read_text().splitlines()) == 3
 
 
-def test_a_whitened_space_changes_how_layers_learn_alone():
-    space = get_space("whitened").narrowed({"init": "patches"}, neuron_factor=0.25)
-    preset = get_preset("3WhitenedSoftHebbCnnCIFAR", neuron_factor=0.25)
+WHITENED = {
+    "whitened": "3WhitenedSoftHebbCnnCIFAR",
+    "whitened_layer": "2WhitenedSoftHebbCnnCIFAR",
+}
+
+
+@pytest.mark.parametrize("name", WHITENED)
+def test_a_whitened_space_changes_how_layers_learn_alone(name):
+    space = get_space(name).narrowed({"init": "patches"}, neuron_factor=0.25)
+    preset = get_preset(WHITENED[name], neuron_factor=0.25)
     chosen = {"t_invert": 12.0, "lr": 0.05, "radius": 2.0, "epsilon": 3.0}
     choices = {f"layer {i} {name}": value for i in (1, 2) for name, value in chosen.items()}
     network, init = space.suggest(optuna.trial.FixedTrial(choices | {"init": "patches"}))
@@ -386,8 +393,9 @@ def test_a_whitened_space_changes_how_layers_learn_alone():
         assert layer == replace(own, whiten=whiten, **chosen)
 
 
-def test_a_search_of_whitened_layers_is_judged_by_ridge(root, tmp_path):
-    space = get_space("whitened").narrowed({"init": "patches"}, 0.02)
+@pytest.mark.parametrize("name", WHITENED)
+def test_a_search_of_whitened_layers_is_judged_by_ridge(root, tmp_path, name):
+    space = get_space(name).narrowed({"init": "patches"}, 0.02)
     what = Search(space, "mnist", BUDGET, run={"seed": 0})
     study = search(what, tmp_path, 2, root=str(root))
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2

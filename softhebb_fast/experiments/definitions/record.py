@@ -30,7 +30,8 @@ SHIFTS = {  # digits have no mirror images
     "probe_epochs": 3,
     "ridge": {"factors": [1e-4, 3e-4, 1e-3]},
 }
-ONE_LAYER = "softkrotov-c{filters}-k6-t4-lr0.04-lp0.5-r3:whiten-e0.02-n0.00015-i10000:triangle_1 bp"
+ONE_LAYER = "2WhitenedSoftHebbCnnCIFAR"
+ONE_LAYER_FILTERS = get_preset(ONE_LAYER).layers[0].out
 DETERMINISTIC = {"name": "hadamard_patches", "signs": "rudin_shapiro"}
 
 
@@ -48,7 +49,9 @@ def _quarter(name: str, label: str, **changes: Any) -> Cell:
 
 
 def _one_layer(filters: int, name: str, label: str, **changes: Any) -> Cell:
-    run = {**RUN, "preset": ONE_LAYER.format(filters=filters), "dataset": "cifar10", **changes}
+    scale = filters / ONE_LAYER_FILTERS
+    width = {} if scale == 1 else {"neuron_factor": scale}
+    run = {**RUN, "preset": ONE_LAYER, "dataset": "cifar10", **width, **changes}
     run["features"] = {**run["features"], "layers": [1]}
     label = f"one layer of {filters}: {label}"
     return Cell(f"record-one-{filters}-{name}", label, run)
