@@ -96,7 +96,7 @@ TABLES = {
         ("soft_anti", 128, 3, 2, 1, True, tri(0.7), AVG, 1, 0.07, 0.4, 25),
     ],
     "2WhitenedSoftHebbCnnCIFAR": [
-        ("soft_anti", 2048, 6, 0, 1, False, tri(1), None, 4, 0.04, 0.5, 3),
+        ("soft_anti", 2048, 6, 0, 1, False, tri(1), None, 4, 0.04, 0.5, 6),
     ],
     "3WhitenedSoftHebbCnnCIFAR": [
         ("soft_anti", 128, 5, 2, 1, False, tri(1), Pool("avg", 3, 2, 1), 4, 0.04, 0.5, 3),
