@@ -11,16 +11,16 @@ before. A trial learns from some training images, and ridge regression on its la
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.features.held_out import judged
 from benchmarks.features.options import parser
 from softhebb_fast.experiments.definitions.nets import CIFAR_NET, written
 from softhebb_fast.files import write_csv
 from softhebb_fast.presets import Layer, get_preset
-from softhebb_fast.search.trial import Budget, HeldOut
+from softhebb_fast.search.trial import Budget
 from softhebb_fast.training.config import RunConfig
 
 OUT = Path("results/few_ones.csv")
@@ -45,13 +45,11 @@ def trial(
     init = {i: {"name": "residue_binary", "every": n} for i, n in enumerate(every) if n}
     network = written(*layers[: len(every)], layers[-1])
     config = RunConfig(network, init=init or None, **JUDGED, **options)
-    with tempfile.TemporaryDirectory(prefix="softhebb-trial-") as folder:
-        run = HeldOut(budget, config, folder, root=data)
-        accuracy = run.run()["test_accuracy"]
-    last = [row for row in run.rows if row.get("layer") == len(every)][-1]
+    accuracy, figures = judged(config, budget, data)
+    last = figures[len(every)]
     return {
         **{"layer": len(every), "below": " ".join(map(str, every[:-1]))},
-        **{"every": every[-1] or "random", "accuracy": round(accuracy, 2)},
+        **{"every": every[-1] or "random", "accuracy": accuracy},
         **{name: f"{last[name]:.3f}" for name in ("norm_mean", "winner_entropy")},
     }
 

@@ -7,7 +7,8 @@ import csv
 import pytest
 import torch
 
-from benchmarks.features import few_ones, trials
+from benchmarks.features import few_ones, one_layer, trials
+from softhebb_fast.presets import get_preset
 from tests.tiny import write_mnist_subset
 
 
@@ -58,3 +59,29 @@ def test_few_ones_are_tried_above_the_best_below(tmp_path, monkeypatch):
     assert [row["layer"] for row in rows] == ["1"] * 3 + ["2"] * 3
     assert len({(row["norm_mean"], row["accuracy"]) for row in rows}) == 6
     assert all(0 < float(row["accuracy"]) <= 100 for row in rows)
+
+
+def test_a_layer_that_learns_is_set_beside_its_patches(tmp_path, monkeypatch):
+    out, root = tmp_path / "layer.csv", write_mnist_subset(tmp_path / "data", 120)
+    tried = [one_layer.Case(0.1, epochs=0), one_layer.Case(0.1), one_layer.Case(0.1, radius=6.0)]
+    monkeypatch.setattr(one_layer, "TRIED", tried)
+    options = {"dataset": "mnist", "data": root, "images": 80, "validation": 40, "out": out}
+    options |= {"neuron-factor": 0.01}
+    assert one_layer.main([f"--{name}={value}" for name, value in options.items()]) == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["radius"], row["epochs"]) for row in rows] == [
+        ("3.0", "0"),
+        ("3.0", "1"),
+        ("6.0", "1"),
+    ]
+    assert [row["filters"] for row in rows] == ["20"] * 3
+    untrained, norms = rows[0]["norm_mean"], [float(row["norm_mean"]) for row in rows[1:]]
+    assert not untrained
+    assert 1 < norms[0] < norms[1]
+    assert all(0 < float(row["accuracy"]) <= 100 for row in rows)
+
+
+def test_the_layer_of_the_record_is_among_those_tried():
+    layer, _ = get_preset(one_layer.ONE_LAYER).layers
+    assert layer in [case.layer(layer) for case in one_layer.TRIED]

@@ -1,0 +1,77 @@
+"""One layer of whitened patches that learns, against its sampled patches, by held-out images.
+
+    python -m benchmarks.features.one_layer --data data     # into results/one_layer.csv
+
+A quarter of `2WhitenedSoftHebbCnnCIFAR` starts from sampled patches and learns from some training
+images, or stays as it starts. Ridge regression on what the record runs show their classifier is
+judged by other training images. The test images take no part.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.features.held_out import judged
+from benchmarks.features.options import parser
+from softhebb_fast.experiments.definitions.nets import written
+from softhebb_fast.experiments.definitions.record import MIRRORED, ONE_LAYER, ONE_LAYER_RIDGE, RUN
+from softhebb_fast.files import write_csv
+from softhebb_fast.presets import Layer, get_preset
+from softhebb_fast.search.trial import Budget
+from softhebb_fast.training.config import RunConfig
+
+OUT = Path("results/one_layer.csv")
+
+
+class Case(NamedTuple):
+    """ε of the whitening, norm of the patches that a layer starts from, and how it learns."""
+
+    epsilon: float
+    radius: float = 3.0
+    t_invert: float = 4.0
+    lr: float = 0.04
+    epochs: int = 1
+
+    def layer(self, layer: Layer) -> Layer:
+        chosen = {name: getattr(self, name) for name in ("radius", "t_invert", "lr")}
+        return replace(layer, whiten=replace(layer.whiten, epsilon=self.epsilon), **chosen)
+
+
+TRIED = (
+    *(Case(epsilon, epochs=epochs) for epsilon in (0.02, 0.1) for epochs in (0, 1)),
+    Case(0.1, radius=6.0),
+    Case(0.1, radius=12.0),
+    Case(0.1, radius=6.0, t_invert=8.0),
+    Case(0.1, radius=6.0, lr=0.08),
+    Case(0.2, radius=6.0),
+    Case(0.2, epochs=0),
+)
+COLUMNS = (*Case._fields, "accuracy", "norm_mean", "winner_entropy", "images", "filters", "seed")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    usual = {"images": 16_000, "validation": 8_000, "neuron_factor": 0.25}
+    asked = parser("one_layer", __doc__, OUT, **usual).parse_args(arguments)
+    layer, head = get_preset(ONE_LAYER, neuron_factor=asked.neuron_factor).layers
+    budget, rows = Budget(asked.images, asked.validation), []
+    run = {**RUN, **MIRRORED, "dataset": asked.dataset, "seed": asked.seed}
+    run["features"] = {**run["features"], "layers": [1]}
+    for case in TRIED:
+        run |= {"preset": written(case.layer(layer), head), "ridge": ONE_LAYER_RIDGE}
+        config = RunConfig(**run, unsup_epochs=case.epochs)
+        accuracy, layers = judged(config, budget, asked.data)
+        row: dict[str, Any] = {**case._asdict(), "accuracy": accuracy}
+        if case.epochs:
+            row |= {name: f"{layers[1][name]:.3f}" for name in ("norm_mean", "winner_entropy")}
+        rows.append({**row, "images": asked.images, "filters": layer.out, "seed": asked.seed})
+        print(", ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+    write_csv(asked.out, COLUMNS, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
