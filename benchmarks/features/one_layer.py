@@ -28,27 +28,21 @@ OUT = Path("results/one_layer.csv")
 
 
 class Case(NamedTuple):
-    """ε of the whitening, norm of the patches that a layer starts from, and how it learns."""
+    """ε of the whitening, norm of the patches that a layer starts from, and how long it learns."""
 
     epsilon: float
     radius: float = 3.0
-    t_invert: float = 4.0
-    lr: float = 0.04
     epochs: int = 1
 
     def layer(self, layer: Layer) -> Layer:
-        chosen = {name: getattr(self, name) for name in ("radius", "t_invert", "lr")}
-        return replace(layer, whiten=replace(layer.whiten, epsilon=self.epsilon), **chosen)
+        whiten = replace(layer.whiten, epsilon=self.epsilon)
+        return replace(layer, whiten=whiten, radius=self.radius)
 
 
 TRIED = (
     *(Case(epsilon, epochs=epochs) for epsilon in (0.02, 0.1) for epochs in (0, 1)),
     Case(0.1, radius=6.0),
     Case(0.1, radius=12.0),
-    Case(0.1, radius=6.0, t_invert=8.0),
-    Case(0.1, radius=6.0, lr=0.08),
-    Case(0.2, radius=6.0),
-    Case(0.2, epochs=0),
 )
 COLUMNS = (*Case._fields, "accuracy", "norm_mean", "winner_entropy", "images", "filters", "seed")
 
