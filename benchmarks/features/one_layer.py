@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from benchmarks.features.held_out import judged
 from benchmarks.features.options import parser
 from softhebb_fast.experiments.definitions.nets import written
-from softhebb_fast.experiments.definitions.record import MIRRORED, ONE_LAYER, ONE_LAYER_RIDGE, RUN
+from softhebb_fast.experiments.definitions.record import ONE_LAYER, ONE_LAYER_RUN
 from softhebb_fast.files import write_csv
 from softhebb_fast.presets import Layer, get_preset
 from softhebb_fast.search.trial import Budget
@@ -52,10 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser("one_layer", __doc__, OUT, **usual).parse_args(arguments)
     layer, head = get_preset(ONE_LAYER, neuron_factor=asked.neuron_factor).layers
     budget, rows = Budget(asked.images, asked.validation), []
-    run = {**RUN, **MIRRORED, "dataset": asked.dataset, "seed": asked.seed}
-    run["features"] = {**run["features"], "layers": [1]}
+    run = {**ONE_LAYER_RUN, "dataset": asked.dataset, "seed": asked.seed}
     for case in TRIED:
-        run |= {"preset": written(case.layer(layer), head), "ridge": ONE_LAYER_RIDGE}
+        run["preset"] = written(case.layer(layer), head)
         config = RunConfig(**run, unsup_epochs=case.epochs)
         accuracy, layers = judged(config, budget, asked.data)
         row: dict[str, Any] = {**case._asdict(), "accuracy": accuracy}

@@ -32,7 +32,12 @@ SHIFTS = {  # digits have no mirror images
 }
 ONE_LAYER = "2WhitenedSoftHebbCnnCIFAR"
 ONE_LAYER_FILTERS = get_preset(ONE_LAYER).layers[0].out
-ONE_LAYER_RIDGE = {"factors": [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]}
+ONE_LAYER_RUN = {
+    **RUN,
+    "preset": ONE_LAYER,
+    "ridge": {"factors": [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]},
+    "features": {**MIRRORED["features"], "layers": [1]},
+}
 DETERMINISTIC = {"name": "hadamard_patches", "signs": "rudin_shapiro"}
 
 
@@ -52,9 +57,7 @@ def _quarter(name: str, label: str, **changes: Any) -> Cell:
 def _one_layer(filters: int, name: str, label: str, **changes: Any) -> Cell:
     scale = filters / ONE_LAYER_FILTERS
     width = {} if scale == 1 else {"neuron_factor": scale}
-    net = {"preset": ONE_LAYER, "dataset": "cifar10", "ridge": ONE_LAYER_RIDGE}
-    run = {**RUN, **net, **width, **changes}
-    run["features"] = {**run["features"], "layers": [1]}
+    run = {**ONE_LAYER_RUN, "dataset": "cifar10", **width, **changes}
     label = f"one layer of {filters}: {label}"
     return Cell(f"record-one-{filters}-{name}", label, run)
 
