@@ -50,6 +50,8 @@ def protocol(config: Config) -> str:
     if config.crops is not None:
         augmented = f", crops {_written(config.crops)}"
     augmented += ", with mirror images" * config.flips
+    if config.shifts:
+        augmented += f", moved by {config.shifts} in tests"
     return f"{layers}, {_classifier(config)}{augmented}, {config.mode}{_limited(config)}"
 
 

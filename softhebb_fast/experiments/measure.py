@@ -162,7 +162,9 @@ def _protocol(config: RunConfig) -> str:
         parts += [f"{name} {k}={v}" for k, v in settings.items() if v != usual[k]]
     parts += [f"crops {k}={v}" for k, v in (config.crops or {}).items()]
     augmented = config.augment and config.crops is None
-    return ", ".join(parts + ["augmented"] * augmented + ["flips"] * config.flips)
+    parts += ["augmented"] * augmented + ["flips"] * config.flips
+    parts += [f"shifts {config.shifts}"] * (config.shifts > 0)
+    return ", ".join(parts)
 
 
 def _json(value: Any) -> str:

@@ -17,6 +17,7 @@ from softhebb_fast.models.softhebb import (
     features,
     whitening,
 )
+from softhebb_fast.models.views import Views
 
 __all__ = [
     "ACTIVATIONS",
@@ -25,6 +26,7 @@ __all__ = [
     "Selection",
     "SideBySide",
     "SoftHebbNet",
+    "Views",
     "build",
     "evaluation_mode",
     "features",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from softhebb_fast.checks import output_size
 from softhebb_fast.init import Init, needs_bias, per_layer
 from softhebb_fast.models.readout import Readout, Selection
+from softhebb_fast.models.views import AS_IT_IS, Views
 from softhebb_fast.nn import (
     Block,
     Dropout,
@@ -51,14 +52,13 @@ class SoftHebbNet(nn.Module):
         blocks: one ``Block`` for every layer of the preset but the last.
         head: flatten, dropout and a linear layer that gives the logits ``[B, classes]``.
         readout: what the head sees, if it is not the last block alone.
-        mirror: whether an image's logits are, in evaluation mode, the mean of its own and those of
-            its mirror image.
+        views: what an image is seen as in evaluation mode; its logits are the mean over them.
     """
 
     blocks: nn.ModuleList
     head: nn.Sequential
     readout: Readout | None
-    mirror: bool
+    views: Views
 
     def __init__(
         self,
@@ -66,12 +66,12 @@ class SoftHebbNet(nn.Module):
         blocks: list[Block],
         head: nn.Sequential,
         readout: Readout | None = None,
-        mirror: bool = False,
+        views: Views = AS_IT_IS,
     ) -> None:
         super().__init__()
         self.preset = preset
         self.blocks = nn.ModuleList(blocks)
-        self.head, self.readout, self.mirror = head, readout, mirror
+        self.head, self.readout, self.views = head, readout, views
 
     @property
     def below_head(self) -> list[nn.Module]:
@@ -82,9 +82,9 @@ class SoftHebbNet(nn.Module):
         """The logits ``[B, classes]`` of images ``x [B, C, H, W]``, or of one ``[C, H, W]``."""
         if isinstance(x, Tensor) and x.dim() == 3:
             return self(x.unsqueeze(0)).squeeze(0)
-        if self.mirror and not self.training:
-            return (self._logits(x) + self._logits(x.flip(-1))) / 2
-        return self._logits(x)
+        if self.training or not self.views.several:
+            return self._logits(x)
+        return sum(map(self._logits, self.views(x))) / len(self.views)
 
     def _logits(self, x: Tensor) -> Tensor:
         for module in self.below_head:
@@ -106,7 +106,7 @@ def build(
     tie_rule: str = "first",
     backend: str = "auto",
     features: Selection | None = None,
-    mirror: bool = False,
+    views: Views = AS_IT_IS,
 ) -> SoftHebbNet:
     """The network of ``preset`` for images ``(C, H, W)``, on the CPU, in float32.
 
@@ -122,7 +122,7 @@ def build(
             that start from data wait for ``nn.initialise_from``.
         tie_rule, backend: of the Hebbian layers, as ``functional.softhebb_conv2d`` takes them.
         features: what the classifier sees; None for the whole output of the last layer below it.
-        mirror: whether tests take the mean of an image's scores and its mirror image's.
+        views: what tests see an image as; they take the mean of the scores.
 
     Raises:
         TypeError: a preset, shape or number of classes of another kind.
@@ -132,6 +132,7 @@ def build(
     """
     preset, image_shape = as_preset(preset), checked_shape(image_shape)
     num_classes = whole("num_classes", num_classes, least=1)
+    views.check(*image_shape[1:])
     *body, last = preset.layers
     hebbian = [i for i, layer in enumerate(body) if layer.hebbian]
     inits = dict(zip(hebbian, _inits(init, [body[i] for i in hebbian]), strict=True))
@@ -148,7 +149,7 @@ def build(
     width = math.prod(shape) if readout is None else readout.features
     with _in_memory(f"the last layer of {preset.name}, of {width} inputs,"):
         head = _head(last, width, num_classes, backend)
-    return SoftHebbNet(preset, blocks, head, readout, mirror)
+    return SoftHebbNet(preset, blocks, head, readout, views)
 
 
 @contextmanager

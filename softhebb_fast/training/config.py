@@ -14,7 +14,7 @@ from softhebb_fast.backends import BACKENDS, choose
 from softhebb_fast.data import ImageSet, RandomCropFlip, published_augmentation
 from softhebb_fast.data.walk import Augmentation
 from softhebb_fast.kinds import TIE_RULES
-from softhebb_fast.models import Selection, build
+from softhebb_fast.models import Selection, Views, build
 from softhebb_fast.precision import PRECISIONS
 from softhebb_fast.presets import (
     RULE_NAMES,
@@ -53,6 +53,7 @@ LEAST = {
     "test_batch": 1,
     "limit": 1,
     "cache_gib": 0.0,
+    "shifts": 0,
 }
 
 
@@ -134,6 +135,8 @@ class RunConfig(Config):
             ``{"layers": [1, 2], "grid": 4}``; None for the whole output of the last layer.
         flips: let the classifier learn from every image and its mirror image, and take the mean of
             both images' scores in tests.
+        shifts: take the mean in tests of the scores of an image and of it moved by so many pixels
+            in eight directions, see ``models.Views``; 0 for the image alone.
         rule: the rule of all Hebbian layers but the last, see ``presets.with_rule``; None for the
             preset's own.
 
@@ -171,6 +174,7 @@ class RunConfig(Config):
     softmax: dict[str, Any] | None = None
     features: dict[str, Any] | None = None
     flips: bool = False
+    shifts: int = 0
     rule: str | None = None
 
     def __post_init__(self) -> None:
@@ -192,7 +196,7 @@ class RunConfig(Config):
             )
         for name, least in LEAST.items():
             value = getattr(self, name)
-            if value is not None or name in ("seed", "cache_gib"):
+            if value is not None or name in ("seed", "cache_gib", "shifts"):
                 object.__setattr__(self, name, checked_number(name, value, least))
         if self.rule is not None and self.rule not in RULE_NAMES:
             raise ValueError(f"rule must be one of {', '.join(RULE_NAMES)}; got {self.rule!r}")
@@ -294,7 +298,8 @@ class RunConfig(Config):
         options = {"init": self.init, "tie_rule": self.tie_rule, "backend": self.backend}
         if self.features is not None:
             options["features"] = Selection(**self.features)
-        return build(self.network(), image_shape, classes, mirror=self.flips, **options)
+        views = Views(mirror=self.flips, shifts=self.shifts)
+        return build(self.network(), image_shape, classes, views=views, **options)
 
     def backend_used(self) -> str:
         if self.backend != "auto":

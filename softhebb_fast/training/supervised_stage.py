@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softhebb_fast.models import SoftHebbNet, features
+from softhebb_fast.models.views import AS_IT_IS
 from softhebb_fast.nn import HebbianLinear, SoftHebbLinear
 from softhebb_fast.optim import halving_schedule
 from softhebb_fast.training.classifier import (
@@ -141,7 +142,7 @@ class SupervisedStage(Stage):
         return not self.test.below and len(self.model) == len(self.net.head)
 
     def _tested(self) -> MetricsRow:
-        whole = getattr(self.net, "mirror", False)  # which takes images, and two of each
+        whole = getattr(self.net, "views", AS_IT_IS).several  # which takes the images themselves
         model = self.net if whole else nn.Sequential(*self.test.below, *self.model)
         loss, accuracy = evaluate(model, self.test.source, self.test_batch, ranks=self.test.ranks)
         return {"test_loss": loss, "test_accuracy": accuracy}

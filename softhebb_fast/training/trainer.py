@@ -60,7 +60,7 @@ class Trainer(Loop):
         config, depth = self.config, len(self.net.blocks)
         if planned.hebbian or planned.prepares or planned.frozen < depth:
             return False
-        if config.solver is not None or config.augment or config.flips or config.autocast:
+        if config.solver is not None or config.augment or self.net.views.several or config.autocast:
             return False
         if not fused_classifier.fits(self.net.head, self.train_set.device, config.backend):
             return False
@@ -137,7 +137,7 @@ class Trainer(Loop):
             inputs = BatchSource(images, below, self.augment, self.ranks)
         else:
             inputs = self._inputs.below(frozen, images, self._advance)
-        if config.flips:
+        if self.net.views.several:
             test = BatchSource(self.test_set, self.net.below_head, ranks=self.ranks)
         else:
             test = self._inputs.below(frozen, self.test_set, self._advance, keep=False)
@@ -166,6 +166,7 @@ def _check_classifier(config: RunConfig) -> None:
         "classifier": config.solver is not None,
         "features": config.features is not None,
         "flips": config.flips,
+        "shifts": config.shifts > 0,
     }
     name = next((name for name, asked in given.items() if asked), None)
     if name is None:

@@ -7,9 +7,11 @@ import csv
 import pytest
 import torch
 
-from benchmarks.features import few_ones, one_layer, trials
+from benchmarks.features import crops, few_ones, one_layer, trials
+from softhebb_fast.models import Views, build
 from softhebb_fast.presets import get_preset
 from tests.tiny import write_mnist_subset
+from tests.tolerances import TOLERANCES, assert_close
 
 
 def test_every_way_is_judged_by_images_that_nothing_has_learned_from(tmp_path):
@@ -59,6 +61,35 @@ def test_few_ones_are_tried_above_the_best_below(tmp_path, monkeypatch):
     assert [row["layer"] for row in rows] == ["1"] * 3 + ["2"] * 3
     assert len({(row["norm_mean"], row["accuracy"]) for row in rows}) == 6
     assert all(0 < float(row["accuracy"]) <= 100 for row in rows)
+
+
+def test_crops_and_moved_images_are_judged_by_other_images(tmp_path, monkeypatch):
+    out, root = tmp_path / "crops.csv", write_mnist_subset(tmp_path / "data", 200)
+    monkeypatch.setattr(crops, "PADDINGS", (0, 2))
+    monkeypatch.setattr(crops, "SHIFTS", (0, 1))
+    options = {"dataset": "mnist", "data": root, "images": 140, "validation": 60, "out": out}
+    options |= {"neuron-factor": 0.05}
+    assert crops.main([f"--{name}={value}" for name, value in options.items()]) == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["padding"], row["passes"], row["shifts"]) for row in rows] == [
+        *[("0", "1", "0"), ("0", "1", "1")],
+        *[("2", "2", "0"), ("2", "2", "1")],
+    ]
+    assert len({row["penalty"] for row in rows}) == 2
+    assert all(20 < float(row["accuracy"]) <= 100 for row in rows)
+
+
+@torch.no_grad()
+def test_mean_features_give_the_mean_scores_of_moved_images():
+    torch.manual_seed(0)
+    net = build("softkrotov-c6-k3-p1-t1:triangle_1:max_2_2_0 bp", (3, 10, 10), 4).eval()
+    x = torch.randn(5, 3, 10, 10)
+    found = dict(crops.seen(net, x))
+    assert list(found) == list(crops.SHIFTS)
+    for shifts, features in found.items():
+        net.views = Views(shifts=shifts)
+        assert_close(net.head[-1](features), net(x), TOLERANCES["float32_u"])
 
 
 def test_a_layer_that_learns_is_set_beside_its_patches(tmp_path, monkeypatch):

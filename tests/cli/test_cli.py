@@ -122,7 +122,7 @@ def test_a_classifier_that_is_solved(capsys, tmp_path, root):
     arguments = ["train", "3SoftHebbCnnCIFAR", "--classifier", "ridge", "--neuron-factor", "0.05"]
     arguments += ["--limit", "64", "--device", "cpu", "--dataset", "mnist", "--data", root]
     arguments += ["--features", "layers=1,2", "grid=3,2", "pool=max", "window=0.4"]
-    arguments += ["power=0.5", "--flips", "--quiet"]
+    arguments += ["power=0.5", "--flips", "--shifts", "1", "--quiet"]
     arguments += ["--ridge", "penalty=gcv", "standardise=true", "factors=0.01,0.1,1", "--no-plots"]
     code, out, _ = call(capsys, *arguments, "--out", tmp_path / "run")
     assert code == 0
@@ -135,7 +135,10 @@ def test_a_classifier_that_is_solved(capsys, tmp_path, root):
     assert (config.ridge["penalty"], config.ridge["standardise"]) == ("gcv", True)
     settings = "penalty=gcv holdout=0.1 standardise=True products=float32 form=auto"
     sees = "of features layers=1,2 grid=3,2 pool=max window=0.4 mirrored=False power=0.5"
-    assert f"classifier ridge {sees} ({settings}), with mirror images, successive" in out
+    assert (
+        f"classifier ridge {sees} ({settings}), with mirror images, moved by 1 in tests, successive"
+        in out
+    )
     assert "ridge classifier with penalty " in out
     told = next(line for line in out.splitlines() if line.startswith("test accuracy"))
     assert "mean squared error" in told

@@ -155,20 +155,6 @@ def test_the_last_layer_alone_is_what_a_head_sees_without_a_selection():
 
 
 @torch.no_grad()
-def test_a_mirror_takes_the_mean_of_both_images_in_evaluation_mode():
-    torch.manual_seed(0)
-    model = build(NET, SHAPE, 4, mirror=True).eval()
-    torch.manual_seed(0)
-    plain = build(NET, SHAPE, 4).eval()
-    both = (plain(images()) + plain(images().flip(-1))) / 2
-    assert torch.equal(model(images()), both)
-    assert not torch.equal(both, plain(images()))
-    model.requires_grad_(False).train()  # so that no layer learns
-    plain.requires_grad_(False).train()
-    assert torch.equal(model(images()), plain(images()))
-
-
-@torch.no_grad()
 def test_a_copy_sees_its_own_layers():
     model = net(layers=(1, 2), grid=2)
     other = copy.deepcopy(model)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from softhebb_fast.data import load
-from softhebb_fast.models import evaluation_mode
+from softhebb_fast.models import Views, evaluation_mode
 from softhebb_fast.training import RidgeClassifier, features, memory, metrics
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.features import images_at_once
@@ -75,7 +75,11 @@ def test_the_head_is_the_classifier_of_the_features(tmp_path, root, selection, f
         assert ours["penalty"] == pytest.approx(theirs["penalty"], rel=TOLERANCES["ridge_float32"])
 
 
-@pytest.mark.parametrize("changes", [{}, BOTH | {"flips": True}], ids=["", "two layers, flips"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, BOTH | {"flips": True}, {"shifts": 1}, {"flips": True, "shifts": 2}],
+    ids=["", "two layers, flips", "shifts", "flips and shifts"],
+)
 def test_a_run_is_tested_from_its_folder(tmp_path, root, changes):
     run = trainer(tmp_path, root, **RIDGE, **changes)
     summary = run.run()
@@ -83,7 +87,7 @@ def test_a_run_is_tested_from_its_folder(tmp_path, root, changes):
     error, accuracy = loaded.evaluate(root)
     assert accuracy == summary["test_accuracy"]
     assert error == summary["test_squared_error"]
-    assert loaded.net.mirror == run.config.flips
+    assert loaded.net.views == Views(run.config.flips, run.config.shifts)
     assert is_finished(tmp_path)
 
 
@@ -154,14 +158,15 @@ def test_passes_over_augmented_images(tmp_path, how):
 
 
 @pytest.mark.parametrize("cache_gib", [8.0, 0.0], ids=["cached", "not cached"])
-def test_the_published_classifier_sees_them_as_well(tmp_path, root, cache_gib):
-    changes = BOTH | {"flips": True, "cache_gib": cache_gib}
+@pytest.mark.parametrize("views", [{"flips": True}, {"shifts": 1}], ids=["flips", "shifts"])
+def test_the_published_classifier_sees_them_as_well(tmp_path, root, cache_gib, views):
+    changes = BOTH | views | {"cache_gib": cache_gib}
     run = trainer(tmp_path / "whole", root, **changes)
     summary = run.run()
     assert run.rows[-1]["phase"] == "probe"
     assert run.net.head[-1].in_features == run.net.readout.features
     assert load_run(tmp_path / "whole").evaluate(root)[1] == summary["test_accuracy"]
-    done = run_with_stops(tmp_path / "run", root, [23, 9], **changes)
+    done = run_with_stops(tmp_path / "run", root, [11, 5], **changes)
     assert done == 2
     assert is_same(ending(tmp_path / "run"), ending(tmp_path / "whole"))
 
@@ -206,6 +211,9 @@ def test_too_little_memory_is_said_before_features_are_computed(tmp_path, root, 
         ({**RIDGE, "preset": "3CnnCIFAR"}, "classifier is for a classifier of layers that are"),
         ({"features": {}, "preset": "3CnnCIFAR"}, "features is for a classifier of layers"),
         ({"flips": True, "mode": "simultaneous"}, "flips is for a classifier of layers"),
+        ({"shifts": 1, "mode": "simultaneous"}, "shifts is for a classifier of layers"),
+        ({"shifts": -1}, "shifts must be at least 0; got -1"),
+        ({"shifts": 28}, "shifts must be less than the 28x28 pixels of an image; got 28"),
         (
             {**RIDGE, "preset": "4SoftHebbCnnCIFAR_HebbClassifier"},
             "learns by 'bp'; that of 4SoftHebbCnnCIFAR_HebbClassifier learns by 'supervised'",

@@ -125,3 +125,5 @@ def _add_classifier_options(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--features", nargs="+", default=None, metavar="NAME=VALUE", help=text)
     text = "learn from mirror images too, and take the mean of both scores in tests"
     group.add_argument("--flips", action="store_true", help=text)
+    text = "take the mean of the scores in tests of images moved by N pixels in eight directions"
+    group.add_argument("--shifts", type=int, default=0, metavar="N", help=text)
