@@ -21,6 +21,7 @@ from softhebb_fast.experiments.definitions.nets import written
 from softhebb_fast.experiments.definitions.record import ONE_LAYER, ONE_LAYER_RUN
 from softhebb_fast.files import write_csv
 from softhebb_fast.presets import Layer, get_preset
+from softhebb_fast.presets.types import Schedule
 from softhebb_fast.search.trial import Budget
 from softhebb_fast.training.config import RunConfig
 
@@ -28,27 +29,38 @@ OUT = Path("results/one_layer.csv")
 
 
 class Case(NamedTuple):
-    """ε of the whitening, norm of the patches that a layer starts from, and how long it learns."""
+    """ε of the whitening, how the layer learns, and for how many epochs; see ``presets.Layer``."""
 
-    epsilon: float
-    radius: float = 3.0
+    epsilon: float = 0.1
+    radius: float = 6.0
+    t_invert: float = 4.0
+    lr: float = 0.04
+    schedule: Schedule = "norm"
     epochs: int = 1
 
     def layer(self, layer: Layer) -> Layer:
-        whiten = replace(layer.whiten, epsilon=self.epsilon)
-        return replace(layer, whiten=whiten, radius=self.radius)
+        changed = self._asdict()
+        whiten = replace(layer.whiten, epsilon=changed.pop("epsilon"))
+        del changed["epochs"]
+        return replace(layer, whiten=whiten, **changed)
 
 
 TRIED = (
-    *(Case(epsilon, epochs=epochs) for epsilon in (0.02, 0.1) for epochs in (0, 1)),
-    Case(0.1, radius=6.0),
-    Case(0.1, radius=12.0),
+    Case(epochs=0),
+    Case(),
+    Case(epochs=3),
+    Case(t_invert=16.0),
+    Case(radius=1.5, t_invert=12.0, lr=0.02, schedule="linear"),
+    Case(radius=3.0),
+    Case(radius=12.0),
+    Case(epsilon=0.02, epochs=0),
+    Case(epsilon=0.02, radius=3.0),
 )
 COLUMNS = (*Case._fields, "accuracy", "norm_mean", "winner_entropy", "images", "filters", "seed")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    usual = {"images": 16_000, "validation": 8_000, "neuron_factor": 0.25}
+    usual = {"images": 16_000, "validation": 16_000, "neuron_factor": 0.25}
     asked = parser("one_layer", __doc__, OUT, **usual).parse_args(arguments)
     layer, head = get_preset(ONE_LAYER, neuron_factor=asked.neuron_factor).layers
     budget, rows = Budget(asked.images, asked.validation), []

@@ -94,7 +94,8 @@ def test_mean_features_give_the_mean_scores_of_moved_images():
 
 def test_a_layer_that_learns_is_set_beside_its_patches(tmp_path, monkeypatch):
     out, root = tmp_path / "layer.csv", write_mnist_subset(tmp_path / "data", 120)
-    tried = [one_layer.Case(0.1, epochs=0), one_layer.Case(0.1), one_layer.Case(0.1, radius=6.0)]
+    tried = [one_layer.Case(radius=3.0, epochs=epochs) for epochs in (0, 1)]
+    tried += [one_layer.Case(), one_layer.Case(schedule="linear", lr=0.01)]
     monkeypatch.setattr(one_layer, "TRIED", tried)
     options = {"dataset": "mnist", "data": root, "images": 80, "validation": 40, "out": out}
     options |= {"neuron-factor": 0.01}
@@ -104,12 +105,12 @@ def test_a_layer_that_learns_is_set_beside_its_patches(tmp_path, monkeypatch):
     assert [(row["radius"], row["epochs"]) for row in rows] == [
         ("3.0", "0"),
         ("3.0", "1"),
-        ("6.0", "1"),
+        *[("6.0", "1")] * 2,
     ]
-    assert [row["filters"] for row in rows] == ["20"] * 3
+    assert [row["filters"] for row in rows] == ["20"] * 4
     untrained, norms = rows[0]["norm_mean"], [float(row["norm_mean"]) for row in rows[1:]]
     assert not untrained
-    assert 1 < norms[0] < norms[1]
+    assert 1 < norms[0] < norms[1] != norms[2]
     assert all(0 < float(row["accuracy"]) <= 100 for row in rows)
 
 
