@@ -30,6 +30,13 @@ SHIFTS = {  # digits have no mirror images
     "probe_epochs": 3,
     "ridge": {"factors": [1e-4, 3e-4, 1e-3]},
 }
+FINE = {**OVERLAP, "grid": 4, "window": 0.4}
+SOFTMAX = {  # half the neurons: the features are kept
+    "classifier": "softmax",
+    "ridge": None,
+    "softmax": {"factors": [1e-5, 1e-4, 1e-3], "iterations": 60},
+    "neuron_factor": 0.5,
+}
 ONE_LAYER = "2WhitenedSoftHebbCnnCIFAR"
 ONE_LAYER_FILTERS = get_preset(ONE_LAYER).layers[0].out
 ONE_LAYER_RUN = {
@@ -156,6 +163,7 @@ run, wide with `--width-factor 16`, is
         _whole("cifar100", 60.0, **WIDE_100),
         _whole("mnist", 99.5, features=OVERLAP),
         _whole("mnist", 99.5, "crops", features=OVERLAP, **SHIFTS),
+        _whole("mnist", 99.5, "softmax", features=FINE, **SOFTMAX),
         _whole("fashionmnist", 92.5),
         _one_layer(2048, "patches", "sampled patches", unsup_epochs=0),
         _one_layer(2048, "soft", "SoftHebb"),
