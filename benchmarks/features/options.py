@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 
-def parser(name: str, text: str, out: Path, **usual: float) -> argparse.ArgumentParser:
+def parser(name: str, text: str, out: Path, **usual: float | str) -> argparse.ArgumentParser:
     """That of ``python -m benchmarks.features.NAME``: ``usual`` are the defaults of ``images``,
-    ``validation`` and ``neuron_factor``."""
+    ``validation`` and ``neuron_factor``, and of others."""
     found = argparse.ArgumentParser(
         prog=f"python -m benchmarks.features.{name}",
         description=text,

@@ -7,7 +7,8 @@ import csv
 import pytest
 import torch
 
-from benchmarks.features import crops, few_ones, one_layer, trials
+from benchmarks.features import crops, digits, few_ones, one_layer, trials
+from softhebb_fast.experiments.definitions.record import EXPERIMENT
 from softhebb_fast.models import Views, build
 from softhebb_fast.presets import get_preset
 from tests.tiny import write_mnist_subset
@@ -78,6 +79,27 @@ def test_crops_and_moved_images_are_judged_by_other_images(tmp_path, monkeypatch
     ]
     assert len({row["penalty"] for row in rows}) == 2
     assert all(20 < float(row["accuracy"]) <= 100 for row in rows)
+
+
+def test_digits_are_judged_by_each_classifier(tmp_path, monkeypatch):
+    out, root = tmp_path / "digits.csv", write_mnist_subset(tmp_path / "data", 200)
+    tried = [digits.Case(3, 0.5), digits.Case(4, 0.4, "softmax")]
+    monkeypatch.setattr(digits, "TRIED", tried)
+    options = {"data": root, "images": 140, "validation": 60, "out": out, "neuron-factor": 0.05}
+    assert digits.main([f"--{name}={value}" for name, value in options.items()]) == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["grid"], row["classifier"]) for row in rows] == [("3", "ridge"), ("4", "softmax")]
+    assert {row["dataset"] for row in rows} == {"mnist"}
+    assert all(20 < float(row["accuracy"]) <= 100 for row in rows)
+
+
+def test_the_digits_of_the_record_are_among_those_tried():
+    case = digits.Case(4, 0.4, "softmax").run()
+    cell = next(cell for cell in EXPERIMENT.cells if cell.name == "record-mnist-softmax")
+    assert digits.Case(4, 0.4, "softmax") in digits.TRIED
+    for name in ("features", "classifier", "softmax", "ridge"):
+        assert cell.run[name] == case[name]
 
 
 @torch.no_grad()
