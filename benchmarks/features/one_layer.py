@@ -48,13 +48,11 @@ class Case(NamedTuple):
 TRIED = (
     Case(epochs=0),
     Case(),
+    Case(lr=0.015),
+    Case(lr=0.005),
     Case(epochs=3),
     Case(t_invert=16.0),
     Case(radius=1.5, t_invert=12.0, lr=0.02, schedule="linear"),
-    Case(radius=3.0),
-    Case(radius=12.0),
-    Case(epsilon=0.02, epochs=0),
-    Case(epsilon=0.02, radius=3.0),
 )
 COLUMNS = (*Case._fields, "accuracy", "norm_mean", "winner_entropy", "images", "filters", "seed")
 
