@@ -31,7 +31,7 @@ SHIFTS = {  # digits have no mirror images
     "ridge": {"factors": [1e-4, 3e-4, 1e-3]},
 }
 FINE = {**OVERLAP, "grid": 4, "window": 0.4}
-SOFTMAX = {  # half the neurons: the features are kept
+SOFTMAX = {  # of half the neurons, as all features stay in memory
     "classifier": "softmax",
     "ridge": None,
     "softmax": {"factors": [1e-5, 1e-4, 1e-3], "iterations": 60},
