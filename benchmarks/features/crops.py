@@ -44,12 +44,16 @@ SETTINGS = RidgeSettings(factors=[*RIDGE["factors"], 0.1])
 FEATURES = {"mnist": OVERLAP}  # digits have no mirror images
 
 
+def passes(padding: int) -> int:
+    """How often the images are taken: those that are not cropped would be the same again."""
+    return PASSES if padding else 1
+
+
 def fitted(net: SoftHebbNet, images: ImageSet, padding: int, seed: int) -> RidgeClassifier:
     """The ridge classifier of ``images``, or of crops of them, padded by so many pixels."""
     crops = RandomCropFlip(padding, flip=0) if padding else None
     learned, judged = BatchSource(images, net.below_head, crops), BatchSource(images, [])
-    passes = PASSES if padding else 1
-    stage = SolvedStage(net, learned, judged, SETTINGS, passes, CHUNK, CHUNK, seed)
+    stage = SolvedStage(net, learned, judged, SETTINGS, passes(padding), CHUNK, CHUNK, seed)
     for _ in stage.up_to(stage.epochs * stage.per_epoch - 1):
         pass
     return stage.classifier
@@ -100,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     for (padding, shifts), accuracy in accuracies(net, run.test_set, classifiers).items():
         row = {"dataset": asked.dataset, "padding": padding, "shifts": shifts}
-        row |= {"passes": PASSES if padding else 1, "accuracy": f"{accuracy:.2f}"}
+        row |= {"passes": passes(padding), "accuracy": f"{accuracy:.2f}"}
         row |= {"penalty": f"{classifiers[padding].penalty:.3g}", "seed": asked.seed}
         rows.append({**row, "learned_from": asked.images, "judged_by": asked.validation})
     write_csv(asked.out, COLUMNS, sorted(rows, key=lambda row: (row["padding"], row["shifts"])))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.features.held_out import judged
 from benchmarks.features.options import parser
-from softhebb_fast.experiments.definitions.record import OVERLAP, QUARTER, RUN
+from softhebb_fast.experiments.definitions.record import OVERLAP, QUARTER, RUN, SOFTMAX
 from softhebb_fast.files import write_csv
 from softhebb_fast.search.trial import Budget
 from softhebb_fast.training.config import RunConfig
@@ -24,7 +24,7 @@ from softhebb_fast.training.config import RunConfig
 OUT = Path("results/record_digits.csv")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "ridge": {"factors": [1e-4, 1e-3, 1e-2]},
-    "softmax": {"factors": [1e-5, 1e-4, 1e-3], "iterations": 60},
+    "softmax": SOFTMAX["softmax"],
 }
 
 

@@ -25,7 +25,7 @@ WIDE = {"width_factor": 16, "ridge": {"factors": [3e-3, 1e-2]}}
 WIDE_100 = {**WIDE, "ridge": {"factors": [1e-2, 3e-2]}}
 CROPS = {"augment": True, "probe_epochs": 4}
 WIDE_CROPS = {**WIDE, "augment": True, "probe_epochs": 2}
-SHIFTS = {  # digits have no mirror images
+DIGIT_CROPS = {  # digits have no mirror images
     "crops": {"padding": 1, "flip": 0},
     "probe_epochs": 3,
     "ridge": {"factors": [1e-4, 3e-4, 1e-3]},
@@ -162,7 +162,7 @@ run, wide with `--width-factor 16`, is
         _whole("cifar10", None, "flips", **FLIPS),
         _whole("cifar100", 60.0, **WIDE_100),
         _whole("mnist", 99.5, features=OVERLAP),
-        _whole("mnist", 99.5, "crops", features=OVERLAP, **SHIFTS),
+        _whole("mnist", 99.5, "crops", features=OVERLAP, **DIGIT_CROPS),
         _whole("mnist", 99.5, "softmax", features=FINE, **SOFTMAX),
         _whole("fashionmnist", 92.5),
         _one_layer(2048, "patches", "sampled patches", unsup_epochs=0),
