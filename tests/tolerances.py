@@ -16,6 +16,9 @@ TOLERANCES = {
     "ridge": 1e-9,
     # the same from products in float32, their rounding magnified by that condition
     "ridge_float32": 1e-3,
+    # scores from features of the size of 1 rounded to 2^-11 or 2^-8 of themselves
+    "ridge_float16": 1e-3,
+    "ridge_bfloat16": 1e-2,
     # a minimum that L-BFGS finds in float32: scores within a root of the rounding of the loss
     "softmax": 2e-3,
     # sums of up to some thousand products, each rounded to 6e-8

@@ -11,16 +11,17 @@ CORRECTIONS = 20  # a factor in float32 that needs more is taken for too coarse
 
 
 def solved(matrix: Tensor, right: Tensor, penalty: float) -> Tensor | None:
-    """``(matrix + penalty I)⁻¹ right``; None where that matrix is not positive definite in float64.
+    """``(matrix + penalty I)⁻¹ right``; None where that matrix is not positive definite in its
+    dtype.
 
     Cholesky's factor R, with ``RᵀR`` the matrix, is computed in float32, at half the cost of
     float64. Conjugate gradients with that factor as preconditioner then correct x until the
     residual in float64 is 1e-12 of ``right``. Where R does not exist in float32 or corrects too
-    slowly, it is computed in float64.
+    slowly, it is computed in float64, if that is the dtype of ``matrix``.
 
     Args:
-        matrix: float64 ``[M, M]``, contiguous. Its lower triangle is read and stays as it is; R is
-            written above it, so that nothing as large is needed.
+        matrix: float64 or float32 ``[M, M]`` whose rows are contiguous. Its lower triangle is read
+            and stays as it is; R is written above it, so that nothing as large is needed.
         right: float64 ``[M, K]``.
         penalty: added to the diagonal.
 
@@ -29,7 +30,7 @@ def solved(matrix: Tensor, right: Tensor, penalty: float) -> Tensor | None:
     rows = right.t().contiguous()
     coarse = Factor(matrix, penalty, torch.float32)
     x = _corrected(matrix, rows, penalty, coarse) if coarse.exists else None
-    if x is None:
+    if x is None and matrix.dtype == torch.float64:
         exact = Factor(matrix, penalty, torch.float64)
         x = exact.solved(rows) if exact.exists else None
     return None if x is None else x.t().contiguous()
@@ -50,8 +51,8 @@ class Factor:
 
     def __init__(self, matrix: Tensor, penalty: float, dtype: torch.dtype) -> None:
         size = len(matrix)
-        # The last M columns of 2M in float32 lie above the diagonal where R does.
-        self.above = matrix if dtype == torch.float64 else matrix.view(dtype)[:, size:]
+        # The last M columns of float64's 2M in float32 lie above the diagonal where R does.
+        self.above = matrix if dtype == matrix.dtype else matrix.view(dtype)[:, size:]
         self.diagonal = []
         self.blocks = _blocks(size)
         largest = float(matrix.diagonal().max()) + penalty
@@ -98,7 +99,7 @@ def _corrected(matrix: Tensor, rows: Tensor, penalty: float, factor: Factor) -> 
         step = factor.solved(residual)
         before, along = along, (residual * step).sum(1, keepdim=True)
         direction = step + _ratio(along, before) * direction
-        image = _product(matrix, direction, penalty)
+        image = product(matrix, direction, penalty)
         length = _ratio(along, (direction * image).sum(1, keepdim=True))
         x += length * direction
         residual -= length * image
@@ -110,11 +111,12 @@ def _ratio(over: Tensor, under: Tensor) -> Tensor:
     return torch.where(under == 0, 0, over / under)
 
 
-def _product(matrix: Tensor, x: Tensor, penalty: float) -> Tensor:
+def product(matrix: Tensor, x: Tensor, penalty: float = 0.0) -> Tensor:
     """``matrix + penalty I`` times every row of ``x`` ``[K, M]``, from the lower triangle."""
     y = penalty * x
     for start, end in _blocks(len(matrix)):
-        left, own = matrix[start:end, :start], _whole(matrix[start:end, start:end])
+        left, own = matrix[start:end, :end].to(x.dtype).tensor_split([start], dim=1)
+        own = _whole(own)
         y[:, start:end] += x[:, :start] @ left.t() + x[:, start:end] @ own
         y[:, :start] += x[:, start:end] @ left
     return y

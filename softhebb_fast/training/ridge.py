@@ -14,11 +14,14 @@ from torch import Tensor
 from softhebb_fast.scalars import at_least_zero
 from softhebb_fast.training.cholesky import solved
 from softhebb_fast.training.ranks import Ranks
-from softhebb_fast.training.ridge_forms import Dual, Primal
+from softhebb_fast.training.ridge_dual import Dual
+from softhebb_fast.training.ridge_primal import Primal
+from softhebb_fast.training.ridge_sums import Dtypes
 from softhebb_fast.training.solved import SolvedClassifier, check_settings
 
 CHOSEN = ("holdout", "gcv")
-PRODUCTS = {"float32": torch.float32, "float64": torch.float64}
+FULL = ("float32", "float64")
+KEPT = ("bfloat16", "float16", *FULL)
 FORMS = {"primal": Primal, "dual": Dual}
 FACTORS = tuple(10.0 ** (k / 2) for k in range(-10, 3))  # 1e-5 to 10
 
@@ -34,7 +37,12 @@ class RidgeSettings:
         holdout: the share of the training images that is held out.
         standardise: whether every feature is divided by its standard deviation first.
         factors: λ to choose among, as multiples of the features' mean variance times their rows.
-        products: dtype of the products that are summed in float64, ``"float32"`` or ``"float64"``.
+        products: dtype of the products of features, ``"float32"`` or ``"float64"``.
+        sums: dtype of the sums of products, of which there are as many as equations squared:
+            ``"float64"``, or ``"float32"`` for half the memory and penalties that are not tiny.
+        kept: dtype of the features that stay in memory until the end, those held out and, in the
+            dual form, all: ``"bfloat16"``, ``"float16"``, ``"float32"`` or ``"float64"``; that of
+            the products if None.
         form: ``"primal"`` solves F equations, ``"dual"`` N; ``"auto"`` takes the fewer.
 
     Raises TypeError or ValueError for other values, naming them.
@@ -47,18 +55,29 @@ class RidgeSettings:
     standardise: bool = False
     factors: Sequence[float] = FACTORS
     products: str = "float32"
+    sums: str = "float64"
+    kept: str | None = None
     form: str = "auto"
     error: ClassVar[str] = "squared_error"
 
     def __post_init__(self) -> None:
         check_settings(self, CHOSEN, at_least_zero)
-        for name, known in (("products", PRODUCTS), ("form", ("auto", *FORMS))):
-            if getattr(self, name) not in known:
-                allowed = ", ".join(known)
+        known = {"products": FULL, "sums": FULL, "kept": (None, *KEPT), "form": ("auto", *FORMS)}
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                allowed = ", ".join(map(str, values))
                 raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
+        if self.sums == "float32" and self.products == "float64":
+            raise ValueError("sums must be float64 for products='float64'; got 'float32'")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"factors": list(self.factors)}
+
+    @property
+    def dtypes(self) -> Dtypes:
+        """The dtypes by their names."""
+        names = self.products, self.sums, self.kept or self.products
+        return Dtypes(*(getattr(torch, name) for name in names))
 
     def classifier(self, classes: int) -> RidgeClassifier:
         return RidgeClassifier(classes, **self.to_dict())
@@ -77,7 +96,8 @@ class RidgeClassifier(SolvedClassifier):
 
     Args:
         classes: how many there are; a class without images is never predicted.
-        penalty, holdout, standardise, factors, products, form: as in ``RidgeSettings``.
+        penalty, holdout, standardise, factors, products, sums, kept, form: as in
+            ``RidgeSettings``.
 
     Attributes:
         weight, bias: float64 ``[classes, F]`` and ``[classes]``, None before the fit.
@@ -100,11 +120,12 @@ class RidgeClassifier(SolvedClassifier):
         standardise: bool = False,
         factors: Sequence[float] = FACTORS,
         products: str = "float32",
+        sums: str = "float64",
+        kept: str | None = None,
         form: str = "auto",
     ) -> None:
-        super().__init__(
-            classes, RidgeSettings(penalty, holdout, standardise, factors, products, form)
-        )
+        given = penalty, holdout, standardise, factors, products, sums, kept, form
+        super().__init__(classes, RidgeSettings(*given))
         self.form: str | None = None
         self._equations: Primal | Dual | None = None
 
@@ -118,8 +139,7 @@ class RidgeClassifier(SolvedClassifier):
         """The most memory that a fit to so many ``samples`` and ``features`` takes at a time."""
         settings, form = self.settings, FORMS[self._form(samples, features)]
         held = round(settings.holdout * samples) if settings.penalty == "holdout" else 0
-        itemsize, spectrum = PRODUCTS[settings.products].itemsize, settings.penalty == "gcv"
-        return form.bytes_of(samples, features, held, itemsize, spectrum)
+        return form.bytes_of(samples, features, held, settings.dtypes, settings.penalty == "gcv")
 
     @property
     def shift(self) -> Tensor | None:
@@ -128,7 +148,7 @@ class RidgeClassifier(SolvedClassifier):
 
     @shift.setter
     def shift(self, shift: Tensor) -> None:
-        self._equations.shift = shift.to(self._equations.dtype)
+        self._equations.shift = shift.to(self.settings.dtypes.products)
 
     def skip(self, rows: int) -> None:
         """Leave so many ``rows`` to another process."""
@@ -147,8 +167,9 @@ class RidgeClassifier(SolvedClassifier):
         return "dual" if samples < features else "primal"
 
     def _begin(self, samples: int, features: int, device: torch.device) -> None:
-        self.form, dtype = self._form(samples, features), PRODUCTS[self.settings.products]
-        self._equations = FORMS[self.form](samples, features, self.classes, dtype, device)
+        self.form = self._form(samples, features)
+        given = samples, features, self.classes, self.settings.dtypes, device
+        self._equations = FORMS[self.form](*given)
 
     def _take(self, rows: Tensor, labels: Tensor, held: Tensor | None) -> None:
         self._equations.add(rows, labels, held)
@@ -170,13 +191,14 @@ class RidgeClassifier(SolvedClassifier):
             if solution is None:
                 raise ValueError(
                     f"penalty must be larger for these features: {self.penalty:g} leaves equations "
-                    "that cannot be solved in float64; products='float64' may help as well"
+                    f"that cannot be solved in {self.settings.sums}; products='float64' may help "
+                    "as well"
                 )
         weight, bias = equations.weight(solution)
         return weight.t().contiguous(), bias - equations.shift.double() @ weight
 
     def _penalties(self, equations: Primal | Dual) -> list[float]:
-        unit = float(equations.matrix.diagonal().sum()) / self._features
+        unit = float(equations.matrix.diagonal().double().sum()) / self._features
         return [factor * (unit if unit > 0 else 1.0) for factor in self.settings.factors]
 
     def _by_held_out(self, equations: Primal | Dual) -> float:
@@ -197,7 +219,7 @@ class RidgeClassifier(SolvedClassifier):
 
     def _by_cross_validation(self, equations: Primal | Dual) -> Tensor:
         penalties = self._penalties(equations)
-        values, vectors = torch.linalg.eigh(equations.matrix)
+        values, vectors = torch.linalg.eigh(equations.matrix.double())
         values.clamp_(min=0)
         along, rows = vectors.t() @ equations.right, equations.rows
         squared = along.square().sum(1)

@@ -51,6 +51,16 @@ RUNS = {
         "probe_epochs": 1,
         "ridge": {"form": "dual", "standardise": True},
     },
+    "ridge_kept_small": {
+        "classifier": "ridge",
+        "probe_batch": 20,
+        "ridge": {"form": "dual", "kept": "bfloat16", "sums": "float32"},
+    },
+    "ridge_held_out_kept_small": {
+        "classifier": "ridge",
+        "probe_batch": 20,
+        "ridge": {"form": "primal", "kept": "float16", "sums": "float32"},
+    },
     "labels_without_a_cache": {"preset": LABELS, "neuron_factor": 1.0, "cache_gib": 0.0},
     "prepared": {"preset": PREPARED, "neuron_factor": 1.0, "init": {0: "normal", 1: "kmeans"}},
 }

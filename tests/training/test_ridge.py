@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from softhebb_fast.training import RidgeClassifier, SoftmaxClassifier, cholesky, memory, ridge_forms
+from softhebb_fast.training import RidgeClassifier, SoftmaxClassifier, cholesky, memory, ridge_sums
 from softhebb_fast.training.ridge import FACTORS, RidgeSettings, squared_error
 from tests.tolerances import TOLERANCES, assert_close
 
@@ -66,12 +66,57 @@ def test_float32_products_are_summed_in_float64(shape):
     assert_close(single.scores(x), double.scores(x), TOLERANCES["ridge_float32"])
 
 
+# The primal form of more features than rows has a difference of numbers that are nearly equal.
+@pytest.mark.parametrize(
+    ("form", "shape", "penalty"),
+    [
+        (form, shape, penalty)
+        for form in ("primal", "dual")
+        for shape in SHAPES.values()
+        for penalty in ("gcv", "holdout")
+        if (form, shape[0] < shape[1], penalty) != ("primal", True, "gcv")
+    ],
+)
+@pytest.mark.parametrize(
+    ("settings", "tolerance"),
+    [
+        ({"sums": "float32"}, "ridge_float32"),
+        ({"kept": "float16"}, "ridge_float16"),
+        ({"kept": "bfloat16", "sums": "float32"}, "ridge_bfloat16"),
+    ],
+    ids=str,
+)
+def test_less_memory_gives_nearly_the_same(form, shape, penalty, settings, tolerance):
+    x, labels = data(*shape)
+    options = {"form": form, "penalty": penalty, "factors": (0.01, 0.1, 1.0)}
+    whole = RidgeClassifier(CLASSES, **options, **EXACT).fit(x, labels)
+    found = RidgeClassifier(CLASSES, **options, **settings).fit(x, labels, chunk=13)
+    assert found.penalty == pytest.approx(whole.penalty, rel=TOLERANCES[tolerance])
+    assert_close(found.scores(x), whole.scores(x), TOLERANCES[tolerance])
+    for trial, expected in zip(found.trials, whole.trials, strict=True):
+        for name in trial.keys() & {"gcv", "holdout_squared_error"}:
+            assert trial[name] == pytest.approx(expected[name], rel=TOLERANCES[tolerance])
+
+
+@pytest.mark.parametrize("form", ["primal", "dual"])
+def test_features_beyond_the_dtype_they_are_kept_in_are_refused(form):
+    x, labels = data(30, 10)
+    found = RidgeClassifier(CLASSES, form=form, kept="float16", holdout=0.3).begin(30, 10)
+    x[20, 4] = 1e6
+    held = found.drawn(30, 0)
+    held[20] = True
+    with pytest.raises(ValueError, match=r"wider range than float16 for features up to 9\d{5}"):
+        found.add(x, labels, held)
+    found.add(x / 100, labels, held)
+    assert found.solve().weight.isfinite().all()
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("penalty", [0.7, "gcv", "holdout"])
 def test_blocks_and_chunks_make_no_difference(shape, penalty, monkeypatch):
     x, labels = data(*shape)
     whole = RidgeClassifier(CLASSES, penalty=penalty, **EXACT).fit(x, labels)
-    monkeypatch.setattr(ridge_forms, "BLOCK", 11)
+    monkeypatch.setattr(ridge_sums, "BLOCK", 11)
     monkeypatch.setattr(cholesky, "BLOCK", 7)
     found = RidgeClassifier(CLASSES, penalty=penalty, **EXACT).fit(x, labels, chunk=17)
     assert found.penalty == pytest.approx(whole.penalty, rel=TOLERANCES["ridge"])
@@ -154,17 +199,21 @@ def test_features_that_are_all_constant_leave_the_most_frequent_class():
         assert found.bias.tolist() == pytest.approx([17 / 50, 17 / 50, 16 / 50])
 
 
-def test_a_solution_leaves_the_lower_triangle_as_it_was(monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("of", [23, 31], ids=["whole", "a corner of a larger one"])
+def test_a_solution_leaves_the_lower_triangle_as_it_was(dtype, of, monkeypatch):
     monkeypatch.setattr(cholesky, "BLOCK", 7)
     a = torch.randn(23, 23, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    a = a @ a.t()
-    lower = a.tril() + torch.full_like(a, torch.nan).triu(1)
-    right = a[:, :3].contiguous()
+    a = (a @ a.t()).to(dtype)
+    lower = torch.full((of, of), torch.nan, dtype=dtype)[:23, :23]
+    lower.copy_(a.tril() + torch.full_like(a, torch.nan).triu(1))
+    right = a[:, :3].double()
     found = cholesky.solved(lower, right, 0.5)
+    a = a.double()
     expected = torch.linalg.solve(a + 0.5 * torch.eye(23, dtype=torch.float64), right)
     assert_close(found, expected, TOLERANCES["ridge"])
-    assert torch.equal(lower.tril(), a.tril())
-    assert cholesky.solved(-a, right, 0.0) is None
+    assert torch.equal(lower.tril(), a.tril().to(dtype))
+    assert cholesky.solved(-a.to(dtype), right, 0.0) is None
     assert torch.equal(cholesky.solved(lower, right, 0.5), found)
 
 
@@ -240,6 +289,15 @@ def test_too_little_memory_is_said_before_any_is_taken(monkeypatch):
     found.begin(90_000, 100)
 
 
+def test_smaller_dtypes_need_less_memory():
+    def gib(samples: int, features: int, **settings) -> float:
+        return RidgeClassifier(10, **settings).bytes_needed(samples, features) / 2**30
+
+    assert gib(50_000, 75_000) > 32
+    assert gib(50_000, 75_000, sums="float32", kept="bfloat16") < 18
+    assert gib(50_000, 38_000, sums="float32", kept="bfloat16") < 7
+
+
 def test_the_memory_of_a_control_group_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "GROUP", tmp_path)
     whole = memory.free_bytes()
@@ -276,6 +334,21 @@ BAD = {
         lambda: RidgeClassifier(3, products="float16"),
         ValueError,
         "products must be one of float32, float64; got 'float16'",
+    ),
+    "sums": (
+        lambda: RidgeClassifier(3, sums="bfloat16"),
+        ValueError,
+        "sums must be one of float32, float64; got 'bfloat16'",
+    ),
+    "exact products": (
+        lambda: RidgeClassifier(3, products="float64", sums="float32"),
+        ValueError,
+        "sums must be float64 for products='float64'; got 'float32'",
+    ),
+    "kept": (
+        lambda: RidgeClassifier(3, kept="int8"),
+        ValueError,
+        "kept must be one of None, bfloat16, float16, float32, float64; got 'int8'",
     ),
     "form": (
         lambda: RidgeClassifier(3, form="both"),

@@ -102,6 +102,8 @@ def test_all_settings_are_written_down(tmp_path, root):
         "standardise": kept["ridge"]["standardise"],
         "factors": kept["ridge"]["factors"],
         "products": "float32",
+        "sums": "float64",
+        "kept": None,
         "form": "auto",
     }
     assert kept["features"] == {

@@ -1,0 +1,54 @@
+"""What the two forms of least squares with a penalty share: dtypes, sums and their memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BLOCK = 1024  # rows of a matrix, or columns of its factors, at a time
+
+
+class Dtypes(NamedTuple):
+    """dtypes of the ``products`` of rows, of their ``sums``, and of the rows that are ``kept``."""
+
+    products: torch.dtype
+    sums: torch.dtype
+    kept: torch.dtype
+
+    def bytes_of(self, size: int, kept: int, spectrum: bool) -> int:
+        """The most memory that ``size`` equations and so many numbers ``kept`` take at a time;
+        ``spectrum`` decomposes the equations."""
+        matrices = self.sums.itemsize + (4 * 8 if spectrum else 0)
+        return matrices * size**2 + self.kept.itemsize * kept + 4 * 8 * BLOCK * size
+
+    def shifted(self, x: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``x`` for products, counted from ``shift`` or, if None, from its mean; and the shift."""
+        if shift is None:
+            shift = x.double().mean(0).to(self.products)
+        return x.to(self.products) - shift, shift
+
+    def to_keep(self, x: Tensor) -> Tensor:
+        """``x`` as it is kept. Raises ValueError where that dtype ends before its values do."""
+        kept = x.to(self.kept)
+        if not kept.isfinite().all():
+            name, largest = str(self.kept).removeprefix("torch."), float(x.abs().max())
+            raise ValueError(
+                f"kept must be a dtype of a wider range than {name} for features up to {largest:g}"
+            )
+        return kept
+
+
+def add_products(matrix: Tensor, x: Tensor) -> None:
+    """Add ``xᵀx`` of ``x [M, F]`` to the lower triangle of ``matrix [F, F]``."""
+    room = x.new_empty(min(BLOCK, x.shape[1]) * x.shape[1])
+    for i in range(0, x.shape[1], BLOCK):
+        end = min(i + BLOCK, x.shape[1])
+        products = room[: (end - i) * end].view(end - i, end)
+        matrix[i:end, :end] += torch.mm(x[:, i:end].t(), x[:, :end], out=products)
+
+
+def deviation(variance: Tensor) -> Tensor:
+    """The root of ``variance``, 1 where there is none."""
+    return torch.where(variance > 0, variance, 1.0).sqrt()
