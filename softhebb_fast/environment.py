@@ -29,6 +29,9 @@ VARIABLES: dict[str, Variable] = {
     "SOFTHEBB_FAST_WAIT": Variable(
         "whether programs of a Triton kernel may wait for each other", ("0", "1")
     ),
+    "SOFTHEBB_FAST_OVERLAP": Variable(
+        "whether a launch of a Triton kernel may begin before the one ahead ends", ("0", "1")
+    ),
     "SOFTHEBB_FAST_GRAPHS": Variable(
         "whether training on CUDA replays its steps from a CUDA graph", ("0", "1")
     ),

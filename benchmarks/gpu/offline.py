@@ -57,7 +57,7 @@ class Launch(NamedTuple):
     kernel: object
     grid: tuple[int, ...]
     config: object
-    arguments: dict[str, object]
+    arguments: dict[str, object]  # a constant that is left out has its default
 
     @property
     def name(self) -> str:
@@ -79,7 +79,7 @@ class Launch(NamedTuple):
     def constants(self) -> dict[str, object]:
         """What the kernel is compiled for, by name: of tuples by their own, G and E but whole."""
         found = {}
-        for name in self.fixed:
+        for name in self.fixed & self.arguments.keys():
             value = self.arguments[name]
             whole = name in ("G", "E") or not isinstance(value, tuple)
             found |= {name: value} if whole else value._asdict()
@@ -96,8 +96,8 @@ class Launch(NamedTuple):
         """The arguments that are no constants, in order: those of tuples by their own names."""
         found = []
         for name in self.kernel.arg_names:
-            value = self.arguments[name]
             if name not in self.fixed:
+                value = self.arguments[name]
                 found += value._asdict().items() if isinstance(value, tuple) else [(name, value)]
         return found
 
@@ -133,7 +133,7 @@ class Launch(NamedTuple):
             return found
 
         for i, name in enumerate(self.kernel.arg_names):
-            value = self.arguments[name]
+            value = self.arguments.get(name, self.kernel.params[i].default)
             if name in self.fixed:
                 signature[name], constants[(i,)] = "constexpr", value
             elif isinstance(value, tuple):
@@ -159,10 +159,16 @@ class Launch(NamedTuple):
 
 
 @contextmanager
-def launches_go_to(run: Callable[[Launch], object], target: str) -> Iterator[None]:
-    """Configure for ``target``, hand every launch to ``run`` and keep it from the device."""
+def launches_go_to(
+    run: Callable[[Launch], object], target: str, overlaps: bool = False
+) -> Iterator[None]:
+    """Configure for ``target``, hand every launch to ``run`` and keep it from the device.
+
+    ``overlaps``: launches may begin before the one ahead of them ends.
+    """
     kept = launch.launch, configs.architecture
-    launch.launch = lambda *to, **arguments: run(Launch(*to, arguments))
+    switch = {"OVERLAPS": True} if overlaps else {}
+    launch.launch = lambda *to, **arguments: run(Launch(*to, arguments | switch))
     configs.architecture = lambda device: ARCHITECTURES[target]
     try:
         yield
@@ -170,9 +176,9 @@ def launches_go_to(run: Callable[[Launch], object], target: str) -> Iterator[Non
         launch.launch, configs.architecture = kept
 
 
-def record(call: Callable[[], object], target: str) -> list[Launch]:
+def record(call: Callable[[], object], target: str, overlaps: bool = False) -> list[Launch]:
     found: list[Launch] = []
-    with launches_go_to(found.append, target):
+    with launches_go_to(found.append, target, overlaps):
         call()
     return found
 

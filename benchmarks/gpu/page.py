@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gpu import page_measured, page_predicted
-from benchmarks.gpu.page_text import ARCHITECTURES_TEXT, HEAD, NETWORK_TEXT, WAITING_TEXT
+from benchmarks.gpu.page_text import (
+    ARCHITECTURES_TEXT,
+    HEAD,
+    NETWORK_TEXT,
+    OVERLAPPING_TEXT,
+    WAITING_TEXT,
+)
 from benchmarks.gpu.predicted import DAY, HEBBIAN_STEPS
 from benchmarks.gpu.tables import grouped, markdown, number, read, total
 from softhebb_fast.files import write_text
@@ -41,6 +47,7 @@ def page(
             *measured,
             page_measured.sweep(swept, counters),
             WAITING_TEXT,
+            OVERLAPPING_TEXT,
             ARCHITECTURES_TEXT,
             NETWORK_TEXT,
             _steps(counters, launches),

@@ -54,6 +54,24 @@ starts the programs of a launch in their order, but no document promises it. The
 `softhebb-fast info` says which way is in use, and up to how many tiles.
 """
 
+OVERLAPPING_TEXT = """\
+## Launches that overlap
+
+With `SOFTHEBB_FAST_OVERLAP=1` a launch may begin before the one ahead of it has ended (programmatic
+dependent launch, compute capability 9.0 and later). Its programs are there when the last of those
+ahead still run. They wait for what these store before they touch memory, and then let the programs
+of the next launch come. It is off by default: no GPU has tried it yet.
+
+- Every kernel waits first, so that the end of one launch is that of all before it. A test reads the
+  PTX of each: no access to memory comes before the wait.
+- The programs of a launch come only when all of the launch ahead have begun. So programs of forward
+  that wait for each other lose no place to those of a later launch.
+- A graph that is captured keeps the overlaps. Launches of other libraries between ours end first.
+
+`make gpu` tests and times steps with and without. The most that it can save is above, as *of
+launches*.
+"""
+
 ARCHITECTURES_TEXT = """\
 ## Architectures
 

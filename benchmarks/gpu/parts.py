@@ -19,6 +19,7 @@ STEPS = (
     "library-graph",
     "triton-tf32",
 )
+OVERLAPPED = tuple(name for name in STEPS if name.startswith("triton-graph"))
 LAYERS = ("cifar10-2@*", "cifar10-3@*", "cifar10-1@100")
 
 
@@ -71,6 +72,7 @@ def parts(python: str, out: Path, data: Path | None, xdist: bool) -> list[Part]:
             90,
             table="phases.csv",
         ),
+        *overlapping(python, out, tests, widest),
         Part("other tests", (*tests, "-m", widest, "-k", f"not ({CHANGED})"), 150, wrong=(1, None)),
         Part("ran", (*module, "benchmarks.gpu.ran", "--csv", str(out / "ran.csv")), 60),
         *(sanitizer(python, check) for check in ("memcheck", "racecheck")),
@@ -93,6 +95,25 @@ def parts(python: str, out: Path, data: Path | None, xdist: bool) -> list[Part]:
     return found
 
 
+def overlapping(python: str, out: Path, tests: tuple[str, ...], widest: str) -> list[Part]:
+    """Steps whose launches begin before the one ahead ends, and whether they come to the same."""
+    switched = ("env", "SOFTHEBB_FAST_OVERLAP=1")
+    return [
+        Part("tests that overlap", (*switched, *tests, "-m", widest, "-k", CHANGED), 90, (1, None)),
+        Part(
+            "steps that overlap",
+            (
+                *(*switched, python, "-m", "softhebb_fast", "bench"),
+                *("cifar10/step/b10", "cifar10/step/b100", "--device", "cuda"),
+                *("--providers", ",".join(OVERLAPPED), "--seconds", "2", "--longest", "2"),
+                *("--csv", str(out / "steps_overlapping.csv")),
+            ),
+            60,
+            table="steps_overlapping.csv",
+        ),
+    ]
+
+
 def sanitizer(python: str, check: str) -> Part:
     """Out-of-bounds accesses or races, on a few small layers."""
     tests = (python, "-m", "pytest", "tests/gpu/test_operators.py", "-m", "gpu", "-k", SMALL)
@@ -111,11 +132,12 @@ def rehearsal(part: Part) -> Part:
         case "sweep":
             few = ("--layers", "cifar10-2@10", "--precisions", "tf32")
             command = (*part.command, "--device", "cpu", *few)
-        case "changed tests" | "other tests":
+        case "changed tests" | "other tests" | "tests that overlap":
             command = (*front, f"({last}) and ieee and (colour or 37 or cifar-1)")
-        case "steps":
+        case "steps" | "steps that overlap":
             command = tuple("cpu" if a == "cuda" else a for a in part.command)
-            command = tuple("cpp,library" if a == ",".join(STEPS) else a for a in command)
+            ours = {",".join(STEPS): "cpp,library", ",".join(OVERLAPPED): "cpp"}
+            command = tuple(ours.get(a, a) for a in command)
         case "ran":
             command = part.command[:-2]
         case "run":

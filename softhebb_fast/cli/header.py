@@ -67,7 +67,7 @@ def _classifier(config: RunConfig) -> str:
 
 def _written(settings: dict[str, Any]) -> str:
     shown = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in settings.items()}
-    return " ".join(f"{name}={value}" for name, value in shown.items() if value != "")
+    return " ".join(f"{name}={value}" for name, value in shown.items() if value not in ("", None))
 
 
 def computed(config: Config) -> str:

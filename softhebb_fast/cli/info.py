@@ -43,10 +43,11 @@ def report() -> str:
             lines.append(f"  {name}: {precision.why_not(name, device) or 'available'}")
     taken = (f"{layer} {precision.of_torch(layer)}" for layer in ("conv2d", "linear"))
     lines.append(f"on cuda, where none is named, as torch takes its own: {', '.join(taken)}")
-    try:
-        lines.append(f"programs of a launch on cuda: {_waiting()}")
-    except ValueError as error:
-        lines.append(f"programs of a launch on cuda: {error}")
+    for what, found in (("programs of a launch", _waiting), ("launches", _overlapping)):
+        try:
+            lines.append(f"{what} on cuda: {found()}")
+        except ValueError as error:
+            lines.append(f"{what} on cuda: {error}")
     lines += _data()
     lines.append("environment:")
     for name, variable in VARIABLES.items():
@@ -82,6 +83,16 @@ def _waiting() -> str:
     if reason is not None:
         return f"never wait for each other: {reason}"
     return f"wait for each other, for at most {configs.most_tiles(device)} tiles of neurons"
+
+
+def _overlapping() -> str:
+    """Whether a launch may begin before the one ahead of it ends."""
+    if why_not("triton", "cuda") is not None or not torch.cuda.is_available():
+        return "none are made here"
+    from softhebb_fast.kernels import launch
+
+    reason = launch.why_not_overlap(torch.device("cuda"))
+    return "begin before the one ahead ends" if reason is None else f"never overlap: {reason}"
 
 
 def _data() -> list[str]:

@@ -28,6 +28,7 @@ from softhebb_fast.kernels.operands import (
     new_activity,
 )
 from softhebb_fast.kernels.rules import activity_of, rivals, summed
+from softhebb_fast.kernels.sync import begin
 from softhebb_fast.kernels.tiles import load_statistics, load_u, u_offsets
 
 
@@ -56,6 +57,7 @@ def activity_kernel(
     G: tl.constexpr,
     C: tl.constexpr,
     F: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """y of BN neurons in one of PARTS of the positions, laid out as u, and what it sums to.
 
@@ -63,6 +65,7 @@ def activity_kernel(
     positions: what forward wrote last is read first, while the cache may still hold it. Programs
     beyond those scale BM * BN values of x, if nobody has.
     """
+    begin(OVERLAPS)
     BM: tl.constexpr = F.BM
     BN: tl.constexpr = F.BN
     PARTS: tl.constexpr = F.PARTS

@@ -8,6 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from softhebb_fast.kernels.sync import begin
+
 
 @triton.jit(do_not_specialize=["STEP", "FIRST", "ROWS", "dropped"])
 def descend_kernel(
@@ -40,11 +42,13 @@ def descend_kernel(
     BB: tl.constexpr,
     BC: tl.constexpr,
     BF: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """Adam's step on BF columns of the weights ``[E, CLASSES, F]``, the first also on the bias.
 
     ``corrections [STEPS, 2]`` are ``1 / (1 - beta1^t)`` and ``(1 - beta2^t)^-1/2`` of step t.
     """
+    begin(OVERLAPS)
     i_f = tl.program_id(0)
     i_e = tl.program_id(1)
     o_f = i_f * BF + tl.arange(0, BF)

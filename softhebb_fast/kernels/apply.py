@@ -15,6 +15,7 @@ from softhebb_fast.kernels.operands import RuleArgs, WeightUpdate
 from softhebb_fast.kernels.pooling import NO_POOL, PendingPool
 from softhebb_fast.kernels.reduction import sum_of_parts
 from softhebb_fast.kernels.rules import load_modulator
+from softhebb_fast.kernels.sync import begin
 from softhebb_fast.kernels.tiles import contiguous_offsets, lebesgue, weight_offsets
 from softhebb_fast.options import Rate
 
@@ -48,12 +49,14 @@ def apply_kernel(
     F: tl.constexpr,
     E: tl.constexpr,
     Q: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """A tile ``[BK, BP]`` of the weights; where E asks for it, programs beyond those pool.
 
     Neither needs the other: together they save a launch. Tiles come last to first, so that what the
     kernel before touched last, and may still be in the cache, is read first.
     """
+    begin(OVERLAPS)
     BK: tl.constexpr = F.BK
     BP: tl.constexpr = F.BP
     ACROSS: tl.constexpr = 1 if F.UNIT_NORM else (G.P + BP - 1) // BP

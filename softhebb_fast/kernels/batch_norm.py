@@ -15,6 +15,7 @@ from torch import Tensor
 
 from softhebb_fast.kernels import launch
 from softhebb_fast.kernels.configs import Config
+from softhebb_fast.kernels.sync import begin
 
 VALUES = 4096  # of a tile
 MOST_PARTS = 32
@@ -29,8 +30,10 @@ def moments_kernel(
     PARTS: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """Mean and sum of squared distances of BN channels in one of PARTS: ``parts [2, PARTS, C]``."""
+    begin(OVERLAPS)
     i_p = tl.program_id(0)
     o_c = tl.program_id(1) * BN + tl.arange(0, BN)
     m_c = o_c < C
@@ -71,11 +74,13 @@ def normalise_kernel(
     BP: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """A tile ``[BM, BN]`` of y; the first row of programs also moves the running statistics.
 
     RANGED is the number of rows of a tile of the moments.
     """
+    begin(OVERLAPS)
     i_m = tl.program_id(0)
     o_c = tl.program_id(1) * BN + tl.arange(0, BN)
     o_p = tl.arange(0, BP)[:, None]

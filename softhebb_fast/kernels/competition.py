@@ -11,6 +11,7 @@ from softhebb_fast.kernels import configs, launch
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.operands import ForwardState, RuleArgs, Signals
 from softhebb_fast.kernels.rules import rivals
+from softhebb_fast.kernels.sync import begin
 from softhebb_fast.kernels.tiles import (
     larger,
     load_u,
@@ -33,13 +34,23 @@ class CompeteConstants(NamedTuple):
 
 @triton.jit
 def compete_kernel(
-    pre, stats, signals, M, scalars, rank, G: tl.constexpr, C: tl.constexpr, F: tl.constexpr
+    pre,
+    stats,
+    signals,
+    M,
+    scalars,
+    rank,
+    G: tl.constexpr,
+    C: tl.constexpr,
+    F: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """Statistics ``[GROUPS, M]`` of BM positions; BN covers the neurons of a group.
 
     With PRE_TRIANGLE u becomes ``relu(u - mean over all channels)`` first, in place. The neuron of
     rank ``rank`` goes to ``anti``, if that is given; equal neurons rank by their index.
     """
+    begin(OVERLAPS)
     BM: tl.constexpr = F.BM
     o_m = tl.program_id(0) * BM + tl.arange(0, BM)
     o_k = tl.arange(0, F.BN)

@@ -178,7 +178,7 @@ def why_not_wait(device: torch.device) -> str | None:
 
     Raises ValueError for a value of the variable that is neither 0 nor 1.
     """
-    wanted = os.environ.get(WAIT, "1")
+    wanted = os.environ.get(WAIT) or "1"
     if wanted not in ("0", "1"):
         raise ValueError(f"{WAIT} must be 0 or 1; got {wanted!r}")
     if wanted == "0":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from softhebb_fast.kernels.sync import is_last
+from softhebb_fast.kernels.sync import begin, is_last
 
 PARTS = tl.constexpr(8)  # whose loads do not wait for each other
 
@@ -42,6 +42,7 @@ def classify_kernel(
     BB: tl.constexpr,
     BC: tl.constexpr,
     BF: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """Logits of BB rows from one of CHUNKS parts of the features, of ``8 BF`` each.
 
@@ -50,6 +51,7 @@ def classify_kernel(
     loss and correct answers, summed over steps. ``kept [E, ROWS, F]``, if given, is the dropout
     mask that it draws: of 65536 values of 16 bits the first ``dropped`` are dropped.
     """
+    begin(OVERLAPS)
     i_f = tl.program_id(0)
     i_b = tl.program_id(1)
     i_e = tl.program_id(2)
@@ -127,8 +129,10 @@ def judge_kernel(
     BB: tl.constexpr,
     BC: tl.constexpr,
     BF: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """Loss and correct answers of BB rows, summed: ``found [E, GROUPS, 2]``."""
+    begin(OVERLAPS)
     i_b = tl.program_id(0)
     i_e = tl.program_id(1)
     o_b = i_b * BB + tl.arange(0, BB)

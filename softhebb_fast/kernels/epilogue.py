@@ -9,6 +9,7 @@ from softhebb_fast.kernels import launch
 from softhebb_fast.kernels.configs import Config
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.pooling import PendingPool
+from softhebb_fast.kernels.sync import begin
 from softhebb_fast.kernels.tiles import larger, u_offsets
 
 
@@ -162,8 +163,11 @@ def spread(o, G: tl.constexpr):
 
 
 @triton.jit
-def pool_kernel(pool, M, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr):
+def pool_kernel(
+    pool, M, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr, OVERLAPS: tl.constexpr = False
+):
     """``pool_tile`` alone, for a block that does not learn."""
+    begin(OVERLAPS)
     pool_tile(tl.program_id(0), pool, M, G, E, Q)
 
 

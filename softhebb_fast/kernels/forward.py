@@ -36,7 +36,7 @@ from softhebb_fast.kernels.operands import (
 from softhebb_fast.kernels.pooling import PendingPool, Pooling, new_blocks, new_map, pending
 from softhebb_fast.kernels.prepare import prepare
 from softhebb_fast.kernels.rules import rivals
-from softhebb_fast.kernels.sync import arrive, wait
+from softhebb_fast.kernels.sync import arrive, begin, wait
 from softhebb_fast.kernels.tiles import (
     lebesgue,
     left_over,
@@ -91,6 +91,7 @@ def forward_kernel(
     C: tl.constexpr,
     E: tl.constexpr,
     F: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """A tile of u ``[BM, BN]`` and, if asked, its statistics ``[GROUPS, TILES, M]``.
 
@@ -101,6 +102,7 @@ def forward_kernel(
     same positions count themselves in ``row_counters``, one counter a row of tiles. Where the
     largest x is known only now, each scales a share of x at its end.
     """
+    begin(OVERLAPS)
     BM: tl.constexpr = F.BM
     BN: tl.constexpr = F.BN
     BP: tl.constexpr = F.BP

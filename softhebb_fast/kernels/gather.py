@@ -10,6 +10,7 @@ from torch._prims_common import suggest_memory_format
 
 from softhebb_fast.kernels import launch
 from softhebb_fast.kernels.configs import Config
+from softhebb_fast.kernels.sync import begin
 
 CONFIG = Config(1, 1024, 0, 4, 1)
 
@@ -30,12 +31,14 @@ def gather_kernel(
     C: tl.constexpr,
     TURNED: tl.constexpr,
     BN: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """BN values of row ``FIRST + i`` of the order from ``position`` on, and its label.
 
     Rows lie LINE apart. Bytes become ``byte / 255``, less the mean and by the std of their channel,
     if given. With TURNED rows are planes of channels and x has the channels last.
     """
+    begin(OVERLAPS)
     i_b = tl.program_id(0)
     b_row = tl.load(order + tl.load(position) + FIRST + i_b)
     o = tl.program_id(1) * BN + tl.arange(0, BN)

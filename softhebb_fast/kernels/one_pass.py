@@ -27,6 +27,7 @@ from softhebb_fast.kernels.operands import (
 from softhebb_fast.kernels.pooling import PendingPool, Pooling, new_blocks, new_map, pending
 from softhebb_fast.kernels.reduction import reduce_splits
 from softhebb_fast.kernels.rules import activity_of, rivals, summed
+from softhebb_fast.kernels.sync import begin
 from softhebb_fast.kernels.tiles import (
     larger,
     load_filters,
@@ -69,11 +70,13 @@ def one_pass_kernel(
     C: tl.constexpr,
     E: tl.constexpr,
     F: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """One of SPLITS ranges of positions: u, yx ``[SPLITS, K, P]`` and, if asked, the sums of y.
 
     With E the tile of u is pooled into ``out`` (see ``store_blocks``), and u may be None.
     """
+    begin(OVERLAPS)
     BM: tl.constexpr = F.BM
     BN: tl.constexpr = F.BN
     BP: tl.constexpr = F.BP

@@ -23,7 +23,7 @@ from softhebb_fast.kernels.operands import (
     new_dw,
 )
 from softhebb_fast.kernels.reduction import store_dw, store_norms, sum_of_parts, sum_of_splits
-from softhebb_fast.kernels.sync import is_last
+from softhebb_fast.kernels.sync import begin, is_last
 from softhebb_fast.kernels.tiles import load_patches, u_offsets
 
 
@@ -53,6 +53,7 @@ def plasticity_kernel(
     G: tl.constexpr,
     C: tl.constexpr,
     F: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
 ):
     """A tile of yx ``[BN, BP]`` over one of SPLITS parts of the positions; the last makes it D.
 
@@ -64,6 +65,7 @@ def plasticity_kernel(
     [COLUMNS, SPLITS, K]``, and counts itself in ``split_counters``. The one that finds itself the
     last there sums the parts in their order, which is the same whoever that is.
     """
+    begin(OVERLAPS)
     BM: tl.constexpr = F.BM
     BN: tl.constexpr = F.BN
     BP: tl.constexpr = F.BP

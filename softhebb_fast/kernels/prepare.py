@@ -23,6 +23,7 @@ from softhebb_fast.kernels.float16_scale import (
 )
 from softhebb_fast.kernels.geometry import Geometry, span
 from softhebb_fast.kernels.operands import Prepared, RuleArgs, Tiling, scales_y
+from softhebb_fast.kernels.sync import begin
 from softhebb_fast.kernels.tiles import weight_offsets
 
 BLOCK = 2048
@@ -40,11 +41,24 @@ class PrepareConstants(NamedTuple):
 
 
 @triton.jit
-def prepare_kernel(x, w, prep, counters, SIZE, SPAN, N, scalars, G: tl.constexpr, F: tl.constexpr):
+def prepare_kernel(
+    x,
+    w,
+    prep,
+    counters,
+    SIZE,
+    SPAN,
+    N,
+    scalars,
+    G: tl.constexpr,
+    F: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
+):
     """A share of x, or BK filters; and of the N counters.
 
     x has SIZE values in SPAN places of memory.
     """
+    begin(OVERLAPS)
     BLOCK: tl.constexpr = F.BLOCK
     i = tl.program_id(0)
     if counters is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from softhebb_fast.kernels import configs, launch
 from softhebb_fast.kernels.geometry import Geometry
 from softhebb_fast.kernels.operands import RuleArgs, WeightUpdate
+from softhebb_fast.kernels.sync import begin
 from softhebb_fast.kernels.tiles import lebesgue, weight_offsets
 
 
@@ -26,12 +27,22 @@ class ReductionConstants(NamedTuple):
 
 
 @triton.jit
-def reduce_splits_kernel(yx, update, w, scalars, G: tl.constexpr, C: tl.constexpr, F: tl.constexpr):
+def reduce_splits_kernel(
+    yx,
+    update,
+    w,
+    scalars,
+    G: tl.constexpr,
+    C: tl.constexpr,
+    F: tl.constexpr,
+    OVERLAPS: tl.constexpr = False,
+):
     """D of one neuron, whole in registers: its SPLITS of yx summed in their order, less yu W.
 
     yu is the gain, if ``y_sums [SPLITS, 2, K]`` has it, else <W, yx>, which is the sum of y u where
     u is linear in W.
     """
+    begin(OVERLAPS)
     N: tl.constexpr = G.GROUPS * G.K
     SPLITS: tl.constexpr = F.SPLITS
     BP: tl.constexpr = F.BP

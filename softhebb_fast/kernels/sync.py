@@ -8,8 +8,21 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 POLLS = tl.constexpr(1 << 26)
+
+
+@triton.jit
+def begin(OVERLAPS: tl.constexpr):
+    """What a kernel does first. With OVERLAPS its programs may be there before the launch ahead of
+    it has ended: they wait for what that stores, and let those of the next launch come.
+
+    Every kernel does so, so that the end of one launch is that of all before it.
+    """
+    if OVERLAPS:
+        gdc_wait()
+        gdc_launch_dependents()
 
 
 @triton.jit

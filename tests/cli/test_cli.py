@@ -94,7 +94,7 @@ def train(capsys, tmp_path, *arguments: object) -> str:
         (["soft-c4-k3:topshare BP"], "share must lie between 0 and 1; got 1.0"),
         (["DemoMNIST", "--ridge", "penalty"], "--ridge must look like 'name=value', each once"),
         (["DemoMNIST", "--ridge", "form=dual"], "--ridge must be None for --classifier published"),
-        ([*SOLVED, "--ridge", "alpha=1"], "standardise; got alpha"),
+        ([*SOLVED, "--ridge", "alpha=1"], "sums; got alpha"),
         ([*SOLVED, "--ridge", "penalty=loo"], "one of holdout, gcv; got 'loo'"),
         ([*SOLVED, "--probe-epochs", "3"], "--probe-epochs must be 1 for --classifier ridge"),
         ([*SOLVED, "--autocast"], "--autocast must be False for --classifier ridge"),
@@ -133,7 +133,7 @@ def test_a_classifier_that_is_solved(capsys, tmp_path, root):
     }
     assert config.ridge["factors"] == [0.01, 0.1, 1.0]
     assert (config.ridge["penalty"], config.ridge["standardise"]) == ("gcv", True)
-    settings = "penalty=gcv holdout=0.1 standardise=True products=float32 form=auto"
+    settings = "penalty=gcv holdout=0.1 standardise=True products=float32 sums=float64 form=auto"
     sees = "of features layers=1,2 grid=3,2 pool=max window=0.4 mirrored=False power=0.5"
     assert (
         f"classifier ridge {sees} ({settings}), with mirror images, moved by 1 in tests, successive"

@@ -75,12 +75,13 @@ def emulator() -> ModuleType:
 def emulated(emulator, monkeypatch):
     """Calls a function with every launch emulated; gives its result and the reports.
 
-    ``at_a_time`` runs all programs of a launch in step, so that they wait for each other.
+    ``at_a_time`` runs all programs of a launch in step, so that they wait for each other;
+    ``overlaps`` as in ``launches_go_to``.
     """
 
     from benchmarks.gpu.offline import Launch, launches_go_to
 
-    def run(target, precision, call, at_a_time=False, **options):
+    def run(target, precision, call, at_a_time=False, overlaps=False, **options):
         reports = []
         torch.use_deterministic_algorithms(True, warn_only=True)  # unwritten memory is NaN
         monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
@@ -92,7 +93,7 @@ def emulated(emulator, monkeypatch):
             reports.append(report | {"kernel": launch.name})
 
         try:
-            with launches_go_to(emulate, target):
+            with launches_go_to(emulate, target, overlaps):
                 return call(), reports
         finally:
             torch.use_deterministic_algorithms(False)

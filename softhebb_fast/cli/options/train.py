@@ -111,7 +111,7 @@ def _add_classifier_options(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--classifier", choices=CLASSIFIERS, default="published", help=text)
     text = (
         "of the ridge classifier: penalty=holdout, gcv or a number, holdout=0.1, standardise=true, "
-        "factors=0.01,0.1, products=float64, form=dual"
+        "factors=0.01,0.1, products=float64, sums=float32, kept=bfloat16, form=dual"
     )
     group.add_argument("--ridge", nargs="+", default=None, metavar="NAME=VALUE", help=text)
     text = (
