@@ -15,6 +15,8 @@ from softhebb_fast.training.metrics import MetricsRow
 from softhebb_fast.training.solved import SolvedClassifier, SolverSettings
 from softhebb_fast.training.stage import BatchSource, Stage
 
+LONG = 1 << 30  # bytes of what is solved: from there on it takes a while
+
 
 class SolvedStage(Stage):
     """The head becomes the classifier of what it sees of ``inputs``, as ``settings`` say.
@@ -140,6 +142,13 @@ class SolvedStage(Stage):
         self.linear.weight.copy_(self.classifier.weight)
         self.linear.bias.copy_(self.classifier.bias)
 
+    def what_takes_long(self) -> str | None:
+        """What to say before the images are all taken in, where solving then takes a while."""
+        features = self.linear.in_features
+        if self.classifier.bytes_needed(self.epochs * len(self.inputs.source), features) < LONG:
+            return None
+        return f"after these images the {self.phase} classifier of {features} features is solved"
+
     def why_at_an_end(self) -> str | None:
         """What to say of a penalty that was chosen at an end of those tried, if it was."""
         tried = [trial["penalty"] for trial in self.classifier.trials]
@@ -177,6 +186,9 @@ class SolvedSteps:
     ) -> Iterator[int]:
         """As ``EagerSteps.walk``; sums do not depend on the order."""
         end, size = first + self.stage.per_epoch, self.stage.ranks.size
+        last = end == self.stage.epochs * self.stage.per_epoch
+        if last and (text := self.stage.what_takes_long()):
+            self.say(text)
         for number in range(first + start, end, size):
             asked = range(number, min(number + size, end))
             yield from self.stage.up_to(asked[-1])

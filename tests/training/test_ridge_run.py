@@ -9,7 +9,7 @@ import torch
 
 from softhebb_fast.data import load
 from softhebb_fast.models import Views, evaluation_mode
-from softhebb_fast.training import RidgeClassifier, features, memory, metrics
+from softhebb_fast.training import RidgeClassifier, features, memory, metrics, solved_stage
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.features import images_at_once
 from softhebb_fast.training.reporter import Reporter
@@ -186,6 +186,17 @@ def test_a_penalty_at_an_end_is_said(tmp_path, root):
     trainer(tmp_path, root, heard, **RIDGE, ridge={"factors": [1e4, 1e5]}).run()
     said = "is the least of the 2 tried: others may be better (factors of the ridge classifier)"
     assert any(said in text for text in heard.said)
+
+
+@pytest.mark.parametrize(("long", "said"), [(0, 1), (1 << 30, 0)])
+def test_what_takes_a_while_is_said(tmp_path, root, monkeypatch, long, said):
+    monkeypatch.setattr(solved_stage, "LONG", long)
+    heard = Heard()
+    given = RIDGE | {"probe_epochs": 2}
+    run = trainer(tmp_path, root, heard, **given, crops={"padding": 1, "flip": 0})
+    run.run()
+    text = f"after these images the ridge classifier of {run.net.head[-1].in_features} features is"
+    assert sum(text in line for line in heard.said) == said
 
 
 def test_too_little_memory_is_said_before_features_are_computed(tmp_path, root, monkeypatch):
