@@ -1,4 +1,4 @@
-"""Symmetric equations solved within the memory of their matrix."""
+"""Symmetric equations, summed and solved within the memory of their matrix."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from torch import Tensor
 BLOCK = 1024
 EXACT = 1e-12  # of the right side, what may be left of it in float64
 CORRECTIONS = 20  # a factor in float32 that needs more is taken for too coarse
+
+
+def add_products(matrix: Tensor, x: Tensor) -> None:
+    """Add ``xᵀx`` of ``x [M, F]`` to the lower triangle of ``matrix [F, F]``."""
+    room = x.new_empty(min(BLOCK, x.shape[1]) * x.shape[1])
+    for i in range(0, x.shape[1], BLOCK):
+        end = min(i + BLOCK, x.shape[1])
+        products = room[: (end - i) * end].view(end - i, end)
+        matrix[i:end, :end] += torch.mm(x[:, i:end].t(), x[:, :end], out=products)
 
 
 def solved(matrix: Tensor, right: Tensor, penalty: float) -> Tensor | None:
@@ -62,16 +71,25 @@ class Factor:
     def solved(self, rows: Tensor) -> Tensor:
         """``(RᵀR)⁻¹`` times every one of ``rows`` ``[K, M]``, in their dtype."""
         x = rows.to(self.above.dtype, copy=True)
-        parts = list(zip(self.blocks, self.diagonal, strict=True))
-        for (start, end), own in parts:
+        return self.back_(self.forward_(x)).to(rows.dtype)
+
+    def forward_(self, x: Tensor) -> Tensor:
+        """``x R⁻¹`` in the place of ``x [K, M]``, computed in its dtype."""
+        for (start, end), own in zip(self.blocks, self.diagonal, strict=True):
             x[:, start:end] = torch.linalg.solve_triangular(
-                own, x[:, start:end], upper=True, left=False
+                own.to(x.dtype), x[:, start:end], upper=True, left=False
             )
-            x[:, end:] -= x[:, start:end] @ self.above[start:end, end:]
-        for (start, end), own in reversed(parts):
-            rest = x[:, start:end] - x[:, end:] @ self.above[start:end, end:].t()
-            x[:, start:end] = torch.linalg.solve_triangular(own.t(), rest, upper=False, left=False)
-        return x.to(rows.dtype)
+            x[:, end:] -= x[:, start:end] @ self.above[start:end, end:].to(x.dtype)
+        return x
+
+    def back_(self, x: Tensor) -> Tensor:
+        """``x R⁻ᵀ`` in the place of ``x [K, M]``, computed in its dtype."""
+        for (start, end), own in zip(self.blocks[::-1], self.diagonal[::-1], strict=True):
+            rest = x[:, start:end] - x[:, end:] @ self.above[start:end, end:].t().to(x.dtype)
+            x[:, start:end] = torch.linalg.solve_triangular(
+                own.t().to(x.dtype), rest, upper=False, left=False
+            )
+        return x
 
     def _row(self, matrix: Tensor, penalty: float, start: int, end: int) -> bool:
         """Compute the rows ``start`` to ``end`` of R; False where there is none."""

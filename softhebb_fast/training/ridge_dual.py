@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softhebb_fast.training import ridge_sums
-from softhebb_fast.training.cholesky import product
+from softhebb_fast.training.cholesky import add_products, product
 from softhebb_fast.training.ranks import Ranks
-from softhebb_fast.training.ridge_sums import Dtypes, add_products, deviation
+from softhebb_fast.training.ridge_sums import Dtypes, deviation
 
 
 class Dual:

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softhebb_fast.training import ridge_sums
+from softhebb_fast.training.cholesky import add_products
 from softhebb_fast.training.ranks import Ranks
-from softhebb_fast.training.ridge_sums import Dtypes, add_products, deviation
+from softhebb_fast.training.ridge_sums import Dtypes, deviation
 
 Rows = tuple[Tensor, Tensor]
 
@@ -111,7 +112,8 @@ class Primal:
             self.scale = deviation(squares / rows - (sums / rows).square())
         self._add_outer(self.mean, -self.rows)
         self.right -= torch.outer(self.mean, self.counts)
-        self.matrix.div_(self.scale[:, None]).div_(self.scale)
+        scale = self.scale.to(self.matrix.dtype)  # of another dtype it would take a copy
+        self.matrix.div_(scale[:, None]).div_(scale)
         self.right.div_(self.scale[:, None])
 
     def held_scores(self, solution: Tensor) -> tuple[Tensor, Tensor]:

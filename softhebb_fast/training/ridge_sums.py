@@ -40,15 +40,6 @@ class Dtypes(NamedTuple):
         return kept
 
 
-def add_products(matrix: Tensor, x: Tensor) -> None:
-    """Add ``xᵀx`` of ``x [M, F]`` to the lower triangle of ``matrix [F, F]``."""
-    room = x.new_empty(min(BLOCK, x.shape[1]) * x.shape[1])
-    for i in range(0, x.shape[1], BLOCK):
-        end = min(i + BLOCK, x.shape[1])
-        products = room[: (end - i) * end].view(end - i, end)
-        matrix[i:end, :end] += torch.mm(x[:, i:end].t(), x[:, :end], out=products)
-
-
 def deviation(variance: Tensor) -> Tensor:
     """The root of ``variance``, 1 where there is none."""
     return torch.where(variance > 0, variance, 1.0).sqrt()

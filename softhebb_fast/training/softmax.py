@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softhebb_fast.scalars import positive, whole
+from softhebb_fast.training.cholesky import Factor, add_products
 from softhebb_fast.training.solved import SolvedClassifier, check_settings
 
 FACTORS = tuple(10.0 ** (k / 2) for k in range(-10, -3))  # 1e-5 to 1e-2
 HISTORY = 20  # of L-BFGS
-BLOCK = 1024  # rows at a time
+BLOCK = 1024  # rows at a time, and of the equations
+ROWS = 4096  # that get other coordinates at a time
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class SoftmaxClassifier(SolvedClassifier):
         """The most memory that a fit to so many ``samples`` and ``features`` takes at a time."""
         scores = 3 * samples * self.classes
         steps = (2 * HISTORY + 8) * features * self.classes
-        return 4 * (samples * features + scores + steps + BLOCK * features) + 28 * features**2
+        parts = 8 * BLOCK * features  # of rows, of the equations and of their factor
+        return 4 * (samples * features + scores + steps + parts) + 8 * features**2
 
     def _begin(self, samples: int, features: int, device: torch.device) -> None:
         self._rows = torch.empty(samples, features, device=device)
@@ -137,8 +140,7 @@ class SoftmaxClassifier(SolvedClassifier):
             solution = start
         self.penalty = chosen
         solution = self._solution(rows, labels, chosen, solution).double()
-        weight = torch.linalg.solve_triangular(factor, solution[:, 1:], upper=False, left=False)
-        weight = weight / scale
+        weight = factor.back_(solution[:, 1:].contiguous()) / scale
         return weight, solution[:, 0] - weight @ mean
 
     def _checked(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -147,18 +149,18 @@ class SoftmaxClassifier(SolvedClassifier):
             raise ValueError("x must be finite in float32, in which it is kept")
         return rows
 
-    def _coordinates(self, rows: Tensor, learned: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _coordinates(self, rows: Tensor, learned: int) -> tuple[Tensor, Tensor, Factor]:
         """Give ``rows [N, F]`` coordinates in which the penalty is λ times the squared weights.
 
         Mean ``[F]``, deviation ``[F]`` and covariance are those of the rows that are ``learned``;
-        they and the covariance's lower factor ``[F, F]`` are returned, in float64.
+        they and the covariance's factor ``[F, F]`` are returned, in float64.
         """
         parts = rows[:learned].split(BLOCK)
         mean = sum(part.double().sum(0) for part in parts) / learned
         rows -= mean.float()
         matrix = rows.new_zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
         for part in parts:
-            matrix += part.t() @ part
+            add_products(matrix, part)
         matrix /= learned
         scale = torch.ones_like(mean)
         if self.settings.standardise:
@@ -167,16 +169,16 @@ class SoftmaxClassifier(SolvedClassifier):
             matrix.div_(scale[:, None]).div_(scale)
         unit = float(matrix.diagonal().mean())
         matrix.diagonal().add_(self.settings.smoothing * (unit if unit > 0 else 1.0))
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        if failed:
+        factor = Factor(matrix, 0.0, torch.float64)
+        if not factor.exists:
             raise ValueError(
                 f"smoothing must be larger for these features; {self.settings.smoothing:g} leaves "
                 "a matrix that has no factor in float64"
             )
-        upper, scale32 = factor.t().float(), scale.float()
-        for part in rows.split(BLOCK):
-            given = part / scale32
-            part.copy_(torch.linalg.solve_triangular(upper, given, upper=True, left=False))
+        scale32 = scale.float()
+        for part in rows.split(ROWS):
+            part /= scale32
+            factor.forward_(part)
         return mean, scale, factor
 
     @torch.enable_grad()
