@@ -34,8 +34,8 @@ multiplies. These three numbers are fitted to seven steps that the H100 ran at 6
 floors that the kernels had then ([calibration.csv](../benchmarks/gpu/calibration.csv)). They give
 those seven back within {least} and +{most} %. Two more that they were not fitted to, in bf16x6,
 they put at {others} of what was measured. The library's times are the measured ones.
-*Of launches* is what the launches themselves take of a step: launches that overlap can save that
-at most."""
+*Of launches* is what the launches themselves take of a step: what overlaps may hide, and perhaps
+something of the tails."""
 RUN_TEXT = """\
 A CIFAR-10 run has {hebbian} steps of its layers and {classifier} of its classifier: {alone:.1f} s,
 where at most {run} s are aimed at. Features, tests and captures come on top. {networks} networks at

@@ -68,8 +68,8 @@ of the next launch come. It is off by default: no GPU has tried it yet.
   that wait for each other lose no place to those of a later launch.
 - A graph that is captured keeps the overlaps. Launches of other libraries between ours end first.
 
-`make gpu` tests and times steps with and without. The most that it can save is above, as *of
-launches*.
+`make gpu` tests and times steps with and without. What launches take of a step stands in
+"Predicted", as *of launches*.
 """
 
 ARCHITECTURES_TEXT = """\
