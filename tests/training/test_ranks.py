@@ -52,14 +52,18 @@ RUNS = {
         "ridge": {"form": "dual", "standardise": True},
     },
     "ridge_kept_small": {
+        "unsup_epochs": 0,  # the last bit of a feature would decide how it is rounded
         "classifier": "ridge",
         "probe_batch": 20,
-        "ridge": {"form": "dual", "kept": "bfloat16", "sums": "float32"},
+        "probe_epochs": 1,
+        "ridge": {"form": "dual", "kept": "bfloat16", "sums": "float32", "factors": [0.1, 1]},
     },
     "ridge_held_out_kept_small": {
+        "unsup_epochs": 0,  # the last bit of a feature would decide how it is rounded
         "classifier": "ridge",
         "probe_batch": 20,
-        "ridge": {"form": "primal", "kept": "float16", "sums": "float32"},
+        "probe_epochs": 1,
+        "ridge": {"form": "primal", "kept": "float16", "sums": "float32", "factors": [0.1, 1]},
     },
     "labels_without_a_cache": {"preset": LABELS, "neuron_factor": 1.0, "cache_gib": 0.0},
     "prepared": {"preset": PREPARED, "neuron_factor": 1.0, "init": {0: "normal", 1: "kmeans"}},
