@@ -21,7 +21,7 @@ class Dtypes(NamedTuple):
         """The most memory that ``size`` equations and so many numbers ``kept`` take at a time;
         ``spectrum`` decomposes the equations."""
         matrices = self.sums.itemsize + (4 * 8 if spectrum else 0)
-        return matrices * size**2 + self.kept.itemsize * kept + 4 * 8 * BLOCK * size
+        return matrices * size**2 + self.kept.itemsize * kept + 6 * 8 * BLOCK * size
 
     def shifted(self, x: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
         """``x`` for products, counted from ``shift`` or, if None, from its mean; and the shift."""

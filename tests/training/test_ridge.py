@@ -280,7 +280,7 @@ def test_too_little_memory_is_said_before_any_is_taken(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 3 << 30)
     found = RidgeClassifier(10, penalty=1.0)
     needed = (
-        r"of 60000 features from 90000 images would take 28\.7 GiB, more than the 3\.0 GiB that"
+        r"of 60000 features from 90000 images would take 29\.6 GiB, more than the 3\.0 GiB that"
     )
     with pytest.raises(ValueError, match=needed + " are free on cpu: take fewer layers"):
         found.begin(90_000, 60_000)
@@ -294,8 +294,8 @@ def test_smaller_dtypes_need_less_memory():
         return RidgeClassifier(10, **settings).bytes_needed(samples, features) / 2**30
 
     assert gib(50_000, 75_000) > 32
-    assert gib(50_000, 75_000, sums="float32", kept="bfloat16") < 18
-    assert gib(50_000, 38_000, sums="float32", kept="bfloat16") < 7
+    assert gib(50_000, 75_000, sums="float32", kept="bfloat16") < 19
+    assert gib(50_000, 38_000, sums="float32", kept="bfloat16") < 8
 
 
 def test_the_memory_of_a_control_group_counts(tmp_path, monkeypatch):
