@@ -55,17 +55,7 @@ def parts(python: str, out: Path, data: Path | None, xdist: bool) -> list[Part]:
             table="stress.csv",
         ),
         Part("changed tests", (*tests, "-m", widest, "-k", CHANGED), 120, wrong=(1, None)),
-        Part(
-            "steps",
-            (
-                *(*module, "softhebb_fast", "bench", "cifar10/step/b10", "cifar10/step/b100"),
-                *("--device", "cuda", "--providers", ",".join(STEPS), "--seconds", "2"),
-                *("--longest", "2", "--csv", str(out / "steps.csv")),
-            ),
-            120,
-            wrong=(1,),
-            table="steps.csv",
-        ),
+        Part("steps", steps(python, STEPS, out / "steps.csv"), 120, (1,), table="steps.csv"),
         Part(
             "phases",
             (*module, "benchmarks.gpu.phases", "--csv", str(out / "phases.csv")),
@@ -95,22 +85,21 @@ def parts(python: str, out: Path, data: Path | None, xdist: bool) -> list[Part]:
     return found
 
 
+def steps(python: str, providers: tuple[str, ...], table: Path) -> tuple[str, ...]:
+    """Whole steps, timed by turns."""
+    command = (python, "-m", "softhebb_fast", "bench", "cifar10/step/b10", "cifar10/step/b100")
+    chosen = ("--device", "cuda", "--providers", ",".join(providers), "--seconds", "2")
+    return (*command, *chosen, "--longest", "2", "--csv", str(table))
+
+
 def overlapping(python: str, out: Path, tests: tuple[str, ...], widest: str) -> list[Part]:
     """Steps whose launches begin before the one ahead ends, and whether they come to the same."""
-    switched = ("env", "SOFTHEBB_FAST_OVERLAP=1")
+    switch, table = ("env", "SOFTHEBB_FAST_OVERLAP=1"), "steps_overlapping.csv"
+    timed = steps(python, OVERLAPPED, out / table)
+    tested = (*tests, "-m", widest, "-k", CHANGED)
     return [
-        Part("tests that overlap", (*switched, *tests, "-m", widest, "-k", CHANGED), 90, (1, None)),
-        Part(
-            "steps that overlap",
-            (
-                *(*switched, python, "-m", "softhebb_fast", "bench"),
-                *("cifar10/step/b10", "cifar10/step/b100", "--device", "cuda"),
-                *("--providers", ",".join(OVERLAPPED), "--seconds", "2", "--longest", "2"),
-                *("--csv", str(out / "steps_overlapping.csv")),
-            ),
-            60,
-            table="steps_overlapping.csv",
-        ),
+        Part("tests that overlap", (*switch, *tested), 90, (1, None)),
+        Part("steps that overlap", (*switch, *timed), 60, table=table),
     ]
 
 

@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+from collections.abc import Callable
 
 import torch
 
@@ -43,11 +44,8 @@ def report() -> str:
             lines.append(f"  {name}: {precision.why_not(name, device) or 'available'}")
     taken = (f"{layer} {precision.of_torch(layer)}" for layer in ("conv2d", "linear"))
     lines.append(f"on cuda, where none is named, as torch takes its own: {', '.join(taken)}")
-    for what, found in (("programs of a launch", _waiting), ("launches", _overlapping)):
-        try:
-            lines.append(f"{what} on cuda: {found()}")
-        except ValueError as error:
-            lines.append(f"{what} on cuda: {error}")
+    for what, say in (("programs of a launch", _waiting), ("launches", _overlapping)):
+        lines.append(f"{what} on cuda: {_of_kernels(say)}")
     lines += _data()
     lines.append("environment:")
     for name, variable in VARIABLES.items():
@@ -72,26 +70,31 @@ def _devices() -> list[str]:
     return ["cpu", *cuda]
 
 
-def _waiting() -> str:
-    """Whether programs wait for each other, and how many at most."""
+def _of_kernels(say: Callable[[torch.device], str]) -> str:
+    """What there is to ``say`` of the Triton kernels on a CUDA device, if they run here."""
     if why_not("triton", "cuda") is not None or not torch.cuda.is_available():
         return "none run here"
+    try:
+        return say(torch.device("cuda"))
+    except ValueError as error:
+        return str(error)
+
+
+def _waiting(device: torch.device) -> str:
+    """Whether programs wait for each other, and how many at most."""
     from softhebb_fast.kernels import configs
 
-    device = torch.device("cuda")
     reason = configs.why_not_wait(device)
     if reason is not None:
         return f"never wait for each other: {reason}"
     return f"wait for each other, for at most {configs.most_tiles(device)} tiles of neurons"
 
 
-def _overlapping() -> str:
+def _overlapping(device: torch.device) -> str:
     """Whether a launch may begin before the one ahead of it ends."""
-    if why_not("triton", "cuda") is not None or not torch.cuda.is_available():
-        return "none are made here"
     from softhebb_fast.kernels import launch
 
-    reason = launch.why_not_overlap(torch.device("cuda"))
+    reason = launch.why_not_overlap(device)
     return "begin before the one ahead ends" if reason is None else f"never overlap: {reason}"
 
 

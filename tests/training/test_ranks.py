@@ -39,6 +39,9 @@ PREPARED = (
     "BP-c12-k2:relu:dropout_0.2 BP-c4"
 )
 LABELS = "softkrotov-c6-k3:batchnorm2d:triangle:max_2_2_0 supervisedsoftkrotov-c4"
+# The last bit of a feature that was learned would decide how it is rounded.
+UNLEARNED = {"unsup_epochs": 0, "classifier": "ridge", "probe_batch": 20, "probe_epochs": 1}
+COARSE = {"sums": "float32", "factors": [0.1, 1]}
 RUNS = {
     "successive": {},
     "consecutive": {"mode": "consecutive", "augment": True},
@@ -51,20 +54,9 @@ RUNS = {
         "probe_epochs": 1,
         "ridge": {"form": "dual", "standardise": True},
     },
-    "ridge_kept_small": {
-        "unsup_epochs": 0,  # the last bit of a feature would decide how it is rounded
-        "classifier": "ridge",
-        "probe_batch": 20,
-        "probe_epochs": 1,
-        "ridge": {"form": "dual", "kept": "bfloat16", "sums": "float32", "factors": [0.1, 1]},
-    },
-    "ridge_held_out_kept_small": {
-        "unsup_epochs": 0,  # the last bit of a feature would decide how it is rounded
-        "classifier": "ridge",
-        "probe_batch": 20,
-        "probe_epochs": 1,
-        "ridge": {"form": "primal", "kept": "float16", "sums": "float32", "factors": [0.1, 1]},
-    },
+    "ridge_kept_small": UNLEARNED | {"ridge": {"form": "dual", "kept": "bfloat16"} | COARSE},
+    "ridge_held_out_kept_small": UNLEARNED
+    | {"ridge": {"form": "primal", "kept": "float16"} | COARSE},
     "labels_without_a_cache": {"preset": LABELS, "neuron_factor": 1.0, "cache_gib": 0.0},
     "prepared": {"preset": PREPARED, "neuron_factor": 1.0, "init": {0: "normal", 1: "kmeans"}},
 }
