@@ -56,6 +56,17 @@ def complaint(name: str, environment: Mapping[str, str] = os.environ) -> str | N
     return None
 
 
+def switched_on(name: str, default: bool, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a variable that is 0 or 1 is 1; ``default`` where it is not set or empty.
+
+    Raises ValueError for other values.
+    """
+    value = environment.get(name) or str(int(default))
+    if value not in ("0", "1"):
+        raise ValueError(f"{name} must be 0 or 1; got {value!r}")
+    return value == "1"
+
+
 def check(environment: Mapping[str, str] = os.environ) -> None:
     """Raise ValueError for the first variable whose value will not do."""
     for name in VARIABLES:

@@ -44,3 +44,13 @@ def test_every_variable_of_the_code_and_the_readme_is_in_the_table():
     assert named == set(VARIABLES)
     table = re.findall(r"^\| `(SOFTHEBB_FAST_[A-Z]+)` \|", (root / "README.md").read_text(), re.M)
     assert sorted(table) == sorted(VARIABLES)
+
+
+def test_a_switch_that_is_empty_counts_as_not_set():
+    for default in (False, True):
+        assert environment.switched_on("A", default, {}) is default
+        assert environment.switched_on("A", default, {"A": ""}) is default
+        assert environment.switched_on("A", default, {"A": "0"}) is False
+        assert environment.switched_on("A", default, {"A": "1"}) is True
+    with pytest.raises(ValueError, match="A must be 0 or 1; got 'on'"):
+        environment.switched_on("A", True, {"A": "on"})

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import os
 from collections.abc import Callable, Iterator
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from triton.errors import TritonError
 from triton.testing import do_bench
 
+from softhebb_fast.environment import switched_on
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.configs import Choice, Config
 from softhebb_fast.kernels.geometry import Geometry
@@ -33,10 +33,7 @@ _measuring = False
 
 def enabled() -> bool:
     """Whether the user asked for it. Raises ValueError for a value that is neither 0 nor 1."""
-    wanted = os.environ.get(VARIABLE, "0")
-    if wanted not in ("0", "1"):
-        raise ValueError(f"{VARIABLE} must be 0 or 1; got {wanted!r}")
-    return wanted == "1"
+    return switched_on(VARIABLE, default=False)
 
 
 def tuned(learn: Callable) -> Callable:

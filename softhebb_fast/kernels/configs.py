@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from triton import knobs
 
+from softhebb_fast.environment import switched_on
 from softhebb_fast.kernels.geometry import SHAPES, Geometry
 from softhebb_fast.kernels.tables import (
     CONTIGUOUS,
@@ -178,10 +179,7 @@ def why_not_wait(device: torch.device) -> str | None:
 
     Raises ValueError for a value of the variable that is neither 0 nor 1.
     """
-    wanted = os.environ.get(WAIT) or "1"
-    if wanted not in ("0", "1"):
-        raise ValueError(f"{WAIT} must be 0 or 1; got {wanted!r}")
-    if wanted == "0":
+    if not switched_on(WAIT, default=True):
         return f"{WAIT}=0"
     return None if architecture(device) else "nobody has seen yet that they may on AMD"
 

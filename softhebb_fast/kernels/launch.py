@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from softhebb_fast.environment import switched_on
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.configs import Config
 
@@ -31,12 +31,10 @@ def why_not_overlap(device: torch.device) -> str | None:
 
     Raises ValueError for a value of the variable that is neither 0 nor 1.
     """
-    wanted = os.environ.get(OVERLAP) or "0"
-    if wanted not in ("0", "1"):
-        raise ValueError(f"{OVERLAP} must be 0 or 1; got {wanted!r}")
+    wanted = switched_on(OVERLAP, default=False)
     if device.type != "cuda" or configs.architecture(device) < 90:
         return "it takes compute capability 9.0 or later"
-    return None if wanted == "1" else f"{OVERLAP}=1 would let them, which no GPU has tried"
+    return None if wanted else f"{OVERLAP}=1 would let them, which no GPU has tried"
 
 
 def options(config: Config, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ host. Replayed and launched steps do the same work in the same order and give th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.data import ImageSet, batches
+from softhebb_fast.environment import switched_on
 from softhebb_fast.ops.gather import gather
 from softhebb_fast.training.capture import WARM_UP, GraphCapture, announcement
 from softhebb_fast.training.features import Samples
@@ -43,13 +43,11 @@ def runner(
 
     Raises ValueError if that variable is neither 0 nor 1.
     """
-    wanted = os.environ.get(VARIABLE, "1")
-    if wanted not in ("0", "1"):
-        raise ValueError(f"{VARIABLE} must be 0 or 1; got {wanted!r}")
+    wanted = switched_on(VARIABLE, default=True)
     if isinstance(stage, SolvedStage):
         return SolvedSteps(stage, say)
     device = stage.inputs.source.device
-    captures = wanted == "1" and device.type == "cuda" and stage.captured
+    captures = wanted and device.type == "cuda" and stage.captured
     if isinstance(stage, ClassifierStage):
         return ClassifierSteps(stage, GraphCapture(device) if captures else None, say)
     eager, graph = eager or EagerSteps, graph or GraphSteps
