@@ -60,7 +60,8 @@ def kinds(
     and count that make one such.
 
     What programs of forward wait for has come. Those of prepare look at x, or at filters. Of those
-    that share a tile of plasticity one comes last and has more to do.
+    that share a tile of plasticity one comes last and has more to do; one that has a tile alone
+    does so too.
     """
     grid, split_counters = launch.grid, launch.named.get("split_counters")
     if launch.name == "forward":
@@ -71,11 +72,14 @@ def kinds(
         found = [(looks, looks // 2), (grid[0] - looks, (looks + grid[0]) // 2)]
         return [(n / grid[0], (max(1, 2 * i),), None) for n, i in found if n]
     if launch.name == "plasticity" and split_counters is not None:
-        splits = launch.constants["SPLITS"]
-        return [
-            (1 - 1 / splits, grid, (split_counters, 0)),
-            (1 / splits, grid, (split_counters, splits - 1)),
-        ]
+        whole, splits = launch.constants["WHOLE"], launch.constants["SPLITS"]
+        first, last = (split_counters, 0), (split_counters, splits - 1)
+        if not whole:
+            return [(1 - 1 / splits, grid, first), (1 / splits, grid, last)]
+        shared = grid[0] - whole
+        share, ends = shared / grid[0], (2 * whole + shared, 1, 1)
+        alone = whole / grid[0], (whole, 1, 1), first
+        return [alone, (share * (1 - 1 / splits), ends, first), (share / splits, ends, last)]
     return [(1.0, grid, None)]
 
 

@@ -35,7 +35,9 @@ floors that the kernels had then ([calibration.csv](../benchmarks/gpu/calibratio
 those seven back within {least} and +{most} %. Two more that they were not fitted to, in bf16x6,
 they put at {others} of what was measured. The library's times are the measured ones.
 *Of launches* is what the launches themselves take of a step: what overlaps may hide, and perhaps
-something of the tails."""
+something of the tails. Floors know of no multiprocessor that idles. So what shared tiles of
+plasticity's last wave cost is in them; what they save is not, see
+[tilings.csv](../benchmarks/gpu/tilings.csv)."""
 RUN_TEXT = """\
 A CIFAR-10 run has {hebbian} steps of its layers and {classifier} of its classifier: {alone:.1f} s,
 where at most {run} s are aimed at. Features, tests and captures come on top. {networks} networks at

@@ -78,6 +78,8 @@ def plan(
         forward, plasticity, one_pass = (candidates(k, x, G, arch) for k in TUNED)
         if "forward" in made:
             yield Step(layer, precision, (("activity", configs.activity(G)),))
+            if made["plasticity"].constants["WHOLE"]:
+                yield Step(layer, precision, (("last_wave", None),))
         for config in one_pass:
             yield Step(layer, precision, (("one_pass", config),))
         for f, p in zip_longest(forward, plasticity):

@@ -6,8 +6,9 @@ Of the CIFAR-10 net at batch 10, from one program a launch; ``taken`` is what
 ``softhebb_fast.kernels.configs`` chooses.
 
 ``filled`` is the part of the GPU's multiprocessors that have work, averaged over the waves of 132
-programs, but for those that only scan x or scale it. ``bound_us`` is the floor with that: work
-inside a multiprocessor takes longer where some of them idle. Nothing is measured.
+programs, but for those that only scan x or scale it. A wave of programs that share their tiles
+takes that part of a whole one. ``bound_us`` is the floor with that: work inside a multiprocessor
+takes longer where some of them idle. Nothing is measured.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from benchmarks.gpu.counting import MULTIPROCESSORS, TARGET, count
 from benchmarks.gpu.layers import LAYERS, PRECISIONS, call
-from benchmarks.gpu.offline import record, resources
+from benchmarks.gpu.offline import Launch, record, resources
 from softhebb_fast.files import write_csv
 from softhebb_fast.kernels import configs
 from softhebb_fast.kernels.configs import Config
@@ -60,7 +61,7 @@ def rows() -> Iterator[dict[str, object]]:
                     found = count(launch)
                     forward = launch.name == "forward"
                     programs = int(np.prod(launch.tiles if forward else launch.grid))
-                    filled = programs / (-(-programs // MULTIPROCESSORS) * MULTIPROCESSORS)
+                    filled = filled_part(programs, launch)
                     inside = max(found[f"{u}_us"] for u in ("tensor", "issue", "lsu", "smem"))
                     yield {
                         "layer": layer,
@@ -74,6 +75,15 @@ def rows() -> Iterator[dict[str, object]]:
                         "filled": round(filled, 2),
                         "bound_us": round(inside / filled, 2),
                     }
+
+
+def filled_part(programs: int, launch: Launch) -> float:
+    """Of the multiprocessors, while ``launch`` runs."""
+    whole, splits = launch.constants.get("WHOLE", 0), launch.constants.get("SPLITS", 1)
+    if not whole:
+        return programs / (-(-programs // MULTIPROCESSORS) * MULTIPROCESSORS)
+    shared = (programs - whole) / splits  # tiles; all their programs run concurrently
+    return (whole + shared) / MULTIPROCESSORS / (whole / MULTIPROCESSORS + 1 / splits)
 
 
 def main() -> int:

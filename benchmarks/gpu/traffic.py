@@ -42,7 +42,7 @@ WRITTEN = {
         *("y", "y1", "x0", "x1", "y_sums"),
     ),
     "activity": ("y", "y1", "x0", "x1", "y_sums"),
-    "plasticity": ("yx", "yu", "d", "norms"),
+    "plasticity": ("yx", "rest", "yu", "d", "norms"),
     "reduce_splits": ("d", "norms"),
     "apply": ("w", "out"),
 }
@@ -68,7 +68,7 @@ class Pieces:
             **dict.fromkeys(BY_CHANNEL, self.positions * self.channels),
             **dict.fromkeys(BY_NEURON, self.positions * self.neurons),
             **dict.fromkeys(("w", "w16", "d"), self.neurons),
-            "yx": self.neurons * launch.constants.get("SPLITS", 1),
+            "yx": self.neurons * shares(launch.constants),
             "out": self.positions,
             "a": self.positions * (1 if launch.constants.get("BLOCKS") else self.neurons),
         }
@@ -112,23 +112,24 @@ class Pieces:
                 yield from self.all_of(name, [[m]], [range(self.channels)], write=name != "x")
 
     def plasticity(self, launch: Launch, c: dict) -> Iterator[Touch]:
-        tiles, splits = launch.grid[:2]
-        columns = ceil(self.G.P / c["BP"])
+        columns, splits = ceil(self.G.P / c["BP"]), shares(c)
         chunk = self.G.P // self.channels
-        for wave in waves(tiles * splits):
-            here = [(i // tiles, i % tiles // columns, i % tiles % columns) for i in wave]
+        for wave in waves(launch.grid[0] * splits):
+            placed = (place(i, launch) for i in wave)
+            here = [(part, *divmod(tile, columns)) for part, tile in placed]
             neurons = {k: span(k, c["BN"], NEURONS, self.neurons) for _, k, _ in here}
             channels = {p: span(p, c["BP"], chunk, self.channels) for *_, p in here}
-            for step in range(ceil(self.positions / splits)):
-                at = {s: self.from_the_end(s, splits, step) for s, *_ in here}
-                for s, p in dict.fromkeys((s, p) for s, _, p in here):
+            for step in range(max(ceil(self.positions / n) for (_, n), *_ in here)):
+                at = {part: self.from_the_end(*part, step) for part, *_ in here}
+                for part, p in dict.fromkeys((part, p) for part, _, p in here):
                     for name in BY_CHANNEL:
-                        yield from self.all_of(name, [at[s]], [channels[p]])
-                for s, k in dict.fromkeys((s, k) for s, k, _ in here):
+                        yield from self.all_of(name, [at[part]], [channels[p]])
+                for part, k in dict.fromkeys((part, k) for part, k, _ in here):
                     for name in BY_NEURON[2:]:
-                        yield from self.all_of(name, [at[s]], [neurons[k]])
-            for s, k in dict.fromkeys((s, k) for s, k, _ in here):
+                        yield from self.all_of(name, [at[part]], [neurons[k]])
+            for s, k in dict.fromkeys((s % splits, k) for (s, _), k, _ in here):
                 yield from self.all_of("yx", [[s]], [neurons[k]], write=True)
+            yield "rest", (0,), True
             if splits == 1:
                 yield from self.all_of("w", neurons.values())
         if splits > 1:
@@ -182,6 +183,22 @@ class Pieces:
         whole = [dict.fromkeys(i for part in parts for i in part) for parts in axes]
         for index in product(*whole):
             yield name, index, write
+
+
+def shares(c: dict) -> int:
+    """The programs that every tile of a launch has."""
+    return 1 if c.get("WHOLE") else c.get("SPLITS", 1)
+
+
+def place(i: int, launch: Launch) -> tuple[tuple[int, int], int]:
+    """What program ``i`` of plasticity has: a part of the positions and their number, and a
+    tile."""
+    tiles, whole, splits = launch.grid[0], launch.constants["WHOLE"], launch.constants["SPLITS"]
+    if not whole:
+        return (i // tiles, splits), i % tiles
+    if i < whole:
+        return (0, 1), i
+    return ((i - whole) % splits, splits), whole + (i - whole) // splits
 
 
 def span(tile: int, size: int, unit: int, number: int) -> range:

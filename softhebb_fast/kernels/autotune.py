@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -80,15 +80,17 @@ def measure(
 ) -> Choice:
     """The fastest configuration of every kernel, by what ``timer`` says of ``work``.
 
-    Forward and plasticity are chosen first, one after the other; then it is tried if y is better
-    made by a kernel of its own, and last they stand against the one-pass kernel. One that does not
-    compile or fit is passed over.
+    Forward and plasticity are chosen first, one after the other; then it is tried if tiles are
+    better not shared, and if y is better made by a kernel of its own, and last they stand against
+    the one-pass kernel. One that does not compile or fit is passed over.
     """
     arch = configs.architecture(x.device) if arch is None else arch
     choice, fastest = {"one_pass": None}, float("inf")
     with _alone():
         for kernel in KERNELS:
-            for config in candidates(kernel, x, G, arch):
+            with configs.chosen({k: c for k, c in choice.items() if k != kernel}):
+                found = candidates(kernel, x, G, arch)
+            for config in found:
                 tried = choice | {kernel: config}
                 with configs.chosen(tried), contextlib.suppress(*FAILURES):
                     if (taken := timer(work)) < fastest:
@@ -96,7 +98,7 @@ def measure(
     return choice
 
 
-def candidates(kernel: str, x: Tensor, G: Geometry, arch: int) -> list[Config]:
+def candidates(kernel: str, x: Tensor, G: Geometry, arch: int) -> Sequence[Config | None]:
     """What is tried: the default, the rest of the table, and the neighbours of both."""
     if kernel == "one_pass":
         default = configs.one_pass(G, x.dtype, arch)
@@ -104,6 +106,10 @@ def candidates(kernel: str, x: Tensor, G: Geometry, arch: int) -> list[Config]:
     if kernel == "activity":
         return [configs.activity(G)]
     positions = x.shape[0] * G.pixels
+    if kernel == "last_wave":
+        config = configs.plasticity(G, positions, x.dtype, arch)
+        alone = configs.splits(G, positions, config) == 1
+        return [None] if alone and configs.last_wave(G, positions, config)[0] else []
     default = {
         "forward": lambda: configs.forward(G, positions, x.dtype, arch),
         "plasticity": lambda: configs.plasticity(G, positions, x.dtype, arch),

@@ -44,7 +44,8 @@ _CHOSEN: ContextVar[Choice] = ContextVar("chosen", default={})  # noqa: B039
 @contextmanager
 def chosen(choice: Choice) -> Iterator[None]:
     """Let ``choice`` go before the tables: kernel by name to configuration; ``one_pass`` to None
-    where two kernels are to do its work. With ``activity`` forward leaves y to it."""
+    where two kernels are to do its work. With ``activity`` forward leaves y to it, and with
+    ``last_wave``, which is None, no program of plasticity shares a tile of it."""
     token = _CHOSEN.set(choice)
     try:
         yield
@@ -268,6 +269,19 @@ def splits(G: Geometry, positions: int, config: Config) -> int:
     twice = max(1, 2 * PROCESSORS // programs)
     most = twice if steps >= 32 * twice else max(1, PROCESSORS // programs)
     return -(-steps // max(4, -(-steps // most)))
+
+
+def last_wave(G: Geometry, positions: int, config: Config) -> tuple[int, int]:
+    """Tiles of plasticity before its last wave, of a program each, and programs that share each of
+    those left, if these leave half of the multiprocessors idle; else 0 and 1. Of eight waves or
+    more one that is half idle is little."""
+    tiles = -(-G.K // config.BN) * -(-G.P // config.BP)
+    steps, (waves, left) = -(-positions // config.BM), divmod(tiles, PROCESSORS)
+    if G.GROUPS > 1 or not 1 <= waves < 8 or not left or "last_wave" in _CHOSEN.get():
+        return 0, 1
+    most = min(PROCESSORS // left, 16)
+    programs = -(-steps // max(4, -(-steps // most)))
+    return (tiles - left, programs) if programs > 1 else (0, 1)
 
 
 def reduce_splits(G: Geometry) -> Config:

@@ -18,7 +18,9 @@ from softhebb_fast import sealed
 from softhebb_fast.kernels.configs import Choice, Config
 
 FORMAT = 1
-KERNELS = ("forward", "plasticity", "activity", "one_pass")  # in the order in which they are tried
+# In the order in which they are tried; ``last_wave`` is how plasticity ends.
+KERNELS = ("forward", "plasticity", "last_wave", "activity", "one_pass")
+LEFT_OUT = {"one_pass", "last_wave"}  # if None
 PATCHLESS = {"activity"}  # no tile of patch elements
 
 
@@ -87,8 +89,10 @@ class Measurements:
 
 
 def _choice(value: Mapping[str, Any]) -> Choice:
-    if not value.keys() <= set(KERNELS) or any(value[k] is None for k in value if k != "one_pass"):
+    if not value.keys() <= set(KERNELS) or any(value[k] is None for k in value.keys() - LEFT_OUT):
         raise ValueError(f"unknown kernels in {value}")
+    if value.get("last_wave") is not None:
+        raise ValueError(f"last_wave has no configuration; got {value['last_wave']}")
     return {kernel: None if c is None else _config(kernel, c) for kernel, c in value.items()}
 
 

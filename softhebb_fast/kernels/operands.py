@@ -165,12 +165,16 @@ def _strides(signal: Tensor | None, dimensions: tuple[int, ...]) -> list[int]:
 
 
 class Tiling(NamedTuple):
-    """Tiles of plasticity, down the neurons and across the patch, and programs that share one."""
+    """Tiles of plasticity, down the neurons and across the patch, and programs that share one.
+
+    The first ``whole`` of them have one program each.
+    """
 
     config: Config
     splits: int
     rows: int
     columns: int
+    whole: int = 0
 
 
 class PreActivations(NamedTuple):
@@ -287,8 +291,11 @@ def tiling(x: Tensor, G: Geometry, c: RuleArgs) -> Tiling:
     one_term = x.dtype != torch.float32 or configs.float16_terms(x.dtype) == 1
     scarce = scales_y(x, c) or (G.C < 16 and (one_term or not c.of_softhebb))
     config = configs.plasticity(G, positions, x.dtype, arch, scarce)
-    splits = configs.splits(G, positions, config)
-    return Tiling(config, splits, -(-G.K // config.BN), -(-G.P // config.BP))
+    rows, columns = -(-G.K // config.BN), -(-G.P // config.BP)
+    splits, whole = configs.splits(G, positions, config), 0
+    if splits == 1:
+        whole, splits = configs.last_wave(G, positions, config)
+    return Tiling(config, splits, rows, columns, whole)
 
 
 def new_statistics(x: Tensor, G: Geometry, tiles: int, flags: Flags) -> Statistics:

@@ -22,7 +22,13 @@ from softhebb_fast.kernels.operands import (
     WeightUpdate,
     new_dw,
 )
-from softhebb_fast.kernels.reduction import store_dw, store_norms, sum_of_parts, sum_of_splits
+from softhebb_fast.kernels.reduction import (
+    store_dw,
+    store_norms,
+    sum_of_parts,
+    sum_of_splits,
+    sum_of_tiles,
+)
 from softhebb_fast.kernels.sync import begin, is_last
 from softhebb_fast.kernels.tiles import load_patches, u_offsets
 
@@ -33,7 +39,8 @@ class PlasticityConstants(NamedTuple):
     BM: int
     BN: int
     BP: int
-    SPLITS: int
+    WHOLE: int  # tiles, the first, that one program has
+    SPLITS: int  # programs of every other tile
     PARTS: int  # of the sums of y
     SCALED: bool
     ABSMAX_PROGRAMS: int
@@ -46,6 +53,7 @@ def plasticity_kernel(
     prep,
     w,
     yx,
+    rest,
     yu,
     update,
     M,
@@ -64,17 +72,31 @@ def plasticity_kernel(
     A program leaves its part of the tile in ``yx [SPLITS, K, P]``, that of the sums of y u in ``yu
     [COLUMNS, SPLITS, K]``, and counts itself in ``split_counters``. The one that finds itself the
     last there sums the parts in their order, which is the same whoever that is.
+
+    With WHOLE only the tiles after so many are shared, those of a last wave that would leave most
+    multiprocessors idle. Then yx is ``[K, P]``, and has the first part of a tile; the others lie
+    in ``rest [TILES, SPLITS - 1, BN, BP]``.
+
+    Source: Osama et al. 2023 (Stream-K), the hybrid of whole tiles and shared ones.
     """
     begin(OVERLAPS)
     BM: tl.constexpr = F.BM
     BN: tl.constexpr = F.BN
     BP: tl.constexpr = F.BP
     SPLITS: tl.constexpr = F.SPLITS
+    WHOLE: tl.constexpr = F.WHOLE
     COLUMNS: tl.constexpr = (G.P + BP - 1) // BP
-    i_k = tl.program_id(0) // COLUMNS
-    i_p = tl.program_id(0) % COLUMNS
+    i_t = tl.program_id(0)
     i_s = tl.program_id(1)
     i_g = tl.program_id(2)
+    parts = SPLITS
+    if WHOLE > 0:
+        i_rest = tl.maximum(i_t - WHOLE, 0)
+        parts = tl.where(i_t < WHOLE, 1, SPLITS)
+        i_s = i_rest % SPLITS
+        i_t = tl.minimum(i_t, WHOLE + i_rest // SPLITS)
+    i_k = i_t // COLUMNS
+    i_p = i_t % COLUMNS
     o_k = i_k * BN + tl.arange(0, BN)
     o_p = i_p * BP + tl.arange(0, BP)
     m_k = o_k < G.K
@@ -82,7 +104,7 @@ def plasticity_kernel(
         bits = tl.load(act.y_absmax + i_g * G.K + o_k, mask=m_k, other=0)
         b_scale, b_y_inverse = power_of_two_below(bits)
     b_yx = tl.zeros((BN, BP), tl.float32)
-    RANGE = tl.cdiv(tl.cdiv(M, BM), SPLITS) * BM
+    RANGE = tl.cdiv(tl.cdiv(M, BM), parts) * BM
     STEPS = tl.cdiv(tl.minimum((i_s + 1) * RANGE, M) - i_s * RANGE, BM)
     for i in range(0, STEPS):
         i_m = i_s * RANGE + (STEPS - 1 - i) * BM
@@ -103,24 +125,35 @@ def plasticity_kernel(
             b_yx = tl.dot(tl.trans(b_y1), b_x, b_yx)
             b_yx = tl.dot(tl.trans(b_y), b_x1, b_yx)
         b_yx = tl.dot(tl.trans(b_y), b_x, b_yx, input_precision="ieee")
-    o = ((i_s * G.GROUPS + i_g) * G.K + o_k).to(tl.int64) * G.P
-    tl.store(yx + o[:, None] + o_p[None, :], b_yx, mask=m_k[:, None] & (o_p < G.P)[None, :])
+    m_d = m_k[:, None] & (o_p < G.P)[None, :]
+    if WHOLE > 0:
+        p_rest = rest + (i_t - WHOLE).to(tl.int64) * ((SPLITS - 1) * BN * BP)
+        if i_s > 0:
+            o = (i_s - 1) * BN + tl.arange(0, BN)
+            tl.store(p_rest + o[:, None] * BP + tl.arange(0, BP)[None, :], b_yx)
+        else:
+            tl.store(yx + (o_k.to(tl.int64) * G.P)[:, None] + o_p[None, :], b_yx, mask=m_d)
+    else:
+        o = ((i_s * G.GROUPS + i_g) * G.K + o_k).to(tl.int64) * G.P
+        tl.store(yx + o[:, None] + o_p[None, :], b_yx, mask=m_d)
     N: tl.constexpr = G.GROUPS * G.K
-    SHARE: tl.constexpr = (F.PARTS + SPLITS - 1) // SPLITS
+    SHARES: tl.constexpr = 1 if WHOLE > 0 else SPLITS
+    SHARE: tl.constexpr = (F.PARTS + SHARES - 1) // SHARES
     o = i_g * G.K + o_k
     b_yu = tl.zeros((BN,), tl.float32)
     if C.GAIN != "none":
-        b_yu = sum_of_parts(act.y_sums + N, 2 * N, o, m_k, i_s * SHARE, F.PARTS, SHARE)
+        i_y = 0 if WHOLE > 0 else i_s * SHARE
+        b_yu = sum_of_parts(act.y_sums + N, 2 * N, o, m_k, i_y, F.PARTS, SHARE)
     last = True
     if SPLITS > 1:
-        if C.GAIN != "none":
+        if C.GAIN != "none" and SHARES > 1:
             yu += i_p * SPLITS * N
             tl.store(yu + i_s * N + o, b_yu, mask=m_k)
-        last = is_last(prep.split_counters + i_g * tl.num_programs(0) + tl.program_id(0), SPLITS)
+        last = is_last(prep.split_counters + i_g * tl.num_programs(0) + i_t, parts)
     else:
         tl.debug_barrier()
     if last:
-        if SPLITS > 1 and C.GAIN != "none":
+        if SHARES > 1 and C.GAIN != "none":
             b_yu = sum_of_parts(yu, N, o, m_k, 0, SPLITS, SPLITS)
         if F.SCALED:
             _, b_inverse = x_factor(prep, scalars, F.ABSMAX_PROGRAMS)
@@ -132,7 +165,9 @@ def plasticity_kernel(
         AT_ONCE: tl.constexpr = min(BP, 4096 // BN)
         for i in range(i_p * BP, (i_p + 1) * BP, AT_ONCE):
             o_c = i + tl.arange(0, AT_ONCE)
-            b_d = sum_of_splits(yx, i_g, o_k, o_c, G, SPLITS)
+            b_d = sum_of_splits(yx, i_g, o_k, o_c, G, SHARES)
+            if WHOLE > 0:
+                b_d += sum_of_tiles(p_rest, o_c - i_p * BP, parts - 1, BN, BP)
             if act.y_absmax is not None and F.SCALED:
                 b_d = b_d * b_first[:, None] * b_second[:, None]
             elif act.y_absmax is not None:
@@ -159,19 +194,25 @@ def plasticity(
     M, act, prep = x.shape[0] * G.pixels, state.activity, state.prep
     if act is NO_ACTIVITY:
         act = activity(x, state, G, c, summed)
-    d, norms, yx = new_dw(x, G, T.splits, T.columns, rated)
-    update, yu = WeightUpdate(d, norms, prep.dw_absmax, act.y_sums), None
-    if T.splits > 1 and c.flags.GAIN != "none":
+    shares, tiles = (1 if T.whole else T.splits), T.rows * T.columns
+    d, norms, yx = new_dw(x, G, shares, T.columns, rated)
+    update, yu, rest = WeightUpdate(d, norms, prep.dw_absmax, act.y_sums), None, None
+    if shares > 1 and c.flags.GAIN != "none":
         yu = x.new_empty((T.columns, T.splits, G.neurons), dtype=torch.float32)
+    if T.whole:
+        shared = tiles - T.whole
+        rest = x.new_empty((shared, T.splits - 1, T.config.BN, T.config.BP), dtype=torch.float32)
+        tiles = T.whole + shared * T.splits
     launch.launch(
         plasticity_kernel,
-        (T.rows * T.columns, T.splits, G.GROUPS),
+        (tiles, shares, G.GROUPS),
         T.config,
         x=x if prep.x0 is None else prep.x0,
         act=act if act.y is not None else act._replace(y=state.pre.u),
         prep=Prepared(prep.x_absmax, None, prep.x1, split_counters=prep.split_counters),
         w=w,
         yx=yx,
+        rest=rest,
         yu=yu,
         update=update._replace(y_sums=None),
         M=M,
@@ -180,6 +221,7 @@ def plasticity(
         C=c.flags,
         F=PlasticityConstants(
             **T.config.tiles,
+            WHOLE=T.whole,
             SPLITS=T.splits,
             PARTS=act.y_sums.shape[0],
             SCALED=prep.x0 is not None,

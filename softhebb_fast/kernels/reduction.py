@@ -122,6 +122,16 @@ def sum_of_splits(yx, i_g, o_k, o_p, G: tl.constexpr, SPLITS: tl.constexpr):
 
 
 @triton.jit
+def sum_of_tiles(tiles, o_c, N, BN: tl.constexpr, BP: tl.constexpr):
+    """The sum of columns ``o_c`` of N tiles ``[BN, BP]``, in their order."""
+    o = tl.arange(0, BN)[:, None] * BP + o_c[None, :]
+    b_sum = tl.zeros((BN, o_c.shape[0]), tl.float32)
+    for i in range(0, N):
+        b_sum += tl.load(tiles + i * (BN * BP) + o, cache_modifier=".cg")
+    return b_sum
+
+
+@triton.jit
 def sum_of_parts(y_sums, STEP: tl.constexpr, o, m, first, PARTS: tl.constexpr, SHARE: tl.constexpr):
     """The sum of SHARE of PARTS, which lie STEP apart, from the one of number ``first`` on."""
     AT_ONCE: tl.constexpr = min(32, triton.next_power_of_2(SHARE))

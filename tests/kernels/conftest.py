@@ -142,6 +142,18 @@ def shortened(emulator, monkeypatch):
     return run
 
 
+@pytest.fixture
+def backwards(emulator, monkeypatch):
+    """Called, it lets the programs of a launch run from the last to the first."""
+
+    class Backwards(emulator.Machine):
+        def __init__(self, k, arena, ntid, smem, ctas, grid, *rest):
+            ctas = [tuple(n - 1 - i for n, i in zip(grid, at, strict=True)) for at in ctas]
+            super().__init__(k, arena, ntid, smem, ctas, grid, *rest)
+
+    return lambda: monkeypatch.setattr(emulator, "Machine", Backwards)
+
+
 def launched(emulator: ModuleType, launch, target: str, **options):
     """The emulator's run of one launch, waiting for its arguments."""
     return partial(emulator.run, launch.compile(target), launch.grid, **options)
@@ -175,10 +187,11 @@ def _let_programs_elsewhere_read_nothing(module: ModuleType) -> None:
     def step(self, op, mods, ops, mask, text):
         if op != "ldmatrix" or mask is None:
             return known(self, op, mods, ops, mask, text)
-        read, reader = self.re.copy(), self.rw.copy()
-        result = known(self, op, mods, ops, mask, text)
-        here = np.isin(np.arange(len(read)) // self.ssz, self.cta[mask])
-        self.re, self.rw = np.where(here, self.re, read), np.where(here, self.rw, reader)
-        return result
+        here, check = np.isin(self.cta, self.cta[mask]), self.check
+        self.check = lambda i, n, m, *rest: check(i, n, here if m is None else m & here, *rest)
+        try:
+            return known(self, op, mods, ops, mask, text)
+        finally:
+            del self.check
 
     module.Machine.step = step

@@ -147,6 +147,22 @@ def test_many_small_tiles_and_splits(wta, layout, precision, monkeypatch):
     assert_outputs_close(got, expected(x, w, bias, case.conv))
 
 
+@pytest.mark.usefixtures("apart")
+@pytest.mark.parametrize("wta", WTA)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("precision", ["ieee", "tf32x3"])
+@pytest.mark.parametrize(("whole", "programs"), [(11, 2), (1, 4)])
+def test_the_last_tiles_are_shared(wta, layout, precision, whole, programs, monkeypatch):
+    """Of 18 tiles those after ``whole``, by programs one of which may find no positions left."""
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", precision)
+    monkeypatch.setattr(configs, "plasticity", lambda *_: SMALL)
+    monkeypatch.setattr(configs, "last_wave", lambda G, M, config: (whole, programs))
+    case = Case((2, 48, 6, 3), (39, 48, 1, 2), {"wta": wta}, True, layout)
+    x, w, bias = case.tensors(torch.float32)
+    got = kernels.conv2d(x, w, bias, **case.conv)
+    assert_outputs_close(got, expected(x, w, bias, case.conv))
+
+
 @pytest.mark.usefixtures("apart", "fuse_activity")
 @pytest.mark.parametrize(
     ("wta", "numbers"),

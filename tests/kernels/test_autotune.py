@@ -95,6 +95,21 @@ def test_forward_that_makes_y_stands_against_one_that_does_not(alone_takes):
     assert ("activity" in choice) == (alone_takes == 1)
 
 
+@pytest.mark.parametrize("whole_takes", [1.0, 3.0])
+@pytest.mark.parametrize(("neurons", "shares"), [(1536, True), (96, False)])
+def test_tiles_that_are_shared_stand_against_whole_ones(neurons, shares, whole_takes):
+    x, G = layer(neurons, 384, 8)
+    asked = []
+
+    def timer(work):
+        asked.append("last_wave" in configs._CHOSEN.get())
+        return whole_takes if asked[-1] else 2.0
+
+    choice = autotune.measure(lambda: None, x, G._replace(CHANNELS_LAST=True), timer)
+    assert any(asked) == shares
+    assert ("last_wave" in choice) == (shares and whole_takes == 1)
+
+
 def test_a_configuration_that_does_not_run_is_passed_over():
     x, G = layer(384, 96, 16)
     default = configs.forward(G, 2560, x.dtype, 90)
@@ -232,8 +247,10 @@ def test_a_file_that_cannot_be_believed_is_ignored_and_replaced(tmp_path, spoile
 @pytest.mark.parametrize("kernel", autotune.KERNELS)
 def test_whatever_measuring_chooses_can_be_read(tmp_path, kernel):
     """Of every kernel, and by the next process: else two layers would measure for ever."""
-    for (neurons, channels, side), number in (((384, 96, 16), 0), ((96, 3, 32), 1)):
+    layers = ((384, 96, 16), (96, 3, 32), (1536, 384, 8))
+    for number, (neurons, channels, side) in enumerate(layers):
         x, G = layer(neurons, channels, side)
+        G = G._replace(CHANNELS_LAST=number == 2)
         for config in autotune.candidates(kernel, x, G, 90):
             choice = {"one_pass": None, kernel: config}
             Measurements(tmp_path, "A100", "3.8.0").put(f"layer {number}", choice)
@@ -242,6 +259,8 @@ def test_whatever_measuring_chooses_can_be_read(tmp_path, kernel):
     cache = Measurements(tmp_path, "A100", "3.8.0")
     with pytest.raises(ValueError, match="unknown kernels"):
         cache.put("a layer", {"backward": CHOICE["forward"]})
+    with pytest.raises(ValueError, match="last_wave has no configuration"):
+        cache.put("a layer", {"last_wave": CHOICE["forward"]})
     with pytest.raises(ValueError, match="no configuration of forward"):
         cache.put("a layer", {"forward": CHOICE["forward"]._replace(BP=0)})
 

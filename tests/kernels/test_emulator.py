@@ -171,7 +171,7 @@ def test_programs_that_are_never_joined_end_the_launch(emulator, target, monkeyp
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", ["bfloat16", pytest.param("tf32-contiguous", marks=SLOW)])
-def test_order_of_programs_does_not_change_a_bit(emulator, emulated, name, target, monkeypatch):
+def test_order_of_programs_does_not_change_a_bit(emulated, backwards, name, target, monkeypatch):
     """Many in step, one by one, and one by one from the last: another then comes last to a tile."""
     x, w, bias, options, precision = tensors(name)
     monkeypatch.setattr(configs, "splits", lambda G, M, config: 3)
@@ -180,13 +180,8 @@ def test_order_of_programs_does_not_change_a_bit(emulator, emulated, name, targe
         call = partial(kernels.conv2d, x, w, bias, **options)
         return emulated(target, precision, call, batch=batch)[0]
 
-    class Backwards(emulator.Machine):
-        def __init__(self, k, arena, ntid, smem, ctas, grid, *rest):
-            ctas = [tuple(n - 1 - i for n, i in zip(grid, at, strict=True)) for at in ctas]
-            super().__init__(k, arena, ntid, smem, ctas, grid, *rest)
-
     first, *others = (run(n)[:2] for n in (32, 1))
-    monkeypatch.setattr(emulator, "Machine", Backwards)
+    backwards()
     others.append(run(1)[:2])
     assert all(torch.equal(a, b) for o in others for a, b in zip(first, o, strict=True))
 
