@@ -50,25 +50,37 @@ class SplitTriangle(nn.Module):
     """Both sides of the mean: ``relu(c) ** power`` and behind it ``relu(-c) ** power``.
 
     Here c is u less its mean over channels, of which there are twice as many afterwards. Channels
-    lie in dimension 1, or are all that ``[K]`` has; an image needs its batch dimension. The mean is
-    taken as a constant by autograd.
+    lie in dimension 1, or are all that ``[K]`` has; an image needs its batch dimension. They are
+    split into ``groups``, each with a mean and both sides of its own. The mean is taken as a
+    constant by autograd.
 
-    Raises ValueError or TypeError for a ``power`` that is not positive.
+    Raises ValueError or TypeError for a ``power`` that is not positive, or ``groups`` that are no
+    count; ValueError for a u whose channels they do not divide.
 
     Source: Coates, Ng 2011 (The importance of encoding versus training), polarity splitting.
     """
 
-    def __init__(self, power: float = 1.0) -> None:
+    groups: int = 1
+
+    def __init__(self, power: float = 1.0, groups: int = 1) -> None:
         super().__init__()
         self.power: float = positive("power", power)
+        self.groups = whole("groups", groups, least=1)
 
     def forward(self, u: Tensor) -> Tensor:
         channels = _channels(u)
-        mean = u.detach().mean(dim=channels, keepdim=True)
-        return _power(torch.cat((u - mean, mean - u), dim=channels).relu_(), self.power)
+        if self.groups == 1:
+            mean = u.detach().mean(dim=channels, keepdim=True)
+            both = torch.cat((u - mean, mean - u), dim=channels)
+        else:
+            parts = u.unflatten(channels, (self.groups, _share(u.shape, channels, self.groups)))
+            mean = parts.detach().mean(dim=channels + 1, keepdim=True)
+            both = torch.cat((parts - mean, mean - parts), dim=channels + 1)
+            both = both.flatten(channels, channels + 1)
+        return _power(both.relu_(), self.power)
 
     def extra_repr(self) -> str:
-        return f"power={self.power}"
+        return f"power={self.power}" + (f", groups={self.groups}" if self.groups > 1 else "")
 
 
 class RePU(nn.Module):

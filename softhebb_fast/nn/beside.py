@@ -9,17 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from softhebb_fast.kinds import RULES
-from softhebb_fast.nn.activations import RePU, Triangle
+from softhebb_fast.nn.activations import RePU, SplitTriangle, Triangle
 from softhebb_fast.nn.blocks import Block
 from softhebb_fast.nn.conv import SoftHebbConv2d
 from softhebb_fast.nn.hebbian import HebbianConv2d
 from softhebb_fast.nn.layer import HebbianLayer
+from softhebb_fast.nn.temperatures import scaled, scales
+from softhebb_fast.nn.whitening import PatchWhitening
 from softhebb_fast.options import Competition, Convolution
 
 # What no channel sees another in, so that more of them change nothing.
 BY_CHANNEL = (nn.Identity, nn.ReLU, nn.Tanh, RePU)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
-LAYER = ("kernel_size", *Convolution._fields, *Competition._fields, "lr_power", "update", "backend")
+COMPETITION = tuple(name for name in Competition._fields if name != "t_invert")
+LAYER = ("kernel_size", *Convolution._fields, *COMPETITION, "lr_power", "update", "backend")
 OF_ANY_RULE = ("rule", "normalise", "decay", "unit_norm", "conscience", "momentum")
 NORM = ("num_features", "eps", "momentum", "track_running_stats")
 
@@ -44,13 +47,16 @@ def side_by_side(blocks: Sequence[Block]) -> Block:
     for block in blocks:
         if not isinstance(block, Block) or type(block).forward is not Block.forward:
             raise TypeError(f"blocks must hold Blocks; got {type(block).__name__}")
-    layers = [block.layer for block in blocks]
-    return Block(
-        _layer(layers),
-        norm=_norm([block.norm for block in blocks]),
-        activation=_activation([block.activation for block in blocks]),
-        pool=_same("pool", [block.pool for block in blocks], POOLS),
-    ).train(blocks[0].training)
+    layer = _layer([block.layer for block in blocks])
+    norm = _norm([block.norm for block in blocks])
+    activation = _activation([block.activation for block in blocks])
+    pool = _same("pool", [block.pool for block in blocks], POOLS)
+    factors = scales([block.layer for block in blocks])
+    if set(factors) != {1.0}:
+        layer.t_invert = max(block.layer.t_invert for block in blocks)
+        norm, activation = scaled(norm, activation, factors, layer)
+    joint = Block(layer, norm=norm, activation=activation, pool=pool)
+    return joint.train(blocks[0].training)
 
 
 @torch.no_grad()
@@ -185,13 +191,31 @@ def _put_together(joint: nn.Module, modules: Sequence[nn.Module]) -> None:
             setattr(joint, name, torch.cat(own))
 
 
-def _norm(norms: list[nn.Module | None]) -> nn.BatchNorm2d | None:
+class Apart(nn.Module):
+    """Modules each of which sees its own part of the channels ``[B, S C, H, W]``."""
+
+    parts: nn.ModuleList
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = zip(self.parts, x.chunk(len(self.parts), dim=1), strict=True)
+        return torch.cat([part(own) for part, own in found], dim=1)
+
+
+def _norm(norms: list[nn.Module | None]) -> nn.Module | None:
     first = norms[0]
     _check_kind("norm", norms)
     if first is None:
         return None
+    if type(first) is PatchWhitening:
+        return Apart(copy.deepcopy(norms))
     if type(first) is not nn.BatchNorm2d:
-        raise TypeError(f"norm must be an nn.BatchNorm2d or None; got {type(first).__name__}")
+        raise TypeError(
+            f"norm must be an nn.BatchNorm2d, a PatchWhitening or None; got {type(first).__name__}"
+        )
     if first.affine:
         raise ValueError("norm.affine must be False, what it scales by is learned from a loss")
     for name in NORM:
@@ -204,8 +228,8 @@ def _norm(norms: list[nn.Module | None]) -> nn.BatchNorm2d | None:
 
 def _activation(activations: list[nn.Module | None]) -> nn.Module | None:
     first = activations[0]
-    joint = _same("activation", activations, (Triangle, *BY_CHANNEL))
-    if type(first) is Triangle:
+    joint = _same("activation", activations, (Triangle, SplitTriangle, *BY_CHANNEL))
+    if type(first) in (Triangle, SplitTriangle):
         joint.groups = len(activations) * first.groups
     return joint
 

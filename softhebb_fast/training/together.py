@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.models import SideBySide
+from softhebb_fast.presets import Preset
 from softhebb_fast.training import steps
 from softhebb_fast.training.joined import JoinedGraphSteps, JoinedStage, JoinedSteps
 from softhebb_fast.training.joined_classifier import JoinedClassifierStage
@@ -27,19 +28,19 @@ def learn_together(runs: Sequence[Trainer]) -> None:
     """Bring ``runs`` forward, as far as they can learn in the same steps.
 
     Those are the Hebbian layers, and on a CUDA device whose memory holds the features of all runs
-    the classifiers too. Each run keeps its own order of the images, its own figures and its own
-    folder, and learns what it learns alone, up to rounding. All write their checkpoints after the
-    same steps, and go on from there together, or alone by ``run``, which also makes what is left.
-    Each counts the time of all as its own. Where a stage cannot be made together, the reporter of
-    the first run says why, and the runs stop before it. Runs that are at different places of their
-    plans stay where they are.
+    the classifiers too. The runs may differ in their seeds, starts, rates and temperatures. Each
+    keeps its own order of the images, its own figures and its own folder, fits its own whitenings
+    and sampled starts, and learns what it learns alone, up to rounding. All write their checkpoints
+    after the same steps, and go on from there together, or alone by ``run``, which also makes what
+    is left. Each counts the time of all as its own. Where a stage cannot be made together, the
+    reporter of the first run says why, and the runs stop before it. Runs that are at different
+    places of their plans stay where they are.
 
     Each keeps features in its share of ``cache_gib``; on a CUDA device in all of its ``cache_gib``,
     as far as three fifths of the device's memory go round.
 
     Raises:
-        ValueError: fewer than two runs, runs that differ in more than the seed or in data, or
-            several processes.
+        ValueError: fewer than two runs, runs that differ in more or in data, or several processes.
         Interrupted: any run was asked to stop; all have written their checkpoints.
     """
     runs = list(runs)
@@ -48,11 +49,10 @@ def learn_together(runs: Sequence[Trainer]) -> None:
         run.keep_random_state()
         run.share_cache(_cache_of_each(runs))
         run.start_clock()
-    seeds = ", ".join(str(run.config.seed) for run in runs)
-    runs[0].reporter.say(f"seeds {seeds} learn in the same steps")
+    runs[0].reporter.say(f"{_named(runs)} learn in the same steps")
     try:
         with runs[0].settings():
-            while (planned := _next(runs)) is not None:
+            while (planned := _prepared(runs)) is not None:
                 joint = _layers(runs, planned) if planned.hebbian else _classifiers(runs)
                 if joint is None:
                     return
@@ -61,6 +61,13 @@ def learn_together(runs: Sequence[Trainer]) -> None:
         for run in runs:
             run.share_cache(run.config.cache_gib)
             run.give_back()
+
+
+def _named(runs: list[Trainer]) -> str:
+    """The runs by their seeds, or by their folders where they differ in more."""
+    if all(same_but_for_seed(run, runs[0]) for run in runs):
+        return f"seeds {', '.join(str(run.config.seed) for run in runs)}"
+    return f"the runs in {', '.join(str(run.out) for run in runs)}"
 
 
 def same_but_for_seed(run: Trainer, other: Trainer) -> bool:
@@ -75,12 +82,28 @@ def _check_alike(runs: list[Trainer]) -> None:
     for run in runs:
         if run.ranks.several:
             raise ValueError("runs must be made by one process to learn together")
-        if not same_but_for_seed(run, first):
+        if not _alike(run, first):
             raise ValueError(
-                f"runs must differ in their seeds alone; {run.out} and {first.out} differ in more"
+                "runs must differ in their seeds, starts, rates and temperatures alone; "
+                f"{run.out} and {first.out} differ in more"
             )
         if len(run.unsup_set) != len(first.unsup_set):
             raise ValueError("runs must have equally many images to learn together")
+
+
+def _alike(run: Trainer, other: Trainer) -> bool:
+    """Whether two runs are of one configuration but for what layers side by side may differ in."""
+    free = {name: getattr(other.config, name) for name in ("seed", "init", "preset")}
+    if replace(run.config, **free) != other.config:
+        return False
+    return _fixed(run.net.preset) == _fixed(other.net.preset)
+
+
+def _fixed(preset: Preset) -> tuple[object, ...]:
+    """What networks side by side must have in common."""
+    free = {"t_invert": 1.0, "lr": 1.0, "radius": 1.0}
+    layers = (replace(layer, **free) if layer.hebbian else layer for layer in preset.layers)
+    return preset.lr_supervised, *layers
 
 
 def _cache_of_each(runs: list[Trainer]) -> float:
@@ -92,12 +115,24 @@ def _cache_of_each(runs: list[Trainer]) -> float:
     return min(own, CACHED * memory / 2**30 / len(runs))
 
 
+def _prepared(runs: list[Trainer]) -> PlannedStage | None:
+    """As ``_next``, after each run has made for itself what has to be there before it learns."""
+    for run in runs:
+        while not run.finished and run.planned.prepares:
+            stage = run.begin_stage()
+            for _ in run.stage_steps(stage, steps.runner(stage, run.reporter.say)):
+                pass
+            run.end_stage()
+    return _next(runs)
+
+
 def _next(runs: list[Trainer]) -> PlannedStage | None:
     """The stage in which all runs are, at the same batch, if they can learn it together."""
-    first = runs[0]
-    if len({run.place for run in runs}) > 1 or first.finished:
+    if any(run.finished for run in runs):
         return None
-    planned = first.planned
+    if len({(run.planned, *run.place[1:]) for run in runs}) > 1:
+        return None
+    planned = runs[0].planned
     return planned if planned.hebbian or _classify_alike(runs, planned) else None
 
 
@@ -118,11 +153,11 @@ def _layers(runs: list[Trainer], planned: PlannedStage) -> Joint | None:
         joint = SideBySide(
             [run.net for run in runs], first=planned.hebbian[0], last=planned.hebbian[-1]
         )
+        stages = [run.begin_stage() for run in runs]
+        return stages, JoinedStage(joint, stages)
     except (TypeError, ValueError) as reason:
         runs[0].reporter.say(f"these runs learn one after the other: {reason}")
         return None
-    stages = [run.begin_stage() for run in runs]
-    return stages, JoinedStage(joint, stages)
 
 
 def _classifiers(runs: list[Trainer]) -> Joint:

@@ -31,26 +31,31 @@ def test_triangle_of_groups_by_hand():
     assert repr(Triangle(groups=2)) == "Triangle(power=1.0, groups=2)"
 
 
+@pytest.mark.parametrize("kind", [Triangle, SplitTriangle])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_groups_of_a_triangle_are_triangles(shape):
+def test_groups_of_a_triangle_are_triangles(shape, kind):
     u = randn(*shape)
-    parts = torch.cat([Triangle(0.7)(part) for part in u.chunk(2, dim=1)], dim=1)
-    assert_close(Triangle(0.7, groups=2)(u), parts, TOLERANCES["float64"])
-    traced = torch.fx.symbolic_trace(Triangle(0.7, groups=2))
-    assert torch.equal(traced(u), Triangle(0.7, groups=2)(u))
+    parts = torch.cat([kind(0.7)(part) for part in u.chunk(2, dim=1)], dim=1)
+    assert_close(kind(0.7, groups=2)(u), parts, TOLERANCES["float64"])
+    traced = torch.fx.symbolic_trace(kind(0.7, groups=2))
+    assert torch.equal(traced(u), kind(0.7, groups=2)(u))
 
 
-def test_groups_that_do_not_fit_are_refused():
+@pytest.mark.parametrize("kind", [Triangle, SplitTriangle])
+def test_groups_that_do_not_fit_are_refused(kind):
     with pytest.raises(ValueError, match="groups must be at least 1"):
-        Triangle(groups=0)
+        kind(groups=0)
     with pytest.raises(ValueError, match="groups must divide the channels of u, 6; got 4"):
-        Triangle(groups=4)(randn(2, 6, 3, 3))
+        kind(groups=4)(randn(2, 6, 3, 3))
 
 
 def test_split_triangle_by_hand():
     u = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0]])
     assert SplitTriangle()(u).tolist() == [[0, 0, 3, 2, 1, 0], [0, 0, 0, 0, 0, 0]]
     assert SplitTriangle(2.0)(u[0]).tolist() == [0, 0, 9, 4, 1, 0]
+    both = SplitTriangle(groups=2)
+    assert both(torch.tensor([[1.0, 3.0, 10.0, 20.0]])).tolist() == [[0, 1, 1, 0, 0, 5, 5, 0]]
+    assert repr(both) == "SplitTriangle(power=1.0, groups=2)"
 
 
 @pytest.mark.parametrize("power", POWERS)

@@ -8,9 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from softhebb_fast import HebbianConv2d, RePU, SoftHebbConv2d, SoftHebbLinear, TopShare, Triangle
+from softhebb_fast import (
+    HebbianConv2d,
+    RePU,
+    SoftHebbConv2d,
+    SoftHebbLinear,
+    SplitTriangle,
+    TopShare,
+    Triangle,
+)
 from softhebb_fast.models import SideBySide, build
-from softhebb_fast.nn import Block, side_by_side, take_apart_
+from softhebb_fast.nn import Block, PatchWhitening, side_by_side, take_apart_
 from softhebb_fast.presets import get_preset
 from tests.tolerances import TOLERANCES, assert_close
 
@@ -88,6 +96,98 @@ def test_rates_of_their_own(backend):
     learn(blocks, joint)
 
 
+@pytest.mark.parametrize("inverse", [(1.0, 1.0), (2.0, 0.7)])
+@pytest.mark.parametrize("contrast", [None, 1e-3])
+def test_whitenings_of_their_own(contrast, inverse, backend):
+    blocks = []
+    for seed, t in enumerate(inverse):
+        own = block(seed, backend, activation=SplitTriangle(0.7), t_invert=t)
+        own.norm = PatchWhitening(2, 3, padding=1, contrast=contrast)
+        layer = SoftHebbConv2d(18, 6, 1, lr=0.1, t_invert=t, update="in_place", backend=backend)
+        own.layer = layer
+        own.norm.fit((1 + seed) * torch.randn(4, 2, 9, 7))
+        blocks.append(own)
+    learn(blocks, side_by_side(blocks))
+
+
+def test_norms_of_other_kinds_are_refused():
+    own = block(0, "auto")
+    own.norm = nn.InstanceNorm2d(2)
+    with pytest.raises(TypeError, match=r"norm must be an nn\.BatchNorm2d, a PatchW"):
+        side_by_side([own, own])
+
+
+TEMPERATURES = {
+    "plain": {},
+    "soft": {"wta": "soft"},
+    "no norm": {"norm": None},
+    "no activation": {"activation": nn.Identity()},
+    "not homogeneous": {"activation": nn.Tanh()},
+    "lebesgue": {"lebesgue_p": 3.0},
+    "a rule": {"rule": "softhebb"},
+}
+
+
+@pytest.mark.parametrize("name", TEMPERATURES)
+@pytest.mark.parametrize("inverse", [(1.0, 4.0, 0.5), (12.0, 0.7, 3.3)])
+def test_temperatures_of_their_own(name, inverse, backend):
+    options = dict(TEMPERATURES[name])
+    has_norm = options.pop("norm", True)
+    blocks = [block(seed, backend, **options, t_invert=t) for seed, t in enumerate(inverse)]
+    for own in blocks:
+        own.norm = own.norm if has_norm else None
+    joint = side_by_side(blocks)
+    assert joint.layer.t_invert == max(inverse)
+    learn(blocks, joint)
+
+
+@pytest.mark.parametrize("options", [{}, {"rule": "softhebb", "unit_norm": True}])
+def test_temperatures_and_rates_of_their_own_in_float64(options):
+    each = enumerate(((1.0, 0.3), (8.0, 0.01), (0.3, 0.1)))
+    blocks = [block(seed, "auto", t_invert=t, lr=lr, **options).double() for seed, (t, lr) in each]
+    learn(blocks, side_by_side(blocks), torch.float64)
+
+
+def test_updates_of_their_own_temperatures_by_gradient(backend):
+    blocks = [block(seed, backend, update="grad", t_invert=1.0 + 2 * seed) for seed in range(2)]
+    alone, xs = copy.deepcopy(blocks), batches(2, 3, 2, 9, 7)
+    joint = side_by_side(blocks)
+    joint(torch.cat(xs, dim=1))
+    for own, x, found in zip(alone, xs, joint.layer.weight.grad.chunk(2), strict=True):
+        own(x)
+        assert_close(found, own.layer.weight.grad, TOLERANCES["float32_run"])
+
+
+def test_temperatures_do_not_matter_where_no_softmax_is():
+    for options in ({"wta": "hard"}, {"rule": "oja"}):
+        blocks = [block(seed, "auto", t_invert=1.0 + seed, **options) for seed in range(2)]
+        joint = side_by_side(blocks)
+        assert type(joint.norm) is nn.BatchNorm2d
+        learn(blocks, joint)
+
+
+SCALED = (
+    {"rule": "instar"},
+    {"rule": "softhebb", "normalise": "mean"},
+    {"rule": "softhebb", "decay": 0.1},
+)
+
+
+@pytest.mark.parametrize("options", SCALED)
+def test_temperatures_of_rules_that_have_a_scale_must_agree(options):
+    blocks = [block(seed, "auto", t_invert=1.0 + seed, **options) for seed in range(2)]
+    with pytest.raises(ValueError, match=r"must agree in layer\.t_invert .* got \[1\.0, 2\.0\]"):
+        side_by_side(blocks)
+
+
+def test_temperatures_of_layers_with_a_bias_must_agree():
+    blocks = [block(seed, "auto", t_invert=1.0 + seed, bias=True) for seed in range(2)]
+    for own in blocks:
+        own.layer.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"layer\.bias must be None in blocks that differ"):
+        side_by_side(blocks)
+
+
 def test_exact_ties_go_to_the_first_neuron_of_each_block(backend):
     blocks = [block(seed, backend) for seed in range(2)]
     with torch.no_grad():
@@ -134,7 +234,6 @@ def test_modes_and_frozen_weights_are_taken_along():
 
 
 DIFFERENT = {
-    "t_invert": ({"t_invert": 2.0}, "t_invert"),
     "wta": ({"wta": "soft"}, "wta"),
     "pool": ({"pool": None}, "kind of pool"),
     "power": ({"activation": Triangle(1.4)}, "activation"),

@@ -85,6 +85,75 @@ def test_runs_together_are_runs_alone(mode, root, tmp_path):
         assert not torch.equal(one.net.blocks[0].layer.weight, other.net.blocks[0].layer.weight)
 
 
+WHITENED = (
+    "softkrotov-c8-k5-p2-t4-lr0.04-lp0.5-r3:whiten-e0.02-n0.00015:triangle_1:avg_3_2_1 "
+    "softkrotov-c16-k3-t4-lr0.04-lp0.5-r3:whiten-e1-n0.001:split_1 BP"
+)
+OF_THEIR_OWN = {
+    "starts": [{}, {"init": "patches"}, {"init": "random_binary"}],
+    "temperatures": [
+        {
+            "neuron_factor": 1.0,
+            "preset": f"softkrotov-c8-k5-p2-t{t}-lr0.05:triangle_1:max_4_2_1 "
+            f"softkrotov-c16-k3-p1-t{1 + t}-lr0.05:triangle_1 BP",
+        }
+        for t in (1, 6, 0.5)
+    ],
+    "rates": [
+        {
+            "neuron_factor": 1.0,
+            "preset": f"softkrotov-c8-k5-p2-t1-lr{lr}:triangle_1:max_4_2_1 "
+            f"softkrotov-c16-k3-p1-t1-lr{lr / 2}-r{radius}:triangle_1 BP",
+        }
+        for lr, radius in ((0.05, 25), (0.01, 5), (0.1, 25))
+    ],
+}
+
+
+def test_whitened_layers_that_start_from_patches_learn_together(root, tmp_path):
+    said = Said()
+    options = {"preset": WHITENED, "init": "patches", "neuron_factor": 1.0}
+    together = runs(tmp_path / "a", root, said, **options)
+    learn_together(together)
+    assert {run.place for run in together} == {(6, 0, 0)}
+    assert said.titles.count("layer 2") == 1
+    for ours in together:
+        ours.run()
+        seed = ours.config.seed
+        theirs = trainer(tmp_path / f"b{seed}", root, **TINY | options, seed=seed)
+        theirs.run()
+        assert_same_run(ours, theirs)
+
+
+@pytest.mark.parametrize("name", OF_THEIR_OWN)
+def test_runs_of_their_own_starts_rates_and_temperatures(name, root, tmp_path):
+    said = Said()
+    options = [TINY | {"seed": seed} | own for seed, own in enumerate(OF_THEIR_OWN[name])]
+    together = [trainer(tmp_path / f"a{i}", root, said, **own) for i, own in enumerate(options)]
+    learn_together(together)
+    assert said.lines == [
+        f"the runs in {', '.join(str(run.out) for run in together)} learn in the same steps"
+    ]
+    assert said.titles.count("layer 2") == 1
+    for i, own in enumerate(options):
+        together[i].run()
+        theirs = trainer(tmp_path / f"b{i}", root, **own)
+        theirs.run()
+        assert_same_run(together[i], theirs)
+
+
+def test_rates_that_decay_must_agree(root, tmp_path):
+    said = Said()
+    presets = (f"softkrotov-c8-k5-p2-t1-lr{lr}-v0:triangle_1 BP" for lr in (0.05, 0.01))
+    together = [
+        trainer(tmp_path / str(i), root, said, **TINY | {"preset": p, "neuron_factor": 1.0})
+        for i, p in enumerate(presets)
+    ]
+    learn_together(together)
+    assert any("rates that decay must agree" in line for line in said.lines)
+    assert {run.place for run in together} == {(0, 0, 0)}
+
+
 def test_stopped_runs_go_on_together_bit_by_bit(root, tmp_path, monkeypatch):
     whole = runs(tmp_path / "a", root)
     learn_together(whole)
@@ -157,7 +226,7 @@ def test_runs_that_differ_are_refused(root, tmp_path):
     with pytest.raises(ValueError, match="runs must be two at least"):
         learn_together([one])
     other = trainer(tmp_path / "b", root, seed=1, **TINY | {"unsup_batch": 8})
-    with pytest.raises(ValueError, match="runs must differ in their seeds alone"):
+    with pytest.raises(ValueError, match="runs must differ in their seeds, starts, rates and temp"):
         learn_together([one, other])
 
 
