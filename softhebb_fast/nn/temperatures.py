@@ -66,6 +66,13 @@ def scales(layers: Sequence[HebbianLayer]) -> list[float]:
             "blocks must agree in layer.t_invert to stand side by side, but for a rule with "
             f"gain='product' and normalise='max' that has no decay; got {inverse}"
         )
+    dtype = first.weight.dtype
+    most = torch.finfo(dtype).tiny ** -0.5  # what is scaled less still has room below it
+    if max(inverse) > most * min(inverse):
+        raise ValueError(
+            f"layer.t_invert must be at most {most:.3g} times another block's in {dtype} to stand "
+            f"side by side; got {inverse}"
+        )
     return [t / max(inverse) for t in inverse]
 
 

@@ -180,6 +180,13 @@ def test_temperatures_of_rules_that_have_a_scale_must_agree(options):
         side_by_side(blocks)
 
 
+@pytest.mark.parametrize(("dtype", "inverse"), [("float16", 200.0), ("float32", 1e20)])
+def test_temperatures_that_leave_no_room_are_refused(dtype, inverse):
+    blocks = [block(0, "auto"), block(1, "auto", t_invert=inverse)]
+    with pytest.raises(ValueError, match=rf"times another block's in torch\.{dtype} .* got \[1\.0"):
+        side_by_side([own.to(getattr(torch, dtype)) for own in blocks])
+
+
 def test_temperatures_of_layers_with_a_bias_must_agree():
     blocks = [block(seed, "auto", t_invert=1.0 + seed, bias=True) for seed in range(2)]
     for own in blocks:
