@@ -133,7 +133,8 @@ def test_groups_share_nothing():
     assert configs.last_wave(layer(12, 27, groups=2), 6400, WIDE) == (0, 1)
 
 
-def test_the_third_layer_of_the_published_network_shares_its_last_tiles():
+def test_the_third_layer_of_the_published_network_shares_its_last_tiles(monkeypatch):
+    monkeypatch.setenv("SOFTHEBB_FAST_PRECISION", "tf32")  # which ``call`` sets for good
     grids = []
 
     def note(launch):
