@@ -108,8 +108,7 @@ def candidates(kernel: str, x: Tensor, G: Geometry, arch: int) -> Sequence[Confi
     positions = x.shape[0] * G.pixels
     if kernel == "last_wave":
         config = configs.plasticity(G, positions, x.dtype, arch)
-        alone = configs.splits(G, positions, config) == 1
-        return [None] if alone and configs.last_wave(G, positions, config)[0] else []
+        return [None] if configs.last_wave(G, positions, config)[0] else []
     default = {
         "forward": lambda: configs.forward(G, positions, x.dtype, arch),
         "plasticity": lambda: configs.plasticity(G, positions, x.dtype, arch),

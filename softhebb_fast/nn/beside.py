@@ -47,13 +47,14 @@ def side_by_side(blocks: Sequence[Block]) -> Block:
     for block in blocks:
         if not isinstance(block, Block) or type(block).forward is not Block.forward:
             raise TypeError(f"blocks must hold Blocks; got {type(block).__name__}")
-    layer = _layer([block.layer for block in blocks])
+    layers = [block.layer for block in blocks]
+    layer = _layer(layers)
     norm = _norm([block.norm for block in blocks])
     activation = _activation([block.activation for block in blocks])
     pool = _same("pool", [block.pool for block in blocks], POOLS)
-    factors = scales([block.layer for block in blocks])
+    factors = scales(layers)
     if set(factors) != {1.0}:
-        layer.t_invert = max(block.layer.t_invert for block in blocks)
+        layer.t_invert = max(own.t_invert for own in layers)
         norm, activation = scaled(norm, activation, factors, layer)
     joint = Block(layer, norm=norm, activation=activation, pool=pool)
     return joint.train(blocks[0].training)

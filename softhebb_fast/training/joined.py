@@ -67,11 +67,9 @@ class JoinedStage(Stage):
         for name in ("samples", "epochs", "batch_size", "per_epoch", "marks"):
             setattr(self, name, getattr(first, name))
         each = [member.net.preset.layers for member in members]
-        own = {i for i in first.schedules if len({layers[i].lr for layers in each}) > 1}
-        if own & set(first.decaying):
-            raise ValueError("rates that decay must agree in runs that learn in the same steps")
-        # The neurons have the others.
-        self.schedules = {i: s for i, s in first.schedules.items() if i not in own}
+        alike = [i for i in first.schedules if len({layers[i].lr for layers in each}) == 1]
+        # Rates that differ are those of neurons, and stay.
+        self.schedules = {i: first.schedules[i] for i in alike}
         self.decaying = first.decaying
         for index, member in enumerate(members):
             member.refresh = partial(joint.give_, index)

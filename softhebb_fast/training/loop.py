@@ -320,11 +320,15 @@ class Loop:
 
     def _run_stages(self) -> None:
         while not self.finished:
-            stage = self.begin_stage()
-            for _ in self.stage_steps(stage, steps.runner(stage, self.reporter.say)):
-                pass
-            del stage  # with the features below it: they may be most of the memory
-            self.end_stage()
+            self.make_stage()
+
+    def make_stage(self) -> None:
+        """Make the stage whose turn it is, from where the run left it to its end."""
+        stage = self.begin_stage()
+        for _ in self.stage_steps(stage, steps.runner(stage, self.reporter.say)):
+            pass
+        del stage  # with the features below it: they may be most of the memory
+        self.end_stage()
 
     def begin_stage(self) -> Stage:
         """The stage whose turn it is, in the state in which the run left it."""

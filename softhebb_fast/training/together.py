@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from softhebb_fast.models import SideBySide
-from softhebb_fast.presets import Preset
+from softhebb_fast.presets import Layer, Preset
 from softhebb_fast.training import steps
 from softhebb_fast.training.joined import JoinedGraphSteps, JoinedStage, JoinedSteps
 from softhebb_fast.training.joined_classifier import JoinedClassifierStage
@@ -119,10 +119,7 @@ def _prepared(runs: list[Trainer]) -> PlannedStage | None:
     """As ``_next``, after each run has made for itself what has to be there before it learns."""
     for run in runs:
         while not run.finished and run.planned.prepares:
-            stage = run.begin_stage()
-            for _ in run.stage_steps(stage, steps.runner(stage, run.reporter.say)):
-                pass
-            run.end_stage()
+            run.make_stage()
     return _next(runs)
 
 
@@ -150,14 +147,22 @@ def _classify_alike(runs: list[Trainer], planned: PlannedStage) -> bool:
 def _layers(runs: list[Trainer], planned: PlannedStage) -> Joint | None:
     """A Hebbian stage of all runs; None where they cannot stand side by side, and why is said."""
     try:
+        for i in planned.hebbian:
+            _check_rates([run.net.preset.layers[i] for run in runs])
         joint = SideBySide(
             [run.net for run in runs], first=planned.hebbian[0], last=planned.hebbian[-1]
         )
-        stages = [run.begin_stage() for run in runs]
-        return stages, JoinedStage(joint, stages)
     except (TypeError, ValueError) as reason:
         runs[0].reporter.say(f"these runs learn one after the other: {reason}")
         return None
+    stages = [run.begin_stage() for run in runs]
+    return stages, JoinedStage(joint, stages)
+
+
+def _check_rates(layers: list[Layer]) -> None:
+    decays = layers[0].schedule not in ("norm", "constant")
+    if decays and len({layer.lr for layer in layers}) > 1:
+        raise ValueError("rates that decay must agree in runs that learn in the same steps")
 
 
 def _classifiers(runs: list[Trainer]) -> Joint:
