@@ -47,13 +47,17 @@ def parse_init(text: str) -> Any:
     Raises ValueError for a `text` that is none of these; names are not looked up here.
     """
     if "=" in text.split(":")[0]:
-        pairs = (part.split("=", 1) for part in text.split(";"))
-        try:
-            return {int(layer) - 1: parse_init(init) for layer, init in pairs}
-        except ValueError:
-            raise ValueError(
-                f"init by layer must look like '1=zerO;3=random_binary'; got {text!r}"
-            ) from None
+        pairs = (part.partition("=")[::2] for part in text.split(";"))
+        layers: dict[int, Any] = {}
+        for layer, init in pairs:
+            if not (init and layer.strip().isdecimal()):
+                raise ValueError(
+                    f"init by layer must look like '1=zerO;3=random_binary'; got {text!r}"
+                )
+            if int(layer) - 1 in layers:
+                raise ValueError(f"init by layer must name each once; got {layer} twice")
+            layers[int(layer) - 1] = parse_init(init)
+        return layers
     name, _, settings = text.partition(":")
     if not settings:
         return name
@@ -62,6 +66,8 @@ def parse_init(text: str) -> Any:
         key, equals, value = setting.partition("=")
         if not equals:
             raise ValueError(f"init settings must look like 'scale=fork'; got {setting!r}")
+        if key in result:
+            raise ValueError(f"init settings must be given once each; got {key!r} twice")
         try:
             result[key] = json.loads(value)
         except json.JSONDecodeError:

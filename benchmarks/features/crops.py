@@ -2,10 +2,10 @@
 
     python -m benchmarks.features.crops --data data     # into results/record_crops.csv
 
-A quarter of `3WhitenedSoftHebbCnnCIFAR` learns from some training images. Ridge regression learns
-from them as they are, and from crops of several sizes. Each classifier is judged by other training
-images, as they are and by the mean of the scores of nine: moved by so many pixels in eight
-directions. The test images take no part.
+A quarter of `3WhitenedSoftHebbCnnCIFAR` learns from some training images. A classifier learns from
+them as they are, and from crops of several sizes: ridge regression, or with `--classifier softmax`
+softmax regression. Each is judged by other training images, as they are and by the mean of the
+scores of nine: moved by so many pixels in eight directions. The test images take no part.
 """
 
 from __future__ import annotations
@@ -22,26 +22,41 @@ from torch import Tensor
 
 from benchmarks.features.options import parser
 from softhebb_fast.data import ImageSet, RandomCropFlip, batches
-from softhebb_fast.experiments.definitions.record import MIRRORED, OVERLAP, QUARTER, RIDGE, RUN
+from softhebb_fast.experiments.definitions.record import (
+    MIRRORED,
+    OVERLAP,
+    QUARTER,
+    RIDGE,
+    RUN,
+    SOFTMAX,
+)
 from softhebb_fast.files import write_csv
 from softhebb_fast.models import SoftHebbNet, Views
 from softhebb_fast.search.trial import Budget, HeldOut
 from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.features import flat_features, images_at_once
-from softhebb_fast.training.ridge import RidgeClassifier, RidgeSettings
+from softhebb_fast.training.ridge import RidgeSettings
+from softhebb_fast.training.softmax import SoftmaxSettings
+from softhebb_fast.training.solved import SolvedClassifier, SolverSettings
 from softhebb_fast.training.solved_stage import SolvedStage
 from softhebb_fast.training.stage import BatchSource
 
 OUT = Path("results/record_crops.csv")
 COLUMNS = (
-    *("dataset", "padding", "passes", "penalty", "shifts", "accuracy"),
+    *("dataset", "classifier", "padding", "passes", "penalty", "shifts", "accuracy"),
     *("learned_from", "judged_by", "seed"),
 )
 PADDINGS, SHIFTS = (0, 1, 2, 4), (0, 1, 2, 4)
 PASSES = 2
 CHUNK = 500
-SETTINGS = RidgeSettings(factors=[*RIDGE["factors"], 0.1])
-FEATURES = {"mnist": OVERLAP}  # digits have no mirror images
+SETTINGS: Mapping[str, SolverSettings] = {
+    "ridge": RidgeSettings(factors=[*RIDGE["factors"], 0.1]),
+    "softmax": SoftmaxSettings(**SOFTMAX["softmax"]),
+}
+FEATURES = {  # digits have no mirror images
+    ("mnist", "ridge"): OVERLAP,
+    ("mnist", "softmax"): SOFTMAX["features"],
+}
 
 
 def passes(padding: int) -> int:
@@ -49,11 +64,13 @@ def passes(padding: int) -> int:
     return PASSES if padding else 1
 
 
-def fitted(net: SoftHebbNet, images: ImageSet, padding: int, seed: int) -> RidgeClassifier:
-    """The ridge classifier of ``images``, or of crops of them, padded by so many pixels."""
+def fitted(
+    net: SoftHebbNet, images: ImageSet, settings: SolverSettings, padding: int, seed: int
+) -> SolvedClassifier:
+    """The classifier of ``images``, or of crops of them, padded by so many pixels."""
     crops = RandomCropFlip(padding, flip=0) if padding else None
     learned, judged = BatchSource(images, net.below_head, crops), BatchSource(images, [])
-    stage = SolvedStage(net, learned, judged, SETTINGS, passes(padding), CHUNK, CHUNK, seed)
+    stage = SolvedStage(net, learned, judged, settings, passes(padding), CHUNK, CHUNK, seed)
     for _ in stage.up_to(stage.epochs * stage.per_epoch - 1):
         pass
     return stage.classifier
@@ -61,7 +78,7 @@ def fitted(net: SoftHebbNet, images: ImageSet, padding: int, seed: int) -> Ridge
 
 @torch.no_grad()
 def accuracies(
-    net: SoftHebbNet, images: ImageSet, classifiers: Mapping[int, RidgeClassifier]
+    net: SoftHebbNet, images: ImageSet, classifiers: Mapping[int, SolvedClassifier]
 ) -> dict[tuple[int, int], float]:
     """The accuracy in per cent of each of the ``classifiers``, by its key and how far ``images``
     are moved."""
@@ -90,8 +107,10 @@ def seen(net: SoftHebbNet, x: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     usual = {"images": 16_000, "validation": 4_000, "neuron_factor": QUARTER}
-    asked = parser("crops", __doc__, OUT, **usual).parse_args(arguments)
-    features = FEATURES.get(asked.dataset, MIRRORED["features"])
+    known = parser("crops", __doc__, OUT, **usual)
+    known.add_argument("--classifier", choices=SETTINGS, default="ridge")
+    asked = known.parse_args(arguments)
+    features = FEATURES.get((asked.dataset, asked.classifier), MIRRORED["features"])
     options = {"dataset": asked.dataset, "neuron_factor": asked.neuron_factor, "seed": asked.seed}
     config = RunConfig(**RUN | options | {"features": features})
     with tempfile.TemporaryDirectory(prefix="softhebb-trial-") as folder:
@@ -99,11 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run.run()
     net, classifiers = run.net.eval(), {}
     for padding in PADDINGS:
-        classifiers[padding] = fitted(net, run.train_set, padding, asked.seed)
+        settings = SETTINGS[asked.classifier]
+        classifiers[padding] = fitted(net, run.train_set, settings, padding, asked.seed)
         print(f"padding {padding}: penalty {classifiers[padding].penalty:.3g}", flush=True)
     rows: list[dict[str, Any]] = []
     for (padding, shifts), accuracy in accuracies(net, run.test_set, classifiers).items():
-        row = {"dataset": asked.dataset, "padding": padding, "shifts": shifts}
+        row = {"dataset": asked.dataset, "classifier": asked.classifier}
+        row |= {"padding": padding, "shifts": shifts}
         row |= {"passes": passes(padding), "accuracy": f"{accuracy:.2f}"}
         row |= {"penalty": f"{classifiers[padding].penalty:.3g}", "seed": asked.seed}
         rows.append({**row, "learned_from": asked.images, "judged_by": asked.validation})

@@ -11,7 +11,7 @@ from softhebb_fast.cli import header
 from softhebb_fast.cli.errors import users_mistakes
 from softhebb_fast.cli.progress import stops_on_interrupt
 from softhebb_fast.data.catalog import canonical_name
-from softhebb_fast.search.space import get_space
+from softhebb_fast.search.space import get_space, run_options
 from softhebb_fast.search.study import BEST, TABLE, Search, best, search
 from softhebb_fast.search.trial import Budget, Proxies
 from softhebb_fast.training.config import RunConfig
@@ -26,8 +26,18 @@ def command(options: argparse.Namespace) -> int:
     """Run the command; returns its exit status."""
     if options.trials < 1:
         raise ValueError(f"trials must be at least 1; got {options.trials}")
-    space = get_space(options.space).narrowed(dict(options.set or []), options.neuron_factor)
+    changes: dict[str, str] = {}
+    for name, values in options.set or []:
+        if name in changes:
+            raise ValueError(f"set must name each setting once; got {name!r} twice")
+        changes[name] = values
+    space = get_space(options.space).narrowed(changes, options.neuron_factor)
     options.dataset = canonical_name(options.dataset)
+    if "probe_epochs" in options and (solved := space.run.get("classifier")):
+        raise ValueError(
+            f"probe-epochs is for the published classifier; {space.name} is judged by {solved}; "
+            f"got {options.probe_epochs}"
+        )
     run = {name: getattr(options, name) for name in ("seed", "backend", "precision")}
     what = Search(
         space,
@@ -50,7 +60,7 @@ def command(options: argparse.Namespace) -> int:
             study = search(what, folder, options.trials, **given)
     except Interrupted:
         raise Interrupted("stopped; the search goes on with the same command") from None
-    _print_table(study, folder, options.dataset)
+    _print_table(study, folder, what)
     return 0
 
 
@@ -87,7 +97,7 @@ def _say(trial: FrozenTrial) -> None:
         print(f"trial {trial.number}: {trial.state.name.lower()}, {reason}", flush=True)
 
 
-def _print_table(study: Any, folder: Path, dataset: str) -> None:
+def _print_table(study: Any, folder: Path, what: Search) -> None:
     ranking = best(study)
     print(f"{len(study.trials)} trials in {folder / TABLE}")
     if not ranking:
@@ -102,5 +112,5 @@ def _print_table(study: Any, folder: Path, dataset: str) -> None:
     first = ranking[0].user_attrs
     print(
         f"\nthe best, in {folder / BEST}:\nsofthebb-fast train '{first['network']}' "
-        f"--dataset {dataset} --init '{first['init']}'"
+        f"--dataset {what.dataset} --init '{first['init']}'{run_options(what.space.run)}"
     )

@@ -52,20 +52,23 @@ def kmeans_(
 
     Mini-batch k-means (Sculley 2010) from the filters of `patches_`: each of ``passes`` over the
     patches goes through them in batches of 2000, in an order of its own. A batch's patches go to
-    the nearest mean each, and every mean is that of all patches that ever came to it. It runs on
-    the CPU in float32. ``sample`` as in `patches_`, fifty a filter if None.
+    the nearest mean each, and every mean is that of all patches that ever came to it. A mean that
+    is zero gives way to the patch that it began from. It runs on the CPU in float32. ``sample`` as
+    in `patches_`, fifty a filter if None.
 
     Source: Coates, Ng, Lee 2011. Raises as `patches_`, and for passes below 1.
     """
     radius, lebesgue_p = _checked(radius, lebesgue_p, sample)
     passes = whole("passes", passes, least=1)
-    different = _different(weight, patches, generator)
-    means = different[: weight.shape[0]].clone()
+    different = _different(weight, patches, generator).float()
+    first = different[: weight.shape[0]]
+    means = first.clone()
     counts = torch.zeros(len(means))
     for _ in range(passes):
         order = torch.randperm(len(different), generator=generator)
         for rows in order.split(BATCH):
             _step(means, counts, different[rows])
+    means = torch.where(means.any(dim=1, keepdim=True), means, first)
     return _scaled(weight, means, radius, lebesgue_p)
 
 
@@ -76,11 +79,12 @@ def _checked(radius: float, lebesgue_p: float, sample: int | None) -> tuple[floa
 
 
 def _different(weight: Tensor, patches: Tensor, generator: torch.Generator | None) -> Tensor:
-    """The different patches that are not zero, float32 on the CPU, in a random order."""
+    """The different patches that are not zero, on the CPU in a random order, in their dtype or
+    float32 if that is wider."""
     size = fan_in(weight)
     if patches.dim() != 2 or patches.shape[1] != size:
         raise ValueError(f"patches must be [P, {size}]; got {tuple(patches.shape)}")
-    patches = patches.to("cpu", torch.float32)
+    patches = patches.to("cpu", torch.promote_types(patches.dtype, torch.float32))
     if not patches.isfinite().all():
         raise ValueError("patches must be finite; some of those given are not")
     found = torch.unique(patches[patches.any(dim=1)], dim=0)
@@ -104,8 +108,10 @@ def _step(means: Tensor, counts: Tensor, batch: Tensor) -> None:
 
 
 def _scaled(weight: Tensor, rows: Tensor, radius: float, lebesgue_p: float) -> Tensor:
-    norms = torch.linalg.vector_norm(rows.double(), ord=lebesgue_p, dim=1, keepdim=True)
-    return weight.copy_((radius * rows.double() / norms).view_as(weight))
+    rows = rows.double()
+    rows = rows / rows.abs().amax(dim=1, keepdim=True)  # whose powers neither vanish nor overflow
+    norms = torch.linalg.vector_norm(rows, ord=lebesgue_p, dim=1, keepdim=True)
+    return weight.copy_((radius * rows / norms).view_as(weight))
 
 
 A_FILTER: dict[Callable[..., Tensor], int] = {patches_: 10, kmeans_: 50}

@@ -26,6 +26,7 @@ from softhebb_fast.init.residues import residue_binary_
 from softhebb_fast.init.taps import hadamard_taps_, identity_taps_
 from softhebb_fast.init.zero import identity_, partial_identity_, zerO_
 from softhebb_fast.naming import did_you_mean, parse_init
+from softhebb_fast.scalars import whole
 
 Init = str | Mapping[str, Any] | Callable[[Tensor], Any]
 
@@ -151,7 +152,8 @@ def needs_data(init: Init | None) -> bool:
 def sample_size(init: Init, filters: int) -> int:
     """How many patches a start from data wants for so many filters: its `sample`, or its own."""
     function, options = resolve(init)
-    return options.get("sample") or max(LEAST, A_FILTER[function] * filters)
+    sample = options.get("sample")
+    return max(LEAST, A_FILTER[function] * filters) if sample is None else sample
 
 
 def per_layer(init: Init | Sequence[Init] | Mapping[int, Init], n_layers: int) -> list[Init]:
@@ -210,4 +212,8 @@ def resolve(init: Init) -> tuple[Callable[..., Any], dict[str, Any]]:
                 f"init {name!r} takes {allowed}, and any init {' and '.join(BREAKERS)}; "
                 f"got the unknown key {key!r}"
             )
+    if found[0] in A_FILTER:
+        for key in ("sample", "passes"):
+            if options.get(key) is not None:
+                options[key] = whole(key, options[key], least=1)
     return found[0], options

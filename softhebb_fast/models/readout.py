@@ -56,11 +56,18 @@ class Selection:
                 f"grid must be one side, or one for each of the {max(1, len(self.layers))} layers; "
                 f"got {self.grid}"
             )
-        if self.pool not in ADAPTIVE:
+        if not isinstance(self.pool, str) or self.pool not in ADAPTIVE:
             raise ValueError(f"pool must be one of {', '.join(ADAPTIVE)}; got {self.pool!r}")
         object.__setattr__(self, "window", at_least_zero("window", self.window))
         if self.window > 1:
             raise ValueError(f"window must be at most 1, the whole map; got {self.window}")
+        if not any(self.grid):
+            for name, usual in (("pool", "avg"), ("window", 0)):
+                if (value := getattr(self, name)) != usual:
+                    raise ValueError(
+                        f"grid must be at least 1 for {name} to say how maps are pooled; "
+                        f"got {self.grid} and {name}={value!r}"
+                    )
         if not isinstance(self.mirrored, bool):
             raise TypeError(f"mirrored must be a bool; got {self.mirrored!r}")
         object.__setattr__(self, "power", positive("power", self.power))
@@ -91,7 +98,8 @@ class Readout(nn.Module):
     """The outputs of ``blocks`` that ``selection`` names: pooled, flattened, side by side.
 
     ``[B, C, H, W]`` gives ``[B, F]``, layer after layer, each in the order of its ``[K, rows,
-    columns]``. The blocks stay the caller's: they are no part of this module's state.
+    columns]``. The blocks stay the caller's: they are no part of this module's state, and one that
+    is replaced in ``blocks`` is replaced here.
 
     Args:
         blocks: what images pass, in order.
@@ -123,7 +131,7 @@ class Readout(nn.Module):
             )
         grids = selection.grid * (len(layers) if len(selection.grid) == 1 else 1)
         self.selection, self.grids = selection, dict(zip(layers, grids, strict=True))
-        self.features, self._blocks = 0, tuple(blocks[: layers[-1]])
+        self.features, self._all = 0, (blocks,)  # a tuple hides them from torch.nn.Module
         for layer, grid in self.grids.items():
             channels, height, width = shapes[layer - 1]
             if grid > min(height, width):
@@ -147,7 +155,7 @@ class Readout(nn.Module):
 
     def _seen(self, x: Tensor) -> Tensor:
         found = []
-        for layer, block in enumerate(self._blocks, 1):
+        for layer, block in enumerate(self.blocks, 1):
             x = block(x)
             if (grid := self.grids.get(layer)) is not None:
                 found.append((self._pooled(x, grid) if grid and x.dim() == 4 else x).flatten(1))
@@ -163,7 +171,8 @@ class Readout(nn.Module):
     @property
     def blocks(self) -> tuple[nn.Module, ...]:
         """What images pass, up to the last layer that is taken."""
-        return self._blocks
+        (blocks,) = self._all
+        return tuple(blocks)[: max(self.grids)]
 
     def extra_repr(self) -> str:
         grids = ", ".join(f"{layer}: {grid or 'whole'}" for layer, grid in self.grids.items())

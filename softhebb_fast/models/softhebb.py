@@ -63,14 +63,14 @@ class SoftHebbNet(nn.Module):
     def __init__(
         self,
         preset: Preset,
-        blocks: list[Block],
+        blocks: nn.ModuleList | list[Block],
         head: nn.Sequential,
         readout: Readout | None = None,
         views: Views = AS_IT_IS,
     ) -> None:
         super().__init__()
         self.preset = preset
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = blocks if isinstance(blocks, nn.ModuleList) else nn.ModuleList(blocks)
         self.head, self.readout, self.views = head, readout, views
 
     @property
@@ -132,11 +132,15 @@ def build(
     """
     preset, image_shape = as_preset(preset), checked_shape(image_shape)
     num_classes = whole("num_classes", num_classes, least=1)
+    if not isinstance(views, Views):
+        raise TypeError(f"views must be a Views; got {views!r}")
+    if features is not None and not isinstance(features, Selection):
+        raise TypeError(f"features must be a Selection or None; got {features!r}")
     views.check(*image_shape[1:])
     *body, last = preset.layers
     hebbian = [i for i, layer in enumerate(body) if layer.hebbian]
     inits = dict(zip(hebbian, _inits(init, [body[i] for i in hebbian]), strict=True))
-    shape, blocks, shapes = image_shape, [], []
+    shape, blocks, shapes = image_shape, nn.ModuleList(), []
     for i, layer in enumerate(body):
         options = {"init": inits.get(i), "tie_rule": tie_rule, "backend": backend}
         where = f"layer {i} of {preset.name}"

@@ -144,7 +144,7 @@ class TopShare(nn.Module):
 
 def _inactive(shape: torch.Size, channels: int, share: float) -> int:
     """How many channels of a u of this shape cannot be active."""
-    count = shape[channels]
+    count = int(shape[channels]) if torch.jit.is_tracing() else shape[channels]
     if count < 2:
         raise ValueError(f"u must have at least 2 channels; got {tuple(shape)}")
     return count - min(max(round(share * count), 1), count - 1)

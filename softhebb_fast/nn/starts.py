@@ -8,6 +8,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from softhebb_fast.checks import fitted_conv2d
 from softhebb_fast.init import initialise, needs_data
 from softhebb_fast.init.registry import resolve, sample_size
 from softhebb_fast.nn.batch_norm import put_over
@@ -90,6 +91,7 @@ def seen(
     if layer.padding == "same":
         raise ValueError("padding must be numbers for a start from data; got 'same' of odd sides")
     c = layer.convolution
+    fitted_conv2d(x[:1].to(layer.weight.device), layer.weight, None, c)
     view = windows(x, layer.kernel_size, c.stride, c.padding, c.dilation, c.padding_mode)
     return drawn(view, count, generator)
 

@@ -96,6 +96,8 @@ class PatchWhitening(nn.Module):
         self.padding_mode, self.method = padding_mode, method
         self.epsilon = positive("epsilon", epsilon)
         self.contrast = None if contrast is None else positive("contrast", contrast)
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"dtype must be a floating point one; got {dtype}")
         shape = self.in_channels, *self.kernel_size
         self.out_channels = size = math.prod(shape)
         if components is not None:
@@ -182,6 +184,8 @@ class PatchWhitening(nn.Module):
         check_input(x)
         if x.dim() != 4:
             raise ValueError(f"images must be [B, {self.in_channels}, H, W]; got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise TypeError(f"images must be floating point; got {x.dtype}")
         if not len(x):
             return
         fitted_conv2d(x[:1].to(self.weight), self.weight, None, self.convolution)
@@ -198,7 +202,8 @@ class PatchWhitening(nn.Module):
     def solve(self, moments: Moments) -> PatchWhitening:
         """Set ``weight`` and ``bias`` by the mean and covariance of ``moments``; returns itself.
 
-        Raises ValueError for fewer than two patches, or some that are not finite.
+        Raises ValueError for fewer than two patches, some that are not finite, and an epsilon so
+        small that `weight` would not be; the whitening is then as it was.
         """
         values, vectors = torch.linalg.eigh(moments.covariance().cpu())
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1).T  # rows, largest first
@@ -210,7 +215,13 @@ class PatchWhitening(nn.Module):
         bias = -matrix @ moments.mean.cpu()
         if self.contrast is not None:
             matrix = matrix - matrix.mean(dim=1, keepdim=True)
-        self.weight.copy_(matrix.view_as(self.weight))
+        weight, bias = matrix.view_as(self.weight).to(self.weight.dtype), bias.to(self.bias.dtype)
+        if not (weight.isfinite().all() and bias.isfinite().all()):
+            raise ValueError(
+                f"epsilon must be larger for filters that are finite in {self.weight.dtype}; "
+                f"got {self.epsilon:g}"
+            )
+        self.weight.copy_(weight)
         self.bias.copy_(bias)
         self.patches = moments.count
         return self
@@ -226,11 +237,21 @@ class PatchWhitening(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}patches"] = torch.tensor(self.patches)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: dict,
+        prefix: str,
+        metadata: dict,
+        strict: bool,
+        missing: list[str],
+        *rest: Any,
+    ) -> None:
         patches = state_dict.pop(f"{prefix}patches", None)
         if patches is not None:
             self.patches = whole("patches", patches, least=0)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        elif strict:
+            missing.append(f"{prefix}patches")
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"

@@ -34,7 +34,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from .types import ACTIVATIONS, RULES, Layer, Pool, Preset, defaults
+from .types import ACTIVATIONS, RULES, USUAL, Layer, Pool, Preset, defaults
 from .whitening import Whitening
 
 METHODS = {  # the published names of rules
@@ -101,7 +101,8 @@ def parse_pool(text: str) -> Pool:
 
 
 def parse_activation(text: str) -> tuple[str, float]:
-    """The activation written as name or name_parameter; the parameter defaults to 1.
+    """The activation written as name or name_parameter; the parameter defaults to 1, for
+    topshare to 0.4.
 
     Raises:
         ValueError: for an unknown name or a parameter that is not a number.
@@ -114,7 +115,7 @@ def parse_activation(text: str) -> tuple[str, float]:
             f"activation {text!r}: unknown name {name!r}; known are {', '.join(ACTIVATIONS)}"
         )
     try:
-        return name, _number(rest[0], float) if rest else 1.0
+        return name, _number(rest[0], float) if rest else USUAL.get(name, 1.0)
     except ValueError as error:
         raise ValueError(f"activation {text!r}: {error}") from None
 

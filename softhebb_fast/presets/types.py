@@ -25,6 +25,8 @@ ACTIVATIONS = (
     *("triangle", "relu", "repu", "softmax", "topshare", "split"),
     *("exp", "tanh", "sigmoid", "hard"),
 )
+USUAL = {"topshare": 0.4}  # numbers of activations that are left out: 1 for the others
+WITHOUT_NUMBER = ("relu", "tanh")
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "conv": {
@@ -197,6 +199,10 @@ class Layer:
                 return
             case (name, power) if name in ACTIVATIONS:
                 power = plain(power)
+                if name in WITHOUT_NUMBER and power != 1:
+                    raise ValueError(
+                        f"Layer: activation {name!r} has no parameter to change; got {power!r}"
+                    )
                 if isinstance(power, int | float) and math.isfinite(power):
                     object.__setattr__(self, "activation", (name, float(power)))
                     return
@@ -236,6 +242,8 @@ class Layer:
         if self.out is None and self.kind == "linear" and self.learns_labels:
             return
         _whole(self, "out", 1)
+        if self.out == 1 and self.activation and self.activation[0] == "topshare":
+            raise ValueError("Layer: activation 'topshare' needs at least 2 neurons, got out=1")
         if self.out % self.groups:
             raise ValueError(
                 f"Layer: out must be divisible by groups, got out={self.out}, groups={self.groups}"
@@ -334,10 +342,10 @@ class Preset:
                 raise ValueError(f"{where} follows a layer that has out=None; give that a number")
             if layer.kind == "conv" and below.kind == "linear":
                 raise ValueError(f"{where} is a conv after a linear layer; put convs first")
-            if layer.kind == "conv" and below.out % layer.groups:
+            if layer.kind == "conv" and below.channels % layer.groups:
                 raise ValueError(
                     f"{where} splits its input into groups={layer.groups}, which must divide "
-                    f"the {below.out} outputs of the layer below"
+                    f"the {below.channels} channels of the layer below"
                 )
 
     def describe(self) -> str:

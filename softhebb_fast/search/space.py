@@ -184,6 +184,17 @@ def get_space(name: str) -> AnySpace:
     return SPACES[name]
 
 
+def run_options(run: Mapping[str, Any]) -> str:
+    """Fields of a trial's run, plain or by name, as ``train`` takes them: "", or all with a space
+    before."""
+    texts = []
+    for name, value in run.items():
+        given = value.items() if isinstance(value, Mapping) else ()
+        settings = " ".join(f"{key}={str(one).lower()}" for key, one in given)
+        texts.append(f" --{name.replace('_', '-')} {settings or value}")
+    return "".join(texts)
+
+
 def init_option(init: Any) -> str:
     """An init as ``train --init`` takes it."""
     if isinstance(init, str):

@@ -204,6 +204,7 @@ def _write(study: Study, what: Search, folder: Path) -> None:
             "trial": first.number,
             "network": first.user_attrs["network"],
             "init": first.user_attrs["init"],
+            **what.space.run,
             "dataset": what.dataset,
             "search": what.settings(),
         }

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from softhebb_fast.data import batches
 from softhebb_fast.data.walk import seeded
 from softhebb_fast.init.registry import sample_size
 from softhebb_fast.models import SoftHebbNet, features, whitening
-from softhebb_fast.nn import PatchWhitening, SoftHebbLinear
+from softhebb_fast.nn import PatchWhitening
 from softhebb_fast.nn.moments import Moments
 from softhebb_fast.nn.starts import seen, start
 from softhebb_fast.training.features import CHUNK
@@ -86,13 +87,22 @@ class StartStage(Preparation):
     phase = "start"
 
     def __init__(self, net: SoftHebbNet, inputs: BatchSource, block: int, seed: int) -> None:
+        net.eval()
         layer = net.blocks[block].layer
         self.wanted: int = sample_size(layer.init, len(layer.weight))
-        a_sample = 1 if isinstance(layer, SoftHebbLinear) else PER_IMAGE
+        a_sample = self._from_an_image(net.blocks[block], inputs)
         super().__init__(net, inputs, block, max(LEAST, -(-self.wanted // a_sample)))
         self.generator: torch.Generator = seeded("start", seed, block)
         self.patches: Tensor = layer.weight.new_empty(0, layer.weight[0].numel())
         self.looked: int = 0
+
+    @staticmethod
+    @torch.no_grad()
+    def _from_an_image(block: nn.Module, inputs: BatchSource) -> int:
+        """How many patches an image may give: all that the layer sees of it, or ``PER_IMAGE``."""
+        images, _ = next(batches(inputs.source, 2))
+        x, wanted = features(inputs.below, images), PER_IMAGE * len(images)
+        return max(1, len(seen(block, x, wanted, torch.Generator())) // len(images))
 
     @property
     def title(self) -> str:

@@ -24,10 +24,23 @@ class Dtypes(NamedTuple):
         return matrices * size**2 + self.kept.itemsize * kept + 6 * 8 * BLOCK * size
 
     def shifted(self, x: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
-        """``x`` for products, counted from ``shift`` or, if None, from its mean; and the shift."""
+        """``x`` for products, counted from ``shift`` or, if None, from its mean; and the shift.
+
+        Raises ValueError for numbers that this dtype has no room for.
+        """
         if shift is None:
             shift = x.double().mean(0).to(self.products)
-        return x.to(self.products) - shift, shift
+        moved = x.to(self.products) - shift
+        if not moved.isfinite().all():
+            raise ValueError(self.too_large(float(x.abs().max())))
+        return moved, shift
+
+    def too_large(self, largest: float) -> str:
+        """What to say of features up to ``largest``, or of their variance."""
+        name = str(self.products).removeprefix("torch.")
+        return f"x must have products that are finite in {name}; got numbers up to {largest:g}" + (
+            "; products='float64' may have room" if self.products != torch.float64 else ""
+        )
 
     def to_keep(self, x: Tensor) -> Tensor:
         """``x`` as it is kept. Raises ValueError where that dtype ends before its values do."""

@@ -71,7 +71,7 @@ class SolvedClassifier(ABC):
 
         Raises as ``begin``, ``add`` and ``solve`` do. ``seed`` draws what is held out.
         """
-        chunk, rows = whole("chunk", chunk, 1), self._checked(x, labels)
+        chunk, seed, rows = whole("chunk", chunk, 1), whole("seed", seed), self._checked(x, labels)
         held = self.drawn(len(rows), seed)
         self.begin(len(rows), rows.shape[1], x.device)
         for start in range(0, len(rows), chunk):
@@ -134,11 +134,15 @@ class SolvedClassifier(ABC):
         if held is not None:
             if self.settings.penalty != "holdout":
                 raise ValueError(f"held is for penalty='holdout'; got {self.settings.penalty!r}")
+            if not isinstance(held, Tensor):
+                raise TypeError(f"held must be a torch.Tensor; got {type(held).__name__}")
             if held.dtype != torch.bool or held.shape != labels.shape:
                 raise ValueError(
                     f"held must be bool {tuple(labels.shape)}; got {held.dtype} {tuple(held.shape)}"
                 )
             held = held.to(rows.device)
+        if not len(rows):
+            return
         self._take(rows, labels, held)
         self._held += 0 if held is None else int(held.sum())
         self._seen += len(rows)
@@ -170,9 +174,13 @@ class SolvedClassifier(ABC):
         """The scores ``[N, classes]`` of features ``x [N, ...]``, float64."""
         if self.weight is None:
             raise ValueError("the classifier must be fitted before it gives scores")
-        rows = x.flatten(1)
-        if rows.shape[1] != self.weight.shape[1]:
-            raise ValueError(f"x must have {self.weight.shape[1]} features; got {tuple(x.shape)}")
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a torch.Tensor; got {type(x).__name__}")
+        rows = x.flatten(1) if x.dim() > 1 else x
+        if x.dim() < 2 or rows.shape[1] != self.weight.shape[1]:
+            raise ValueError(
+                f"x must be [N, ...] of {self.weight.shape[1]} features; got {tuple(x.shape)}"
+            )
         parts = [part.double() @ self.weight.t() for part in rows.split(SCORED)]
         return torch.cat(parts) + self.bias
 

@@ -7,7 +7,7 @@ import csv
 import pytest
 import torch
 
-from benchmarks.features import crops, digits, few_ones, one_layer, trials
+from benchmarks.features import crops, digits, few_ones, one_layer, starts, trials
 from softhebb_fast.experiments.definitions.record import EXPERIMENT
 from softhebb_fast.models import Views, build
 from softhebb_fast.presets import get_preset
@@ -64,12 +64,13 @@ def test_few_ones_are_tried_above_the_best_below(tmp_path, monkeypatch):
     assert all(0 < float(row["accuracy"]) <= 100 for row in rows)
 
 
-def test_crops_and_moved_images_are_judged_by_other_images(tmp_path, monkeypatch):
+@pytest.mark.parametrize("classifier", crops.SETTINGS)
+def test_crops_and_moved_images_are_judged_by_other_images(classifier, tmp_path, monkeypatch):
     out, root = tmp_path / "crops.csv", write_mnist_subset(tmp_path / "data", 200)
     monkeypatch.setattr(crops, "PADDINGS", (0, 2))
     monkeypatch.setattr(crops, "SHIFTS", (0, 1))
     options = {"dataset": "mnist", "data": root, "images": 140, "validation": 60, "out": out}
-    options |= {"neuron-factor": 0.05}
+    options |= {"neuron-factor": 0.05, "classifier": classifier}
     assert crops.main([f"--{name}={value}" for name, value in options.items()]) == 0
     with out.open() as file:
         rows = list(csv.DictReader(file))
@@ -77,7 +78,8 @@ def test_crops_and_moved_images_are_judged_by_other_images(tmp_path, monkeypatch
         *[("0", "1", "0"), ("0", "1", "1")],
         *[("2", "2", "0"), ("2", "2", "1")],
     ]
-    assert len({row["penalty"] for row in rows}) == 2
+    assert {row["classifier"] for row in rows} == {classifier}
+    assert len({(row["penalty"], row["accuracy"]) for row in rows}) > 2
     assert all(20 < float(row["accuracy"]) <= 100 for row in rows)
 
 
@@ -139,3 +141,27 @@ def test_a_layer_that_learns_is_set_beside_its_patches(tmp_path, monkeypatch):
 def test_the_layer_of_the_record_is_among_those_tried():
     layer, _ = get_preset(one_layer.ONE_LAYER).layers
     assert layer in [case.layer(layer) for case in one_layer.TRIED]
+
+
+def test_starts_are_judged_in_the_mean_over_seeds(tmp_path, monkeypatch):
+    out, root = tmp_path / "starts.csv", write_mnist_subset(tmp_path / "data", 200)
+    tried = [case for case in starts.TRIED if case.name in ("sampled patches", "random")]
+    monkeypatch.setattr(starts, "TRIED", tried)
+    options = {"dataset": "mnist", "data": root, "images": 140, "validation": 60, "out": out}
+    options |= {"neuron-factor": 0.05}
+    asked = [f"--{name}={value}" for name, value in options.items()]
+    assert starts.main([*asked, "--seeds", "0", "3"]) == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["start"] for row in rows] == ["sampled patches", "random"]
+    for row in rows:
+        several = [float(accuracy) for accuracy in row["seeds"].split()]
+        assert len(several) == 2
+        assert float(row["accuracy"]) == pytest.approx(sum(several) / 2, abs=0.01)
+        assert 20 < float(row["accuracy"]) <= 100
+    assert rows[0]["norm_means"] != rows[1]["norm_means"]
+
+
+def test_the_starts_of_the_record_are_among_those_tried():
+    run = starts.RUN
+    assert any(case.first == case.second == run["init"] and case.epochs for case in starts.TRIED)

@@ -91,7 +91,7 @@ def train(capsys, tmp_path, *arguments: object) -> str:
         (["DemoMNIST", "--augment"], "augmentation is Gaussian noise"),
         (["DemoMNIST", "--data", "/nowhere"], "--data must be an existing folder; got '/nowhere'"),
         (["soft-c4-k31 BP"], "image_shape is too small"),
-        (["soft-c4-k3:topshare BP"], "share must lie between 0 and 1; got 1.0"),
+        (["soft-c4-k3:topshare_1 BP"], "share must lie between 0 and 1; got 1.0"),
         (["DemoMNIST", "--ridge", "penalty"], "--ridge must look like 'name=value', each once"),
         (["DemoMNIST", "--ridge", "form=dual"], "--ridge must be None for --classifier published"),
         ([*SOLVED, "--ridge", "alpha=1"], "sums; got alpha"),
@@ -374,6 +374,8 @@ def test_parse_init(text, init):
         ("1=zerO;random_binary", "init by layer must look like '1=zerO;3=random_binary'"),
         ("one=zerO", "init by layer must look like .*; got 'one=zerO'"),
         ("zerO:fork", "init settings must look like 'scale=fork'; got 'fork'"),
+        ("zerO:scale=fork,scale=fork", "once each; got 'scale' twice"),
+        ("1=zerO;1=normal", "must name each once; got 1 twice"),
     ],
 )
 def test_parse_init_refuses(text, message):
@@ -479,3 +481,30 @@ def test_a_reader_that_stops_reading_gets_no_error():
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == cli.BROKEN_PIPE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "values"),
+    [
+        ("train X --features grid=2 --features power=0.5", "features", ["grid=2", "power=0.5"]),
+        ("train X --ridge penalty=1 --ridge holdout=0.2", "ridge", ["penalty=1", "holdout=0.2"]),
+        ("train X --softmax smoothing=1 --softmax holdout=0.2", "softmax", None),
+        ("train X --crops padding=1 --crops flip=0", "crops", ["padding=1", "flip=0"]),
+        ("train X --crops", "crops", []),
+        ("train X --symmetry-steps 1 --symmetry-steps 2 3", "symmetry_steps", [1, 2, 3]),
+        ("train X", "symmetry_steps", []),
+        ("backprop X --milestones 1 2 --milestones 3", "milestones", [1, 2, 3]),
+        ("reproduce record --seeds 1 --seeds 2", "seeds", [1, 2]),
+        ("reproduce record", "seeds", [0]),
+        ("reproduce record --cells a --cells b", "cells", ["a", "b"]),
+    ],
+)
+def test_an_option_of_several_values_may_be_repeated(arguments, name, values):
+    found = getattr(make_parser().parse_args(arguments.split()), name)
+    assert found == (["smoothing=1", "holdout=0.2"] if values is None else values)
+
+
+def test_a_setting_that_is_repeated_is_refused(capsys):
+    arguments = ["train", "DemoMNIST", "--classifier", "ridge", "--features", "grid=2"]
+    assert cli.main([*arguments, "--features", "grid=3"]) == 2
+    assert "each once; got 'grid=3'" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def outputs(model) -> list[torch.Tensor]:
     ids=str,
 )
 def test_features_are_torchs_adaptive_pools_side_by_side(layers, grid, sides, pool):
-    model = net(layers=layers, grid=grid, pool=pool)
+    model = net(layers=layers, grid=grid, **({"pool": pool} if grid else {}))
     adaptive = F.adaptive_avg_pool2d if pool == "avg" else F.adaptive_max_pool2d
     found = [outputs(model)[layer - 1] for layer in layers]
     parts = [adaptive(x, side) if side else x for x, side in zip(found, sides, strict=True)]
@@ -202,3 +202,35 @@ def test_a_selection_survives_json():
         **{"layers": [1, 2], "grid": [4, 0], "pool": "max"},
         **{"window": 0.5, "mirrored": True, "power": 0.5},
     }
+
+
+@torch.no_grad()
+def test_a_block_that_is_replaced_is_seen():
+    one, x = net(layers=(1, 2), grid=2), images()
+    before, other = one(x), copy.deepcopy(one)
+    other.blocks[0] = copy.deepcopy(other.blocks[0])
+    assert torch.equal(other(x), before)
+    other.blocks[0].layer.weight.zero_()
+    assert not torch.equal(other(x), before)
+    assert torch.equal(one(x), before)
+
+
+@pytest.mark.parametrize(
+    "selection", [{"window": 0.5}, {"pool": "max"}, {"grid": [0], "window": 1}]
+)
+def test_how_maps_are_pooled_is_refused_where_none_is(selection):
+    with pytest.raises(ValueError, match="grid must be at least 1"):
+        Selection(**selection)
+    Selection((1, 2), (0, 2), pool="max")  # one of them is
+
+
+@pytest.mark.parametrize("pool", [["avg"], None, 2])
+def test_pools_that_there_are_not(pool):
+    with pytest.raises(ValueError, match="pool must be one of avg, max"):
+        Selection(grid=2, pool=pool)
+
+
+@pytest.mark.parametrize("name", ["features", "views"])
+def test_what_is_no_selection_or_view_is_named(name):
+    with pytest.raises(TypeError, match=f"{name} must be a "):
+        build(NET, SHAPE, 4, **{name: {"grid": 2}})

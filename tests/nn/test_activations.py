@@ -195,3 +195,10 @@ def test_activations_are_traced_symbolically(module):
     traced = torch.fx.symbolic_trace(module)
     assert torch.equal(traced(u), module(u))
     assert torch.equal(traced(u[:, :3]), module(u[:, :3]))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_the_largest_units_can_be_traced():
+    u = randn(2, 10, 4, 4)
+    traced = torch.jit.trace(TopShare(), u)
+    assert torch.equal(traced(2 * u), TopShare()(2 * u))

@@ -214,3 +214,47 @@ def test_bad_starts():
     for options in ({"radius": 0}, {"lebesgue_p": float("inf")}, {"passes": 0}, {"sample": 0}):
         with pytest.raises(ValueError, match=next(iter(options))):
             init.kmeans_(torch.empty(2, 3), torch.rand(40, 3), **options)
+
+
+def test_a_mean_of_zero_gives_way_to_the_patch_that_it_began_from():
+    x = torch.tensor([[1.0, 0], [-1.0, 0], [50, 50], [60, 50], [50, 60]])
+    for seed in range(8):
+        layer = SoftHebbLinear(2, 2, init="kmeans", radius=3.0)
+        initialise_from(layer, x, seeded(seed))
+        assert torch.allclose(layer.weight.norm(dim=1), torch.tensor(3.0))
+
+
+@pytest.mark.parametrize(("scale", "p"), [(1e-3, 150.0), (1e30, 20.0), (1e-30, 2.0)])
+def test_norms_are_reached_where_powers_vanish_or_overflow(scale, p):
+    patches = scale * torch.rand(10, 4, generator=seeded())
+    found = init.patches_(torch.empty(3, 4), patches, 25.0, p).double()
+    norms = torch.linalg.vector_norm(found / 25, p, dim=1)
+    assert_close(norms, torch.ones(3), TOLERANCES["float32_u"])
+
+
+def test_a_start_in_float64_keeps_the_patches_digits():
+    x = torch.randn(20, 6, generator=seeded(), dtype=torch.float64)
+    layer = SoftHebbLinear(6, 2, init="patches", radius=3.0, dtype=torch.float64)
+    initialise_from(layer, x)
+    apart = torch.cdist(unit(layer.weight), unit(x), p=float("inf")).min(dim=1).values
+    assert apart.max() < TOLERANCES["float64"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("patches:sample=abc", "sample must be an int"),
+        ("patches:sample=1.5", "sample must be an int"),
+        ("kmeans:sample=0", "sample must be at least 1"),
+        ("kmeans:passes=0", "passes must be at least 1"),
+    ],
+)
+def test_settings_of_a_start_from_data_are_checked_at_once(text, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        SoftHebbLinear(6, 2, init=text)
+
+
+def test_padding_that_an_image_is_too_small_for_is_named():
+    layer = SoftHebbConv2d(1, 2, 3, padding=5, padding_mode="reflect", init="patches", radius=3.0)
+    with pytest.raises(ValueError, match="padding must be smaller than the image"):
+        initialise_from(layer, torch.rand(100, 1, 4, 4))

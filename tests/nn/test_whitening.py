@@ -361,3 +361,29 @@ def test_images_of_one_channel_give_the_same_in_all_layouts(contrast):
     assert want.shape[3] == 1  # which torch's convolution takes from other memory
     for last in (x, x.to(memory_format=torch.channels_last)):
         assert_close(whitening(last), want, TOLERANCES["float32_whitened"])
+
+
+@pytest.mark.parametrize(("dtype", "epsilon"), [(torch.float32, 1e-80), (torch.float16, 1e-10)])
+def test_an_epsilon_whose_filters_are_infinite_is_refused(dtype, epsilon):
+    whitening = PatchWhitening(3, 3, epsilon=epsilon, dtype=dtype)
+    before = copy.deepcopy(whitening.state_dict())
+    with pytest.raises(ValueError, match="epsilon must be larger"):
+        whitening.fit(torch.zeros(2, 3, 9, 9))
+    for name, value in whitening.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_images_and_dtypes_that_are_not_real_are_refused():
+    for dtype in (torch.complex64, torch.uint8):
+        with pytest.raises(TypeError, match="images must be floating point; got"):
+            PatchWhitening(3, 3).fit(torch.zeros(2, 3, 9, 9, dtype=dtype))
+    with pytest.raises(TypeError, match="dtype must be a floating point one"):
+        PatchWhitening(3, 3, dtype=torch.int32)
+
+
+def test_a_state_without_its_count_of_patches_is_not_whole():
+    state = PatchWhitening(3, 3).fit(images()).state_dict()
+    del state["patches"]
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\).*patches"):
+        PatchWhitening(3, 3).load_state_dict(state)
+    assert PatchWhitening(3, 3).load_state_dict(state, strict=False).missing_keys == ["patches"]

@@ -551,17 +551,21 @@ def layers(draw):
         "bias": draw(st.booleans()),
         "schedule": draw(st.sampled_from(["norm", "linear"])),
         "activation": draw(
-            st.none() | st.tuples(st.sampled_from(ACTIVATIONS), st.floats(-1e9, 1e9))
+            st.none()
+            | st.tuples(st.sampled_from(ACTIVATIONS), st.floats(-1e9, 1e9)).map(
+                lambda given: (given[0], 1.0 if given[0] in ("relu", "tanh") else given[1])
+            )
         ),
         "dropout": draw(st.floats(0, 1, exclude_max=True)),
     }
+    least = 2 if fields["activation"] and fields["activation"][0] == "topshare" else 1
     if not conv:
-        return Layer("linear", out=draw(st.integers(1, 10**6)), **fields)
+        return Layer("linear", out=draw(st.integers(least, 10**6)), **fields)
     groups, kernel = draw(small), draw(small)
     pool = st.builds(Pool, st.sampled_from(["max", "avg"]), st.just(kernel), small, st.just(0))
     return Layer(
         "conv",
-        out=groups * draw(small),
+        out=max(least, groups * draw(small)),
         kernel=kernel,
         padding=draw(small),
         stride=draw(small),
@@ -603,3 +607,26 @@ def test_presets_import_the_standard_library_alone():
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 1
     assert roots <= sys.stdlib_module_names
+
+
+def test_groups_divide_the_channels_that_both_sides_of_a_mean_make():
+    parse_network("softhebb-c3-k3:split softhebb-c4-k3-g2 bp")
+    with pytest.raises(ValueError, match="must divide the 6 channels of the layer below"):
+        parse_network("softhebb-c3-k3:split softhebb-c4-k3-g4 bp")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("softhebb-c3-k3:relu_5 bp", "'relu' has no parameter"),
+        ("softhebb-c3-k3:tanh_3 bp", "'tanh' has no parameter"),
+        ("softhebb-c1-k3:topshare_0.4 bp", "at least 2 neurons"),
+    ],
+)
+def test_activations_whose_number_or_layer_does_not_fit(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_network(text)
+
+
+def test_the_usual_share_of_active_units():
+    assert parse_activation("topshare") == ("topshare", 0.4)

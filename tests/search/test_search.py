@@ -246,6 +246,8 @@ def test_the_command(root, tmp_path, capsys):
     assert code == 2
     assert "holds a search with another proxies" in error
     assert "SPACE must be one of" in call("table7", *where)[2]
+    code, _, error = call("table3", "--set", "lr=0.1,0.2", "--set", "lr=0.1,0.3", *where)
+    assert (code, "got 'lr' twice" in error) == (2, True)
 
 
 def test_a_line_of_the_journal_is_as_it_was_written_or_refused(tmp_path):
@@ -407,3 +409,28 @@ def test_a_space_of_its_own():
     network, init = space.suggest(optuna.create_study().ask())
     assert init == "normal"
     assert 1 <= parse_network(network).layers[0].radius <= 2
+
+
+def test_the_command_that_trains_the_best_has_what_judged_it(root, tmp_path, capsys):
+    given = [
+        "search",
+        "whitened_layer",
+        "--data",
+        str(root),
+        "--out",
+        str(tmp_path),
+        "--trials",
+        "1",
+    ]
+    given += ["--neuron-factor", "0.004", "--images", "60", "--validation", "40"]
+    assert cli.main(given) == 0
+    command = capsys.readouterr().out.splitlines()[-1].split()
+    rest = command[command.index("--classifier") :]
+    assert rest == [
+        *("--classifier", "ridge", "--features"),
+        *("grid=3", "window=0.5", "power=0.7", "mirrored=true"),
+    ]
+    written = json.loads((tmp_path / "best.json").read_text())
+    assert (written["classifier"], written["features"]["grid"]) == ("ridge", 3)
+    assert cli.main([*given, "--probe-epochs", "7"]) == 2
+    assert "probe-epochs is for the published classifier" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def test_an_older_checkpoint_has_check_sums_alone(saved):
 
 
 SOLVED = RunConfig(
-    "DemoMNIST", "mnist", classifier="ridge", ridge={"penalty": 1.0}, features={"power": 0.5}
+    "DemoMNIST", "mnist", classifier="ridge", ridge={"penalty": 1.0}, features={"grid": 2}
 )
 
 

@@ -9,7 +9,9 @@ from softhebb_fast.data import permutation
 from softhebb_fast.models import features
 from softhebb_fast.nn import PatchWhitening
 from softhebb_fast.training import checkpoint, preparation
+from softhebb_fast.training.config import RunConfig
 from softhebb_fast.training.run_folder import load_run
+from softhebb_fast.training.trainer import Trainer
 from tests.tiny import CONFIG, changed, trainer, write_mnist_subset
 from tests.tolerances import TOLERANCES, assert_close
 from tests.training.test_resume import ending, is_same, run_with_stops
@@ -132,3 +134,20 @@ def test_errors_before_anything_is_written(tmp_path, root):
 def test_networks_without_either_are_planned_as_before(tmp_path, root):
     assert [stage.prepares for stage in trainer(tmp_path, root)._plan] == [None] * 3
     assert CONFIG["preset"] == "3SoftHebbCnnCIFAR"
+
+
+@pytest.mark.parametrize("init", ["patches", "kmeans"])
+def test_a_start_looks_at_as_many_images_as_it_needs(tmp_path, init):
+    """A layer that sees one patch of an image."""
+    images, labels = torch.rand(1500, 1, 6, 6), torch.arange(1500) % 3
+    config = RunConfig(
+        "softhebb-c1200-k6-r3:whiten:triangle_1 bp",
+        "mine",
+        init=init,
+        classifier="ridge",
+        unsup_epochs=0,
+        seed=1,
+    )
+    run = Trainer(config, tmp_path, train=(images, labels), test=(images[:60], labels[:60]))
+    run.run()
+    assert len(run.net.blocks[0].layer.weight.unique(dim=0)) == 1200

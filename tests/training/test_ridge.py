@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -409,3 +410,44 @@ def test_settings_survive_json():
     settings = RidgeSettings(penalty=3, factors=[0.1, 1])
     assert RidgeSettings(**settings.to_dict()) == settings
     assert settings.to_dict()["factors"] == [0.1, 1.0]
+
+
+@pytest.mark.parametrize("penalty", ["gcv", "holdout", 1.0])
+@pytest.mark.parametrize("form", ["primal", "dual"])
+@pytest.mark.parametrize("scale", [1e20, 1e39])
+def test_features_whose_products_overflow_are_named(form, penalty, scale):
+    x, labels = data(60, 12)
+    classifier = RidgeClassifier(CLASSES, penalty=penalty, form=form)
+    with pytest.raises(ValueError, match="x must have products that are finite in float32"):
+        classifier.fit(scale * x, labels)
+    if scale == 1e20 and penalty != 1.0:  # which is nothing beside such features
+        exact = RidgeClassifier(CLASSES, penalty=penalty, form=form, **EXACT, kept="float64")
+        assert exact.fit(scale * x, labels).weight.isfinite().all()
+
+
+@pytest.mark.parametrize("penalty", ["gcv", 1.0])
+@pytest.mark.parametrize("form", ["primal", "dual"])
+def test_an_empty_chunk_adds_nothing(form, penalty):
+    x, labels = data(40, 12)
+    found = []
+    for parts in ((0, 0, 40), (0, 40)):
+        classifier = RidgeClassifier(CLASSES, penalty=penalty, form=form).begin(40, 12)
+        for start, end in pairwise(parts):
+            classifier.add(x[start:end], labels[start:end])
+        found.append(classifier.solve().weight)
+    assert torch.equal(*found)
+
+
+def test_bad_arguments_of_a_fitted_classifier_are_named():
+    x, labels = data(40, 12)
+    classifier = RidgeClassifier(CLASSES, penalty=1.0)
+    with pytest.raises(TypeError, match="seed must be an int"):
+        classifier.fit(x, labels, seed="a")
+    classifier.fit(x, labels)
+    with pytest.raises(ValueError, match=r"x must be \[N, ...\] of 12 features"):
+        classifier.scores(x[0])
+    with pytest.raises(TypeError, match=r"x must be a .*; got ndarray"):
+        classifier.scores(x.numpy())
+    judged = RidgeClassifier(CLASSES).begin(40, 12)
+    with pytest.raises(TypeError, match=r"held must be a .*; got list"):
+        judged.add(x, labels, [True] * 40)

@@ -11,6 +11,7 @@ from softhebb_fast.cli.names import NETWORKS
 from softhebb_fast.cli.options.common import (
     AUTOCAST,
     AddCommand,
+    Gathered,
     add_device_option,
     add_run_options,
     add_symmetry_steps,
@@ -73,7 +74,9 @@ def add_command(command: AddCommand) -> None:
         "'zero_bias:distribution=uniform,scale=0.01' or 'zerO:zero_branches=true'",
     )
     add_device_option(sub)
-    sub.add_argument("--milestones", nargs="+", type=int, default=[], metavar="EPOCH")
+    sub.add_argument(
+        "--milestones", action=Gathered, nargs="+", type=int, default=[], metavar="EPOCH"
+    )
     own: dict[str, Any] = {"default": argparse.SUPPRESS}
     for name, (choices, text) in CHOICES.items():
         sub.add_argument(f"--{name}", choices=choices, help=text, **own)

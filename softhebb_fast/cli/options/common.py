@@ -11,6 +11,21 @@ AddCommand = Callable[..., argparse.ArgumentParser]
 AUTOCAST = "train by backpropagation in bfloat16"
 
 
+class Gathered(argparse.Action):
+    """Values of an option that may be given several times: all of them, without its default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        before = [] if before is self.default else before
+        setattr(namespace, self.dest, [*before, *values])
+
+
 def add_data_option(sub: argparse.ArgumentParser) -> None:
     """The option that says where the data sets lie."""
     sub.add_argument("--data", metavar="ROOT", help="folder of the data sets")
@@ -33,7 +48,9 @@ def add_run_options(sub: argparse.ArgumentParser) -> None:
 def add_symmetry_steps(sub: argparse.ArgumentParser) -> None:
     """The option that says when symmetry is recorded."""
     text = "steps after which the symmetry of all weights is recorded"
-    sub.add_argument("--symmetry-steps", nargs="+", type=int, default=[], metavar="N", help=text)
+    sub.add_argument(
+        "--symmetry-steps", action=Gathered, nargs="+", type=int, default=[], metavar="N", help=text
+    )
 
 
 def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -9,6 +9,7 @@ from softhebb_fast.cli.names import BACKENDS, EXPERIMENTS, PRECISIONS
 from softhebb_fast.cli.options.common import (
     AUTOCAST,
     AddCommand,
+    Gathered,
     add_data_option,
     add_device_option,
 )
@@ -24,12 +25,19 @@ def add_command(command: AddCommand) -> None:
     sub.add_argument(
         "name", nargs="?", metavar="NAME", help=f"{', '.join(EXPERIMENTS)}; none lists them"
     )
-    sub.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default 0")
+    sub.add_argument(
+        "--seeds", action=Gathered, nargs="+", type=int, default=[0], metavar="N", help="default 0"
+    )
     sub.add_argument(
         "--apart", action="store_true", help="one seed after the other, on a GPU as well"
     )
     sub.add_argument(
-        "--cells", nargs="+", default=["*"], metavar="GLOB", help="only cells of such names"
+        "--cells",
+        action=Gathered,
+        nargs="+",
+        default=["*"],
+        metavar="GLOB",
+        help="only cells of such names",
     )
     sub.add_argument("--list", action="store_true", help="show the cells and what is done")
     sub.add_argument("--table", action="store_true", help="make no runs, compare what is there")

@@ -18,6 +18,7 @@ from softhebb_fast.cli.names import (
 from softhebb_fast.cli.options.common import (
     AUTOCAST,
     AddCommand,
+    Gathered,
     add_data_option,
     add_device_option,
     add_run_options,
@@ -90,7 +91,9 @@ def _add_training_options(sub: argparse.ArgumentParser) -> None:
     text = "train the classifier on augmented images, as published for the data set"
     sub.add_argument("--augment", action=argparse.BooleanOptionalAction, default=None, help=text)
     text = "augment by crops instead: padding=4 mode=reflect, replicate or constant, flip=0.5"
-    sub.add_argument("--crops", nargs="*", default=None, metavar="NAME=VALUE", help=text)
+    sub.add_argument(
+        "--crops", action=Gathered, nargs="*", default=None, metavar="NAME=VALUE", help=text
+    )
     sub.add_argument("--cache-dtype", choices=CACHE_DTYPES, default="float32")
     sub.add_argument(
         "--precision",
@@ -113,16 +116,23 @@ def _add_classifier_options(sub: argparse.ArgumentParser) -> None:
         "of the ridge classifier: penalty=holdout, gcv or a number, holdout=0.1, standardise=true, "
         "factors=0.01,0.1, products=float64, sums=float32, kept=bfloat16, form=dual"
     )
-    group.add_argument("--ridge", nargs="+", default=None, metavar="NAME=VALUE", help=text)
+    group.add_argument(
+        "--ridge", action=Gathered, nargs="+", default=None, metavar="NAME=VALUE", help=text
+    )
     text = (
         "of the softmax classifier: penalty=holdout or a number, holdout=0.1, standardise=true, "
         "factors=0.0001,0.001, smoothing=0.1, iterations=100"
     )
-    group.add_argument("--softmax", nargs="+", default=None, metavar="NAME=VALUE", help=text)
-    text = (
-        "what it sees: layers=1,2 grid=4 (a side for all, or one each) pool=avg or max, power=0.5"
+    group.add_argument(
+        "--softmax", action=Gathered, nargs="+", default=None, metavar="NAME=VALUE", help=text
     )
-    group.add_argument("--features", nargs="+", default=None, metavar="NAME=VALUE", help=text)
+    text = (
+        "what it sees: layers=1,2 grid=4 (a side for all, or one each) pool=avg or max, window=0.5 "
+        "(a share of the map) mirrored=true power=0.5"
+    )
+    group.add_argument(
+        "--features", action=Gathered, nargs="+", default=None, metavar="NAME=VALUE", help=text
+    )
     text = "learn from mirror images too, and take the mean of both scores in tests"
     group.add_argument("--flips", action="store_true", help=text)
     text = "take the mean of the scores in tests of images moved by N pixels in eight directions"

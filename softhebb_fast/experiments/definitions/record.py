@@ -151,8 +151,8 @@ ingredient gives.
 
 The best figures without feedback that are known on CIFAR-10 are 80.8 % (SCFF, 2025), 84.0
 (convolutional kernel networks, no augmentation) and 86.9 (65,536 sampled patches, with crops). One
-run is as follows; wide with `--width-factor 16`, wider with `--width-factor 32` and `--ridge
-factors=0.03,0.1 sums=float32 kept=bfloat16`:
+run is as follows. The wide one has `--width-factor 16` and `--ridge factors=0.003,0.01`, the wider
+one `--width-factor 32` and `--ridge factors=0.03,0.1 sums=float32 kept=bfloat16`:
 
     softhebb-fast train 3WhitenedSoftHebbCnnCIFAR --init patches --classifier ridge \\
         --ridge factors=0.0001,0.0003,0.001,0.003,0.01,0.03 \\
