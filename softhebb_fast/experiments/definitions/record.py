@@ -41,6 +41,7 @@ SOFTMAX = {  # all features stay in memory: 19 GiB with all neurons
     "softmax": {"factors": [1e-5, 1e-4, 1e-3], "iterations": 60},
     "features": FINE,
 }
+MOVED_DIGITS = {"crops": DIGIT_CROPS["crops"], "probe_epochs": 2, "shifts": 1}
 ONE_LAYER = "2WhitenedSoftHebbCnnCIFAR"
 ONE_LAYER_FILTERS = get_preset(ONE_LAYER).layers[0].out
 ONE_LAYER_RUN = {
@@ -171,6 +172,7 @@ one `--width-factor 32` and `--ridge factors=0.03,0.1 sums=float32 kept=bfloat16
         _whole("mnist", 99.5, "crops", features=OVERLAP, **DIGIT_CROPS),
         _whole("mnist", 99.5, "softmax", neuron_factor=0.5, **SOFTMAX),
         _whole("mnist", 99.5, "softmax all neurons", **SOFTMAX),
+        _whole("mnist", 99.5, "softmax crops", neuron_factor=0.5, **SOFTMAX, **MOVED_DIGITS),
         _whole("fashionmnist", 92.5),
         _one_layer(2048, "patches", "sampled patches", unsup_epochs=0),
         _one_layer(2048, "soft", "SoftHebb"),
