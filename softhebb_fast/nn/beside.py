@@ -14,17 +14,20 @@ from softhebb_fast.nn.blocks import Block
 from softhebb_fast.nn.conv import SoftHebbConv2d
 from softhebb_fast.nn.hebbian import HebbianConv2d
 from softhebb_fast.nn.layer import HebbianLayer
+from softhebb_fast.nn.plain import heard
 from softhebb_fast.nn.temperatures import scaled, scales
 from softhebb_fast.nn.whitening import PatchWhitening
 from softhebb_fast.options import Competition, Convolution
+from softhebb_fast.scalars import at_least_zero
 
 # What no channel sees another in, so that more of them change nothing.
 BY_CHANNEL = (nn.Identity, nn.ReLU, nn.Tanh, RePU)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
 COMPETITION = tuple(name for name in Competition._fields if name != "t_invert")
 LAYER = ("kernel_size", *Convolution._fields, *COMPETITION, "lr_power", "update", "backend")
+LAYER += ("schedule", "steps", "rounding", "waits_for_data", "processes", "training")
 OF_ANY_RULE = ("rule", "normalise", "decay", "unit_norm", "conscience", "momentum")
-NORM = ("num_features", "eps", "momentum", "track_running_stats")
+NORM = ("num_features", "eps", "momentum", "track_running_stats", "training")
 
 
 @torch.no_grad()
@@ -34,12 +37,14 @@ def side_by_side(blocks: Sequence[Block]) -> Block:
     Input ``[B, S C, H, W]``, the inputs of the blocks one after the other; output ``[B, S K, PH,
     PW]``. The convolution has S times the groups of one block's. A group competes, and is
     normalised by its largest magnitude, by itself, and rates follow from every neuron's norm. So
-    the blocks may differ in weights, statistics and ``lr``, and agree in all else. Weights and
-    state are copies; ``take_apart_`` gives them back. Nothing is drawn at random.
+    the blocks may differ in weights, statistics, ``t_invert``, ``neuron_rates`` and, without a
+    schedule, ``lr``. They agree in all else, their modes too. Weights and state are copies;
+    ``take_apart_`` gives them back. Nothing is drawn at random.
 
     Raises:
         TypeError: a part that is no ``Block``, or of a kind in which channels see each other.
-        ValueError: no block, blocks that differ, or an option that would mix them, naming it.
+        ValueError: no block, blocks that differ, modules that are listened to or have a forward of
+            their own, or an option that would mix them, naming it.
     """
     blocks = list(blocks)
     if not blocks:
@@ -47,6 +52,8 @@ def side_by_side(blocks: Sequence[Block]) -> Block:
     for block in blocks:
         if not isinstance(block, Block) or type(block).forward is not Block.forward:
             raise TypeError(f"blocks must hold Blocks; got {type(block).__name__}")
+        _check_as_written(block)
+    _check_equal("training", [block.training for block in blocks])
     layers = [block.layer for block in blocks]
     layer = _layer(layers)
     norm = _norm([block.norm for block in blocks])
@@ -57,13 +64,20 @@ def side_by_side(blocks: Sequence[Block]) -> Block:
         layer.t_invert = max(own.t_invert for own in layers)
         norm, activation = scaled(norm, activation, factors, layer)
     joint = Block(layer, norm=norm, activation=activation, pool=pool)
-    return joint.train(blocks[0].training)
+    joint.training = blocks[0].training
+    return joint
 
 
 @torch.no_grad()
 def take_apart_(joint: Block, blocks: Sequence[Block]) -> None:
     """Copy what ``joint``, made by ``side_by_side(blocks)``, has learned into the ``blocks``, its
-    count of steps too."""
+    count of steps too. Raises ValueError for blocks that it is not made of."""
+    shapes = [block.layer.weight.shape for block in blocks]
+    if (sum(shape[0] for shape in shapes), *shapes[0][1:]) != joint.layer.weight.shape:
+        raise ValueError(
+            f"blocks must be those that joint, of filters {tuple(joint.layer.weight.shape)}, is "
+            f"made of; got {len(blocks)} of {tuple(shapes[0])}"
+        )
     for i, block in enumerate(blocks):
         give_(joint, block, i, len(blocks))
 
@@ -94,15 +108,18 @@ def _layer(layers: list[HebbianLayer]) -> HebbianLayer:
         )
     _check_kind("layer", layers)
     names = LAYER + (OF_ANY_RULE if type(first) is HebbianConv2d else ())
-    for name in (*names, "schedule", "steps", "rounding", "waits_for_data"):
+    for name in names:
         _check_equal(f"layer.{name}", [getattr(layer, name) for layer in layers])
     for name in ("shape", "dtype", "device", "requires_grad"):
         _check_equal(f"layer.weight.{name}", [getattr(layer.weight, name) for layer in layers])
     _check_apart(layers)
     joint = copy.deepcopy(first)
-    lrs = [layer.lr for layer in layers]
-    if len(set(lrs)) > 1:
-        joint = _with_rates(joint, layers)
+    lrs = {layer.lr for layer in layers}
+    differ = first.schedule is None and first.update != "grad" and len(lrs) > 1
+    if differ or any(getattr(layer, "neuron_rates", None) is not None for layer in layers):
+        joint = _with_rates(joint, layers, differ)
+    if first.update == "grad" and len(lrs) > 1:
+        joint.lr = None  # an optimizer has the rates
     for name in ("in_channels", "out_channels", "groups"):
         setattr(joint, name, len(layers) * getattr(first, name))
     _put_together(joint, layers)
@@ -138,19 +155,26 @@ def _check_apart(layers: list[HebbianLayer]) -> None:
             )
 
 
-def _with_rates(joint: HebbianLayer, layers: list[HebbianLayer]) -> HebbianConv2d:
-    """The first layer with the rates of all, a factor a neuron."""
-    if any(layer.lr is None for layer in layers):
+def _with_rates(joint: HebbianLayer, layers: list[HebbianLayer], differ: bool) -> HebbianConv2d:
+    """The first layer with all rates, a factor a neuron; ``lr`` is in it where some ``differ``."""
+    if differ and any(layer.lr is None for layer in layers):
         raise ValueError("layer.lr must be given in all blocks, or in none; got both")
     if type(joint) is SoftHebbConv2d:
         joint = _of_any_rule(joint)
     sums = torch.float64 if joint.weight.dtype == torch.float64 else torch.float32
     factors = [
-        torch.full((len(layer.weight),), layer.lr, dtype=sums, device=layer.weight.device)
+        torch.full(
+            (len(layer.weight),),
+            at_least_zero("layer.lr", layer.lr) if differ else 1.0,
+            dtype=sums,
+            device=layer.weight.device,
+        )
         * (1 if getattr(layer, "neuron_rates", None) is None else layer.neuron_rates)
         for layer in layers
     ]
-    joint.lr, joint.neuron_rates = 1.0, torch.cat(factors)
+    if differ:
+        joint.lr = 1.0
+    joint.neuron_rates = torch.cat(factors)
     return joint
 
 
@@ -176,19 +200,32 @@ def _of_any_rule(layer: SoftHebbConv2d) -> HebbianConv2d:
     same.load_state_dict(layer.state_dict(), strict=False)
     for own, p in zip(same.parameters(), layer.parameters(), strict=True):
         own.requires_grad_(p.requires_grad)
+    same.steps, same.processes = layer.steps, layer.processes
     return same.train(layer.training)
 
 
 def _put_together(joint: nn.Module, modules: Sequence[nn.Module]) -> None:
     """Let ``joint`` have the tensors of all modules, one after the other."""
+    for kind in ("parameters", "buffers"):
+        own = [dict(getattr(module, f"named_{kind}")()) for module in modules]
+        for part in own:
+            part.pop("neuron_rates", None)
+        _check_equal(f"{kind} of {type(modules[0]).__name__}", [list(part) for part in own])
+        for name in own[0]:
+            for what in ("dtype", "device"):
+                _check_equal(f"{name}.{what}", [getattr(part[name], what) for part in own])
+            _check_equal(f"{name}.shape", [tuple(part[name].shape) for part in own])
+            _check_equal(f"{name}.requires_grad", [part[name].requires_grad for part in own])
     for name, tensor in modules[0].named_parameters():
         whole = torch.cat([dict(module.named_parameters())[name] for module in modules])
         setattr(joint, name, nn.Parameter(whole, requires_grad=tensor.requires_grad))
     for name, tensor in modules[0].named_buffers():
+        if name == "neuron_rates":
+            continue
         own = [dict(module.named_buffers())[name] for module in modules]
         if tensor.dim() == 0:
             _check_equal(name, [int(t) for t in own])
-        elif name != "neuron_rates" or joint.neuron_rates.shape == tensor.shape:
+        else:
             setattr(joint, name, torch.cat(own))
 
 
@@ -242,8 +279,27 @@ def _same(name: str, modules: list[nn.Module | None], kinds: tuple[type, ...]) -
     if first is not None and type(first) not in kinds:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"{name} must be one of {names}, or None; got {type(first).__name__}")
-    _check_equal(name, [repr(module) for module in modules])
+    for option in {} if first is None else _options(first):
+        _check_equal(f"{name}.{option}", [_options(module).get(option) for module in modules])
     return copy.deepcopy(first)
+
+
+def _options(module: nn.Module) -> dict[str, object]:
+    """What a module without tensors was made with."""
+    own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    return {name: value for name, value in own.items() if name != "training"}
+
+
+def _check_as_written(block: Block) -> None:
+    """Raise ValueError where a module of ``block`` does more than its class says."""
+    for name, module in block.named_modules():
+        what = f"block.{name}" if name else "block"
+        if heard(module):
+            raise ValueError(
+                f"{what} must have no hooks to stand side by side, and none are global"
+            )
+        if "forward" in vars(module):
+            raise ValueError(f"{what} must have the forward of its class to stand side by side")
 
 
 def _check_kind(name: str, modules: Sequence[object]) -> None:

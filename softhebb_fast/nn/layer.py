@@ -332,8 +332,11 @@ class HebbianLayer(nn.Module):
             self.steps = whole("steps", steps, least=0)
         elif f"{prefix}weight" in state_dict:
             self.steps = 0  # a state from before the layer had a schedule
-        if f"{prefix}weight" in state_dict:
-            self.waits_for_data = False
+        weight = state_dict.get(f"{prefix}weight")
+        if weight is not None:
+            # Filters of zeros are those of a layer that waits itself.
+            waits = needs_data(self.init) and not weight.is_meta
+            self.waits_for_data = waits and not weight.any()
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def __prepare_scriptable__(self) -> nn.Module:

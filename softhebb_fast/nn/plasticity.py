@@ -244,7 +244,9 @@ class Plastic(HebbianLayer):
         if self.counts is not None:
             self.counts.add_(found)
         if self.threshold is not None:
-            self.threshold.lerp_(found / self._positions(x), self.momentum)
+            positions = self._positions(x)
+            own = found / positions.clamp(min=1)
+            self.threshold.lerp_(torch.where(positions > 0, own, self.threshold), self.momentum)
         if self.lateral is not None:
             own = torch.arange(len(found), device=found.device) % self.group_size
             square = found.gather(1, own[:, None])
@@ -255,14 +257,15 @@ class Plastic(HebbianLayer):
             self.lateral.add_(self.momentum * step.scatter(1, own[:, None], 0.0))
         if self.shares is not None:
             wins = found.view(-1, self.group_size)
-            shares = wins / (wins.sum(dim=1, keepdim=True) + EPSILON)
+            total = wins.sum(dim=1, keepdim=True)
+            before = self.shares.view_as(wins)
+            shares = torch.where(total > 0, wins / (total + EPSILON), before)
             self.shares.lerp_(shares.flatten(), self.momentum)
 
     def _positions(self, x: Tensor) -> Tensor:
-        """The number of positions of the whole batch, 1 at least."""
+        """The number of positions of the whole batch."""
         own = self.threshold.new_full((), self.positions(x))
-        own = over(self.processes.group)(own) if self.processes else own
-        return own.clamp(min=1)
+        return over(self.processes.group)(own) if self.processes else own
 
     def positions(self, x: Tensor) -> int:
         """How many positions u of ``x`` has, over all samples."""

@@ -83,6 +83,7 @@ class Guard:
     def _located(self, name: str) -> str:
         stage, (epoch, start) = self.stage, self.position
         state, weights, rng = self.kept
+        stage.stand_alone()
         self.net.load_state_dict(weights)
         stage.load_state_dict(state)
         checkpoint.restore_rng(rng)

@@ -76,5 +76,8 @@ class HebbianStage(Stage):
             self.refresh()
         return {}
 
+    def stand_alone(self) -> None:
+        self.refresh = None
+
     def end_epoch(self, epoch: int) -> list[MetricsRow]:
         return self.record(epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -91,6 +92,7 @@ class Loop:
     step: int
     symmetry: SymmetryRecorder
     lead: Loop | None = None
+    beside: Sequence[Loop] = ()
     own_rng: dict[str, Any] | None = None
 
     def __init__(
@@ -183,8 +185,7 @@ class Loop:
         Raises Interrupted, with a checkpoint written, after ``stop_requested`` was set; in several
         processes, after it was set in any. Raises ProcessLost where one of them has ended.
         """
-        if not self._give_back.alive:
-            self._claim()
+        self.take_back()
         if self.own_rng is not None:
             checkpoint.restore_rng(self.own_rng)
             self.own_rng = None
@@ -252,6 +253,11 @@ class Loop:
     def give_back(self) -> None:
         """Let other processes at the folder, until the run goes on."""
         self._give_back()
+
+    def take_back(self) -> None:
+        """Keep other processes off the folder again. Raises InUse where one writes there."""
+        if not self._give_back.alive:
+            self._claim()
 
     def start_clock(self) -> None:
         """Begin to count the time that the run takes, before its first step or after a stop."""
@@ -364,6 +370,8 @@ class Loop:
                 continue
             if place.images:
                 before, self.step = self.step, self.step + -(-place.images // stage.batch_size)
+                if self.symmetry.due(before, self.step):
+                    stage.state_dict()  # brings the network up to date
                 self.symmetry.record(before, self.step)
                 if self.batch < stage.per_epoch:
                     self._save_if_due(stage, guard)
@@ -386,16 +394,22 @@ class Loop:
         if due or stop:
             guard.check(self.epoch, self.batch)
             self._save(stage.state_dict())
+        if stop:  # the stage may be begun anew from here, without its folder
+            self._stage_state = copy.deepcopy(stage.state_dict())
+            self._rng = checkpoint.rng_state()
         self._stop_if(stop)
 
     def _agreed(self, due: bool, at_once: bool) -> tuple[bool, bool]:
         """As ``Pace.agreed``; a run that is led does as its leader."""
         if self.lead is not None:
             return self.lead._decided
-        return self.pace.agreed(due, self.stop_requested, at_once)
+        asked = self.stop_requested or any(run.stop_requested for run in self.beside)
+        return self.pace.agreed(due, asked, at_once)
 
     def _stop_if(self, asked: bool) -> None:
         if asked:
+            if self.own_rng is None:
+                self.own_rng = checkpoint.rng_state()
             self.reporter.end()
             raise Interrupted(f"stopped; the run goes on with: softhebb-fast resume {self.out}")
 

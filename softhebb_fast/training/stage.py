@@ -173,6 +173,9 @@ class Stage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
 
+    def stand_alone(self) -> None:
+        """Make the steps to come in the stage's own network, though others made those before."""
+
     def _layer(self, index: int) -> HebbianLayer:
         return self.net.blocks[index].layer if index < len(self.net.blocks) else self.net.head[-1]
 

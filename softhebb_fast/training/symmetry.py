@@ -48,9 +48,13 @@ class SymmetryRecorder:
             if self.steps
         }
 
+    def due(self, before: int, after: int) -> bool:
+        """Whether a chosen step lies behind ``before``, up to ``after``."""
+        return any(before < step <= after for step in self.steps)
+
     def record(self, before: int, after: int) -> None:
         """Record the state after step ``after``, if a chosen one lies behind ``before``."""
-        if any(before < step <= after for step in self.steps):
+        if self.due(before, after):
             self.rows += self._measured(after)
 
     def write(self, folder: Path) -> None:

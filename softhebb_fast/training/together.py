@@ -40,17 +40,23 @@ def learn_together(runs: Sequence[Trainer]) -> None:
     as far as three fifths of the device's memory go round.
 
     Raises:
-        ValueError: fewer than two runs, runs that differ in more or in data, or several processes.
-        Interrupted: any run was asked to stop; all have written their checkpoints.
+        TypeError: what is no ``Trainer``.
+        ValueError: fewer than two runs, one that is given twice, runs that differ in more or in
+            data, or several processes.
+        InUse: another process writes in the folder of one.
+        Interrupted: any run was asked to stop; all that had begun to learn have written their
+            checkpoints.
     """
     runs = list(runs)
     _check_alike(runs)
-    for run in runs:
-        run.keep_random_state()
-        run.share_cache(_cache_of_each(runs))
-        run.start_clock()
-    runs[0].reporter.say(f"{_named(runs)} learn in the same steps")
     try:
+        for run in runs:
+            run.take_back()
+            run.keep_random_state()
+            run.share_cache(_cache_of_each(runs))
+            run.beside = runs
+            run.start_clock()
+        runs[0].reporter.say(f"{_named(runs)} learn in the same steps")
         with runs[0].settings():
             while (planned := _prepared(runs)) is not None:
                 joint = _layers(runs, planned) if planned.hebbian else _classifiers(runs)
@@ -60,6 +66,7 @@ def learn_together(runs: Sequence[Trainer]) -> None:
     finally:
         for run in runs:
             run.share_cache(run.config.cache_gib)
+            run.beside = ()
             run.give_back()
 
 
@@ -80,6 +87,11 @@ def _check_alike(runs: list[Trainer]) -> None:
         raise ValueError(f"runs must be two at least to learn together; got {len(runs)}")
     first = runs[0]
     for run in runs:
+        if not isinstance(run, Trainer):
+            raise TypeError(f"runs must be Trainers; got {type(run).__name__}")
+    if len({id(run) for run in runs}) < len(runs):
+        raise ValueError("runs must be different ones to learn together; got one twice")
+    for run in runs:
         if run.ranks.several:
             raise ValueError("runs must be made by one process to learn together")
         if not _alike(run, first):
@@ -87,8 +99,10 @@ def _check_alike(runs: list[Trainer]) -> None:
                 "runs must differ in their seeds, starts, rates and temperatures alone; "
                 f"{run.out} and {first.out} differ in more"
             )
-        if len(run.unsup_set) != len(first.unsup_set):
-            raise ValueError("runs must have equally many images to learn together")
+        if run.data != first.data:
+            raise ValueError(
+                f"runs must have the same data to learn together; {run.out} and {first.out} do not"
+            )
 
 
 def _alike(run: Trainer, other: Trainer) -> bool:
@@ -149,6 +163,8 @@ def _layers(runs: list[Trainer], planned: PlannedStage) -> Joint | None:
     try:
         for i in planned.hebbian:
             _check_rates([run.net.preset.layers[i] for run in runs])
+            for run in runs:  # a stop may have left rates and modes as they were there
+                run.net.blocks[i].train().layer.lr = run.net.preset.layers[i].lr
         joint = SideBySide(
             [run.net for run in runs], first=planned.hebbian[0], last=planned.hebbian[-1]
         )

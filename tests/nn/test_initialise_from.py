@@ -258,3 +258,16 @@ def test_padding_that_an_image_is_too_small_for_is_named():
     layer = SoftHebbConv2d(1, 2, 3, padding=5, padding_mode="reflect", init="patches", radius=3.0)
     with pytest.raises(ValueError, match="padding must be smaller than the image"):
         initialise_from(layer, torch.rand(100, 1, 4, 4))
+
+
+def test_a_state_of_a_layer_that_waits_leaves_another_waiting():
+    waiting, other = (SoftHebbLinear(6, 2, init="patches", radius=3.0) for _ in "ab")
+    started = copy.deepcopy(waiting)
+    initialise_from(started, torch.randn(20, 6))
+    other.load_state_dict(waiting.state_dict())
+    with pytest.raises(RuntimeError, match="initialise_from"):
+        other(torch.randn(3, 6))
+    other.load_state_dict(started.state_dict())
+    other(torch.randn(3, 6))
+    other.load_state_dict(waiting.state_dict())
+    assert other.waits_for_data

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from softhebb_fast import (
     HebbianConv2d,
@@ -19,6 +20,7 @@ from softhebb_fast import (
 )
 from softhebb_fast.models import SideBySide, build
 from softhebb_fast.nn import Block, PatchWhitening, side_by_side, take_apart_
+from softhebb_fast.optim import LinearDecay
 from softhebb_fast.presets import get_preset
 from tests.tolerances import TOLERANCES, assert_close
 
@@ -318,3 +320,131 @@ def test_networks_that_do_not_fit_are_refused():
         SideBySide([])
     with pytest.raises(ValueError, match="nets must have equally many blocks"):
         SideBySide([net, build("2SoftHebbCnnCIFAR", (3, 12, 12), 10)])
+
+
+def any_rule(seed, rates=None, **options):
+    own = block(seed, "auto", rule="softhebb", **options)
+    if rates is not None:
+        own.layer.neuron_rates = torch.tensor(rates)
+    return own
+
+
+MASKS = {
+    "second alone": (None, [1.0, 0, 1, 0, 1, 0]),
+    "first alone": ([0.0, 0, 1, 0, 1, 2], None),
+    "both": ([0.0, 0, 1, 0, 1, 2], [1.0, 0, 1, 0, 1, 0]),
+}
+
+
+@pytest.mark.parametrize("lrs", [(0.1, 0.1), (0.1, 0.3)])
+@pytest.mark.parametrize("name", MASKS)
+def test_rates_of_neurons_are_taken_along(name, lrs):
+    blocks = [any_rule(i, MASKS[name][i], lr=lrs[i]) for i in range(2)]
+    learn(blocks, side_by_side(blocks))
+
+
+def test_rates_do_not_enter_what_an_optimizer_is_handed():
+    blocks = [block(i, "auto", lr=lr, update="grad") for i, lr in enumerate((0.1, 0.3))]
+    joint, xs = side_by_side(blocks), batches(2, 3, 2, 9, 7)
+    joint(torch.cat(xs, dim=1))
+    for own, x, found in zip(blocks, xs, joint.layer.weight.grad.chunk(2), strict=True):
+        own(x)
+        assert_close(found, own.layer.weight.grad, TOLERANCES["float32_run"])
+
+
+def test_a_schedule_is_taken_along_whatever_its_first_rate_is_written_as():
+    schedule = LinearDecay(0.3, 4)
+    blocks = [block(i, "auto", lr=lr, schedule=schedule) for i, lr in enumerate((0.3, 0.1 * 3))]
+    assert blocks[0].layer.lr != blocks[1].layer.lr
+    learn(blocks, side_by_side(blocks))
+
+
+def test_what_a_part_of_a_block_is_asked_to_do_is_kept():
+    blocks = [block(i, "auto", lr=lr) for i, lr in enumerate((0.1, 0.3))]
+    for own in blocks:
+        own.norm.eval()
+    joint = side_by_side(blocks)
+    assert (joint.training, joint.norm.training, joint.layer.training) == (True, False, True)
+    learn(blocks, joint)
+    for own in blocks:
+        own.layer.eval()
+    frozen = side_by_side(blocks)
+    before = frozen.layer.weight.clone()
+    frozen(torch.cat(batches(2, 3, 2, 9, 7), dim=1))
+    assert torch.equal(frozen.layer.weight, before)
+
+
+def eval_mode(own):
+    own.eval()
+
+
+def norm_in_eval_mode(own):
+    own.norm.eval()
+
+
+def norm_of_float64(own):
+    own.norm.double()
+
+
+def hooked(own):
+    own.layer.register_forward_hook(lambda *_: None)
+
+
+def hooked_norm(own):
+    own.norm.register_forward_pre_hook(lambda *_: None)
+
+
+def forward_of_its_own(own):
+    own.layer.forward = own.layer.forward
+
+
+def pruned(own):
+    prune.random_unstructured(own.layer, "weight", 0.5)
+
+
+def negative_rate(own):
+    own.layer.lr = -0.1
+
+
+def rate_that_is_no_number(own):
+    own.layer.lr = float("nan")
+
+
+def ceiled(own):
+    own.pool.ceil_mode = True
+
+
+def padding_not_counted(own):
+    own.pool.count_include_pad = False
+
+
+REFUSED = {
+    eval_mode: "must agree in training",
+    norm_in_eval_mode: r"must agree in norm\.training",
+    norm_of_float64: r"running_mean\.dtype",
+    hooked: r"block\.layer must have no hooks",
+    hooked_norm: r"block\.norm must have no hooks",
+    forward_of_its_own: r"block\.layer must have the forward of its class",
+    pruned: r"block\.layer must have no hooks",
+    negative_rate: "lr must",
+    rate_that_is_no_number: "lr must",
+    ceiled: r"must agree in pool\.ceil_mode",
+    padding_not_counted: r"must agree in pool\.count_include_pad",
+}
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("change", REFUSED, ids=lambda change: change.__name__)
+def test_blocks_that_would_do_something_else_alone_are_refused(change, place):
+    blocks = [block(seed, "auto", POOLS["avg"]) for seed in range(2)]
+    blocks = [copy.deepcopy(own) for own in blocks]
+    change(blocks[place])
+    with pytest.raises(ValueError, match=REFUSED[change]):
+        side_by_side(blocks)
+
+
+def test_blocks_are_taken_apart_into_those_they_were_made_of():
+    blocks = [block(seed, "auto") for seed in range(3)]
+    joint = side_by_side(blocks)
+    with pytest.raises(ValueError, match="blocks must be those that joint"):
+        take_apart_(joint, blocks[:2])

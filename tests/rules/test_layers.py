@@ -356,3 +356,19 @@ def test_a_rule_of_ones_own():
     layer(x)
     expected = functional.hebbian_linear(x, layer.weight.detach(), rule=layer.rule).delta_w
     assert torch.equal(layer.weight.grad, expected)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(
+    "options",
+    [{"rule": rule} for rule in OF_STATE] + [{"rule": "kmeans", "conscience": 0.5}],
+    ids=str,
+)
+def test_an_empty_batch_leaves_the_state_of_a_rule_as_it_was(kind, options):
+    layer = make(kind, **options, **IN_PLACE)
+    x, labels = batch(kind, options["rule"])
+    layer(x, **labels)
+    before = copy.deepcopy(layer.state_dict())
+    layer(x[:0], **labels)
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, before[name]), name

@@ -315,3 +315,19 @@ def test_interrupt_key(tmp_path, root, uninterrupted):
     assert code == 0, err
     assert "test accuracy" in out
     assert is_same(ending(tmp_path / "run"), uninterrupted)
+
+
+@pytest.mark.parametrize("stops", [[4], [11], [12, 3], [22], [25], [30, 1]], ids=str)
+def test_a_run_that_was_stopped_goes_on_in_memory_bit_by_bit(tmp_path, root, stops):
+    whole = trainer(tmp_path / "whole", root)
+    whole.run()
+    reporter = StopAt(0)
+    run = reporter.trainer = trainer(tmp_path / "stopped", root, reporter)
+    for batch in stops:
+        reporter.batch = batch
+        with pytest.raises(Interrupted):
+            run.run()
+        run.stop_requested = False
+        torch.manual_seed(7)  # what others draw meanwhile
+    run.run()
+    assert is_same(ending(run.out), ending(whole.out))

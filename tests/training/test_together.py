@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import pairwise
 from types import SimpleNamespace
@@ -10,9 +11,12 @@ import pytest
 import torch
 
 from softhebb_fast.data import permutation
+from softhebb_fast.files import LOCK
 from softhebb_fast.models import SideBySide, build
 from softhebb_fast.training import metrics
 from softhebb_fast.training import together as learning
+from softhebb_fast.training.config import RunConfig
+from softhebb_fast.training.finite import NotFinite
 from softhebb_fast.training.hebbian_stage import HebbianStage
 from softhebb_fast.training.joined import JoinedGraphSteps, JoinedStage, JoinedSteps
 from softhebb_fast.training.loop import Interrupted
@@ -275,3 +279,112 @@ def test_replayed_steps_are_launched_steps(below, preset):
     for launched, replayed in zip(*found, strict=True):
         for name, value in launched.items():
             assert torch.equal(value, replayed[name]), name
+
+
+FIRST = "softkrotov-c8-k5-p2-t1-lr0.05:triangle_1:max_4_2_1"
+MANY = {"preset": f"{FIRST} BP", "limit": 96, "unsup_batch": 2, "neuron_factor": 1.0}
+
+
+def test_symmetry_is_recorded_of_each_run_as_it_is(root, tmp_path):
+    """Of more steps than there are figures in an epoch."""
+    asked = {**MANY, "symmetry_steps": (1, 3, 7, 15, 33, 40)}
+    together, alone = (runs(tmp_path / name, root, **asked) for name in "ab")
+    learn_together(together)
+    for run in (*together, *alone):
+        run.run()
+    for ours, theirs in zip(together, alone, strict=True):
+        assert len(ours.symmetry.rows) == len(theirs.symmetry.rows) > 6
+        for found, row in zip(ours.symmetry.rows, theirs.symmetry.rows, strict=True):
+            assert found.keys() == row.keys()
+            for name, value in row.items():
+                assert found[name] == (pytest.approx(value, rel=TOL) if name != "weight" else value)
+
+
+def test_the_batch_that_ends_a_run_is_named_as_alone(root, tmp_path):
+    broken = {**MANY, "preset": f"{FIRST.replace('lr0.05', 'lr2e5')} BP"}
+    for run in (alone := runs(tmp_path / "a", root, **broken)):
+        with pytest.raises(NotFinite) as reason:
+            run.run()
+        if run is alone[0]:
+            wanted = re.search(r"batch \d+ of \d+ of epoch \d+", str(reason.value)).group()
+    assert not wanted.startswith("batch 1 ")
+    with pytest.raises(NotFinite, match=wanted):
+        learn_together(runs(tmp_path / "b", root, **broken))
+
+
+def test_any_run_may_be_asked_to_stop(root, tmp_path):
+    together = runs(tmp_path, root, **MANY)
+    together[2].stop_requested = True
+    with pytest.raises(Interrupted):
+        learn_together(together)
+    assert len({run.place for run in together}) == 1
+    assert not together[0].finished
+
+
+def test_runs_that_were_stopped_go_on_in_memory_and_hold_their_folders(root, tmp_path, monkeypatch):
+    whole = runs(tmp_path / "a", root)
+    learn_together(whole)
+    stopped, seen, learn = runs(tmp_path / "b", root), [], JoinedStage.learn
+
+    def watch(stage, x, labels):
+        learn(stage, x, labels)
+        seen.append([holds(run.out) for run in stopped])
+        stopped[1].stop_requested = len(seen) == 3
+
+    monkeypatch.setattr(JoinedStage, "learn", watch)
+    with pytest.raises(Interrupted):
+        learn_together(stopped)
+    learn_together(stopped)
+    assert len(seen) > 6
+    assert all(map(all, seen))
+    assert not any(holds(run.out) for run in stopped)
+    for ours, theirs in zip(stopped, whole, strict=True):
+        for name, value in snapshot(theirs.net).items():
+            assert torch.equal(ours.net.state_dict()[name], value)
+
+
+def holds(folder):
+    """Whether a process keeps others off ``folder``."""
+    return (folder / LOCK).exists()
+
+
+def test_rates_that_a_stop_left_are_not_those_of_neurons(root, tmp_path, monkeypatch):
+    config = {**MANY, "preset": f"{FIRST.replace('lr0.05', 'lr0.05-v0')} BP"}
+    whole = runs(tmp_path / "a", root, **config)
+    learn_together(whole)
+    stopped, counted, learn = runs(tmp_path / "b", root, **config), [], JoinedStage.learn
+
+    def stop(stage, x, labels):
+        learn(stage, x, labels)
+        counted.append(stage)
+        stopped[0].stop_requested = len(counted) == 4
+
+    monkeypatch.setattr(JoinedStage, "learn", stop)
+    with pytest.raises(Interrupted):
+        learn_together(stopped)
+    mixed = [stopped[0], *(Trainer.resume(run.out) for run in stopped[1:])]
+    learn_together(mixed)
+    for ours, theirs in zip(mixed, whole, strict=True):
+        assert torch.equal(ours.net.blocks[0].layer.weight, theirs.net.blocks[0].layer.weight)
+
+
+def test_what_is_no_run_or_of_other_data_is_refused(root, tmp_path):
+    one, other = runs(tmp_path / "a", root)[:2]
+    with pytest.raises(ValueError, match="got one twice"):
+        learn_together([one, one])
+    with pytest.raises(TypeError, match="runs must be Trainers; got str"):
+        learn_together([one, "a run"])
+    labels = torch.arange(40) % 3
+    own = {"dataset": "mine", "preset": f"{FIRST} BP", "device": "cpu"}
+    made = [
+        Trainer(
+            RunConfig(**own, seed=i),
+            tmp_path / f"own{i}",
+            train=(torch.rand(40, 1, side, side), labels),
+            test=(torch.rand(40, 1, 12, 12), labels),
+        )
+        for i, side in enumerate((12, 12))
+    ]
+    with pytest.raises(ValueError, match="runs must have the same data"):
+        learn_together(made)
+    assert {run.place for run in (one, other, *made)} == {(0, 0, 0)}
