@@ -8,13 +8,18 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from softhebb_fast.kinds import RULES
 from softhebb_fast.nn.activations import RePU, SplitTriangle, Triangle
+from softhebb_fast.nn.agreement import (
+    check_apart,
+    check_as_written,
+    check_equal,
+    check_kind,
+    options,
+)
 from softhebb_fast.nn.blocks import Block
 from softhebb_fast.nn.conv import SoftHebbConv2d
 from softhebb_fast.nn.hebbian import HebbianConv2d
 from softhebb_fast.nn.layer import HebbianLayer
-from softhebb_fast.nn.plain import heard
 from softhebb_fast.nn.temperatures import scaled, scales
 from softhebb_fast.nn.whitening import PatchWhitening
 from softhebb_fast.options import Competition, Convolution
@@ -52,8 +57,8 @@ def side_by_side(blocks: Sequence[Block]) -> Block:
     for block in blocks:
         if not isinstance(block, Block) or type(block).forward is not Block.forward:
             raise TypeError(f"blocks must hold Blocks; got {type(block).__name__}")
-        _check_as_written(block)
-    _check_equal("training", [block.training for block in blocks])
+        check_as_written(block)
+    check_equal("training", [block.training for block in blocks])
     layers = [block.layer for block in blocks]
     layer = _layer(layers)
     norm = _norm([block.norm for block in blocks])
@@ -106,13 +111,13 @@ def _layer(layers: list[HebbianLayer]) -> HebbianLayer:
             "layer must be a SoftHebbConv2d or HebbianConv2d to have groups; got "
             f"{type(first).__name__}"
         )
-    _check_kind("layer", layers)
+    check_kind("layer", layers)
     names = LAYER + (OF_ANY_RULE if type(first) is HebbianConv2d else ())
     for name in names:
-        _check_equal(f"layer.{name}", [getattr(layer, name) for layer in layers])
+        check_equal(f"layer.{name}", [getattr(layer, name) for layer in layers])
     for name in ("shape", "dtype", "device", "requires_grad"):
-        _check_equal(f"layer.weight.{name}", [getattr(layer.weight, name) for layer in layers])
-    _check_apart(layers)
+        check_equal(f"layer.weight.{name}", [getattr(layer.weight, name) for layer in layers])
+    check_apart(layers)
     joint = copy.deepcopy(first)
     lrs = {layer.lr for layer in layers}
     differ = first.schedule is None and first.update != "grad" and len(lrs) > 1
@@ -124,35 +129,6 @@ def _layer(layers: list[HebbianLayer]) -> HebbianLayer:
         setattr(joint, name, len(layers) * getattr(first, name))
     _put_together(joint, layers)
     return joint
-
-
-def _check_apart(layers: list[HebbianLayer]) -> None:
-    """Raise ValueError where groups of one layer would not be to each other what layers are."""
-    first = layers[0]
-    if any((layer.bias is None) != (first.bias is None) for layer in layers):
-        raise ValueError("layers must all have a bias, or none; got both")
-    if first.bias is not None and any(layer.bias.requires_grad for layer in layers):
-        raise ValueError(
-            "layer.bias must be frozen: the update of a bias is divided by its largest magnitude "
-            "in all groups, which would tie the blocks to each other"
-        )
-    if first.pre_triangle and len(layers) > 1:
-        raise ValueError(
-            "layer.pre_triangle must be False: it takes the mean over the channels of all blocks"
-        )
-    if first.rounding != "nearest":
-        raise ValueError(
-            f"layer.rounding must be 'nearest', every layer draws its own; got {first.rounding!r}"
-        )
-    if first.waits_for_data:
-        raise ValueError("layer must have its start; call nn.initialise_from first")
-    if type(first) is HebbianConv2d:
-        named = first.named_rule()
-        if first.own is not None or named.activity in ("target", "error"):
-            raise ValueError(
-                f"layer.rule must be one of {', '.join(RULES)} that is told no labels; got "
-                f"{first.rule if first.own is None else first.own!r}"
-            )
 
 
 def _with_rates(joint: HebbianLayer, layers: list[HebbianLayer], differ: bool) -> HebbianConv2d:
@@ -205,28 +181,27 @@ def _of_any_rule(layer: SoftHebbConv2d) -> HebbianConv2d:
 
 
 def _put_together(joint: nn.Module, modules: Sequence[nn.Module]) -> None:
-    """Let ``joint`` have the tensors of all modules, one after the other."""
+    """Let ``joint`` have the tensors of all modules, one after the other, but for their rates."""
     for kind in ("parameters", "buffers"):
-        own = [dict(getattr(module, f"named_{kind}")()) for module in modules]
-        for part in own:
-            part.pop("neuron_rates", None)
-        _check_equal(f"{kind} of {type(modules[0]).__name__}", [list(part) for part in own])
-        for name in own[0]:
-            for what in ("dtype", "device"):
-                _check_equal(f"{name}.{what}", [getattr(part[name], what) for part in own])
-            _check_equal(f"{name}.shape", [tuple(part[name].shape) for part in own])
-            _check_equal(f"{name}.requires_grad", [part[name].requires_grad for part in own])
-    for name, tensor in modules[0].named_parameters():
-        whole = torch.cat([dict(module.named_parameters())[name] for module in modules])
-        setattr(joint, name, nn.Parameter(whole, requires_grad=tensor.requires_grad))
-    for name, tensor in modules[0].named_buffers():
-        if name == "neuron_rates":
-            continue
-        own = [dict(module.named_buffers())[name] for module in modules]
-        if tensor.dim() == 0:
-            _check_equal(name, [int(t) for t in own])
-        else:
-            setattr(joint, name, torch.cat(own))
+        each = [dict(getattr(module, f"named_{kind}")()) for module in modules]
+        for own in each:
+            own.pop("neuron_rates", None)
+        check_equal(f"the {kind} of a {type(joint).__name__}", [list(own) for own in each])
+        for name in each[0]:
+            _join(joint, name, [own[name] for own in each])
+
+
+def _join(joint: nn.Module, name: str, tensors: list[Tensor]) -> None:
+    """Let ``joint.name`` be the ``tensors``, one after the other; counts must be equal."""
+    for what in ("shape", "dtype", "device", "requires_grad"):
+        check_equal(f"{name}.{what}", [getattr(tensor, what) for tensor in tensors])
+    if tensors[0].dim() == 0:
+        check_equal(name, [int(tensor) for tensor in tensors])
+        return
+    whole = torch.cat(tensors)
+    if isinstance(tensors[0], nn.Parameter):
+        whole = nn.Parameter(whole, requires_grad=tensors[0].requires_grad)
+    setattr(joint, name, whole)
 
 
 class Apart(nn.Module):
@@ -245,7 +220,7 @@ class Apart(nn.Module):
 
 def _norm(norms: list[nn.Module | None]) -> nn.Module | None:
     first = norms[0]
-    _check_kind("norm", norms)
+    check_kind("norm", norms)
     if first is None:
         return None
     if type(first) is PatchWhitening:
@@ -257,7 +232,7 @@ def _norm(norms: list[nn.Module | None]) -> nn.Module | None:
     if first.affine:
         raise ValueError("norm.affine must be False, what it scales by is learned from a loss")
     for name in NORM:
-        _check_equal(f"norm.{name}", [getattr(norm, name) for norm in norms])
+        check_equal(f"norm.{name}", [getattr(norm, name) for norm in norms])
     joint = copy.deepcopy(first)
     joint.num_features = len(norms) * first.num_features
     _put_together(joint, norms)
@@ -275,40 +250,10 @@ def _activation(activations: list[nn.Module | None]) -> nn.Module | None:
 def _same(name: str, modules: list[nn.Module | None], kinds: tuple[type, ...]) -> nn.Module | None:
     """A copy of modules that are the same, of one of ``kinds``."""
     first = modules[0]
-    _check_kind(name, modules)
+    check_kind(name, modules)
     if first is not None and type(first) not in kinds:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"{name} must be one of {names}, or None; got {type(first).__name__}")
-    for option in {} if first is None else _options(first):
-        _check_equal(f"{name}.{option}", [_options(module).get(option) for module in modules])
+    for option in {} if first is None else options(first):
+        check_equal(f"{name}.{option}", [options(module).get(option) for module in modules])
     return copy.deepcopy(first)
-
-
-def _options(module: nn.Module) -> dict[str, object]:
-    """What a module without tensors was made with."""
-    own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    return {name: value for name, value in own.items() if name != "training"}
-
-
-def _check_as_written(block: Block) -> None:
-    """Raise ValueError where a module of ``block`` does more than its class says."""
-    for name, module in block.named_modules():
-        what = f"block.{name}" if name else "block"
-        if heard(module):
-            raise ValueError(
-                f"{what} must have no hooks to stand side by side, and none are global"
-            )
-        if "forward" in vars(module):
-            raise ValueError(f"{what} must have the forward of its class to stand side by side")
-
-
-def _check_kind(name: str, modules: Sequence[object]) -> None:
-    _check_equal(f"the kind of {name}", [type(module).__name__ for module in modules])
-
-
-def _check_equal(name: str, values: Sequence[object]) -> None:
-    different = next((value for value in values if value != values[0]), values[0])
-    if different != values[0]:
-        raise ValueError(
-            f"blocks must agree in {name} to stand side by side; got {values[0]} and {different}"
-        )
