@@ -116,9 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="softhebb-trial-") as folder:
         run = HeldOut(Budget(asked.images, asked.validation), config, folder, root=asked.data)
         run.run()
-    net, classifiers = run.net.eval(), {}
+    net, settings, classifiers = run.net.eval(), SETTINGS[asked.classifier], {}
     for padding in PADDINGS:
-        settings = SETTINGS[asked.classifier]
         classifiers[padding] = fitted(net, run.train_set, settings, padding, asked.seed)
         print(f"padding {padding}: penalty {classifiers[padding].penalty:.3g}", flush=True)
     rows: list[dict[str, Any]] = []

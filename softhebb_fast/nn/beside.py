@@ -115,8 +115,6 @@ def _layer(layers: list[HebbianLayer]) -> HebbianLayer:
     names = LAYER + (OF_ANY_RULE if type(first) is HebbianConv2d else ())
     for name in names:
         check_equal(f"layer.{name}", [getattr(layer, name) for layer in layers])
-    for name in ("shape", "dtype", "device", "requires_grad"):
-        check_equal(f"layer.weight.{name}", [getattr(layer.weight, name) for layer in layers])
     check_apart(layers)
     joint = copy.deepcopy(first)
     lrs = {layer.lr for layer in layers}
@@ -127,7 +125,7 @@ def _layer(layers: list[HebbianLayer]) -> HebbianLayer:
         joint.lr = None  # an optimizer has the rates
     for name in ("in_channels", "out_channels", "groups"):
         setattr(joint, name, len(layers) * getattr(first, name))
-    _put_together(joint, layers)
+    _put_together("layer", joint, layers)
     return joint
 
 
@@ -180,28 +178,30 @@ def _of_any_rule(layer: SoftHebbConv2d) -> HebbianConv2d:
     return same.train(layer.training)
 
 
-def _put_together(joint: nn.Module, modules: Sequence[nn.Module]) -> None:
+def _put_together(part: str, joint: nn.Module, modules: Sequence[nn.Module]) -> None:
     """Let ``joint`` have the tensors of all modules, one after the other, but for their rates."""
     for kind in ("parameters", "buffers"):
         each = [dict(getattr(module, f"named_{kind}")()) for module in modules]
         for own in each:
             own.pop("neuron_rates", None)
-        check_equal(f"the {kind} of a {type(joint).__name__}", [list(own) for own in each])
+        check_equal(f"the {kind} of {part}", [list(own) for own in each])
         for name in each[0]:
-            _join(joint, name, [own[name] for own in each])
+            whole = _joined(f"{part}.{name}", [own[name] for own in each])
+            setattr(joint, name, whole)
 
 
-def _join(joint: nn.Module, name: str, tensors: list[Tensor]) -> None:
-    """Let ``joint.name`` be the ``tensors``, one after the other; counts must be equal."""
+def _joined(name: str, tensors: list[Tensor]) -> Tensor:
+    """The ``tensors`` of that name, one after the other; of counts, which must be equal, one."""
+    first = tensors[0]
     for what in ("shape", "dtype", "device", "requires_grad"):
         check_equal(f"{name}.{what}", [getattr(tensor, what) for tensor in tensors])
-    if tensors[0].dim() == 0:
+    if first.dim() == 0:
         check_equal(name, [int(tensor) for tensor in tensors])
-        return
+        return first.clone()
     whole = torch.cat(tensors)
-    if isinstance(tensors[0], nn.Parameter):
-        whole = nn.Parameter(whole, requires_grad=tensors[0].requires_grad)
-    setattr(joint, name, whole)
+    if isinstance(first, nn.Parameter):
+        return nn.Parameter(whole, requires_grad=first.requires_grad)
+    return whole
 
 
 class Apart(nn.Module):
@@ -235,7 +235,7 @@ def _norm(norms: list[nn.Module | None]) -> nn.Module | None:
         check_equal(f"norm.{name}", [getattr(norm, name) for norm in norms])
     joint = copy.deepcopy(first)
     joint.num_features = len(norms) * first.num_features
-    _put_together(joint, norms)
+    _put_together("norm", joint, norms)
     return joint
 
 

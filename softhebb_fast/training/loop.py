@@ -372,7 +372,7 @@ class Loop:
                 before, self.step = self.step, self.step + -(-place.images // stage.batch_size)
                 if self.symmetry.due(before, self.step):
                     stage.state_dict()  # brings the network up to date
-                self.symmetry.record(before, self.step)
+                    self.symmetry.record(before, self.step)
                 if self.batch < stage.per_epoch:
                     self._save_if_due(stage, guard)
             else:
@@ -393,10 +393,10 @@ class Loop:
         due, stop = self._decided = self._agreed(due, at_once=end_of_epoch or stage.slow)
         if due or stop:
             guard.check(self.epoch, self.batch)
-            self._save(stage.state_dict())
-        if stop:  # the stage may be begun anew from here, without its folder
-            self._stage_state = copy.deepcopy(stage.state_dict())
-            self._rng = checkpoint.rng_state()
+            state = stage.state_dict()
+            self._save(state)
+            if stop:  # the stage may be begun anew from here, without its folder
+                self._stage_state, self._rng = copy.deepcopy(state), checkpoint.rng_state()
         self._stop_if(stop)
 
     def _agreed(self, due: bool, at_once: bool) -> tuple[bool, bool]:

@@ -128,7 +128,6 @@ class RidgeClassifier(SolvedClassifier):
         super().__init__(classes, RidgeSettings(*given))
         self.form: str | None = None
         self._equations: Primal | Dual | None = None
-        self._largest = 0.0
 
     @property
     def remedy(self) -> str:
@@ -168,12 +167,11 @@ class RidgeClassifier(SolvedClassifier):
         return "dual" if samples < features else "primal"
 
     def _begin(self, samples: int, features: int, device: torch.device) -> None:
-        self.form, self._largest = self._form(samples, features), 0.0
+        self.form = self._form(samples, features)
         given = samples, features, self.classes, self.settings.dtypes, device
         self._equations = FORMS[self.form](*given)
 
     def _take(self, rows: Tensor, labels: Tensor, held: Tensor | None) -> None:
-        self._largest = max(self._largest, float(rows.abs().max()))
         self._equations.add(rows, labels, held)
 
     def _forget(self) -> None:
@@ -183,7 +181,7 @@ class RidgeClassifier(SolvedClassifier):
         equations, chosen = self._equations, self.settings.penalty
         equations.prepare(self.settings.standardise)
         if not equations.matrix.diagonal().isfinite().all():  # no product is larger
-            raise ValueError(self.settings.dtypes.too_large(self._largest))
+            raise ValueError(self.settings.dtypes.too_large("sums of squares that are not"))
         if chosen == "gcv":
             solution = self._by_cross_validation(equations)
         else:

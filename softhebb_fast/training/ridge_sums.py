@@ -31,14 +31,15 @@ class Dtypes(NamedTuple):
         if shift is None:
             shift = x.double().mean(0).to(self.products)
         moved = x.to(self.products) - shift
-        if not moved.isfinite().all():
-            raise ValueError(self.too_large(float(x.abs().max())))
+        narrows = torch.promote_types(x.dtype, self.products) != self.products
+        if narrows and not moved.isfinite().all():
+            raise ValueError(self.too_large(f"numbers up to {float(x.abs().max()):g}"))
         return moved, shift
 
-    def too_large(self, largest: float) -> str:
-        """What to say of features up to ``largest``, or of their variance."""
+    def too_large(self, found: str) -> str:
+        """What to say of features of which ``found`` has no room in products."""
         name = str(self.products).removeprefix("torch.")
-        return f"x must have products that are finite in {name}; got numbers up to {largest:g}" + (
+        return f"x must have products that are finite in {name}; got {found}" + (
             "; products='float64' may have room" if self.products != torch.float64 else ""
         )
 

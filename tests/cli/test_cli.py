@@ -488,7 +488,11 @@ def test_a_reader_that_stops_reading_gets_no_error():
     [
         ("train X --features grid=2 --features power=0.5", "features", ["grid=2", "power=0.5"]),
         ("train X --ridge penalty=1 --ridge holdout=0.2", "ridge", ["penalty=1", "holdout=0.2"]),
-        ("train X --softmax smoothing=1 --softmax holdout=0.2", "softmax", None),
+        (
+            "train X --softmax smoothing=1 --softmax penalty=2",
+            "softmax",
+            ["smoothing=1", "penalty=2"],
+        ),
         ("train X --crops padding=1 --crops flip=0", "crops", ["padding=1", "flip=0"]),
         ("train X --crops", "crops", []),
         ("train X --symmetry-steps 1 --symmetry-steps 2 3", "symmetry_steps", [1, 2, 3]),
@@ -501,7 +505,7 @@ def test_a_reader_that_stops_reading_gets_no_error():
 )
 def test_an_option_of_several_values_may_be_repeated(arguments, name, values):
     found = getattr(make_parser().parse_args(arguments.split()), name)
-    assert found == (["smoothing=1", "holdout=0.2"] if values is None else values)
+    assert found == values
 
 
 def test_a_setting_that_is_repeated_is_refused(capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from itertools import pairwise
+from itertools import count, pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -54,6 +54,18 @@ def runs(folder, root, reporter=None, **changes):
     return [
         trainer(folder / str(seed), root, reporter, seed=seed, **TINY | changes) for seed in SEEDS
     ]
+
+
+def stop_after(monkeypatch, run, steps, look=lambda: None):
+    """Ask ``run`` to stop after so many joint steps of all; ``look`` is called after each."""
+    learn, made = JoinedStage.learn, count(1)
+
+    def learn_and_ask(stage, x, labels):
+        learn(stage, x, labels)
+        look()
+        run.stop_requested = next(made) == steps
+
+    monkeypatch.setattr(JoinedStage, "learn", learn_and_ask)
 
 
 def assert_same_run(together, alone, tol=TOL):
@@ -161,15 +173,8 @@ def test_rates_that_decay_must_agree(root, tmp_path):
 def test_stopped_runs_go_on_together_bit_by_bit(root, tmp_path, monkeypatch):
     whole = runs(tmp_path / "a", root)
     learn_together(whole)
-    steps, stopped = [], runs(tmp_path / "b", root)
-    learn = JoinedStage.learn
-
-    def stop_in_the_second_layer(stage, x, labels):
-        learn(stage, x, labels)
-        steps.append(stage)
-        stopped[0].stop_requested = len(steps) == 7
-
-    monkeypatch.setattr(JoinedStage, "learn", stop_in_the_second_layer)
+    stopped = runs(tmp_path / "b", root)
+    stop_after(monkeypatch, stopped[0], 7)  # in the second layer
     with pytest.raises(Interrupted):
         learn_together(stopped)
     assert {run.place for run in stopped} == {(1, 0, 2)}
@@ -324,14 +329,8 @@ def test_any_run_may_be_asked_to_stop(root, tmp_path):
 def test_runs_that_were_stopped_go_on_in_memory_and_hold_their_folders(root, tmp_path, monkeypatch):
     whole = runs(tmp_path / "a", root)
     learn_together(whole)
-    stopped, seen, learn = runs(tmp_path / "b", root), [], JoinedStage.learn
-
-    def watch(stage, x, labels):
-        learn(stage, x, labels)
-        seen.append([holds(run.out) for run in stopped])
-        stopped[1].stop_requested = len(seen) == 3
-
-    monkeypatch.setattr(JoinedStage, "learn", watch)
+    stopped, seen = runs(tmp_path / "b", root), []
+    stop_after(monkeypatch, stopped[1], 3, lambda: seen.append([holds(run.out) for run in stopped]))
     with pytest.raises(Interrupted):
         learn_together(stopped)
     learn_together(stopped)
@@ -352,14 +351,8 @@ def test_rates_that_a_stop_left_are_not_those_of_neurons(root, tmp_path, monkeyp
     config = {**MANY, "preset": f"{FIRST.replace('lr0.05', 'lr0.05-v0')} BP"}
     whole = runs(tmp_path / "a", root, **config)
     learn_together(whole)
-    stopped, counted, learn = runs(tmp_path / "b", root, **config), [], JoinedStage.learn
-
-    def stop(stage, x, labels):
-        learn(stage, x, labels)
-        counted.append(stage)
-        stopped[0].stop_requested = len(counted) == 4
-
-    monkeypatch.setattr(JoinedStage, "learn", stop)
+    stopped = runs(tmp_path / "b", root, **config)
+    stop_after(monkeypatch, stopped[0], 4)
     with pytest.raises(Interrupted):
         learn_together(stopped)
     mixed = [stopped[0], *(Trainer.resume(run.out) for run in stopped[1:])]
@@ -380,10 +373,10 @@ def test_what_is_no_run_or_of_other_data_is_refused(root, tmp_path):
         Trainer(
             RunConfig(**own, seed=i),
             tmp_path / f"own{i}",
-            train=(torch.rand(40, 1, side, side), labels),
+            train=(torch.rand(40, 1, 12, 12), labels),
             test=(torch.rand(40, 1, 12, 12), labels),
         )
-        for i, side in enumerate((12, 12))
+        for i in range(2)
     ]
     with pytest.raises(ValueError, match="runs must have the same data"):
         learn_together(made)
